@@ -1,0 +1,138 @@
+//! What the control plane tells a proxy, validated: the only configuration that the data plane ever sees.
+//!
+//! Every type here is the validated twin of an xDS resource; `aviary-xds` converts both ways and nothing
+//! else names the wire types. A value of these types is right by construction: a route without a stable
+//! arm or a weight above 100 % cannot be built.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A share of requests in units of 1/100 000 (0.001 %), between none and all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u32);
+
+impl Weight {
+    /// The number of units in the whole.
+    pub const SCALE: u32 = 100_000;
+    pub const ZERO: Weight = Weight(0);
+    pub const ALL: Weight = Weight(Self::SCALE);
+
+    /// `units` of 1/100 000.
+    pub fn new(units: u32) -> Result<Weight, WeightAboveWhole> {
+        if units > Self::SCALE { Err(WeightAboveWhole(units)) } else { Ok(Weight(units)) }
+    }
+
+    /// A whole percentage, 0..=100.
+    pub fn percent(percent: u32) -> Result<Weight, WeightAboveWhole> {
+        Weight::new(percent.saturating_mul(Self::SCALE / 100))
+    }
+
+    pub fn units(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", f64::from(self.0) * 100.0 / f64::from(Self::SCALE))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("weight {0}/100000 is above the whole")]
+pub struct WeightAboveWhole(pub u32);
+
+/// How a connection to a destination is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// The first bytes decide between HTTP/1.1, HTTP/2 and opaque bytes.
+    #[default]
+    Detect,
+    /// The Service's port says HTTP (name or `appProtocol` http, http2, h2c, grpc): wait for the first bytes as long as it takes.
+    Http,
+    /// The Service's port says something else (tcp, tls, https, mysql, ...): bytes are passed on unread.
+    Opaque,
+}
+
+/// One way a request can go: a revision of the Service, and the cluster that serves it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Arm {
+    /// `<namespace>/<service>/<port>/<revision>`.
+    pub cluster: String,
+    pub revision: String,
+}
+
+/// The canary's arm: its share, and the run that earned it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CanaryArm {
+    pub arm: Arm,
+    pub weight: Weight,
+    /// The run's number: a revocation names it, and only a newer run may raise the revision again.
+    pub run: u64,
+}
+
+/// The stable revision takes whatever the canary does not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Split {
+    pub stable: Arm,
+    pub canary: Option<CanaryArm>,
+}
+
+/// "This revision was rolled back in this run": never raise it again for a run that is not newer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Revocation {
+    /// `<namespace>/<name>` of the CanaryRollout.
+    pub rollout: String,
+    pub revision: String,
+    pub run: u64,
+}
+
+/// What a proxy does with connections to one port of one Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// `<namespace>/<service>/<port>`.
+    pub name: String,
+    /// The Service, for metrics.
+    pub namespace: String,
+    pub service: String,
+    pub port: u16,
+    pub protocol: Protocol,
+    /// `<namespace>/<name>` of the CanaryRollout behind it.
+    pub rollout: String,
+    pub split: Split,
+    /// Revisions of this rollout that were rolled back.
+    pub revoked: Vec<Revocation>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Health {
+    Healthy,
+    /// Finishes what it has and gets nothing new.
+    Draining,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Endpoint {
+    pub address: SocketAddr,
+    pub health: Health,
+}
+
+/// The endpoints of one revision of one Service port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// `<namespace>/<service>/<port>/<revision>`.
+    pub name: String,
+    /// Sorted, without duplicates.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Everything a proxy knows at one moment: swapped whole, never changed in place.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// By original destination. `None`: the control plane knows no route there, so pass through.
+    pub routes: HashMap<SocketAddr, Option<Arc<Route>>>,
+    /// By cluster name.
+    pub clusters: HashMap<String, Arc<Cluster>>,
+}
