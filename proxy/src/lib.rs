@@ -1,1 +1,3 @@
-//! aviary-proxy
+//! Aviary's sidecar: the shell around `traffic-core`.
+
+pub mod control;

@@ -1,0 +1,71 @@
+//! The seam between the control plane's client (`ads`) and the data plane.
+//!
+//! The client calls [`Install`], the data plane implements it; destinations that a pod calls for the first
+//! time travel the other way, as [`Demand`]s on a channel. Neither side knows anything else of the other:
+//! the client names no worker and no socket, the data plane names no xDS type.
+//!
+//! ```text
+//!   worker --- Demand ---> ads::run --- subscribe dst/<ip>:<port> ---> control plane
+//!   worker <-- Snapshot -- Install::install <-- ads::run <------------ routes, clusters, endpoints
+//! ```
+//!
+//! The client acknowledges a version to the control plane when the future of [`Install::install`] resolves,
+//! not before: from then on no worker picks by an older snapshot.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use traffic_core::config::{Revocation, Snapshot};
+
+/// An original destination that a pod called and for which the data plane has no entry in its snapshot.
+///
+/// The answer is a snapshot whose `routes` contain the address (`None` for "no route there"). A demand may be
+/// repeated, for example after a connection that had no answer within a second.
+pub type Demand = SocketAddr;
+
+/// How many demands may wait for the client. When it is full a connection is passed through and asks again next time.
+pub const DEMANDS: usize = 1024;
+
+/// A boxed future that can be awaited on any thread.
+pub type Installed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What the control plane's client may do to the data plane.
+pub trait Install: Send + Sync + 'static {
+    /// Hands `snapshot` to every worker. Snapshots take effect in the order of the calls (the hand-over happens in
+    /// the call, not in the future); the future resolves when every worker uses this snapshot or a later one.
+    fn install(&self, snapshot: Arc<Snapshot>) -> Installed;
+
+    /// Every revocation that this proxy has seen, sorted: sent to the control plane when a stream opens, so that a
+    /// new leader cannot undo a rollback that it did not see. Revocations in snapshots are learned by `install`.
+    fn revocations(&self) -> Vec<Revocation>;
+
+    /// The stream to the control plane opened or ended: `/ready`, metrics, and how long a connection to a new
+    /// destination waits for an answer depend on it.
+    fn link(&self, link: Link);
+}
+
+/// The state of the stream to the control plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Link {
+    /// A stream is open and the control plane has answered on it.
+    Connected,
+    /// There is no stream; the data plane goes on with what it has.
+    Disconnected,
+}
+
+/// Where the control plane is and who this proxy says it is. Filled from the flags of `aviary-proxy run`.
+#[derive(Clone, Debug)]
+pub struct ControlPlane {
+    /// `https://aviary-xds.aviary-system.svc:15010` unless told otherwise.
+    pub address: String,
+    /// PEM of the control plane's certificate authority; without it an `https` address cannot be verified.
+    pub root_certs: Option<String>,
+    /// The projected ServiceAccount token, read anew for each stream: the kubelet rotates it.
+    pub token_file: PathBuf,
+    pub pod_name: String,
+    pub pod_namespace: String,
+    pub pod_ip: Option<IpAddr>,
+}
