@@ -1,1 +1,34 @@
-//! aviary-crds
+//! The user's contract: `CanaryRollout`, group `aviary.dev`, version `v1alpha1`.
+//!
+//! The doc comments of every field are user documentation: `kubectl explain canaryrollout.spec` prints them.
+//! What the API server can check by itself is a CEL rule here, with a message that says how to mend it;
+//! what needs other objects is checked by the operator. `crdgen` writes the YAML beside this crate, and a
+//! test compares the two.
+
+pub mod condition;
+pub mod spec;
+pub mod status;
+pub mod units;
+
+pub use spec::{CanaryRollout, CanaryRolloutSpec};
+pub use status::CanaryRolloutStatus;
+
+/// Label on an adopted Deployment: the name of the CanaryRollout that releases it.
+pub const ROLLOUT_LABEL: &str = "aviary.dev/rollout";
+/// Label on the pods of a canary copy: their revision.
+pub const REVISION_LABEL: &str = "aviary.dev/revision";
+/// Annotation on a Deployment that switches the gate off for it.
+pub const BREAK_GLASS_ANNOTATION: &str = "aviary.dev/break-glass";
+/// Namespace label (`enabled`) and pod label (`true`, `false`) that ask for a sidecar.
+pub const INJECT_LABEL: &str = "aviary.dev/inject";
+/// The operator's name as a field manager and event reporter.
+pub const FIELD_MANAGER: &str = "aviary-operator";
+/// Finalizer on a CanaryRollout while there is a canary copy or a canary weight.
+pub const FINALIZER: &str = "aviary.dev/traffic";
+
+/// The CustomResourceDefinition as YAML, as it is committed in `crds/canaryrollouts.yaml`.
+pub fn manifest() -> Result<String, serde_saphyr::SerializeError> {
+    use kube::CustomResourceExt;
+    let yaml = serde_saphyr::to_string(&CanaryRollout::crd())?;
+    Ok(format!("# Generated from the crate aviary-crds by `make generate`: do not edit.\n{yaml}"))
+}

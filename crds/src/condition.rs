@@ -1,0 +1,18 @@
+//! Condition types and reasons: a closed set, so that alerts and health checks can rely on them.
+//!
+//! `Ready`, `Reconciling` and `Stalled` follow kstatus (Flux and `kubectl wait` understand them).
+
+/// True: the template that the Deployment asks for serves everyone. False while a release runs and after it failed.
+pub const READY: &str = "Ready";
+/// True while a release runs.
+pub const RECONCILING: &str = "Reconciling";
+/// True when nothing moves until somebody acts; the message says what to do.
+pub const STALLED: &str = "Stalled";
+/// The newest judgement of the checks: True passed, False failed, Unknown without evidence.
+pub const ANALYSIS: &str = "Analysis";
+/// True when the last release was promoted.
+pub const PROMOTED: &str = "Promoted";
+/// True when the last release was rolled back.
+pub const ROLLED_BACK: &str = "RolledBack";
+/// On the Deployment's status: how the release of its newest template stands.
+pub const RELEASED: &str = "aviary.dev/Released";

@@ -1,0 +1,402 @@
+//! What a user asks for.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::status::CanaryRolloutStatus;
+use crate::units::{DURATION_PATTERN, PERCENT_PATTERN, QUANTILE_PATTERN};
+
+/// Releases new versions of a Deployment to a growing share of its users, and takes them away when they are bad.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "aviary.dev",
+    version = "v1alpha1",
+    kind = "CanaryRollout",
+    plural = "canaryrollouts",
+    shortname = "crollout",
+    category = "aviary",
+    namespaced,
+    doc = "Releases new versions of a Deployment to a growing share of its users, and takes them away when they are bad.",
+    derive = "PartialEq",
+    status = "CanaryRolloutStatus",
+    selectable = ".spec.targetRef.name",
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase in ['Stable', 'Failed'] || self.spec.targetRef == oldSelf.spec.targetRef")
+        .message("spec.targetRef cannot change while a release runs: put the stable template back into the Deployment to end the release first"),
+    printcolumn(json_path = ".status.phase", name = "Phase", type_ = "string"),
+    printcolumn(json_path = ".status.step.position", name = "Step", type_ = "string"),
+    printcolumn(json_path = ".status.weight.sent", name = "Weight", type_ = "integer"),
+    printcolumn(json_path = ".status.canary.revision", name = "Canary", type_ = "string"),
+    printcolumn(json_path = ".status.verdict", name = "Verdict", type_ = "string"),
+    printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date"),
+    printcolumn(json_path = ".status.message", name = "Message", type_ = "string", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.split)").message("spec.split (sticky) is not supported yet: leave it out, requests are then interleaved exactly by weight"),
+    validation = Rule::new("self.onFailure == 'Rollback'").message("spec.onFailure: Pause is not supported yet: leave it out or write Rollback"),
+    validation = Rule::new("self.deletionPolicy == 'Leave'").message("spec.deletionPolicy: Promote is not supported yet: leave it out or write Leave")
+)]
+pub struct CanaryRolloutSpec {
+    /// The Deployment whose new templates are released step by step. It stays yours: nothing but
+    /// `spec.paused` and one label are ever written into it. Cannot change while a release runs.
+    pub target_ref: TargetRef,
+
+    /// The Service whose requests are judged. The split itself holds on every Service that selects the
+    /// Deployment's pods.
+    pub service: ServiceRef,
+
+    /// The weights that the canary gets, one after the other, and how long each is watched.
+    /// Default: 1% for 1m, 10% for 2m, 50% for 5m, 100% for 1m.
+    #[serde(default = "Step::defaults")]
+    #[schemars(length(min = 1, max = 20))]
+    #[x_kube(
+        validation = Rule::new("self.all(i, s, i == 0 || s.weight > self[i - 1].weight)")
+            .message("spec.steps: weights must rise from step to step, for example 1, 10, 50, 100"),
+        validation = Rule::new("self[size(self) - 1].weight == 100")
+            .message("spec.steps: the last step must have weight 100, so that the whole load is tried before the promotion")
+    )]
+    pub steps: Vec<Step>,
+
+    /// How requests are divided. Not supported yet: left out, requests are interleaved exactly by weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+
+    /// How each step is judged.
+    #[serde(default)]
+    pub analysis: Analysis,
+
+    /// What happens when a release fails: Rollback (the canary's weight goes to 0 at once). Pause is not supported yet.
+    #[serde(default)]
+    pub on_failure: OnFailure,
+
+    /// How long the canary's pods, the proxies' acknowledgement of a weight, or the promotion may take
+    /// before the release is rolled back (a promotion is halted instead). Default 10m.
+    #[serde(default = "default_progress_deadline")]
+    #[schemars(regex(pattern = DURATION_PATTERN), length(max = 32))]
+    pub progress_deadline: String,
+
+    /// How many pods the canary gets. Proportional: its weight's share of the Deployment's replicas, rounded up,
+    /// at least one. Full: as many as the Deployment has.
+    #[serde(default)]
+    pub capacity: Capacity,
+
+    /// What becomes of the Deployment when this CanaryRollout is deleted while a release runs: Leave (all
+    /// traffic goes to the stable version, and the Deployment stays paused). Promote is not supported yet.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+
+    /// True holds the release where it is: the weight stays, no step is taken, and no new release starts.
+    /// Checks still run, and a bad canary is still rolled back.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// The Deployment that is released.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetRef {
+    /// `apps/v1`.
+    #[serde(default = "apps_v1")]
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new("self == 'apps/v1'").message("spec.targetRef.apiVersion must be apps/v1"))]
+    pub api_version: String,
+    /// `Deployment`.
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new("self == 'Deployment'").message("spec.targetRef.kind must be Deployment: no other kind can be released"))]
+    pub kind: String,
+    /// The Deployment's name, in the namespace of the CanaryRollout.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// The Service whose requests are judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceRef {
+    /// The Service's name, in the namespace of the CanaryRollout. Its selector has to match the Deployment's pods.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The Service's ports that are judged. Default: all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(range(min = 1, max = 65535)))]
+    pub ports: Vec<i32>,
+}
+
+/// One weight, and how long it is watched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.pause)").message("steps[].pause is not supported yet: leave it out and use a longer soak, or suspend the CanaryRollout"))]
+pub struct Step {
+    /// The canary's share of the requests, in percent.
+    #[schemars(range(min = 1, max = 100))]
+    pub weight: i32,
+    /// How long this weight is watched. Starts when every live proxy has acknowledged the weight. Default 1m.
+    #[serde(default = "default_soak")]
+    #[schemars(regex(pattern = DURATION_PATTERN), length(max = 32))]
+    pub soak: String,
+    /// How many of the canary's requests have to be judged before this step can end. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000))]
+    pub min_requests: Option<i64>,
+    /// Wait for a person after this step. Not supported yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+}
+
+impl Step {
+    fn defaults() -> Vec<Step> {
+        [(1, "1m"), (10, "2m"), (50, "5m"), (100, "1m")]
+            .map(|(weight, soak)| Step { weight, soak: soak.to_owned(), min_requests: None, pause: None })
+            .to_vec()
+    }
+}
+
+/// Wait for a person. Not supported yet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Pause {
+    /// Go on by itself after this time.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DURATION_PATTERN), length(max = 32))]
+    pub duration: Option<String>,
+}
+
+/// How requests are divided. Not supported yet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Split {
+    /// Keep one user on one revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+}
+
+/// What names a user. Not supported yet.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sticky {
+    /// A request header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub header: Option<String>,
+    /// A cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub cookie: Option<String>,
+}
+
+/// How each step is judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.guard)").message("spec.analysis.guard is not supported yet: leave it out, the checks judge"))]
+pub struct Analysis {
+    /// The length of a window: every check is judged once for each. At least twice the scrape interval of
+    /// Prometheus, or windows are empty. Default 30s.
+    #[serde(default = "default_interval")]
+    #[schemars(regex(pattern = DURATION_PATTERN), length(max = 32))]
+    pub interval: String,
+    /// How many failed windows in a row are tolerated: one more rolls the release back. Default 2.
+    #[serde(default = "default_failure_limit")]
+    #[schemars(range(min = 0, max = 100))]
+    pub failure_limit: i32,
+    /// What has to hold. Default: a success rate of at least 99%, and a p99 latency of at most 500ms.
+    #[serde(default = "Check::defaults")]
+    #[schemars(length(min = 1, max = 20))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub checks: Vec<Check>,
+    /// The sequential test of the canary against the stable revision. Not supported yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
+    /// What to do when a step cannot be judged: too few requests, no data, or Prometheus away.
+    #[serde(default)]
+    pub no_evidence: NoEvidence,
+    /// Where the metrics are. Default: the operator's flag --prometheus-address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<PrometheusRef>,
+}
+
+impl Default for Analysis {
+    fn default() -> Self {
+        Analysis {
+            interval: default_interval(),
+            failure_limit: default_failure_limit(),
+            checks: Check::defaults(),
+            guard: None,
+            no_evidence: NoEvidence::default(),
+            prometheus: None,
+        }
+    }
+}
+
+/// One thing that has to hold: exactly one of successRate, latency and prometheus.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.successRate), has(self.latency), has(self.prometheus)].filter(x, x).size() == 1").message("a check has exactly one of successRate, latency and prometheus"))]
+pub struct Check {
+    /// A name of your own; it appears in the status and in events.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The share of the canary's requests that succeed, as the calling proxies see it: first attempts only;
+    /// a status of 500 or above, a failed gRPC status, a reset and a refused connection are failures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub success_rate: Option<SuccessRate>,
+    /// How long the canary takes to answer, as the calling proxies see it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Latency>,
+    /// A query of your own; it has to give exactly one number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prometheus: Option<PrometheusCheck>,
+}
+
+impl Check {
+    fn defaults() -> Vec<Check> {
+        vec![
+            Check {
+                name: "success-rate".to_owned(),
+                success_rate: Some(SuccessRate { at_least: "99%".to_owned() }),
+                latency: None,
+                prometheus: None,
+            },
+            Check {
+                name: "latency".to_owned(),
+                success_rate: None,
+                latency: Some(Latency { quantile: default_quantile(), at_most: "500ms".to_owned() }),
+                prometheus: None,
+            },
+        ]
+    }
+}
+
+/// A lower bound of the success rate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SuccessRate {
+    /// For example `99%` or `99.5%`. A window fails only when its requests are enough to be sure (one-sided 95%).
+    #[schemars(regex(pattern = PERCENT_PATTERN), length(max = 8))]
+    pub at_least: String,
+}
+
+/// An upper bound of a latency quantile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Latency {
+    /// For example `0.99` (a string: no floats in this API). Default 0.99.
+    #[serde(default = "default_quantile")]
+    #[schemars(regex(pattern = QUANTILE_PATTERN), length(max = 12))]
+    pub quantile: String,
+    /// For example `500ms`.
+    #[schemars(regex(pattern = DURATION_PATTERN), length(max = 32))]
+    pub at_most: String,
+}
+
+/// A PromQL query and its bounds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.atMost) || has(self.atLeast)").message("a prometheus check needs atMost or atLeast"))]
+pub struct PrometheusCheck {
+    /// PromQL that gives exactly one number. `{{ canary.revision }}`, `{{ stable.revision }}`, `{{ namespace }}`,
+    /// `{{ service }}`, `{{ deployment }}` and `{{ interval }}` are replaced.
+    #[schemars(length(min = 1, max = 4096))]
+    pub query: String,
+    /// The number may be at most this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<i64>,
+    /// The number has to be at least this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<i64>,
+}
+
+/// The sequential test of the canary against the stable revision. Not supported yet.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Guard {
+    /// The chance of ever rolling back a good release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = PERCENT_PATTERN), length(max = 8))]
+    pub false_alarm: Option<String>,
+    /// How much worse than stable the canary's error rate may be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = PERCENT_PATTERN), length(max = 8))]
+    pub max_error_increase: Option<String>,
+}
+
+/// What to do when a step cannot be judged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NoEvidence {
+    /// How long to wait for evidence after the soak. Default 10m.
+    #[serde(default = "default_hold")]
+    #[schemars(regex(pattern = DURATION_PATTERN), length(max = 32))]
+    pub hold: String,
+    /// Then: Advance (only if at least 15 of the canary's requests were judged in this step and no window failed;
+    /// else the step waits on) or Pause (the step waits until there is evidence). Default Advance.
+    #[serde(default)]
+    pub then: Then,
+}
+
+impl Default for NoEvidence {
+    fn default() -> Self {
+        NoEvidence { hold: default_hold(), then: Then::default() }
+    }
+}
+
+/// Where the metrics are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PrometheusRef {
+    /// For example `http://prometheus.monitoring:9090`. Has to be the operator's own address or in its allow-list.
+    #[schemars(length(min = 1, max = 2048), regex(pattern = "^https?://"))]
+    pub address: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnFailure {
+    #[default]
+    Rollback,
+    Pause,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Capacity {
+    #[default]
+    Proportional,
+    Full,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    #[default]
+    Leave,
+    Promote,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Then {
+    #[default]
+    Advance,
+    Pause,
+}
+
+fn apps_v1() -> String {
+    "apps/v1".to_owned()
+}
+
+fn default_soak() -> String {
+    "1m".to_owned()
+}
+
+fn default_interval() -> String {
+    "30s".to_owned()
+}
+
+fn default_failure_limit() -> i32 {
+    2
+}
+
+fn default_quantile() -> String {
+    "0.99".to_owned()
+}
+
+fn default_hold() -> String {
+    "10m".to_owned()
+}
+
+fn default_progress_deadline() -> String {
+    "10m".to_owned()
+}

@@ -1,0 +1,229 @@
+//! What is true now, and all that a restarted operator needs to go on from the same place.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How far a release is, what is served, and what was judged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryRolloutStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Where the release is: Stable, Starting, Scaling, Shifting, Soaking, Promoting, RollingBack or Failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// One sentence: what happens now, and what happens next and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The revision that serves everyone, or everyone but the canary's share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<StableStatus>,
+    /// The revision that is released, or was released last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStatus>,
+    /// The step that the release is at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepStatus>,
+    /// The canary's weight: wanted, sent to the proxies, and how many of them have acknowledged it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<WeightStatus>,
+    /// The verdict of the newest window: Pass, Fail or NoEvidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// The newest judgements, newest last; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub verdicts: Vec<VerdictRecord>,
+    /// How the last release that failed came to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureStatus>,
+    /// Revisions that were rolled back, with the run in which it happened: no proxy raises them again but for a newer run. At most 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub revoked: Vec<RevokedStatus>,
+    /// The generation of the Deployment whose template was seen last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_generation: Option<i64>,
+    /// Ready, Reconciling and Stalled by the rules of kstatus, and Analysis, Promoted, RolledBack.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// The stable revision serves everyone; nothing is being released.
+    Stable,
+    /// The canary's first pods are coming up; its weight is 0.
+    Starting,
+    /// The canary's pods for the next step are coming up; the weight is still that of the step before.
+    Scaling,
+    /// A new weight was sent, and not every proxy has acknowledged it yet.
+    Shifting,
+    /// Every proxy uses the weight; the checks judge.
+    Soaking,
+    /// The last step passed; the Deployment rolls while the canary carries the traffic.
+    Promoting,
+    /// The canary's weight is 0; its pods finish what they have and go.
+    RollingBack,
+    /// The release failed; the stable revision serves everyone, and the Deployment waits for another template.
+    Failed,
+}
+
+impl Phase {
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Stable => "Stable",
+            Phase::Starting => "Starting",
+            Phase::Scaling => "Scaling",
+            Phase::Shifting => "Shifting",
+            Phase::Soaking => "Soaking",
+            Phase::Promoting => "Promoting",
+            Phase::RollingBack => "RollingBack",
+            Phase::Failed => "Failed",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StableStatus {
+    /// Hash of the pod template.
+    pub revision: String,
+    /// The same hash without the template's annotations.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub content: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryStatus {
+    /// Hash of the pod template.
+    pub revision: String,
+    /// The same hash without the template's annotations.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub content: String,
+    /// The number of this run of the rollout; a later run has a higher one.
+    pub run: i64,
+    /// When the run began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<MicroTime>,
+    /// The replicas of the Deployment when the step began: the canary's size is a share of them.
+    #[serde(default)]
+    pub base_replicas: i32,
+    /// The canary's pods that are Ready, and how many this step needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needed: Option<i32>,
+    /// Since when no pod of the canary, or not enough for its weight, has been Ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready_since: Option<MicroTime>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepStatus {
+    /// Counted from 0.
+    pub index: i32,
+    /// For people: `2/4` is the second of four steps.
+    pub position: String,
+    /// The step's weight, in percent.
+    pub weight: i32,
+    /// When the present phase of this step began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<MicroTime>,
+    /// When the soak ends; set once every proxy has acknowledged the weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub soak_ends_at: Option<MicroTime>,
+    /// Requests to the canary that were judged in this step.
+    #[serde(default)]
+    pub requests: i64,
+    /// Failed windows in a row.
+    #[serde(default)]
+    pub failed_windows: i32,
+    /// Up to when windows have been judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged_until: Option<MicroTime>,
+    /// Whether a window of this step passed.
+    #[serde(default)]
+    pub passed: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WeightStatus {
+    /// The canary's weight that the release asks for, in percent.
+    pub desired: i32,
+    /// The weight that the proxies were sent, in percent: lower than desired while the canary's pods are not Ready.
+    pub sent: i32,
+    /// How many proxies have acknowledged it.
+    pub acknowledged: i32,
+    /// How many proxies have to.
+    pub proxies: i32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Verdict {
+    /// The check holds.
+    Pass,
+    /// The check does not hold, and there were enough requests to say so.
+    Fail,
+    /// Nobody can tell: too few requests, no data, or Prometheus away. Never counts as a failure.
+    NoEvidence,
+}
+
+impl Verdict {
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Pass => "Pass",
+            Verdict::Fail => "Fail",
+            Verdict::NoEvidence => "NoEvidence",
+        }
+    }
+}
+
+/// One judgement of one check over one window.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VerdictRecord {
+    /// The end of the window.
+    pub at: MicroTime,
+    /// The canary's weight then, in percent.
+    pub weight: i32,
+    /// The check's name.
+    pub check: String,
+    pub verdict: Verdict,
+    /// What was measured, with its unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Requests to the canary in the window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<i64>,
+    /// Why.
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureStatus {
+    pub revision: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub content: String,
+    /// One word: AnalysisFailed, ProgressDeadlineExceeded, CanaryLost, Revoked, TemplateReverted, Superseded or Deleted.
+    pub cause: String,
+    /// When the weight went to 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<MicroTime>,
+    /// What was seen.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevokedStatus {
+    pub revision: String,
+    pub run: i64,
+}
