@@ -1,0 +1,349 @@
+//! The same stream as the proxy sees it, without I/O.
+//!
+//! ```text
+//!   demand(dst) ─> RDS dst/<ip>:<port> ─> route ─> CDS and EDS of its clusters ─> Snapshot ─> install ─> ACK
+//! ```
+//!
+//! Guarantees:
+//! - tear-free: a new route becomes visible when the endpoints of all its clusters are known; until then the old one stays;
+//! - an ACK says "installed", not "received": it leaves when the shell has confirmed a snapshot that shows the resource;
+//! - a bad resource rejects only itself; the last good one stays and the NACK carries the reason;
+//! - when the stream is lost the snapshot stays; the next stream starts with what is installed, so that only changes are sent.
+//!
+//! Destinations are never forgotten: a pod calls a bounded number of services. Revocations are the data plane's business.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use traffic_core::config::{Cluster, Route, Snapshot};
+
+use crate::kind::{ByKind, Kind};
+use crate::node::{self, Node};
+use crate::resources::alias;
+use crate::{Request, Response};
+
+mod acks;
+mod receive;
+
+use acks::Awaiting;
+
+/// Counts snapshots: [`DeltaClient::installed`] says which one every worker has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(u64);
+
+/// What the shell has to do after an event.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// To send, in this order.
+    pub requests: Vec<Request>,
+    /// To install, and then to confirm by its generation.
+    pub snapshot: Option<(Generation, Arc<Snapshot>)>,
+    /// The text of a NACK that is among the requests.
+    pub rejected: Option<String>,
+}
+
+#[derive(Debug, Default)]
+pub struct DeltaClient {
+    destinations: BTreeMap<SocketAddr, Destination>,
+    /// The newest that was received, by name.
+    routes: HashMap<String, Arc<HeldRoute>>,
+    /// Those that a received or a visible route names.
+    clusters: BTreeMap<String, HeldCluster>,
+    stream: Option<Stream>,
+    snapshot: Arc<Snapshot>,
+    generation: Generation,
+    installed: Generation,
+}
+
+#[derive(Debug, Default)]
+struct Destination {
+    answer: Answer,
+    /// What the snapshot shows; `None` until there was something to show.
+    shown: Option<Shown>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Answer {
+    #[default]
+    Awaited,
+    /// The control plane knows no route there.
+    Nowhere,
+    /// The route's name.
+    Route(String),
+}
+
+#[derive(Debug)]
+enum Shown {
+    PassThrough,
+    Route(Arc<HeldRoute>),
+}
+
+#[derive(Debug)]
+struct HeldRoute {
+    version: String,
+    route: Arc<Route>,
+}
+
+/// A subscribed cluster. The endpoints outlive their removal as long as a visible route names them.
+#[derive(Debug, Default)]
+struct HeldCluster {
+    cluster_version: Option<String>,
+    endpoints_version: Option<String>,
+    cluster: Option<Arc<Cluster>>,
+}
+
+#[derive(Debug, Default)]
+struct Stream {
+    awaiting: Vec<Awaiting>,
+}
+
+impl DeltaClient {
+    /// The pod calls these destinations.
+    pub fn demand(&mut self, destinations: impl IntoIterator<Item = SocketAddr>) -> Output {
+        let mut output = Output::default();
+        let mut fresh = Vec::new();
+        for destination in destinations {
+            self.destinations.entry(destination).or_insert_with(|| {
+                fresh.push(alias(destination));
+                Destination::default()
+            });
+        }
+        if self.stream.is_some() && !fresh.is_empty() {
+            output.requests.push(subscribe(Kind::Route, fresh));
+        }
+        output
+    }
+
+    /// A stream is open: says who we are, what we want and what we have.
+    pub fn connected(&mut self, node: &Node) -> Output {
+        self.resume();
+        self.stream = Some(Stream::default());
+        let mut versions: ByKind<HashMap<String, String>> = ByKind::default();
+        versions[Kind::Route] = self
+            .routes
+            .iter()
+            .map(|(name, held)| (name.clone(), held.version.clone()))
+            .collect();
+        for (name, held) in &self.clusters {
+            let known =
+                |version: &Option<String>| version.clone().map(|version| (name.clone(), version));
+            versions[Kind::Cluster].extend(known(&held.cluster_version));
+            versions[Kind::Endpoints].extend(known(&held.endpoints_version));
+        }
+        let request = |kind: Kind, names: Vec<String>| Request {
+            initial_resource_versions: versions[kind].clone(),
+            ..subscribe(kind, names)
+        };
+        // Routes go first even when there are none: the control plane counts this proxy from here on.
+        let routes = request(
+            Kind::Route,
+            self.destinations.keys().copied().map(alias).collect(),
+        );
+        let mut requests = vec![Request {
+            node: Some(node::encode(node)),
+            ..routes
+        }];
+        // No names would mean all clusters.
+        if !self.clusters.is_empty() {
+            let names: Vec<String> = self.clusters.keys().cloned().collect();
+            requests.push(request(Kind::Cluster, names.clone()));
+            requests.push(request(Kind::Endpoints, names));
+        }
+        Output {
+            requests,
+            ..Output::default()
+        }
+    }
+
+    /// The stream is lost; the snapshot stays.
+    pub fn disconnected(&mut self) {
+        self.stream = None;
+    }
+
+    pub fn received(&mut self, response: Response) -> Output {
+        let mut output = Output::default();
+        if self.stream.is_some() {
+            self.receive(response, &mut output);
+            self.settle(&mut output);
+        }
+        output
+    }
+
+    /// Every worker has the snapshot of this generation, or a newer one.
+    pub fn installed(&mut self, generation: Generation) -> Output {
+        self.installed = self.installed.max(generation);
+        let mut output = Output::default();
+        self.acknowledge(&mut output);
+        output
+    }
+
+    /// Routes that are visible, for the log line when the stream is lost.
+    pub fn visible_routes(&self) -> usize {
+        self.snapshot
+            .routes
+            .values()
+            .flatten()
+            .map(|route| route.name.as_str())
+            .collect::<BTreeSet<_>>()
+            .len()
+    }
+
+    /// Goes back to what is visible: what was received and never shown is asked for again.
+    fn resume(&mut self) {
+        self.routes.clear();
+        for destination in self.destinations.values_mut() {
+            destination.answer = match &destination.shown {
+                Some(Shown::Route(held)) => {
+                    self.routes
+                        .insert(held.route.name.clone(), Arc::clone(held));
+                    Answer::Route(held.route.name.clone())
+                }
+                Some(Shown::PassThrough) | None => Answer::Awaited,
+            };
+        }
+        let wanted = self.wanted_clusters();
+        self.clusters.retain(|name, _| wanted.contains(name));
+    }
+
+    fn settle(&mut self, output: &mut Output) {
+        self.show();
+        self.forget_routes();
+        self.follow_clusters(output);
+        self.publish(output);
+        self.acknowledge(output);
+    }
+
+    /// Makes visible what is complete.
+    fn show(&mut self) {
+        for destination in self.destinations.values_mut() {
+            match &destination.answer {
+                Answer::Awaited => {}
+                Answer::Nowhere => destination.shown = Some(Shown::PassThrough),
+                Answer::Route(name) => {
+                    let complete = |held: &&Arc<HeldRoute>| {
+                        clusters_of(&held.route).all(|name| {
+                            self.clusters
+                                .get(name)
+                                .is_some_and(HeldCluster::is_complete)
+                        })
+                    };
+                    if let Some(held) = self.routes.get(name).filter(complete) {
+                        destination.shown = Some(Shown::Route(Arc::clone(held)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn forget_routes(&mut self) {
+        let answers = self
+            .destinations
+            .values()
+            .filter_map(|each| match &each.answer {
+                Answer::Route(name) => Some(name.as_str()),
+                Answer::Awaited | Answer::Nowhere => None,
+            });
+        let named: BTreeSet<&str> = answers.collect();
+        self.routes.retain(|name, _| named.contains(name.as_str()));
+    }
+
+    fn wanted_clusters(&self) -> BTreeSet<String> {
+        let visible = self
+            .destinations
+            .values()
+            .filter_map(|each| match &each.shown {
+                Some(Shown::Route(held)) => Some(held),
+                Some(Shown::PassThrough) | None => None,
+            });
+        self.routes
+            .values()
+            .chain(visible)
+            .flat_map(|held| clusters_of(&held.route))
+            .cloned()
+            .collect()
+    }
+
+    fn follow_clusters(&mut self, output: &mut Output) {
+        let wanted = self.wanted_clusters();
+        let fresh: Vec<String> = wanted
+            .iter()
+            .filter(|name| !self.clusters.contains_key(*name))
+            .cloned()
+            .collect();
+        let unneeded: Vec<String> = self
+            .clusters
+            .keys()
+            .filter(|name| !wanted.contains(*name))
+            .cloned()
+            .collect();
+        self.clusters.retain(|name, _| wanted.contains(name));
+        self.clusters.extend(
+            fresh
+                .iter()
+                .map(|name| (name.clone(), HeldCluster::default())),
+        );
+        if fresh.is_empty() && unneeded.is_empty() {
+            return;
+        }
+        for kind in [Kind::Cluster, Kind::Endpoints] {
+            let unsubscribe = unneeded.clone();
+            output.requests.push(Request {
+                resource_names_unsubscribe: unsubscribe,
+                ..subscribe(kind, fresh.clone())
+            });
+        }
+    }
+
+    fn publish(&mut self, output: &mut Output) {
+        let mut snapshot = Snapshot::default();
+        for (destination, Destination { shown, answer: _ }) in &self.destinations {
+            match shown {
+                None => {}
+                Some(Shown::PassThrough) => drop(snapshot.routes.insert(*destination, None)),
+                Some(Shown::Route(held)) => {
+                    snapshot
+                        .routes
+                        .insert(*destination, Some(Arc::clone(&held.route)));
+                    for name in clusters_of(&held.route) {
+                        if let Some(cluster) = self
+                            .clusters
+                            .get(name)
+                            .and_then(|held| held.cluster.as_ref())
+                        {
+                            snapshot.clusters.insert(name.clone(), Arc::clone(cluster));
+                        }
+                    }
+                }
+            }
+        }
+        if snapshot.routes == self.snapshot.routes && snapshot.clusters == self.snapshot.clusters {
+            return;
+        }
+        self.snapshot = Arc::new(snapshot);
+        self.generation.0 += 1;
+        output.snapshot = Some((self.generation, Arc::clone(&self.snapshot)));
+    }
+}
+
+impl HeldCluster {
+    fn is_complete(&self) -> bool {
+        self.cluster_version.is_some() && self.endpoints_version.is_some()
+    }
+}
+
+fn clusters_of(route: &Route) -> impl Iterator<Item = &String> {
+    std::iter::once(&route.split.stable.cluster)
+        .chain(route.split.canary.iter().map(|canary| &canary.arm.cluster))
+}
+
+fn subscribe(kind: Kind, names: Vec<String>) -> Request {
+    Request {
+        type_url: kind.type_url().to_owned(),
+        resource_names_subscribe: names,
+        ..Request::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

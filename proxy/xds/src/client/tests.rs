@@ -1,0 +1,377 @@
+use prost::Message;
+use traffic_core::config::{Revocation, Weight};
+
+use super::*;
+use crate::Resources;
+use crate::kind::Kind;
+use crate::server::DeltaServer;
+use crate::server::tests::{cluster, destinations, route, world};
+
+const STABLE: &str = "shop/web/80/v1";
+const CANARY: &str = "shop/web/80/v2";
+
+/// Both ends of a stream, joined without a socket. Snapshots are installed when the test says so.
+struct Pair {
+    client: DeltaClient,
+    server: DeltaServer,
+    snapshots: Vec<(Generation, Arc<Snapshot>)>,
+    /// Every message of the server, as `<kind>+<name>` and `<kind>-<name>`.
+    sent: Vec<String>,
+    rejected: Vec<String>,
+}
+
+impl Pair {
+    fn connected(client: DeltaClient) -> Pair {
+        let mut pair = Pair {
+            client,
+            server: DeltaServer::default(),
+            snapshots: Vec::new(),
+            sent: Vec::new(),
+            rejected: Vec::new(),
+        };
+        let output = pair.client.connected(&Node::default());
+        pair.carry(output);
+        pair
+    }
+
+    fn carry(&mut self, output: Output) {
+        self.snapshots.extend(output.snapshot);
+        self.rejected.extend(output.rejected);
+        for request in output.requests {
+            self.server.on_request(request).unwrap();
+        }
+    }
+
+    fn demand(&mut self, service: &str) {
+        let output = self.client.demand([destinations(service)[0]]);
+        self.carry(output);
+    }
+
+    /// Exchanges messages until both sides are silent.
+    fn run(&mut self, resources: &Resources) {
+        while let Some(response) = self.server.next(resources) {
+            self.deliver(response);
+        }
+    }
+
+    fn deliver(&mut self, response: Response) {
+        let kind = Kind::from_type_url(&response.type_url).unwrap();
+        self.sent.extend(
+            response
+                .resources
+                .iter()
+                .map(|each| format!("{kind}+{}", each.name)),
+        );
+        self.sent.extend(
+            response
+                .removed_resources
+                .iter()
+                .map(|name| format!("{kind}-{name}")),
+        );
+        let output = self.client.received(response);
+        self.carry(output);
+    }
+
+    fn install(&mut self) {
+        let output = self.client.installed(self.client.generation);
+        self.carry(output);
+    }
+
+    fn acknowledged(&self) -> bool {
+        use crate::server::Verdict::Accepted;
+        self.server
+            .routes()
+            .values()
+            .all(|sent| sent.as_ref().is_some_and(|sent| sent.verdict == Accepted))
+    }
+
+    fn shown(&self, service: &str) -> Option<Option<Weight>> {
+        let route = self.client.snapshot.routes.get(&destinations(service)[0])?;
+        Some(route.as_ref().map(|route| {
+            route
+                .split
+                .canary
+                .as_ref()
+                .map_or(Weight::ZERO, |canary| canary.weight)
+        }))
+    }
+}
+
+fn percent(percent: u32) -> Option<Option<Weight>> {
+    Some(Some(Weight::percent(percent).unwrap()))
+}
+
+fn full_world(percent: u32, canary: &[&str]) -> Resources {
+    world(
+        &[route("web", percent)],
+        &[cluster(STABLE, &["10.1.0.1:8080"]), cluster(CANARY, canary)],
+    )
+}
+
+/// Connected, with `web` demanded, installed and acknowledged.
+fn settled(resources: &Resources) -> Pair {
+    let mut pair = Pair::connected(DeltaClient::default());
+    pair.demand("web");
+    pair.run(resources);
+    pair.install();
+    assert!(pair.acknowledged());
+    pair.sent.clear();
+    pair.snapshots.clear();
+    pair
+}
+
+#[test]
+fn a_demand_brings_the_route_and_then_its_clusters() {
+    let mut pair = Pair::connected(DeltaClient::default());
+    pair.demand("web");
+    pair.run(&full_world(1, &["10.1.0.2:8080"]));
+    assert_eq!(
+        pair.sent,
+        [
+            "route+shop/web/80",
+            "cluster+shop/web/80/v1",
+            "cluster+shop/web/80/v2",
+            "endpoints+shop/web/80/v1",
+            "endpoints+shop/web/80/v2"
+        ]
+    );
+    assert_eq!(pair.shown("web"), percent(1));
+    assert_eq!(pair.client.snapshot.clusters[CANARY].endpoints.len(), 1);
+    assert_eq!(pair.snapshots.len(), 1, "nothing is shown by halves");
+}
+
+#[test]
+fn an_unknown_destination_passes_through() {
+    let mut pair = Pair::connected(DeltaClient::default());
+    pair.demand("api");
+    assert_eq!(pair.shown("api"), None);
+    pair.run(&full_world(1, &[]));
+    assert_eq!(pair.shown("api"), Some(None));
+}
+
+#[test]
+fn a_weight_is_acknowledged_when_it_is_installed_and_not_before() {
+    let mut pair = settled(&full_world(1, &["10.1.0.2:8080"]));
+    pair.run(&full_world(10, &["10.1.0.2:8080"]));
+    assert_eq!(
+        (pair.sent.len(), pair.shown("web"), pair.acknowledged()),
+        (1, percent(10), false)
+    );
+    pair.install();
+    assert!(pair.acknowledged());
+}
+
+#[test]
+fn a_new_route_becomes_visible_when_its_clusters_are_known() {
+    let mut pair = settled(&full_world(50, &["10.1.0.2:8080"]));
+    let mut next = route("web", 1);
+    let arm = &mut next.split.canary.as_mut().unwrap().arm;
+    (arm.cluster, arm.revision) = ("shop/web/80/v3".to_owned(), "v3".to_owned());
+    let third = cluster("shop/web/80/v3", &["10.1.0.3:8080"]);
+    let after = world(&[next], &[cluster(STABLE, &["10.1.0.1:8080"]), third]);
+
+    let response = pair.server.next(&after).unwrap();
+    pair.deliver(response);
+    pair.install();
+    assert_eq!(
+        (pair.shown("web"), pair.acknowledged()),
+        (percent(50), false),
+        "the old route stays"
+    );
+    assert!(pair.client.snapshot.clusters.contains_key(CANARY));
+    pair.run(&after);
+    assert_eq!(pair.shown("web"), percent(1));
+    assert_eq!(
+        pair.client.snapshot.clusters.len(),
+        2,
+        "the old canary's cluster is dropped with the route"
+    );
+    assert!(
+        !pair.client.clusters.contains_key(CANARY),
+        "and unsubscribed"
+    );
+    assert!(!pair.acknowledged());
+    pair.install();
+    assert!(pair.acknowledged());
+    for (_, snapshot) in &pair.snapshots {
+        for route in snapshot.routes.values().flatten() {
+            assert!(
+                clusters_of(route).all(|name| snapshot.clusters.contains_key(name)),
+                "a route without its cluster"
+            );
+        }
+    }
+}
+
+#[test]
+fn endpoints_that_are_removed_stay_as_long_as_the_visible_route_names_them() {
+    let mut pair = settled(&full_world(50, &["10.1.0.2:8080"]));
+    // A world that forgot the canary's cluster: the route still names it.
+    pair.run(&world(
+        &[route("web", 50)],
+        &[cluster(STABLE, &["10.1.0.1:8080"])],
+    ));
+    assert_eq!(
+        pair.sent,
+        ["endpoints-shop/web/80/v2", "cluster-shop/web/80/v2"]
+    );
+    assert_eq!(pair.client.snapshot.clusters[CANARY].endpoints.len(), 1);
+    assert!(pair.snapshots.is_empty());
+}
+
+#[test]
+fn a_bad_route_is_rejected_with_its_reason_and_the_last_good_one_stays() {
+    let mut pair = settled(&full_world(1, &[]));
+    let mut response = pair.server.next(&full_world(10, &[])).unwrap();
+    response.resources[0].resource.as_mut().unwrap().value = crate::route::encode(&{
+        let mut bad = route("web", 10);
+        bad.split.canary.as_mut().unwrap().arm.cluster = STABLE.to_owned();
+        bad
+    })
+    .encode_to_vec();
+    pair.deliver(response);
+    pair.install();
+    assert_eq!(
+        pair.rejected,
+        ["route `shop/web/80`: stable and canary are the same cluster `shop/web/80/v1`"]
+    );
+    assert_eq!(
+        (pair.shown("web"), pair.acknowledged()),
+        (percent(1), false)
+    );
+    pair.run(&full_world(0, &[]));
+    pair.install();
+    assert_eq!(
+        (pair.shown("web"), pair.acknowledged()),
+        (percent(0), true),
+        "the next good one is taken"
+    );
+}
+
+#[test]
+fn one_bad_cluster_does_not_reject_its_neighbours() {
+    let mut pair = settled(&full_world(1, &[]));
+    let after = world(
+        &[route("web", 1)],
+        &[
+            cluster(STABLE, &["10.1.0.7:8080"]),
+            cluster(CANARY, &["10.1.0.8:8080"]),
+        ],
+    );
+    let mut response = pair.server.next(&after).unwrap();
+    response.resources[0].resource.as_mut().unwrap().value = vec![0xff];
+    pair.deliver(response);
+    assert!(
+        pair.rejected[0].starts_with("resource `shop/web/80/v1` cannot be decoded"),
+        "{:?}",
+        pair.rejected
+    );
+    let address = |name: &str| {
+        pair.client.snapshot.clusters[name].endpoints[0]
+            .address
+            .to_string()
+    };
+    assert_eq!(
+        (address(STABLE).as_str(), address(CANARY).as_str()),
+        ("10.1.0.1:8080", "10.1.0.8:8080")
+    );
+}
+
+#[test]
+fn a_lost_stream_keeps_the_snapshot_and_the_next_one_brings_only_changes() {
+    let before = full_world(1, &["10.1.0.2:8080"]);
+    let mut pair = settled(&before);
+    pair.client.disconnected();
+    let output = pair.client.demand([destinations("api")[0]]);
+    assert!(output.requests.is_empty(), "there is no stream to ask on");
+    assert_eq!(pair.shown("web"), percent(1));
+
+    let mut again = Pair::connected(pair.client);
+    again.run(&before);
+    assert_eq!(
+        again.sent,
+        ["route-dst/10.96.0.2:80"],
+        "only the new destination is answered"
+    );
+    assert_eq!(again.shown("web"), percent(1));
+
+    again.client.disconnected();
+    let mut third = Pair::connected(again.client);
+    third.run(&full_world(10, &["10.1.0.2:8080"]));
+    assert_eq!(third.sent, ["route+shop/web/80", "route-dst/10.96.0.2:80"]);
+    assert_eq!(third.shown("web"), percent(10));
+}
+
+#[test]
+fn a_route_that_was_received_but_never_shown_is_not_claimed_after_a_reconnect() {
+    let mut pair = settled(&full_world(50, &["10.1.0.2:8080"]));
+    let mut next = route("web", 1);
+    next.split.canary.as_mut().unwrap().arm.cluster = "shop/web/80/v3".to_owned();
+    let after = world(
+        &[next],
+        &[
+            cluster(STABLE, &["10.1.0.1:8080"]),
+            cluster("shop/web/80/v3", &[]),
+        ],
+    );
+    let response = pair.server.next(&after).unwrap();
+    pair.deliver(response);
+    pair.client.disconnected();
+    let mut again = Pair::connected(pair.client);
+    assert_eq!(again.shown("web"), percent(50));
+    again.run(&after);
+    assert_eq!(
+        (again.sent[0].as_str(), again.shown("web")),
+        ("route+shop/web/80", percent(1))
+    );
+}
+
+#[test]
+fn a_service_that_is_deleted_passes_through_and_its_clusters_are_dropped() {
+    let mut pair = settled(&full_world(1, &[]));
+    pair.run(&Resources::default());
+    assert_eq!(pair.shown("web"), Some(None));
+    assert!(pair.client.clusters.is_empty() && pair.client.snapshot.clusters.is_empty());
+    pair.run(&full_world(1, &[]));
+    assert_eq!(pair.shown("web"), percent(1));
+}
+
+#[test]
+fn the_first_request_says_who_we_are_even_when_nothing_is_called() {
+    let revocation = Revocation {
+        rollout: "shop/web".to_owned(),
+        revision: "v2".to_owned(),
+        run: 3,
+    };
+    let node = Node {
+        id: "web-1.shop".to_owned(),
+        version: "0.1.0".to_owned(),
+        revocations: vec![revocation],
+    };
+    let mut output = DeltaClient::default().connected(&node);
+    assert_eq!(output.requests.len(), 1, "no names would mean all clusters");
+    let received = DeltaServer::default()
+        .on_request(output.requests.remove(0))
+        .unwrap();
+    assert_eq!((received.kind, received.node), (Kind::Route, Some(node)));
+}
+
+#[test]
+fn both_destinations_of_a_service_change_together() {
+    let mut pair = settled(&full_world(1, &[]));
+    let output = pair.client.demand([destinations("web")[1]]);
+    pair.carry(output);
+    pair.run(&full_world(1, &[]));
+    pair.run(&full_world(10, &[]));
+    let weights = pair
+        .client
+        .snapshot
+        .routes
+        .values()
+        .flatten()
+        .map(|route| route.split.canary.as_ref().unwrap().weight);
+    assert_eq!(
+        weights.collect::<Vec<_>>(),
+        vec![Weight::percent(10).unwrap(); 2]
+    );
+}

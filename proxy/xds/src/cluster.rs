@@ -1,0 +1,206 @@
+//! [`Cluster`] as two resources: an EDS cluster over ADS, and its ClusterLoadAssignment.
+//!
+//! The EDS service name is the cluster's own name: two Envoy clusters that share one stall for 15 s (envoy#47302).
+
+use std::net::{IpAddr, SocketAddr};
+
+use envoy_types::pb::envoy::config::cluster::v3 as cds;
+use envoy_types::pb::envoy::config::cluster::v3::cluster::{
+    ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy,
+};
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
+use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+use envoy_types::pb::envoy::config::endpoint::v3 as eds;
+use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
+use envoy_types::pb::google::protobuf::Duration;
+use traffic_core::config::{Cluster, Endpoint, Health};
+
+/// A Cluster or ClusterLoadAssignment that is not one of ours; the text goes into the NACK.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cluster `{cluster}`: {problem}")]
+pub struct InvalidCluster {
+    pub cluster: String,
+    pub problem: ClusterProblem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterProblem {
+    #[error("it has no name")]
+    NoName,
+    #[error("its type is not EDS")]
+    NotEds,
+    #[error("its EDS service name is `{0}`, expected the cluster's own name")]
+    ServiceName(String),
+    #[error("its endpoints do not come over ADS")]
+    NotAds,
+    #[error("endpoint {0} has no socket address")]
+    NoAddress(usize),
+    #[error("endpoint {index}: `{address}` is no IP address")]
+    NotIp { index: usize, address: String },
+    #[error("endpoint {index}: port {port} is none")]
+    Port { index: usize, port: u32 },
+    #[error("endpoint {index}: health status {status} is unknown")]
+    Health { index: usize, status: i32 },
+}
+
+/// CDS: that the cluster exists. Nothing in it changes when endpoints do.
+pub fn encode(cluster: &Cluster) -> cds::Cluster {
+    let over_ads = core::ConfigSource {
+        resource_api_version: core::ApiVersion::V3.into(),
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(core::AggregatedConfigSource {})),
+        ..core::ConfigSource::default()
+    };
+    cds::Cluster {
+        name: cluster.name.clone(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
+        eds_cluster_config: Some(EdsClusterConfig {
+            eds_config: Some(over_ads),
+            service_name: cluster.name.clone(),
+        }),
+        connect_timeout: Some(Duration {
+            seconds: 1,
+            nanos: 0,
+        }),
+        lb_policy: LbPolicy::LeastRequest.into(),
+        ..cds::Cluster::default()
+    }
+}
+
+/// The cluster's name, after checking that its endpoints come the way we expect.
+pub fn decode(wire: &cds::Cluster) -> Result<String, InvalidCluster> {
+    let invalid = |problem| InvalidCluster {
+        cluster: wire.name.clone(),
+        problem,
+    };
+    if wire.name.is_empty() {
+        return Err(invalid(ClusterProblem::NoName));
+    }
+    if wire.cluster_discovery_type != Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())) {
+        return Err(invalid(ClusterProblem::NotEds));
+    }
+    let eds = wire
+        .eds_cluster_config
+        .as_ref()
+        .ok_or_else(|| invalid(ClusterProblem::NotEds))?;
+    if eds.service_name != wire.name {
+        return Err(invalid(ClusterProblem::ServiceName(
+            eds.service_name.clone(),
+        )));
+    }
+    match eds
+        .eds_config
+        .as_ref()
+        .and_then(|source| source.config_source_specifier.as_ref())
+    {
+        Some(ConfigSourceSpecifier::Ads(_)) => Ok(wire.name.clone()),
+        _ => Err(invalid(ClusterProblem::NotAds)),
+    }
+}
+
+/// EDS.
+pub fn encode_endpoints(cluster: &Cluster) -> eds::ClusterLoadAssignment {
+    let lb_endpoints = cluster.endpoints.iter().map(encode_endpoint).collect();
+    eds::ClusterLoadAssignment {
+        cluster_name: cluster.name.clone(),
+        endpoints: vec![eds::LocalityLbEndpoints {
+            lb_endpoints,
+            ..eds::LocalityLbEndpoints::default()
+        }],
+        ..eds::ClusterLoadAssignment::default()
+    }
+}
+
+/// Unhealthy endpoints are left out, the rest is sorted and free of duplicates.
+pub fn decode_endpoints(wire: &eds::ClusterLoadAssignment) -> Result<Cluster, InvalidCluster> {
+    let invalid = |problem| InvalidCluster {
+        cluster: wire.cluster_name.clone(),
+        problem,
+    };
+    if wire.cluster_name.is_empty() {
+        return Err(invalid(ClusterProblem::NoName));
+    }
+    let mut endpoints = Vec::new();
+    for (index, each) in wire
+        .endpoints
+        .iter()
+        .flat_map(|locality| &locality.lb_endpoints)
+        .enumerate()
+    {
+        let address = address(index, each).map_err(invalid)?;
+        if let Some(health) = health(index, each.health_status).map_err(invalid)? {
+            endpoints.push(Endpoint { address, health });
+        }
+    }
+    endpoints.sort();
+    // Healthy sorts before draining: an address that is listed as both stays usable.
+    endpoints.dedup_by_key(|endpoint| endpoint.address);
+    Ok(Cluster {
+        name: wire.cluster_name.clone(),
+        endpoints,
+    })
+}
+
+fn encode_endpoint(endpoint: &Endpoint) -> eds::LbEndpoint {
+    let address = core::SocketAddress {
+        address: endpoint.address.ip().to_string(),
+        port_specifier: Some(PortSpecifier::PortValue(endpoint.address.port().into())),
+        ..core::SocketAddress::default()
+    };
+    let status = match endpoint.health {
+        Health::Healthy => core::HealthStatus::Healthy,
+        Health::Draining => core::HealthStatus::Draining,
+    };
+    eds::LbEndpoint {
+        health_status: status.into(),
+        host_identifier: Some(HostIdentifier::Endpoint(eds::Endpoint {
+            address: Some(core::Address {
+                address: Some(AnyAddress::SocketAddress(address)),
+            }),
+            ..eds::Endpoint::default()
+        })),
+        ..eds::LbEndpoint::default()
+    }
+}
+
+fn address(index: usize, wire: &eds::LbEndpoint) -> Result<SocketAddr, ClusterProblem> {
+    let Some(HostIdentifier::Endpoint(endpoint)) = &wire.host_identifier else {
+        return Err(ClusterProblem::NoAddress(index));
+    };
+    let Some(core::Address {
+        address: Some(AnyAddress::SocketAddress(socket)),
+    }) = &endpoint.address
+    else {
+        return Err(ClusterProblem::NoAddress(index));
+    };
+    let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else {
+        return Err(ClusterProblem::NoAddress(index));
+    };
+    let ip: IpAddr = socket.address.parse().map_err(|_| ClusterProblem::NotIp {
+        index,
+        address: socket.address.clone(),
+    })?;
+    let number = u16::try_from(port).map_err(|_| ClusterProblem::Port { index, port })?;
+    if number == 0 {
+        return Err(ClusterProblem::Port { index, port });
+    }
+    Ok(SocketAddr::new(ip, number))
+}
+
+fn health(index: usize, status: i32) -> Result<Option<Health>, ClusterProblem> {
+    match core::HealthStatus::try_from(status) {
+        // An endpoint without a status counts as healthy in Envoy, too.
+        Ok(
+            core::HealthStatus::Unknown
+            | core::HealthStatus::Healthy
+            | core::HealthStatus::Degraded,
+        ) => Ok(Some(Health::Healthy)),
+        Ok(core::HealthStatus::Draining) => Ok(Some(Health::Draining)),
+        Ok(core::HealthStatus::Unhealthy | core::HealthStatus::Timeout) => Ok(None),
+        Err(_) => Err(ClusterProblem::Health { index, status }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

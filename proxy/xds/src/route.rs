@@ -1,0 +1,299 @@
+//! [`Route`] as a RouteConfiguration: one virtual host for every domain, one route for every path, weighted clusters that sum
+//! to [`Weight::SCALE`]. What Envoy has no field for is in metadata `aviary.dev`.
+//!
+//! A canary at weight 0 stays listed: Envoy accepts it, its clusters stay warm, and a rollback or a first step changes a number
+//! and nothing else. The route timeout is off: Envoy's default of 15 s would cut requests that worked without a mesh.
+
+use envoy_types::pb::envoy::config::core::v3::Metadata;
+use envoy_types::pb::envoy::config::route::v3 as wire;
+use envoy_types::pb::envoy::config::route::v3::route::Action;
+use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
+use envoy_types::pb::google::protobuf::{Duration, Struct, UInt32Value};
+use traffic_core::config::{Arm, CanaryArm, Protocol, Route, Split, Weight};
+
+use crate::metadata::{self, FieldProblem, Fields, KEY};
+
+/// A RouteConfiguration that is not one of ours; the text goes into the NACK.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("route `{route}`: {problem}")]
+pub struct InvalidRoute {
+    pub route: String,
+    pub problem: RouteProblem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteProblem {
+    #[error("{0} virtual hosts, expected exactly one")]
+    VirtualHosts(usize),
+    #[error("the virtual host's domains are {0:?}, expected [\"*\"]")]
+    Domains(Vec<String>),
+    #[error("{0} routes in the virtual host, expected exactly one")]
+    Routes(usize),
+    #[error("the route does not match every path (prefix `/`)")]
+    NotEveryPath,
+    #[error("the route's action is not weighted clusters")]
+    NotWeightedClusters,
+    #[error("metadata `aviary.dev` is missing")]
+    NoMetadata,
+    #[error(transparent)]
+    Field(#[from] FieldProblem),
+    #[error("port {0} is none")]
+    Port(u64),
+    #[error("metadata names `{0}`, which is not the route's own name")]
+    Name(String),
+    #[error("stable and canary are the same cluster `{0}`")]
+    SameCluster(String),
+    #[error("cluster `{0}` has no weight")]
+    NoWeight(String),
+    #[error("weighted cluster `{0}` is neither the stable nor the canary cluster")]
+    UnknownCluster(String),
+    #[error("cluster `{0}` is listed twice")]
+    ListedTwice(String),
+    #[error("the weights sum to {0}, expected {scale}", scale = Weight::SCALE)]
+    Sum(u64),
+}
+
+pub fn encode(route: &Route) -> wire::RouteConfiguration {
+    let Route {
+        name,
+        namespace,
+        service,
+        port,
+        protocol,
+        rollout,
+        split,
+        revoked,
+    } = route;
+    let mut about = metadata::fields([
+        ("namespace", metadata::text(namespace)),
+        ("service", metadata::text(service)),
+        ("port", metadata::text(port.to_string())),
+        ("protocol", metadata::text(protocol_word(*protocol))),
+        ("rollout", metadata::text(rollout)),
+        ("fallback", metadata::text(&split.stable.revision)),
+        ("stable", metadata::nested(arm_fields(&split.stable))),
+        ("revoked", metadata::revocations(revoked)),
+    ]);
+    let mut canary_units = 0;
+    if let Some(CanaryArm { arm, weight, run }) = &split.canary {
+        canary_units = weight.units();
+        let mut fields = arm_fields(arm);
+        fields
+            .fields
+            .insert("run".to_owned(), metadata::text(run.to_string()));
+        about
+            .fields
+            .insert("canary".to_owned(), metadata::nested(fields));
+    }
+    let mut clusters = vec![cluster_weight(&split.stable, Weight::SCALE - canary_units)];
+    clusters.extend(
+        split
+            .canary
+            .iter()
+            .map(|canary| cluster_weight(&canary.arm, canary_units)),
+    );
+    let action = wire::RouteAction {
+        timeout: Some(Duration {
+            seconds: 0,
+            nanos: 0,
+        }),
+        cluster_specifier: Some(ClusterSpecifier::WeightedClusters(wire::WeightedCluster {
+            clusters,
+            ..wire::WeightedCluster::default()
+        })),
+        ..wire::RouteAction::default()
+    };
+    let every_path = wire::RouteMatch {
+        path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
+        ..wire::RouteMatch::default()
+    };
+    wire::RouteConfiguration {
+        name: name.clone(),
+        virtual_hosts: vec![wire::VirtualHost {
+            name: name.clone(),
+            domains: vec!["*".to_owned()],
+            routes: vec![wire::Route {
+                r#match: Some(every_path),
+                action: Some(Action::Route(action)),
+                ..wire::Route::default()
+            }],
+            ..wire::VirtualHost::default()
+        }],
+        metadata: Some(Metadata {
+            filter_metadata: [(KEY.to_owned(), about)].into(),
+            ..Metadata::default()
+        }),
+        ..wire::RouteConfiguration::default()
+    }
+}
+
+pub fn decode(config: &wire::RouteConfiguration) -> Result<Route, InvalidRoute> {
+    let about = config
+        .metadata
+        .as_ref()
+        .and_then(|metadata| metadata.filter_metadata.get(KEY));
+    weighted_clusters(config)
+        .and_then(|weighted| {
+            read(
+                &config.name,
+                about.ok_or(RouteProblem::NoMetadata)?,
+                weighted,
+            )
+        })
+        .map_err(|problem| InvalidRoute {
+            route: config.name.clone(),
+            problem,
+        })
+}
+
+fn weighted_clusters(config: &wire::RouteConfiguration) -> Result<&[ClusterWeight], RouteProblem> {
+    let [host] = config.virtual_hosts.as_slice() else {
+        return Err(RouteProblem::VirtualHosts(config.virtual_hosts.len()));
+    };
+    if host.domains != ["*"] {
+        return Err(RouteProblem::Domains(host.domains.clone()));
+    }
+    let [route] = host.routes.as_slice() else {
+        return Err(RouteProblem::Routes(host.routes.len()));
+    };
+    match route
+        .r#match
+        .as_ref()
+        .and_then(|each| each.path_specifier.as_ref())
+    {
+        Some(PathSpecifier::Prefix(prefix)) if prefix == "/" => {}
+        _ => return Err(RouteProblem::NotEveryPath),
+    }
+    match &route.action {
+        Some(Action::Route(wire::RouteAction {
+            cluster_specifier: Some(ClusterSpecifier::WeightedClusters(weighted)),
+            ..
+        })) => Ok(&weighted.clusters),
+        _ => Err(RouteProblem::NotWeightedClusters),
+    }
+}
+
+fn read(name: &str, about: &Struct, weighted: &[ClusterWeight]) -> Result<Route, RouteProblem> {
+    let about = Fields(about);
+    let (namespace, service, port) = (
+        about.text("namespace")?,
+        about.text("service")?,
+        about.number("port")?,
+    );
+    let port = u16::try_from(port).map_err(|_| RouteProblem::Port(port))?;
+    let own_name = format!("{namespace}/{service}/{port}");
+    if own_name != name {
+        return Err(RouteProblem::Name(own_name));
+    }
+    let stable = arm(about
+        .nested("stable")?
+        .ok_or(FieldProblem::Missing("stable"))?)?;
+    let canary = match about.nested("canary")? {
+        Some(fields) => Some((arm(fields)?, fields.number("run")?)),
+        None => None,
+    };
+    if canary
+        .as_ref()
+        .is_some_and(|(canary, _)| canary.cluster == stable.cluster)
+    {
+        return Err(RouteProblem::SameCluster(stable.cluster));
+    }
+    let weight = weight_of_canary(weighted, &stable, canary.as_ref().map(|(arm, _)| arm))?;
+    Ok(Route {
+        name: name.to_owned(),
+        namespace: namespace.to_owned(),
+        service: service.to_owned(),
+        port,
+        protocol: protocol(about.text("protocol")?)?,
+        rollout: about.text("rollout")?.to_owned(),
+        split: Split {
+            stable,
+            canary: canary.map(|(arm, run)| CanaryArm { arm, weight, run }),
+        },
+        revoked: about.revocations("revoked")?,
+    })
+}
+
+/// The canary's weight, after checking that both arms and nothing else are listed, once each, and make a whole.
+fn weight_of_canary(
+    weighted: &[ClusterWeight],
+    stable: &Arm,
+    canary: Option<&Arm>,
+) -> Result<Weight, RouteProblem> {
+    let (mut stable_units, mut canary_units) = (None, None);
+    for each in weighted {
+        let slot = if each.name == stable.cluster {
+            &mut stable_units
+        } else if canary.is_some_and(|canary| canary.cluster == each.name) {
+            &mut canary_units
+        } else {
+            return Err(RouteProblem::UnknownCluster(each.name.clone()));
+        };
+        let units = each
+            .weight
+            .as_ref()
+            .ok_or_else(|| RouteProblem::NoWeight(each.name.clone()))?
+            .value;
+        if slot.replace(units).is_some() {
+            return Err(RouteProblem::ListedTwice(each.name.clone()));
+        }
+    }
+    stable_units.ok_or_else(|| RouteProblem::NoWeight(stable.cluster.clone()))?;
+    if let Some(canary) = canary {
+        canary_units.ok_or_else(|| RouteProblem::NoWeight(canary.cluster.clone()))?;
+    }
+    let canary_units = canary_units.unwrap_or(0);
+    let sum = u64::from(stable_units.unwrap_or(0)) + u64::from(canary_units);
+    if sum != u64::from(Weight::SCALE) {
+        return Err(RouteProblem::Sum(sum));
+    }
+    Weight::new(canary_units).map_err(|_| RouteProblem::Sum(sum))
+}
+
+fn cluster_weight(arm: &Arm, units: u32) -> ClusterWeight {
+    ClusterWeight {
+        name: arm.cluster.clone(),
+        weight: Some(UInt32Value { value: units }),
+        ..ClusterWeight::default()
+    }
+}
+
+fn arm_fields(arm: &Arm) -> Struct {
+    metadata::fields([
+        ("cluster", metadata::text(&arm.cluster)),
+        ("revision", metadata::text(&arm.revision)),
+    ])
+}
+
+fn arm(fields: Fields<'_>) -> Result<Arm, FieldProblem> {
+    Ok(Arm {
+        cluster: fields.text("cluster")?.to_owned(),
+        revision: fields.text("revision")?.to_owned(),
+    })
+}
+
+fn protocol_word(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Detect => "detect",
+        Protocol::Http => "http",
+        Protocol::Opaque => "opaque",
+    }
+}
+
+fn protocol(word: &str) -> Result<Protocol, FieldProblem> {
+    match word {
+        "detect" => Ok(Protocol::Detect),
+        "http" => Ok(Protocol::Http),
+        "opaque" => Ok(Protocol::Opaque),
+        found => Err(FieldProblem::UnknownWord {
+            field: "protocol",
+            found: found.to_owned(),
+            known: "detect, http, opaque",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+use proptest::prelude::*;
+use traffic_core::config::Revocation;
+
+use super::*;
+
+fn route(canary: Option<(u32, u64)>) -> Route {
+    Route {
+        name: "shop/web/80".to_owned(),
+        namespace: "shop".to_owned(),
+        service: "web".to_owned(),
+        port: 80,
+        protocol: Protocol::Http,
+        rollout: "shop/web".to_owned(),
+        split: Split {
+            stable: Arm {
+                cluster: "shop/web/80/v1".to_owned(),
+                revision: "v1".to_owned(),
+            },
+            canary: canary.map(|(units, run)| CanaryArm {
+                arm: Arm {
+                    cluster: "shop/web/80/v2".to_owned(),
+                    revision: "v2".to_owned(),
+                },
+                weight: Weight::new(units).unwrap(),
+                run,
+            }),
+        },
+        revoked: Vec::new(),
+    }
+}
+
+/// What `decode` says about a good route after `spoil`.
+fn problem(spoil: impl FnOnce(&mut wire::RouteConfiguration)) -> RouteProblem {
+    let mut config = encode(&route(Some((1_000, 7))));
+    spoil(&mut config);
+    decode(&config).expect_err("the route was spoiled").problem
+}
+
+fn clusters(config: &mut wire::RouteConfiguration) -> &mut Vec<ClusterWeight> {
+    match config.virtual_hosts[0].routes[0].action.as_mut() {
+        Some(Action::Route(action)) => match action.cluster_specifier.as_mut() {
+            Some(ClusterSpecifier::WeightedClusters(weighted)) => &mut weighted.clusters,
+            other => panic!("not weighted: {other:?}"),
+        },
+        other => panic!("not a route: {other:?}"),
+    }
+}
+
+fn about(config: &mut wire::RouteConfiguration) -> &mut Struct {
+    config
+        .metadata
+        .as_mut()
+        .unwrap()
+        .filter_metadata
+        .get_mut(KEY)
+        .unwrap()
+}
+
+#[test]
+fn every_percentage_survives_the_wire() {
+    for percent in 0..=100 {
+        let route = route(Some((percent * 1_000, 7)));
+        assert_eq!(decode(&encode(&route)), Ok(route));
+    }
+}
+
+#[test]
+fn weights_sum_to_the_whole_and_a_canary_at_zero_stays_listed() {
+    for (canary, expected) in [
+        (None, vec![100_000]),
+        (Some((0, 1)), vec![100_000, 0]),
+        (Some((100_000, 1)), vec![0, 100_000]),
+    ] {
+        let mut config = encode(&route(canary));
+        let units: Vec<u32> = clusters(&mut config)
+            .iter()
+            .map(|each| each.weight.unwrap().value)
+            .collect();
+        assert_eq!(units, expected);
+    }
+}
+
+#[test]
+fn a_route_that_is_not_ours_is_refused_with_the_reason() {
+    assert_eq!(
+        problem(|config| config.virtual_hosts.clear()),
+        RouteProblem::VirtualHosts(0)
+    );
+    let one = vec!["web".to_owned()];
+    assert_eq!(
+        problem(|config| config.virtual_hosts[0].domains = one.clone()),
+        RouteProblem::Domains(one.clone())
+    );
+    assert_eq!(
+        problem(|config| config.virtual_hosts[0].routes.clear()),
+        RouteProblem::Routes(0)
+    );
+    assert_eq!(
+        problem(|config| config.virtual_hosts[0].routes[0].r#match = None),
+        RouteProblem::NotEveryPath
+    );
+    assert_eq!(
+        problem(|config| config.virtual_hosts[0].routes[0].action = None),
+        RouteProblem::NotWeightedClusters
+    );
+    assert_eq!(
+        problem(|config| config.metadata = None),
+        RouteProblem::NoMetadata
+    );
+    assert_eq!(
+        problem(|config| config.name = "shop/web/81".to_owned()),
+        RouteProblem::Name("shop/web/80".to_owned())
+    );
+    assert_eq!(
+        problem(|config| clusters(config)[1].weight.as_mut().unwrap().value += 1),
+        RouteProblem::Sum(100_001)
+    );
+    let other = problem(|config| clusters(config)[1].name = "other".to_owned());
+    assert_eq!(other, RouteProblem::UnknownCluster("other".to_owned()));
+    let dropped = problem(|config| drop(clusters(config).pop()));
+    assert_eq!(dropped, RouteProblem::NoWeight("shop/web/80/v2".to_owned()));
+    let twice = problem(|config| {
+        let copy = clusters(config)[0].clone();
+        clusters(config).push(copy);
+    });
+    assert_eq!(
+        twice,
+        RouteProblem::ListedTwice("shop/web/80/v1".to_owned())
+    );
+    let no_rollout = problem(|config| drop(about(config).fields.remove("rollout")));
+    assert_eq!(
+        no_rollout,
+        RouteProblem::Field(FieldProblem::Missing("rollout"))
+    );
+    let port = problem(|config| {
+        drop(
+            about(config)
+                .fields
+                .insert("port".to_owned(), metadata::text("65536")),
+        )
+    });
+    assert_eq!(port, RouteProblem::Port(65_536));
+}
+
+#[test]
+fn the_nack_text_names_the_route_and_the_field() {
+    let mut config = encode(&route(None));
+    about(&mut config)
+        .fields
+        .insert("protocol".to_owned(), metadata::text("quic"));
+    let text = decode(&config).unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "route `shop/web/80`: metadata field `protocol` is `quic`, known are detect, http, opaque"
+    );
+}
+
+fn any_route() -> impl Strategy<Value = Route> {
+    let name = "[a-z][a-z0-9-]{0,20}";
+    let revocation = (name, name, any::<u64>()).prop_map(|(rollout, revision, run)| Revocation {
+        rollout,
+        revision,
+        run,
+    });
+    let protocol = prop_oneof![
+        Just(Protocol::Detect),
+        Just(Protocol::Http),
+        Just(Protocol::Opaque)
+    ];
+    let canary = proptest::option::of((0..=Weight::SCALE, any::<u64>()));
+    (
+        name,
+        name,
+        any::<u16>(),
+        protocol,
+        name,
+        canary,
+        proptest::collection::vec(revocation, 0..4),
+    )
+        .prop_map(
+            |(namespace, service, port, protocol, rollout, canary, revoked)| Route {
+                name: format!("{namespace}/{service}/{port}"),
+                rollout: format!("{namespace}/{rollout}"),
+                split: Split {
+                    stable: Arm {
+                        cluster: format!("{namespace}/{service}/{port}/v1"),
+                        revision: "v1".to_owned(),
+                    },
+                    canary: canary.map(|(units, run)| CanaryArm {
+                        arm: Arm {
+                            cluster: format!("{namespace}/{service}/{port}/v2"),
+                            revision: "v2".to_owned(),
+                        },
+                        weight: Weight::new(units).unwrap(),
+                        run,
+                    }),
+                },
+                namespace,
+                service,
+                port,
+                protocol,
+                revoked,
+            },
+        )
+}
+
+proptest! {
+    #[test]
+    fn any_route_survives_the_wire(route in any_route()) {
+        use prost::Message;
+        let bytes = encode(&route).encode_to_vec();
+        let config = wire::RouteConfiguration::decode(bytes.as_slice()).unwrap();
+        prop_assert_eq!(decode(&config), Ok(route));
+    }
+}

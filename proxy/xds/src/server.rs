@@ -1,0 +1,451 @@
+//! One proxy's delta ADS stream as the control plane sees it, without I/O.
+//!
+//! ```text
+//!   Waiting ──next()──> Given{nonce, Pending} ──ACK──> Accepted          changed, gone, asked again ──> next() answers again
+//!      └─ Resumed: the proxy already has this version ────^  └──NACK──> Rejected: not sent again until it changes
+//! ```
+//!
+//! The shell calls [`DeltaServer::next`] only when the transport takes a message, so a slow proxy gets the newest state and not
+//! a queue of old ones. Guarantees:
+//! - every subscribed name is answered, an unknown one with its removal, and nothing that did not change is sent again;
+//! - one route per message, so that one bad or slow route holds back no other's acknowledgement;
+//! - a changed route goes first, behind nothing but changes of the clusters that it names itself (make before break);
+//! - clusters and endpoints are removed only when no sent route awaits its acknowledgement.
+//!
+//! Not here: wildcard subscriptions. They are refused.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::service::discovery::v3::Resource as WireResource;
+
+use crate::kind::{ByKind, Kind, UnknownType};
+use crate::node::{self, InvalidNode, Node};
+use crate::resources::{Resource, Resources};
+use crate::{Request, Response};
+
+#[derive(Clone, Debug, Default)]
+pub struct DeltaServer {
+    kinds: ByKind<Subscriptions>,
+    last_nonce: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Subscriptions {
+    names: BTreeMap<String, Answer>,
+    /// What the proxy had when it connected: resource name to version.
+    initial: HashMap<String, String>,
+    started: bool,
+    unanswered_nonces: BTreeSet<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Subscribed with the first request, which also says what the proxy has.
+    Resumed,
+    /// Subscribed, and nothing sent.
+    Waiting,
+    Given {
+        resource: Option<Given>,
+        nonce: u64,
+        verdict: Verdict,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Given {
+    name: String,
+    version: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Sent, and not yet acknowledged.
+    Pending,
+    /// The proxy has installed it.
+    Accepted,
+    /// The proxy keeps what it had before.
+    Rejected,
+}
+
+/// The last route that was sent for a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentRoute {
+    pub name: String,
+    pub version: String,
+    pub verdict: Verdict,
+}
+
+/// What a request told us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    pub kind: Kind,
+    /// In the first request of a stream.
+    pub node: Option<Node>,
+    /// The text of a NACK.
+    pub rejection: Option<String>,
+}
+
+/// How soon [`DeltaServer::next`] wants to be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// There is nothing to send.
+    Nothing,
+    /// Endpoints changed: more of that may come in a moment.
+    CanWait,
+    /// A route changed, or the proxy waits for a first answer.
+    Now,
+}
+
+/// The stream ends with this text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    #[error(transparent)]
+    UnknownType(#[from] UnknownType),
+    #[error("wildcard subscriptions to {0} resources are not served: subscribe by name")]
+    Wildcard(Kind),
+    #[error(transparent)]
+    Node(#[from] InvalidNode),
+}
+
+impl DeltaServer {
+    pub fn on_request(&mut self, request: Request) -> Result<Received, ProtocolError> {
+        let kind = Kind::from_type_url(&request.type_url)?;
+        let node = request.node.as_ref().map(node::decode).transpose()?;
+        let subscriptions = &mut self.kinds[kind];
+        subscriptions.check_not_wildcard(kind, &request)?;
+        let first = !std::mem::replace(&mut subscriptions.started, true);
+        if first {
+            subscriptions.initial = request.initial_resource_versions;
+        }
+        // Subscriptions before the verdict: a stale nonce voids the verdict only.
+        for name in request.resource_names_unsubscribe {
+            subscriptions.names.remove(&name);
+        }
+        for name in request.resource_names_subscribe {
+            let answer = if first {
+                Answer::Resumed
+            } else {
+                Answer::Waiting
+            };
+            subscriptions.names.insert(name, answer);
+        }
+        let rejection = request.error_detail.map(|status| status.message);
+        if let Ok(nonce) = request.response_nonce.parse() {
+            let verdict = if rejection.is_some() {
+                Verdict::Rejected
+            } else {
+                Verdict::Accepted
+            };
+            subscriptions.judge(nonce, verdict);
+        }
+        Ok(Received {
+            kind,
+            node,
+            rejection,
+        })
+    }
+
+    /// The next message for this proxy, by what is due most.
+    pub fn next(&mut self, resources: &Resources) -> Option<Response> {
+        self.settle(resources);
+        self.next_route(resources)
+            .or_else(|| self.next_changed(Kind::Cluster, resources, Scope::All))
+            .or_else(|| self.next_changed(Kind::Endpoints, resources, Scope::All))
+            .or_else(|| self.next_removed(Kind::Endpoints, resources))
+            .or_else(|| self.next_removed(Kind::Cluster, resources))
+    }
+
+    pub fn urgency(&mut self, resources: &Resources) -> Urgency {
+        self.settle(resources);
+        let of_kind = |kind: Kind| {
+            let due = self.kinds[kind]
+                .due(kind, resources)
+                .map(|due| match (kind, due.answer) {
+                    (Kind::Route, _) | (_, Answer::Waiting | Answer::Resumed) => Urgency::Now,
+                    (Kind::Cluster | Kind::Endpoints, Answer::Given { .. }) => match due.target {
+                        None if self.routes_pending() => Urgency::Nothing,
+                        None | Some(_) => Urgency::CanWait,
+                    },
+                });
+            due.max().unwrap_or(Urgency::Nothing)
+        };
+        Kind::ALL
+            .into_iter()
+            .map(of_kind)
+            .max()
+            .unwrap_or(Urgency::Nothing)
+    }
+
+    /// Every route name that the proxy subscribes to, with what was last sent for it.
+    pub fn routes(&self) -> BTreeMap<String, Option<SentRoute>> {
+        let sent = |answer: &Answer| match answer {
+            Answer::Given {
+                resource: Some(Given { name, version }),
+                nonce: _,
+                verdict,
+            } => Some(SentRoute {
+                name: name.clone(),
+                version: version.clone(),
+                verdict: *verdict,
+            }),
+            Answer::Given { resource: None, .. } | Answer::Waiting | Answer::Resumed => None,
+        };
+        self.kinds[Kind::Route]
+            .names
+            .iter()
+            .map(|(name, answer)| (name.clone(), sent(answer)))
+            .collect()
+    }
+
+    /// What the proxy brought along and is still current counts as sent and accepted.
+    fn settle(&mut self, resources: &Resources) {
+        for kind in Kind::ALL {
+            let Subscriptions { names, initial, .. } = &mut self.kinds[kind];
+            for (name, answer) in names
+                .iter_mut()
+                .filter(|(_, answer)| **answer == Answer::Resumed)
+            {
+                *answer = match resources.resolve(kind, name) {
+                    Some(target) if initial.get(&target.name) == Some(&target.version) => {
+                        Answer::Given {
+                            resource: Some(Given::of(target)),
+                            nonce: 0,
+                            verdict: Verdict::Accepted,
+                        }
+                    }
+                    _ => Answer::Waiting,
+                };
+            }
+        }
+    }
+
+    fn routes_pending(&self) -> bool {
+        !self.kinds[Kind::Route].unanswered_nonces.is_empty()
+    }
+
+    fn next_route(&mut self, resources: &Resources) -> Option<Response> {
+        let due: Vec<(String, Option<Arc<Resource>>)> = self.kinds[Kind::Route]
+            .due(Kind::Route, resources)
+            .map(|due| (due.name.to_owned(), due.target.cloned()))
+            .collect();
+        let unknown = || {
+            due.iter()
+                .filter(|(_, target)| target.is_none())
+                .map(|(name, _)| name.clone())
+                .collect()
+        };
+        // A route that changed for a proxy that has it goes before first answers: it may be a rollback.
+        let known = due
+            .iter()
+            .filter_map(|(name, target)| Some((name, target.as_ref()?)));
+        let (_, route) = known.min_by_key(|(name, _)| !self.has_answer(name)).unzip();
+        let Some(route) = route.cloned() else {
+            return self.respond(Kind::Route, Vec::new(), unknown());
+        };
+        let clusters = Scope::Only(&route.clusters);
+        self.next_changed(Kind::Cluster, resources, clusters)
+            .or_else(|| self.next_changed(Kind::Endpoints, resources, clusters))
+            .or_else(|| {
+                let same = |target: &Option<Arc<Resource>>| {
+                    target.as_ref().is_some_and(|each| each.name == route.name)
+                };
+                let names = due
+                    .iter()
+                    .filter(|(_, target)| same(target))
+                    .map(|(name, _)| name.clone());
+                let changed = names.map(|name| (name, Arc::clone(&route))).collect();
+                self.respond(Kind::Route, changed, Vec::new())
+            })
+    }
+
+    fn has_answer(&self, route: &str) -> bool {
+        matches!(
+            self.kinds[Kind::Route].names.get(route),
+            Some(Answer::Given { .. })
+        )
+    }
+
+    /// All that is new or changed in one message, and first answers about what does not exist.
+    fn next_changed(
+        &mut self,
+        kind: Kind,
+        resources: &Resources,
+        scope: Scope<'_>,
+    ) -> Option<Response> {
+        let (mut changed, mut unknown) = (Vec::new(), Vec::new());
+        for due in self.kinds[kind]
+            .due(kind, resources)
+            .filter(|due| scope.covers(due.name))
+        {
+            match (due.target, due.answer) {
+                (Some(target), _) => changed.push((due.name.to_owned(), Arc::clone(target))),
+                (None, Answer::Waiting | Answer::Resumed) => unknown.push(due.name.to_owned()),
+                (None, Answer::Given { .. }) => {}
+            }
+        }
+        self.respond(kind, changed, unknown)
+    }
+
+    /// What is gone, once no route that was sent still waits for its acknowledgement.
+    fn next_removed(&mut self, kind: Kind, resources: &Resources) -> Option<Response> {
+        if self.routes_pending() {
+            return None;
+        }
+        let gone = self.kinds[kind]
+            .due(kind, resources)
+            .filter(|due| due.target.is_none());
+        let gone = gone.map(|due| due.name.to_owned()).collect();
+        self.respond(kind, Vec::new(), gone)
+    }
+
+    /// Records what is sent. `changed` is by subscribed name: several may be answered by one resource.
+    fn respond(
+        &mut self,
+        kind: Kind,
+        changed: Vec<(String, Arc<Resource>)>,
+        gone: Vec<String>,
+    ) -> Option<Response> {
+        if changed.is_empty() && gone.is_empty() {
+            return None;
+        }
+        self.last_nonce += 1;
+        let nonce = self.last_nonce;
+        let subscriptions = &mut self.kinds[kind];
+        subscriptions.unanswered_nonces.insert(nonce);
+        let mut bodies: BTreeMap<String, Arc<Resource>> = BTreeMap::new();
+        for (name, target) in changed {
+            let resource = Some(Given::of(&target));
+            subscriptions.names.insert(
+                name,
+                Answer::Given {
+                    resource,
+                    nonce,
+                    verdict: Verdict::Pending,
+                },
+            );
+            bodies.insert(target.name.clone(), target);
+        }
+        for name in &gone {
+            let answer = Answer::Given {
+                resource: None,
+                nonce,
+                verdict: Verdict::Pending,
+            };
+            subscriptions.names.insert(name.clone(), answer);
+        }
+        Some(Response {
+            type_url: kind.type_url().to_owned(),
+            resources: bodies.into_values().map(|each| wire(&each)).collect(),
+            removed_resources: gone,
+            nonce: nonce.to_string(),
+            ..Response::default()
+        })
+    }
+}
+
+/// Which subscriptions a message may carry.
+#[derive(Clone, Copy)]
+enum Scope<'a> {
+    All,
+    Only(&'a [String]),
+}
+
+impl Scope<'_> {
+    fn covers(self, name: &str) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::Only(names) => names.iter().any(|each| each == name),
+        }
+    }
+}
+
+/// A subscription whose last answer is no longer right.
+struct Due<'a> {
+    name: &'a str,
+    answer: &'a Answer,
+    /// `None`: there is no such resource.
+    target: Option<&'a Arc<Resource>>,
+}
+
+impl Subscriptions {
+    fn due<'a>(&'a self, kind: Kind, resources: &'a Resources) -> impl Iterator<Item = Due<'a>> {
+        self.names.iter().filter_map(move |(name, answer)| {
+            let target = resources.resolve(kind, name);
+            let current = match (answer, target) {
+                (Answer::Resumed | Answer::Waiting, _) => false,
+                (Answer::Given { resource: None, .. }, target) => target.is_none(),
+                (
+                    Answer::Given {
+                        resource: Some(given),
+                        ..
+                    },
+                    target,
+                ) => target.is_some_and(|each| given.is(each)),
+            };
+            (!current).then_some(Due {
+                name,
+                answer,
+                target,
+            })
+        })
+    }
+
+    /// An unknown nonce is one of a lost race or another stream's: it says nothing about what is out.
+    fn judge(&mut self, acknowledged: u64, judgement: Verdict) {
+        if !self.unanswered_nonces.remove(&acknowledged) {
+            return;
+        }
+        for answer in self.names.values_mut() {
+            match answer {
+                Answer::Given {
+                    nonce,
+                    verdict,
+                    resource: _,
+                } if *nonce == acknowledged => *verdict = judgement,
+                Answer::Given { .. } | Answer::Waiting | Answer::Resumed => {}
+            }
+        }
+    }
+
+    /// Before xDS had `*`, a first request for clusters that named none meant all of them.
+    fn check_not_wildcard(&self, kind: Kind, request: &Request) -> Result<(), ProtocolError> {
+        let legacy =
+            kind == Kind::Cluster && !self.started && request.resource_names_subscribe.is_empty();
+        if legacy
+            || request
+                .resource_names_subscribe
+                .iter()
+                .any(|name| name == "*")
+        {
+            return Err(ProtocolError::Wildcard(kind));
+        }
+        Ok(())
+    }
+}
+
+impl Given {
+    fn of(resource: &Resource) -> Given {
+        Given {
+            name: resource.name.clone(),
+            version: resource.version.clone(),
+        }
+    }
+
+    fn is(&self, resource: &Resource) -> bool {
+        self.name == resource.name && self.version == resource.version
+    }
+}
+
+fn wire(resource: &Resource) -> WireResource {
+    WireResource {
+        name: resource.name.clone(),
+        aliases: resource.aliases.clone(),
+        version: resource.version.clone(),
+        resource: Some(resource.body.clone()),
+        ..WireResource::default()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
