@@ -21,7 +21,11 @@ impl Weight {
 
     /// `units` of 1/100 000.
     pub fn new(units: u32) -> Result<Weight, WeightAboveWhole> {
-        if units > Self::SCALE { Err(WeightAboveWhole(units)) } else { Ok(Weight(units)) }
+        if units > Self::SCALE {
+            Err(WeightAboveWhole(units))
+        } else {
+            Ok(Weight(units))
+        }
     }
 
     /// A whole percentage, 0..=100.
