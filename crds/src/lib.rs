@@ -30,5 +30,7 @@ pub const FINALIZER: &str = "aviary.dev/traffic";
 pub fn manifest() -> Result<String, serde_saphyr::SerializeError> {
     use kube::CustomResourceExt;
     let yaml = serde_saphyr::to_string(&CanaryRollout::crd())?;
-    Ok(format!("# Generated from the crate aviary-crds by `make generate`: do not edit.\n{yaml}"))
+    Ok(format!(
+        "# Generated from the crate aviary-crds by `make generate`: do not edit.\n{yaml}"
+    ))
 }

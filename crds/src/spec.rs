@@ -147,7 +147,12 @@ pub struct Step {
 impl Step {
     fn defaults() -> Vec<Step> {
         [(1, "1m"), (10, "2m"), (50, "5m"), (100, "1m")]
-            .map(|(weight, soak)| Step { weight, soak: soak.to_owned(), min_requests: None, pause: None })
+            .map(|(weight, soak)| Step {
+                weight,
+                soak: soak.to_owned(),
+                min_requests: None,
+                pause: None,
+            })
             .to_vec()
     }
 }
@@ -231,7 +236,10 @@ impl Default for Analysis {
 #[x_kube(validation = Rule::new("[has(self.successRate), has(self.latency), has(self.prometheus)].filter(x, x).size() == 1").message("a check has exactly one of successRate, latency and prometheus"))]
 pub struct Check {
     /// A name of your own; it appears in the status and in events.
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub name: String,
     /// The share of the canary's requests that succeed, as the calling proxies see it: first attempts only;
     /// a status of 500 or above, a failed gRPC status, a reset and a refused connection are failures.
@@ -250,14 +258,19 @@ impl Check {
         vec![
             Check {
                 name: "success-rate".to_owned(),
-                success_rate: Some(SuccessRate { at_least: "99%".to_owned() }),
+                success_rate: Some(SuccessRate {
+                    at_least: "99%".to_owned(),
+                }),
                 latency: None,
                 prometheus: None,
             },
             Check {
                 name: "latency".to_owned(),
                 success_rate: None,
-                latency: Some(Latency { quantile: default_quantile(), at_most: "500ms".to_owned() }),
+                latency: Some(Latency {
+                    quantile: default_quantile(),
+                    at_most: "500ms".to_owned(),
+                }),
                 prometheus: None,
             },
         ]
@@ -333,7 +346,10 @@ pub struct NoEvidence {
 
 impl Default for NoEvidence {
     fn default() -> Self {
-        NoEvidence { hold: default_hold(), then: Then::default() }
+        NoEvidence {
+            hold: default_hold(),
+            then: Then::default(),
+        }
     }
 }
 

@@ -30,7 +30,9 @@ pub fn duration(text: &str) -> Result<Duration, UnitError> {
         return Err(refuse());
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(refuse)?;
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .ok_or_else(refuse)?;
         let number: u64 = rest[..digits].parse().map_err(|_| refuse())?;
         if number > 999_999 {
             return Err(refuse());
@@ -61,7 +63,11 @@ pub fn percent(text: &str) -> Result<u32, UnitError> {
     let whole: u32 = whole.parse().map_err(|_| refuse())?;
     let thousandths: u32 = format!("{fraction:0<3}").parse().map_err(|_| refuse())?;
     let value = whole * 1000 + thousandths;
-    if value > 100_000 { Err(refuse()) } else { Ok(value) }
+    if value > 100_000 {
+        Err(refuse())
+    } else {
+        Ok(value)
+    }
 }
 
 /// `0.99`, kept as a number strictly between 0 and 1.
@@ -87,7 +93,11 @@ mod tests {
     #[test]
     fn nonsense_durations_are_refused_by_name() {
         for text in ["", "5", "s", "5 s", "-5s", "1.5s", "5d", "9999999s"] {
-            assert_eq!(duration(text), Err(UnitError::Duration(text.to_owned())), "{text}");
+            assert_eq!(
+                duration(text),
+                Err(UnitError::Duration(text.to_owned())),
+                "{text}"
+            );
         }
     }
 
@@ -98,7 +108,11 @@ mod tests {
         assert_eq!(percent("0.001%"), Ok(1));
         assert_eq!(percent("100%"), Ok(100_000));
         for text in ["", "%", "99", "101%", "100.1%", "99.%", "-1%", "1e2%"] {
-            assert_eq!(percent(text), Err(UnitError::Percent(text.to_owned())), "{text}");
+            assert_eq!(
+                percent(text),
+                Err(UnitError::Percent(text.to_owned())),
+                "{text}"
+            );
         }
     }
 

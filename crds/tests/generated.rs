@@ -6,7 +6,10 @@ use aviary_crds::{CanaryRollout, CanaryRolloutSpec};
 fn the_committed_yaml_is_what_the_generator_prints() {
     let committed = include_str!("../canaryrollouts.yaml");
     let generated = aviary_crds::manifest().expect("the CRD serialises");
-    assert!(committed == generated, "crds/canaryrollouts.yaml is out of date: run `make generate`");
+    assert!(
+        committed == generated,
+        "crds/canaryrollouts.yaml is out of date: run `make generate`"
+    );
 }
 
 #[test]
@@ -15,11 +18,20 @@ fn the_shortest_form_gets_the_documented_defaults() {
         "targetRef: {kind: Deployment, name: payment}\nservice: {name: payment}\n",
     )
     .expect("the shortest useful form is valid");
-    let steps: Vec<(i32, &str)> = spec.steps.iter().map(|s| (s.weight, s.soak.as_str())).collect();
+    let steps: Vec<(i32, &str)> = spec
+        .steps
+        .iter()
+        .map(|s| (s.weight, s.soak.as_str()))
+        .collect();
     assert_eq!(steps, [(1, "1m"), (10, "2m"), (50, "5m"), (100, "1m")]);
     assert_eq!(spec.target_ref.api_version, "apps/v1");
     assert_eq!(spec.analysis.failure_limit, 2);
-    let checks: Vec<&str> = spec.analysis.checks.iter().map(|c| c.name.as_str()).collect();
+    let checks: Vec<&str> = spec
+        .analysis
+        .checks
+        .iter()
+        .map(|c| c.name.as_str())
+        .collect();
     assert_eq!(checks, ["success-rate", "latency"]);
     assert!(!spec.suspend);
 }
@@ -30,8 +42,19 @@ fn every_default_of_the_types_is_also_in_the_schema() {
     let yaml = aviary_crds::manifest().expect("the CRD serialises");
     let crd: serde_json::Value = serde_saphyr::from_str(&yaml).expect("the manifest is YAML");
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
-    for field in ["steps", "analysis", "onFailure", "progressDeadline", "capacity", "deletionPolicy", "suspend"] {
-        assert!(!spec[field]["default"].is_null(), "spec.{field} has no default in the schema");
+    for field in [
+        "steps",
+        "analysis",
+        "onFailure",
+        "progressDeadline",
+        "capacity",
+        "deletionPolicy",
+        "suspend",
+    ] {
+        assert!(
+            !spec[field]["default"].is_null(),
+            "spec.{field} has no default in the schema"
+        );
     }
 }
 
@@ -40,7 +63,10 @@ fn every_default_of_the_types_is_also_in_the_schema() {
 fn no_number_has_a_format_that_kubectl_warns_about() {
     let yaml = aviary_crds::manifest().expect("the CRD serialises");
     for format in ["uint", "double", "float"] {
-        assert!(!yaml.contains(&format!("format: {format}")), "a field has the format {format}");
+        assert!(
+            !yaml.contains(&format!("format: {format}")),
+            "a field has the format {format}"
+        );
     }
 }
 
@@ -63,5 +89,9 @@ fn every_field_of_the_spec_is_documented() {
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
     let mut missing = Vec::new();
     walk("spec", spec, &mut missing);
-    assert_eq!(missing, Vec::<String>::new(), "fields without a description for `kubectl explain`");
+    assert_eq!(
+        missing,
+        Vec::<String>::new(),
+        "fields without a description for `kubectl explain`"
+    );
 }

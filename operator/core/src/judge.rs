@@ -1,0 +1,252 @@
+//! Three-valued judgement of a window: Pass, Fail, or NoEvidence.
+//!
+//! A share (successes, or requests that were fast enough) fails only when the requests are enough to be sure:
+//! when the upper end of the one-sided 95 % Wilson score interval (E. B. Wilson, JASA 22, 1927) is below the
+//! bound. A share below the bound that could still be chance is NoEvidence, and NoEvidence is never a failure.
+
+/// The standard normal quantile of 0.95.
+const Z: f64 = 1.644_853_626_951_472_7;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Verdict {
+    Pass,
+    Fail,
+    NoEvidence,
+}
+
+/// What has to hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    /// At least this share (0..=1) is good.
+    ShareAtLeast(f64),
+    /// The number is in this range.
+    Between {
+        at_least: Option<f64>,
+        at_most: Option<f64>,
+    },
+}
+
+/// What was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Measured {
+    /// `good` of `total` requests.
+    Share {
+        good: f64,
+        total: f64,
+    },
+    Number(f64),
+    /// Nothing, and why.
+    Absent(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    pub verdict: Verdict,
+    pub reason: String,
+}
+
+pub fn judge(bound: Bound, measured: &Measured) -> Judgement {
+    match (bound, measured) {
+        (_, Measured::Absent(why)) => no_evidence(why.clone()),
+        (Bound::ShareAtLeast(bound), Measured::Share { good, total }) => {
+            share(bound, *good, *total)
+        }
+        (Bound::Between { at_least, at_most }, Measured::Number(value)) => {
+            number(at_least, at_most, *value)
+        }
+        (Bound::ShareAtLeast(_), Measured::Number(_))
+        | (Bound::Between { .. }, Measured::Share { .. }) => {
+            no_evidence("the measurement is of another kind than the bound".to_owned())
+        }
+    }
+}
+
+/// All checks of a window together: one Fail fails it, and it passes only when all pass.
+pub fn combine(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
+    let mut all = None;
+    for verdict in verdicts {
+        all = Some(match (all, verdict) {
+            (Some(Verdict::Fail), _) | (_, Verdict::Fail) => Verdict::Fail,
+            (Some(Verdict::NoEvidence), _) | (_, Verdict::NoEvidence) => Verdict::NoEvidence,
+            (None | Some(Verdict::Pass), Verdict::Pass) => Verdict::Pass,
+        });
+    }
+    all.unwrap_or(Verdict::NoEvidence)
+}
+
+/// The upper end of the one-sided 95 % Wilson score interval of a share.
+pub fn wilson_upper(share: f64, total: f64) -> f64 {
+    let z2 = Z * Z;
+    let centre = share + z2 / (2.0 * total);
+    let spread = Z * (share * (1.0 - share) / total + z2 / (4.0 * total * total)).sqrt();
+    ((centre + spread) / (1.0 + z2 / total)).min(1.0)
+}
+
+fn share(bound: f64, good: f64, total: f64) -> Judgement {
+    if !good.is_finite() || !total.is_finite() || good < 0.0 {
+        return no_evidence("the counts are not numbers".to_owned());
+    }
+    if total < 0.5 {
+        return no_evidence("no request reached the canary in this window".to_owned());
+    }
+    // Prometheus extrapolates, so a count can exceed the total by a fraction.
+    let share = (good / total).clamp(0.0, 1.0);
+    let shown = format!("{:.2}% of {total:.0} requests", share * 100.0);
+    let bound_shown = format!("{}%", trim(bound * 100.0));
+    if share >= bound {
+        return Judgement {
+            verdict: Verdict::Pass,
+            reason: format!("{shown}, at least {bound_shown} asked for"),
+        };
+    }
+    if wilson_upper(share, total) < bound {
+        return Judgement {
+            verdict: Verdict::Fail,
+            reason: format!("{shown}, at least {bound_shown} asked for"),
+        };
+    }
+    no_evidence(format!(
+        "{shown} is below {bound_shown}, but too few to be sure"
+    ))
+}
+
+fn number(at_least: Option<f64>, at_most: Option<f64>, value: f64) -> Judgement {
+    if !value.is_finite() {
+        return no_evidence(format!("the query gave {value}, which is no number"));
+    }
+    let low = at_least.is_some_and(|bound| value < bound);
+    let high = at_most.is_some_and(|bound| value > bound);
+    let asked = match (at_least, at_most) {
+        (Some(low), Some(high)) => format!("between {} and {}", trim(low), trim(high)),
+        (Some(low), None) => format!("at least {}", trim(low)),
+        (None, Some(high)) => format!("at most {}", trim(high)),
+        (None, None) => return no_evidence("the check has no bound".to_owned()),
+    };
+    let verdict = if low || high {
+        Verdict::Fail
+    } else {
+        Verdict::Pass
+    };
+    Judgement {
+        verdict,
+        reason: format!("{}, {asked} asked for", trim(value)),
+    }
+}
+
+fn no_evidence(reason: String) -> Judgement {
+    Judgement {
+        verdict: Verdict::NoEvidence,
+        reason,
+    }
+}
+
+/// A number as people write it: at most three decimals, no trailing zeros.
+fn trim(value: f64) -> String {
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share_verdict(bound: f64, good: f64, total: f64) -> Verdict {
+        judge(Bound::ShareAtLeast(bound), &Measured::Share { good, total }).verdict
+    }
+
+    #[test]
+    fn a_share_fails_only_when_the_requests_are_enough_to_be_sure() {
+        assert_eq!(share_verdict(0.99, 100.0, 100.0), Verdict::Pass);
+        assert_eq!(share_verdict(0.99, 99.0, 100.0), Verdict::Pass);
+        assert_eq!(share_verdict(0.99, 98.0, 100.0), Verdict::NoEvidence);
+        assert_eq!(share_verdict(0.99, 95.0, 100.0), Verdict::Fail);
+        assert_eq!(
+            share_verdict(0.99, 0.0, 1.0),
+            Verdict::Fail,
+            "a refused first request is a sure sign at 99%"
+        );
+        assert_eq!(
+            share_verdict(0.50, 0.0, 1.0),
+            Verdict::NoEvidence,
+            "one request cannot refute 50%"
+        );
+    }
+
+    /// Over every count of up to 60 requests: more successes never make the verdict worse.
+    #[test]
+    fn more_successes_never_make_a_share_worse() {
+        let rank = |v: Verdict| match v {
+            Verdict::Fail => 0,
+            Verdict::NoEvidence => 1,
+            Verdict::Pass => 2,
+        };
+        for total in 1..=60_u32 {
+            let verdicts: Vec<i32> = (0..=total)
+                .map(|good| rank(share_verdict(0.9, f64::from(good), f64::from(total))))
+                .collect();
+            assert!(verdicts.is_sorted(), "{total}: {verdicts:?}");
+        }
+    }
+
+    #[test]
+    fn the_wilson_bound_agrees_with_published_values() {
+        // Agresti and Coull's example: 95 % one-sided for 0 of 10 successes is z^2 / (10 + z^2).
+        let z2 = Z * Z;
+        assert!((wilson_upper(0.0, 10.0) - z2 / (10.0 + z2)).abs() < 1e-12);
+        assert!((wilson_upper(0.5, 100.0) - 0.580_7).abs() < 1e-3);
+        assert_eq!(wilson_upper(1.0, 5.0), 1.0);
+    }
+
+    #[test]
+    fn nothing_measured_is_no_evidence_and_keeps_its_reason() {
+        let got = judge(
+            Bound::ShareAtLeast(0.99),
+            &Measured::Absent("Prometheus is away".to_owned()),
+        );
+        assert_eq!(
+            got,
+            Judgement {
+                verdict: Verdict::NoEvidence,
+                reason: "Prometheus is away".to_owned()
+            }
+        );
+        assert_eq!(share_verdict(0.99, 0.0, 0.0), Verdict::NoEvidence);
+        assert_eq!(share_verdict(0.99, f64::NAN, 10.0), Verdict::NoEvidence);
+        assert_eq!(
+            share_verdict(0.99, f64::INFINITY, f64::INFINITY),
+            Verdict::NoEvidence
+        );
+    }
+
+    #[test]
+    fn numbers_are_held_against_both_bounds_and_nan_is_no_evidence() {
+        let bound = Bound::Between {
+            at_least: Some(1.0),
+            at_most: Some(2.0),
+        };
+        let verdict = |value| judge(bound, &Measured::Number(value)).verdict;
+        assert_eq!(verdict(1.0), Verdict::Pass);
+        assert_eq!(verdict(2.0), Verdict::Pass);
+        assert_eq!(verdict(0.99), Verdict::Fail);
+        assert_eq!(verdict(2.01), Verdict::Fail);
+        assert_eq!(verdict(f64::NAN), Verdict::NoEvidence);
+        assert_eq!(verdict(f64::INFINITY), Verdict::NoEvidence);
+        let got = judge(
+            Bound::Between {
+                at_least: None,
+                at_most: Some(100.0),
+            },
+            &Measured::Number(140.0),
+        );
+        assert_eq!(got.reason, "140, at most 100 asked for");
+    }
+
+    #[test]
+    fn one_failed_check_fails_the_window_and_only_all_passes_pass_it() {
+        use Verdict::{Fail, NoEvidence, Pass};
+        assert_eq!(combine([Pass, Pass]), Pass);
+        assert_eq!(combine([Pass, NoEvidence]), NoEvidence);
+        assert_eq!(combine([NoEvidence, Fail, Pass]), Fail);
+        assert_eq!(combine([]), NoEvidence);
+    }
+}
