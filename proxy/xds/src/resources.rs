@@ -34,8 +34,10 @@ pub struct Resource {
     pub version: String,
     /// Other names that it answers to: a route's destinations.
     pub aliases: Vec<String>,
+    /// `<ns>/<name>` of the rollout behind a route.
+    pub rollout: Option<String>,
     /// The clusters that a route names: they are sent first.
-    pub(crate) clusters: Vec<String>,
+    pub clusters: Vec<String>,
     pub(crate) body: Any,
 }
 
@@ -45,8 +47,6 @@ pub struct Resources {
     by_name: ByKind<BTreeMap<String, Arc<Resource>>>,
     /// From a route's alias to its name.
     aliases: HashMap<String, String>,
-    /// From `<ns>/<name>` of a rollout to the names of its routes.
-    rollouts: BTreeMap<String, Vec<String>>,
 }
 
 impl Resources {
@@ -60,16 +60,13 @@ impl Resources {
                 .iter()
                 .map(|alias| (alias.clone(), route.name.clone())),
         );
-        self.rollouts
-            .entry(route.rollout.clone())
-            .or_default()
-            .push(route.name.clone());
         let arms = std::iter::once(&route.split.stable)
             .chain(route.split.canary.iter().map(|canary| &canary.arm));
         let resource = Resource {
             name: route.name.clone(),
             version: route_version(route, &destinations),
             aliases,
+            rollout: Some(route.rollout.clone()),
             clusters: arms.map(|arm| arm.cluster.clone()).collect(),
             body: Any {
                 type_url: Kind::Route.type_url().to_owned(),
@@ -90,6 +87,7 @@ impl Resources {
                 name: name.clone(),
                 version,
                 aliases: Vec::new(),
+                rollout: None,
                 clusters: Vec::new(),
                 body,
             };
@@ -114,11 +112,6 @@ impl Resources {
             Kind::Route => of_kind.get(self.aliases.get(name)?),
             Kind::Cluster | Kind::Endpoints => None,
         })
-    }
-
-    /// The names of the routes of one rollout (`<ns>/<name>`).
-    pub fn routes_of(&self, rollout: &str) -> &[String] {
-        self.rollouts.get(rollout).map_or(&[], Vec::as_slice)
     }
 
     /// How many resources of a kind there are.

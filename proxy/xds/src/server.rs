@@ -58,14 +58,14 @@ struct Given {
     version: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Sent, and not yet acknowledged.
     Pending,
     /// The proxy has installed it.
     Accepted,
-    /// The proxy keeps what it had before.
-    Rejected,
+    /// The proxy keeps what it had before; the text of its NACK.
+    Rejected(String),
 }
 
 /// The last route that was sent for a name.
@@ -132,11 +132,9 @@ impl DeltaServer {
         }
         let rejection = request.error_detail.map(|status| status.message);
         if let Ok(nonce) = request.response_nonce.parse() {
-            let verdict = if rejection.is_some() {
-                Verdict::Rejected
-            } else {
-                Verdict::Accepted
-            };
+            let verdict = rejection
+                .clone()
+                .map_or(Verdict::Accepted, Verdict::Rejected);
             subscriptions.judge(nonce, verdict);
         }
         Ok(Received {
@@ -187,7 +185,7 @@ impl DeltaServer {
             } => Some(SentRoute {
                 name: name.clone(),
                 version: version.clone(),
-                verdict: *verdict,
+                verdict: verdict.clone(),
             }),
             Answer::Given { resource: None, .. } | Answer::Waiting | Answer::Resumed => None,
         };
@@ -195,6 +193,25 @@ impl DeltaServer {
             .names
             .iter()
             .map(|(name, answer)| (name.clone(), sent(answer)))
+            .collect()
+    }
+
+    /// Clusters whose newest definition or endpoints the proxy has rejected, with the text of the NACK.
+    pub fn rejected_clusters(&self) -> BTreeMap<String, String> {
+        let of_kind = |kind: Kind| {
+            self.kinds[kind]
+                .names
+                .iter()
+                .filter_map(|(name, answer)| match answer {
+                    Answer::Given {
+                        verdict: Verdict::Rejected(text),
+                        ..
+                    } => Some((name.clone(), text.clone())),
+                    Answer::Given { .. } | Answer::Waiting | Answer::Resumed => None,
+                })
+        };
+        of_kind(Kind::Cluster)
+            .chain(of_kind(Kind::Endpoints))
             .collect()
     }
 
@@ -402,7 +419,7 @@ impl Subscriptions {
                     nonce,
                     verdict,
                     resource: _,
-                } if *nonce == acknowledged => *verdict = judgement,
+                } if *nonce == acknowledged => *verdict = judgement.clone(),
                 Answer::Given { .. } | Answer::Waiting | Answer::Resumed => {}
             }
         }

@@ -304,7 +304,10 @@ fn a_rejected_route_is_not_sent_again_until_it_changes() {
         .on_request(nack(&sent[0], "weights sum to 0"))
         .unwrap();
     assert_eq!(received.rejection.as_deref(), Some("weights sum to 0"));
-    assert_eq!(verdict(&server, WEB), Some(Verdict::Rejected));
+    assert_eq!(
+        verdict(&server, WEB),
+        Some(Verdict::Rejected("weights sum to 0".to_owned()))
+    );
     assert!(drain(&mut server, &full_world(10, &[])).is_empty());
     assert_eq!(
         summary(&drain(&mut server, &full_world(1, &[]))),
