@@ -14,6 +14,9 @@ pub struct CanaryRolloutStatus {
     /// Where the release is: Stable, Starting, Scaling, Shifting, Soaking, Promoting, RollingBack or Failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
+    /// When the phase began; a hold moves it on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase_since: Option<MicroTime>,
     /// One sentence: what happens now, and what happens next and when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -43,9 +46,9 @@ pub struct CanaryRolloutStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub revoked: Vec<RevokedStatus>,
-    /// The generation of the Deployment whose template was seen last.
+    /// The template that the Deployment asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_generation: Option<i64>,
+    pub target: Option<TargetStatus>,
     /// Ready, Reconciling and Stalled by the rules of kstatus, and Analysis, Promoted, RolledBack.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -86,6 +89,22 @@ impl Phase {
     }
 }
 
+/// The template that the Deployment asks for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetStatus {
+    /// Hash of the pod template.
+    pub revision: String,
+    /// The same hash without the template's annotations.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub content: String,
+    /// The Deployment's generation when the template was seen.
+    pub generation: i64,
+    /// Whether the Deployment was paused by the gate.
+    #[serde(default)]
+    pub gated: bool,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StableStatus {
@@ -120,6 +139,19 @@ pub struct CanaryStatus {
     /// Since when no pod of the canary, or not enough for its weight, has been Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unready_since: Option<MicroTime>,
+    /// Since when a suspension or a freeze holds the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_since: Option<MicroTime>,
+    /// Requests that were judged in this step, failed windows in a row, up to when windows were judged, and
+    /// whether one of this step's windows passed.
+    #[serde(default)]
+    pub requests: i64,
+    #[serde(default)]
+    pub failed_windows: i32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged_until: Option<MicroTime>,
+    #[serde(default)]
+    pub passed: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -131,24 +163,9 @@ pub struct StepStatus {
     pub position: String,
     /// The step's weight, in percent.
     pub weight: i32,
-    /// When the present phase of this step began.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<MicroTime>,
     /// When the soak ends; set once every proxy has acknowledged the weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soak_ends_at: Option<MicroTime>,
-    /// Requests to the canary that were judged in this step.
-    #[serde(default)]
-    pub requests: i64,
-    /// Failed windows in a row.
-    #[serde(default)]
-    pub failed_windows: i32,
-    /// Up to when windows have been judged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judged_until: Option<MicroTime>,
-    /// Whether a window of this step passed.
-    #[serde(default)]
-    pub passed: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -205,14 +222,36 @@ pub struct VerdictRecord {
     pub reason: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Why a weight went to 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum CauseStatus {
+    /// More failed windows in a row than spec.analysis.failureLimit.
+    AnalysisFailed,
+    /// Pods or acknowledgements took longer than spec.progressDeadline.
+    ProgressDeadlineExceeded,
+    /// The canary's pods were taken away, or not Ready for longer than spec.progressDeadline.
+    CanaryLost,
+    /// A canary pod has no sidecar.
+    NotMeshed,
+    /// A proxy has seen this run revoked.
+    Revoked,
+    /// The Deployment's template is the stable one again.
+    TemplateReverted,
+    /// The CanaryRollout was deleted.
+    Deleted,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureStatus {
     pub revision: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub content: String,
-    /// One word: AnalysisFailed, ProgressDeadlineExceeded, CanaryLost, Revoked, TemplateReverted, Superseded or Deleted.
-    pub cause: String,
+    /// The run that failed.
+    #[serde(default)]
+    pub run: i64,
+    /// Why the weight went to 0.
+    pub cause: CauseStatus,
     /// When the weight went to 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<MicroTime>,
