@@ -1,0 +1,140 @@
+//! The gate: a changed template of an adopted Deployment is stored paused, and the CanaryRollout releases it.
+//!
+//! The decision is pure ([`decide`]); what it has to know of the CanaryRollout comes through [`Rollouts`]. The operator's
+//! own writes, canary copies, and Deployments with the annotation `aviary.dev/break-glass` never come here: the match
+//! conditions of the webhook leave them out, so that a person can act while the operator is down.
+
+mod decision;
+mod words;
+
+use aviary_crds::CanaryRollout;
+use aviary_crds::status::Phase;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use json_patch::{Patch, PatchOperation};
+use kube::runtime::reflector::{ObjectRef, Store};
+use serde_json::{Value, json};
+
+use super::Admission;
+use super::review::{Answer, Review, add, remove};
+pub use decision::{Change, Decision, Edit, decide};
+
+/// What the gate knows of a CanaryRollout.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RolloutFacts {
+    pub name: String,
+    /// The weights of its steps, in percent.
+    pub weights: Vec<i32>,
+    /// The revision that serves everyone; none before the Deployment has been looked at for the first time.
+    pub stable: Option<String>,
+    /// The revision that is being released, or was last.
+    pub canary: Option<String>,
+    pub phase: Option<Phase>,
+    pub suspended: bool,
+}
+
+/// Where CanaryRollouts are looked up: a cache, since every change of a Deployment waits for the answer.
+pub trait Rollouts: Send + Sync {
+    fn get(&self, namespace: &str, name: &str) -> Option<RolloutFacts>;
+
+    /// False while "there is none" may only mean that the cache is still empty.
+    fn synced(&self) -> bool {
+        true
+    }
+}
+
+impl From<&CanaryRollout> for RolloutFacts {
+    fn from(rollout: &CanaryRollout) -> Self {
+        let status = rollout.status.as_ref();
+        let revision = |text: &String| (!text.is_empty()).then(|| text.clone());
+        RolloutFacts {
+            name: rollout.metadata.name.clone().unwrap_or_default(),
+            weights: rollout.spec.steps.iter().map(|step| step.weight).collect(),
+            stable: status
+                .and_then(|s| s.stable.as_ref())
+                .and_then(|s| revision(&s.revision)),
+            canary: status
+                .and_then(|s| s.canary.as_ref())
+                .and_then(|c| revision(&c.revision)),
+            phase: status.and_then(|s| s.phase),
+            suspended: rollout.spec.suspend,
+        }
+    }
+}
+
+impl Rollouts for Store<CanaryRollout> {
+    fn get(&self, namespace: &str, name: &str) -> Option<RolloutFacts> {
+        let rollout = Store::get(self, &ObjectRef::new(name).within(namespace))?;
+        Some(RolloutFacts::from(&*rollout))
+    }
+}
+
+pub(super) async fn handle(
+    State(admission): State<Admission>,
+    Json(review): Json<Review>,
+) -> Response {
+    if !admission.rollouts.synced() {
+        // The API server refuses the change (failurePolicy: Fail) and says this; the next try will find us ready.
+        let text =
+            "the operator has just started and knows no CanaryRollouts yet: try again in a moment";
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    let request = review.request;
+    let change = Change {
+        namespace: &request.namespace,
+        name: &request.name,
+        old: &request.old_object,
+        new: &request.object,
+        manager: request.field_manager(),
+    };
+    let facts = change
+        .rollout()
+        .and_then(|name| admission.rollouts.get(&request.namespace, name));
+    let decision = decide(&change, facts.as_ref());
+    tracing::info!(
+        namespace = request.namespace,
+        deployment = request.name,
+        user = request.user_info.username,
+        manager = change.manager,
+        decision = ?decision,
+        "gate"
+    );
+    let answer = answer(decision, &request.object);
+    admission.metrics.count("gate", &answer);
+    answer.into_response(&request)
+}
+
+fn answer(decision: Decision, new: &Value) -> Answer {
+    match decision {
+        Decision::Allow { warnings } => Answer::Allow { warnings },
+        Decision::Edit { edits, warnings } => {
+            let operations = edits.iter().flat_map(|edit| operations(edit, new));
+            Answer::Patch {
+                patch: Patch(operations.collect()),
+                warnings,
+            }
+        }
+        Decision::Deny { message } => Answer::Deny { message },
+    }
+}
+
+fn operations(edit: &Edit, new: &Value) -> Vec<PatchOperation> {
+    let label = aviary_crds::ROLLOUT_LABEL;
+    match edit {
+        Edit::Pause => vec![add(["spec", "paused"], json!(true))],
+        Edit::RestoreLabel(rollout) => {
+            let mut operations = Vec::new();
+            if !new["metadata"]["labels"].is_object() {
+                operations.push(add(["metadata", "labels"], json!({})));
+            }
+            operations.push(add(["metadata", "labels", label], json!(rollout)));
+            operations
+        }
+        Edit::DropLabel => vec![remove(["metadata", "labels", label])],
+    }
+}
+
+#[cfg(test)]
+mod tests;

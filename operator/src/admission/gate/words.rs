@@ -1,0 +1,149 @@
+//! What the gate says. Warnings are printed one a line; the API server may cut what is longer than 256 characters.
+//!
+//! Every command is one of plain kubectl, and complete: it can be copied.
+
+use aviary_crds::status::Phase;
+
+use super::RolloutFacts;
+use super::decision::Change;
+
+pub(super) fn released(change: &Change<'_>, facts: &RolloutFacts, template: &str) -> Vec<String> {
+    let (rollout, steps) = (&facts.name, steps(facts));
+    let what = if facts.suspended {
+        format!(
+            "{}: paused; CanaryRollout {rollout} releases revision {template} in steps {steps}, once its spec.suspend is false again",
+            deployment(change)
+        )
+    } else {
+        format!(
+            "{}: paused; CanaryRollout {rollout} now releases revision {template} in steps {steps}, and the stable revision serves everyone else",
+            deployment(change)
+        )
+    };
+    vec![what, follow(change, facts)]
+}
+
+pub(super) fn back_to_stable(change: &Change<'_>, facts: &RolloutFacts) -> Vec<String> {
+    let run = match (&facts.canary, running(facts.phase)) {
+        (Some(canary), true) => format!("the release of revision {canary} ends at weight 0, "),
+        (Some(_) | None, true | false) => String::new(),
+    };
+    vec![
+        format!(
+            "{}: the template is the stable one again: {run}the stable revision serves everyone, and CanaryRollout {} resumes the Deployment by itself",
+            deployment(change),
+            facts.name
+        ),
+        follow(change, facts),
+    ]
+}
+
+pub(super) fn promoting(change: &Change<'_>, facts: &RolloutFacts) -> String {
+    let (rollout, namespace) = (&facts.name, change.namespace);
+    format!(
+        "{}: CanaryRollout {rollout} is promoting revision {} right now, and changing the template meanwhile is not supported yet; wait until it is done and apply again: kubectl wait canaryrollout/{rollout} -n {namespace} --for=condition=Ready --timeout=15m",
+        deployment(change),
+        facts.canary.as_deref().unwrap_or("of the Deployment"),
+    )
+}
+
+pub(super) fn resume_denied(change: &Change<'_>, facts: &RolloutFacts, template: &str) -> String {
+    let (rollout, name, namespace) = (&facts.name, change.name, change.namespace);
+    let why = match facts.phase {
+        Some(Phase::Failed | Phase::RollingBack) => "was rolled back",
+        None
+        | Some(
+            Phase::Stable
+            | Phase::Starting
+            | Phase::Scaling
+            | Phase::Shifting
+            | Phase::Soaking
+            | Phase::Promoting,
+        ) => "is being released",
+    };
+    format!(
+        "{}: its template (revision {template}) {why} by CanaryRollout {rollout}, and resuming would put it on every pod at once. \
+         To see why: kubectl describe canaryrollout {rollout} -n {namespace}. \
+         To go back: apply the stable template again (kubectl apply -f <the last good manifest>, or kubectl set image deployment/{name} -n {namespace} <container>=<the last good image>). \
+         To go forward: apply a version that is mended; it is released step by step.",
+        deployment(change)
+    )
+}
+
+pub(super) fn paused_again(
+    change: &Change<'_>,
+    facts: &RolloutFacts,
+    template: &str,
+) -> Vec<String> {
+    vec![
+        format!(
+            "{}: paused again: revision {template} belongs to CanaryRollout {}, which resumes the Deployment when it has promoted it; leave spec.paused out of the manifest",
+            deployment(change),
+            facts.name
+        ),
+        follow(change, facts),
+    ]
+}
+
+pub(super) fn label_restored(change: &Change<'_>, facts: &RolloutFacts) -> String {
+    let (rollout, namespace) = (&facts.name, change.namespace);
+    format!(
+        "{}: label {} put back; to release without CanaryRollout {rollout} from now on: kubectl delete canaryrollout {rollout} -n {namespace}",
+        deployment(change),
+        aviary_crds::ROLLOUT_LABEL
+    )
+}
+
+pub(super) fn no_rollout(change: &Change<'_>, rollout: &str) -> String {
+    format!(
+        "{}: label {}={rollout} removed, since there is no CanaryRollout {rollout} in namespace {}: the Deployment rolls out by its own strategy",
+        deployment(change),
+        aviary_crds::ROLLOUT_LABEL,
+        change.namespace
+    )
+}
+
+pub(super) fn still_paused(change: &Change<'_>) -> String {
+    let (name, namespace) = (change.name, change.namespace);
+    format!(
+        "{}: still paused; to roll it out: kubectl rollout resume deployment/{name} -n {namespace}",
+        deployment(change)
+    )
+}
+
+fn follow(change: &Change<'_>, facts: &RolloutFacts) -> String {
+    format!(
+        "to follow it: kubectl get canaryrollout {} -n {} --watch",
+        facts.name, change.namespace
+    )
+}
+
+fn deployment(change: &Change<'_>) -> String {
+    format!("Deployment {}/{}", change.namespace, change.name)
+}
+
+fn steps(facts: &RolloutFacts) -> String {
+    let weights: Vec<String> = facts
+        .weights
+        .iter()
+        .map(|weight| format!("{weight}%"))
+        .collect();
+    match weights.as_slice() {
+        [] => "100%".to_owned(),
+        // Up to 20 steps are allowed, and a warning has little room.
+        [first, second, .., last] if weights.len() > 6 => {
+            format!("{first} -> {second} -> ... -> {last}")
+        }
+        all => all.join(" -> "),
+    }
+}
+
+/// Whether a release is under way that going back ends.
+fn running(phase: Option<Phase>) -> bool {
+    match phase {
+        Some(
+            Phase::Starting | Phase::Scaling | Phase::Shifting | Phase::Soaking | Phase::Promoting,
+        ) => true,
+        None | Some(Phase::Stable | Phase::RollingBack | Phase::Failed) => false,
+    }
+}

@@ -1,0 +1,192 @@
+//! Gives a pod its sidecar: pod in, JSON patch out, nothing else looked at.
+//!
+//! Two containers go in front of the pod's own init containers: `aviary-init`, which sets the redirect rules, and the
+//! native sidecar `aviary-proxy`, so that the pod's other init containers already speak through the mesh. Calling it
+//! again on its own result changes nothing (the API server may: `reinvocationPolicy: IfNeeded`).
+//!
+//! HTTP and gRPC probes need no rewriting: they come to the pod's own address, which the inbound side hands to the app.
+//! `tcpSocket` probes are not rewritten yet; whoever creates such a pod is told what they are worth. Which pods come
+//! here at all is decided by the selectors of the webhook.
+
+mod containers;
+mod ports;
+mod probes;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use json_patch::Patch;
+use serde_json::{Value, json};
+
+use super::Admission;
+use super::review::{Answer, Review, add};
+use crate::names;
+use crate::options::PullPolicy;
+use ports::Ports;
+pub use ports::PortsError;
+
+/// What sidecars are made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injector {
+    pub image: String,
+    pub pull_policy: PullPolicy,
+    /// The operator's namespace, where proxies find the xDS Service.
+    pub namespace: String,
+    /// The certificate authority that proxies trust.
+    pub root_pem: String,
+}
+
+/// What to do with a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Injection {
+    Inject { patch: Patch, warnings: Vec<String> },
+    LeftAlone { warnings: Vec<String> },
+}
+
+impl Injector {
+    pub fn inject(&self, pod: &Value) -> Result<Injection, PortsError> {
+        let spec = &pod["spec"];
+        if has_container(spec, names::PROXY_CONTAINER) || has_container(spec, names::INIT_CONTAINER)
+        {
+            return Ok(Injection::LeftAlone {
+                warnings: Vec::new(),
+            });
+        }
+        if let Some(reason) = cannot_be_meshed(spec) {
+            let warning = format!("pod {}: no sidecar, since {reason}", pod_name(pod));
+            return Ok(Injection::LeftAlone {
+                warnings: vec![warning],
+            });
+        }
+
+        let inbound = Ports::from_annotation(pod, names::SKIP_INBOUND_ANNOTATION)?;
+        let outbound = Ports::from_annotation(pod, names::SKIP_OUTBOUND_ANNOTATION)?;
+        let mut patch = Vec::new();
+        if !spec["initContainers"].is_array() {
+            patch.push(add(["spec", "initContainers"], json!([])));
+        }
+        patch.push(add(
+            ["spec", "initContainers", "0"],
+            containers::init(self, &inbound, &outbound),
+        ));
+        patch.push(add(
+            ["spec", "initContainers", "1"],
+            containers::proxy(self),
+        ));
+        if !spec["volumes"].is_array() {
+            patch.push(add(["spec", "volumes"], json!([])));
+        }
+        patch.push(add(["spec", "volumes", "-"], containers::token_volume()));
+        if !pod["metadata"]["annotations"].is_object() {
+            patch.push(add(["metadata", "annotations"], json!({})));
+        }
+        for (name, value) in annotations(pod) {
+            patch.push(add(["metadata", "annotations", name], json!(value)));
+        }
+
+        let mut warnings = probes::warnings(spec, &inbound);
+        warnings.extend(user_warnings(spec));
+        Ok(Injection::Inject {
+            patch: Patch(patch),
+            warnings,
+        })
+    }
+}
+
+pub(super) async fn handle(
+    State(admission): State<Admission>,
+    Json(review): Json<Review>,
+) -> Response {
+    let request = review.request;
+    let answer = match admission.injector.inject(&request.object) {
+        Ok(Injection::Inject { patch, warnings }) => Answer::Patch { patch, warnings },
+        Ok(Injection::LeftAlone { warnings }) => Answer::Allow { warnings },
+        Err(error) => Answer::Deny {
+            message: format!(
+                "pod {}/{}: {error}",
+                request.namespace,
+                pod_name(&request.object)
+            ),
+        },
+    };
+    tracing::debug!(
+        namespace = request.namespace,
+        pod = pod_name(&request.object),
+        answer = answer.kind(),
+        "injection"
+    );
+    admission.metrics.count("inject", &answer);
+    answer.into_response(&request)
+}
+
+/// Annotations that the pod gets. Scraping is only set up for pods whose owner has said nothing about it.
+fn annotations(pod: &Value) -> Vec<(&'static str, String)> {
+    let mut annotations = vec![(
+        names::INJECTED_ANNOTATION,
+        env!("CARGO_PKG_VERSION").to_owned(),
+    )];
+    let present = pod["metadata"]["annotations"].as_object();
+    let scraped =
+        present.is_some_and(|all| all.keys().any(|key| key.starts_with("prometheus.io/")));
+    if !scraped {
+        annotations.extend([
+            ("prometheus.io/scrape", "true".to_owned()),
+            ("prometheus.io/port", names::PROXY_HEALTH_PORT.to_string()),
+            ("prometheus.io/path", "/metrics".to_owned()),
+        ]);
+    }
+    annotations
+}
+
+fn cannot_be_meshed(spec: &Value) -> Option<&'static str> {
+    if spec["hostNetwork"] == json!(true) {
+        return Some("it has hostNetwork: redirect rules would be the node's");
+    }
+    if spec["os"]["name"] == json!("windows") {
+        return Some("it runs on Windows");
+    }
+    None
+}
+
+fn has_container(spec: &Value, name: &str) -> bool {
+    containers_of(spec).any(|container| container["name"] == json!(name))
+}
+
+fn containers_of(spec: &Value) -> impl Iterator<Item = &Value> {
+    ["initContainers", "containers"]
+        .into_iter()
+        .filter_map(|list| spec[list].as_array())
+        .flatten()
+}
+
+/// The redirect rules know the sidecar by its user: nobody else may have it.
+fn user_warnings(spec: &Value) -> Vec<String> {
+    let of_pod = &spec["securityContext"]["runAsUser"];
+    containers_of(spec)
+        .filter(|container| {
+            let own = &container["securityContext"]["runAsUser"];
+            let user = if own.is_null() { of_pod } else { own };
+            *user == json!(names::PROXY_UID)
+        })
+        .map(|container| {
+            format!(
+                "container {} runs as user {}, which is the sidecar's: its connections bypass the mesh; give it another runAsUser",
+                container["name"].as_str().unwrap_or_default(),
+                names::PROXY_UID
+            )
+        })
+        .collect()
+}
+
+/// A new pod's name is often not known yet.
+fn pod_name(pod: &Value) -> String {
+    let metadata = &pod["metadata"];
+    match (metadata["name"].as_str(), metadata["generateName"].as_str()) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(prefix)) => format!("{prefix}*"),
+        (None, None) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+use super::*;
+
+fn injector() -> Injector {
+    Injector {
+        image: "aviary.local/aviary-proxy:dev".to_owned(),
+        pull_policy: PullPolicy::IfNotPresent,
+        namespace: "aviary-system".to_owned(),
+        root_pem: "-----BEGIN CERTIFICATE-----".to_owned(),
+    }
+}
+
+fn pod() -> Value {
+    json!({
+        "metadata": {"generateName": "payment-6d4cf56db6-", "labels": {"app": "payment"}},
+        "spec": {"containers": [{
+            "name": "app",
+            "image": "shop/payment:1",
+            "ports": [{"name": "http", "containerPort": 8080}],
+            "readinessProbe": {"httpGet": {"path": "/ready", "port": "http"}}
+        }]}
+    })
+}
+
+fn injected(pod: &Value) -> (Value, Vec<String>) {
+    match injector().inject(pod).unwrap() {
+        Injection::Inject { patch, warnings } => {
+            let mut result = pod.clone();
+            json_patch::patch(&mut result, &patch).unwrap();
+            (result, warnings)
+        }
+        Injection::LeftAlone { warnings } => panic!("left alone: {warnings:?}"),
+    }
+}
+
+fn left_alone(pod: &Value) -> Vec<String> {
+    match injector().inject(pod).unwrap() {
+        Injection::LeftAlone { warnings } => warnings,
+        Injection::Inject { patch, .. } => panic!("injected: {patch}"),
+    }
+}
+
+fn init_containers(pod: &Value) -> Vec<&str> {
+    let containers = pod["spec"]["initContainers"].as_array().unwrap();
+    containers
+        .iter()
+        .map(|container| container["name"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_plain_pod_gets_the_redirect_and_the_sidecar() {
+    let (result, warnings) = injected(&pod());
+    assert_eq!(init_containers(&result), ["aviary-init", "aviary-proxy"]);
+    assert_eq!(result["spec"]["containers"], pod()["spec"]["containers"]);
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(
+        result["metadata"]["annotations"],
+        json!({
+            "aviary.dev/injected": env!("CARGO_PKG_VERSION"),
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": "15020",
+            "prometheus.io/path": "/metrics",
+        })
+    );
+}
+
+#[test]
+fn the_sidecar_is_native_unprivileged_and_knows_where_the_operator_is() {
+    let (result, _) = injected(&pod());
+    let proxy = &result["spec"]["initContainers"][1];
+    assert_eq!(proxy["restartPolicy"], "Always");
+    assert_eq!(proxy["args"], json!(["run"]));
+    assert_eq!(proxy["image"], "aviary.local/aviary-proxy:dev");
+    assert_eq!(proxy["imagePullPolicy"], "IfNotPresent");
+    assert_eq!(
+        proxy["env"],
+        json!([
+            {"name": "AVIARY_XDS_ADDRESS", "value": "https://aviary-xds.aviary-system.svc:15010"},
+            {"name": "AVIARY_ROOT_CERTS", "value": "-----BEGIN CERTIFICATE-----"},
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
+            {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}},
+            {"name": "POD_IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}},
+        ])
+    );
+    assert_eq!(
+        proxy["securityContext"],
+        json!({
+            "runAsUser": 2102,
+            "runAsGroup": 2102,
+            "runAsNonRoot": true,
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        })
+    );
+    assert_eq!(
+        proxy["startupProbe"]["httpGet"],
+        json!({"path": "/ready", "port": 15020})
+    );
+    assert!(proxy.get("readinessProbe").is_none() && proxy.get("livenessProbe").is_none());
+}
+
+#[test]
+fn the_token_is_for_the_operator_only_and_mounted_where_the_proxy_reads_it() {
+    let (result, _) = injected(&pod());
+    assert_eq!(
+        result["spec"]["volumes"][0]["projected"]["sources"],
+        json!([{"serviceAccountToken": {"audience": "aviary", "expirationSeconds": 3607, "path": "token"}}])
+    );
+    assert_eq!(
+        result["spec"]["initContainers"][1]["volumeMounts"],
+        json!([{"name": "aviary-token", "mountPath": "/var/run/secrets/aviary", "readOnly": true}])
+    );
+}
+
+#[test]
+fn only_the_container_that_sets_the_redirect_has_a_privilege() {
+    let (result, _) = injected(&pod());
+    let init = &result["spec"]["initContainers"][0];
+    assert_eq!(init["args"], json!(["init"]));
+    let context = &init["securityContext"];
+    assert_eq!(
+        context["capabilities"],
+        json!({"drop": ["ALL"], "add": ["NET_ADMIN"]})
+    );
+    assert_eq!(context["runAsUser"], json!(0));
+    assert_eq!(context["allowPrivilegeEscalation"], json!(false));
+    assert!(init.get("volumeMounts").is_none());
+}
+
+#[test]
+fn the_pods_own_init_containers_and_volumes_come_after_and_stay() {
+    let mut pod = pod();
+    pod["spec"]["initContainers"] = json!([{"name": "migrate", "image": "shop/migrate:1"}]);
+    pod["spec"]["volumes"] = json!([{"name": "data", "emptyDir": {}}]);
+    pod["metadata"]["annotations"] = json!({"prometheus.io/scrape": "false", "team": "shop"});
+    let (result, _) = injected(&pod);
+    assert_eq!(
+        init_containers(&result),
+        ["aviary-init", "aviary-proxy", "migrate"]
+    );
+    assert_eq!(
+        result["spec"]["volumes"][0],
+        json!({"name": "data", "emptyDir": {}})
+    );
+    assert_eq!(result["spec"]["volumes"][1]["name"], "aviary-token");
+    assert_eq!(
+        result["metadata"]["annotations"],
+        json!({"prometheus.io/scrape": "false", "team": "shop", "aviary.dev/injected": env!("CARGO_PKG_VERSION")})
+    );
+}
+
+#[test]
+fn injecting_twice_is_injecting_once() {
+    let (result, _) = injected(&pod());
+    assert_eq!(left_alone(&result), Vec::<String>::new());
+}
+
+#[test]
+fn a_pod_on_the_hosts_network_is_left_alone_and_says_so() {
+    let mut pod = pod();
+    pod["spec"]["hostNetwork"] = json!(true);
+    assert_eq!(
+        left_alone(&pod),
+        [
+            "pod payment-6d4cf56db6-*: no sidecar, since it has hostNetwork: redirect rules would be the node's"
+        ]
+    );
+}
+
+#[test]
+fn ports_to_skip_reach_the_redirect() {
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({
+        "aviary.dev/skip-inbound-ports": "9090, 8081",
+        "aviary.dev/skip-outbound-ports": "3306,",
+    });
+    let (result, _) = injected(&pod);
+    assert_eq!(
+        result["spec"]["initContainers"][0]["args"],
+        json!([
+            "init",
+            "--skip-inbound-ports=8081,9090",
+            "--skip-outbound-ports=3306"
+        ])
+    );
+}
+
+#[test]
+fn a_port_that_is_none_is_refused_by_name() {
+    for bad in ["http", "0", "65536", "-1", "80;81", "80 81"] {
+        let mut pod = pod();
+        pod["metadata"]["annotations"] = json!({"aviary.dev/skip-outbound-ports": bad});
+        let error = injector().inject(&pod).unwrap_err().to_string();
+        assert!(
+            error.contains("annotation aviary.dev/skip-outbound-ports: '"),
+            "{error}"
+        );
+        assert!(error.contains("write numbers from 1 to 65535"), "{error}");
+    }
+}
+
+#[test]
+fn a_tcp_probe_is_worth_a_warning_unless_its_port_bypasses_the_sidecar() {
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["readinessProbe"] = json!({"tcpSocket": {"port": "http"}});
+    let (_, warnings) = injected(&pod);
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].starts_with("container app: readinessProbe (tcpSocket, port 8080)"),
+        "{}",
+        warnings[0]
+    );
+    assert!(warnings[0].len() <= 256, "{}", warnings[0].len());
+    pod["metadata"]["annotations"] = json!({"aviary.dev/skip-inbound-ports": "8080"});
+    assert_eq!(injected(&pod).1, Vec::<String>::new());
+}
+
+#[test]
+fn an_app_with_the_sidecars_user_is_worth_a_warning() {
+    let mut pod = pod();
+    pod["spec"]["securityContext"] = json!({"runAsUser": 2102});
+    assert_eq!(injected(&pod).1.len(), 1);
+    pod["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": 1000});
+    assert_eq!(injected(&pod).1.len(), 0);
+}
+
+#[test]
+fn no_pod_makes_the_injector_fail_to_patch_it() {
+    for pod in [
+        json!({}),
+        json!({"spec": {}}),
+        json!({"spec": {"initContainers": null, "volumes": null}, "metadata": {"annotations": null}}),
+        json!({"spec": {"initContainers": [], "volumes": []}, "metadata": {}}),
+    ] {
+        // An API server never sends a pod without metadata or spec; a patch of one fails, and nothing panics.
+        if let Injection::Inject { patch, .. } = injector().inject(&pod).unwrap() {
+            let mut result = pod.clone();
+            let applied = json_patch::patch(&mut result, &patch);
+            assert_eq!(
+                applied.is_ok(),
+                pod["metadata"].is_object() && pod["spec"].is_object()
+            );
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Names and ports that the code shares with the manifests in `config/`; a test compares the two.
+
+/// The operator's Deployment, ServiceAccount, webhook Service and webhook configurations.
+pub const OPERATOR: &str = "aviary-operator";
+/// The Service at which proxies find the xDS server.
+pub const XDS_SERVICE: &str = "aviary-xds";
+/// The namespace that `config/default` installs into.
+pub const NAMESPACE: &str = "aviary-system";
+/// The Secret with the certificate authority.
+pub const CA_SECRET: &str = "aviary-ca";
+/// The audience of the tokens that proxies show to the operator.
+pub const TOKEN_AUDIENCE: &str = "aviary";
+
+/// Where the API server calls the webhooks (the Service listens on 443).
+pub const WEBHOOK_PORT: u16 = 9443;
+/// Where proxies connect for xDS.
+pub const XDS_PORT: u16 = 15010;
+/// The operator's probes and metrics.
+pub const ADMIN_PORT: u16 = 15021;
+
+/// The sidecar's container and user.
+pub const PROXY_CONTAINER: &str = "aviary-proxy";
+/// The init container that sets the redirect rules.
+pub const INIT_CONTAINER: &str = "aviary-init";
+/// The redirect rules let this user's own connections through.
+pub const PROXY_UID: i64 = 2102;
+/// The sidecar's probes and metrics.
+pub const PROXY_HEALTH_PORT: u16 = 15020;
+
+/// On an injected pod: the version of the operator that injected it.
+pub const INJECTED_ANNOTATION: &str = "aviary.dev/injected";
+/// On a pod: inbound ports that bypass the sidecar, separated by commas.
+pub const SKIP_INBOUND_ANNOTATION: &str = "aviary.dev/skip-inbound-ports";
+/// On a pod: outbound ports that bypass the sidecar, separated by commas.
+pub const SKIP_OUTBOUND_ANNOTATION: &str = "aviary.dev/skip-outbound-ports";

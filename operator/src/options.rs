@@ -1,0 +1,160 @@
+//! Flags and environment of the operator.
+
+use std::net::SocketAddr;
+
+use clap::{Parser, ValueEnum};
+
+use crate::names;
+
+/// The control plane of Aviary: releases, xDS, injection, admission and certificates in one process.
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(name = names::OPERATOR, version)]
+pub struct Options {
+    /// Prometheus of releases that name none; without it, checks that need Prometheus have no evidence.
+    #[arg(long, env = "AVIARY_PROMETHEUS_ADDRESS", value_parser = prometheus_address)]
+    pub prometheus_address: Option<String>,
+
+    /// Another Prometheus that a CanaryRollout may name; repeat the flag for more. The operator fetches from no
+    /// other address, so that nobody can make it fetch for them.
+    #[arg(
+        long,
+        env = "AVIARY_PROMETHEUS_ALLOW",
+        value_delimiter = ',',
+        value_parser = prometheus_address
+    )]
+    pub prometheus_allow: Vec<String>,
+
+    /// Image of the sidecar and of its init container.
+    #[arg(
+        long,
+        env = "AVIARY_PROXY_IMAGE",
+        default_value = "aviary.local/aviary-proxy:dev"
+    )]
+    pub proxy_image: String,
+
+    /// Pull policy of the sidecar's image.
+    #[arg(
+        long,
+        env = "AVIARY_PROXY_IMAGE_PULL_POLICY",
+        default_value = "IfNotPresent"
+    )]
+    pub proxy_image_pull_policy: PullPolicy,
+
+    /// Where the API server calls the webhooks.
+    #[arg(long, default_value_t = listen(names::WEBHOOK_PORT))]
+    pub webhook_address: SocketAddr,
+
+    /// Where proxies connect for xDS.
+    #[arg(long, default_value_t = listen(names::XDS_PORT))]
+    pub xds_address: SocketAddr,
+
+    /// Probes and metrics, without TLS.
+    #[arg(long, default_value_t = listen(names::ADMIN_PORT))]
+    pub admin_address: SocketAddr,
+
+    /// The operator's own namespace.
+    #[arg(long, env = "POD_NAMESPACE", default_value = names::NAMESPACE)]
+    pub namespace: String,
+
+    /// How the log is written; what is written comes from the environment variable RUST_LOG.
+    #[arg(long, env = "AVIARY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The pull policies of Kubernetes, spelled as it spells them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PullPolicy {
+    #[value(name = "Always")]
+    Always,
+    #[value(name = "IfNotPresent")]
+    IfNotPresent,
+    #[value(name = "Never")]
+    Never,
+}
+
+impl PullPolicy {
+    pub fn name(self) -> &'static str {
+        match self {
+            PullPolicy::Always => "Always",
+            PullPolicy::IfNotPresent => "IfNotPresent",
+            PullPolicy::Never => "Never",
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("'{0}' is no address of a Prometheus: write http://host:port or https://host:port")]
+struct NotAnAddress(String);
+
+/// Addresses are compared as text, so they are kept in one form: without a slash at the end.
+fn prometheus_address(text: &str) -> Result<String, NotAnAddress> {
+    let refuse = || NotAnAddress(text.to_owned());
+    let uri: http::Uri = text.parse().map_err(|_| refuse())?;
+    match (uri.scheme_str(), uri.host()) {
+        (Some("http" | "https"), Some(host)) if !host.is_empty() && uri.query().is_none() => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        (Some(_) | None, Some(_) | None) => Err(refuse()),
+    }
+}
+
+fn listen(port: u16) -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Options, clap::Error> {
+        Options::try_parse_from([&["aviary-operator"], args].concat())
+    }
+
+    #[test]
+    fn without_flags_the_operator_listens_where_the_manifests_say() {
+        let options = parse(&[]).unwrap();
+        assert_eq!(options.webhook_address.to_string(), "0.0.0.0:9443");
+        assert_eq!(options.xds_address.to_string(), "0.0.0.0:15010");
+        assert_eq!(options.admin_address.to_string(), "0.0.0.0:15021");
+        assert_eq!(options.namespace, "aviary-system");
+        assert_eq!(options.prometheus_address, None);
+        assert_eq!(options.proxy_image_pull_policy.name(), "IfNotPresent");
+    }
+
+    #[test]
+    fn the_allow_list_is_repeated_or_separated_by_commas() {
+        let options = parse(&[
+            "--prometheus-allow=http://a:9090/",
+            "--prometheus-allow=https://b/x,http://c:1",
+        ])
+        .unwrap();
+        assert_eq!(
+            options.prometheus_allow,
+            ["http://a:9090", "https://b/x", "http://c:1"]
+        );
+    }
+
+    #[test]
+    fn an_address_without_a_scheme_is_refused_with_the_right_form() {
+        for text in [
+            "prometheus:9090",
+            "ftp://a",
+            "http://",
+            "/metrics",
+            "http://a?x=1",
+        ] {
+            let error = parse(&["--prometheus-address", text])
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("write http://host:port"), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A TCP listener that hands out connections after their TLS handshake, for axum and for tonic.
+//!
+//! Handshakes run side by side, each with a deadline, so that a client that connects and says nothing keeps nobody
+//! else waiting. The certificate is asked for at each handshake: it can be replaced while the listener runs.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, stream};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// More clients than this wait in the kernel's queue.
+const HANDSHAKES: usize = 256;
+/// After an error of `accept`, such as too many open files.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+type Connection = (TlsStream<TcpStream>, SocketAddr);
+
+/// Connections with TLS.
+pub struct TlsListener {
+    tcp: TcpListener,
+    acceptor: TlsAcceptor,
+    handshakes: JoinSet<Option<Connection>>,
+}
+
+impl TlsListener {
+    pub async fn bind(address: SocketAddr, config: Arc<ServerConfig>) -> io::Result<TlsListener> {
+        Ok(TlsListener {
+            tcp: TcpListener::bind(address).await?,
+            acceptor: TlsAcceptor::from(config),
+            handshakes: JoinSet::new(),
+        })
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// The next connection whose handshake is complete. Cancel safe.
+    pub async fn accept(&mut self) -> Connection {
+        loop {
+            tokio::select! {
+                Some(done) = self.handshakes.join_next() => {
+                    if let Ok(Some(connection)) = done {
+                        return connection;
+                    }
+                }
+                accepted = self.tcp.accept(), if self.handshakes.len() < HANDSHAKES => match accepted {
+                    Ok((tcp, peer)) => {
+                        self.handshakes.spawn(handshake(self.acceptor.clone(), tcp, peer));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "connection not accepted");
+                        tokio::time::sleep(ACCEPT_RETRY).await;
+                    }
+                },
+            }
+        }
+    }
+
+    /// For tonic's `serve_with_incoming`. Never ends.
+    pub fn incoming(self) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> + Send {
+        stream::unfold(self, |mut listener| async move {
+            let (connection, _) = listener.accept().await;
+            Some((Ok(connection), listener))
+        })
+    }
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        TlsListener::accept(self).await
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        TlsListener::local_addr(self)
+    }
+}
+
+async fn handshake(acceptor: TlsAcceptor, tcp: TcpStream, peer: SocketAddr) -> Option<Connection> {
+    // Answers are small, and the API server waits for each.
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%error, %peer, "TCP_NODELAY not set");
+    }
+    match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(tcp)).await {
+        Ok(Ok(tls)) => Some((tls, peer)),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, %peer, "TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "TLS handshake took too long");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use rustls::{ClientConfig, RootCertStore};
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, ServerName};
+    use time::OffsetDateTime;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+    use crate::certificates::{Authority, Root};
+
+    fn authority() -> Authority {
+        let now = OffsetDateTime::now_utc();
+        Authority::new(Root::generate(now).unwrap(), "aviary-system", now).unwrap()
+    }
+
+    fn connector(authority: &Authority, alpn: &[&[u8]]) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(authority.root_pem().as_bytes()).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
+    }
+
+    async fn serve(authority: &Authority) -> SocketAddr {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener = TlsListener::bind(any, authority.server_config())
+            .await
+            .unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(|| async { "hello" }));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        address
+    }
+
+    fn name() -> ServerName<'static> {
+        ServerName::try_from("aviary-operator.aviary-system.svc").unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_trusts_the_root_is_served_over_tls_1_3() {
+        let authority = authority();
+        let address = serve(&authority).await;
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let mut tls = connector(&authority, &[b"http/1.1"])
+            .connect(name(), tcp)
+            .await
+            .unwrap();
+        assert_eq!(
+            tls.get_ref().1.protocol_version(),
+            Some(rustls::ProtocolVersion::TLSv1_3)
+        );
+        assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        tls.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        tls.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert!(answer.ends_with("hello"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn http_2_is_preferred() {
+        let authority = authority();
+        let address = serve(&authority).await;
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let tls = connector(&authority, &[b"http/1.1", b"h2"])
+            .connect(name(), tcp)
+            .await
+            .unwrap();
+        assert_eq!(tls.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_nothing_keeps_nobody_waiting() {
+        let authority = authority();
+        let address = serve(&authority).await;
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let tls = connector(&authority, &[b"h2"]).connect(name(), tcp);
+        tokio::time::timeout(HANDSHAKE_DEADLINE / 2, tls)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_of_another_root_is_not_served() {
+        let address = serve(&authority()).await;
+        let tcp = TcpStream::connect(address).await.unwrap();
+        connector(&authority(), &[b"h2"])
+            .connect(name(), tcp)
+            .await
+            .unwrap_err();
+    }
+}
