@@ -1,0 +1,103 @@
+//! Failures and delays on request: a share of the requests, evenly interleaved, and a fixed delay for each.
+
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aviary_crds::units::{UnitError, duration, percent};
+
+/// A share in thousandths of a percent, written `5%`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share(u32);
+
+impl Share {
+    const WHOLE: u64 = 100_000;
+
+    /// Whether request `n` (from 0) is one of the share: of any `k` in a row, the share of `k` is, give or take one.
+    pub fn takes(self, n: u64) -> bool {
+        // The share grows by this much with each request, and is reached when it passes a whole.
+        let before = (n % Self::WHOLE) * u64::from(self.0) % Self::WHOLE;
+        before + u64::from(self.0) >= Self::WHOLE
+    }
+}
+
+impl FromStr for Share {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Share, UnitError> {
+        percent(text).map(Share)
+    }
+}
+
+/// A delay, written `20ms`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delay(pub Duration);
+
+impl FromStr for Delay {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Delay, UnitError> {
+        duration(text).map(Delay)
+    }
+}
+
+/// What the payment service does wrong.
+#[derive(Debug, Default)]
+pub struct Faults {
+    errors: Share,
+    delay: Delay,
+    answered: AtomicU64,
+}
+
+impl Faults {
+    pub fn new(errors: Share, delay: Delay) -> Faults {
+        Faults {
+            errors,
+            delay,
+            answered: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the next request fails.
+    pub fn next_fails(&self) -> bool {
+        self.errors
+            .takes(self.answered.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub async fn dawdle(&self) {
+        if self.delay.0 > Duration::ZERO {
+            tokio::time::sleep(self.delay.0).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_run_of_requests_has_its_share_give_or_take_one() {
+        for (text, one_in) in [("5%", 20), ("1%", 100), ("50%", 2), ("0.5%", 200)] {
+            let share: Share = text.parse().unwrap();
+            for start in [0, 1, 7, 99_990] {
+                let taken = (start..start + 10 * one_in)
+                    .filter(|n| share.takes(*n))
+                    .count() as i64;
+                assert!((taken - 10).abs() <= 1, "{text} from {start}: {taken}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_takes_none_and_everything_takes_all() {
+        assert!((0..1000).all(|n| !Share::default().takes(n)));
+        let all: Share = "100%".parse().unwrap();
+        assert!((0..1000).all(|n| all.takes(n)));
+    }
+
+    #[test]
+    fn a_share_without_its_sign_is_refused() {
+        assert!("5".parse::<Share>().is_err());
+        assert!("20".parse::<Delay>().is_err());
+    }
+}

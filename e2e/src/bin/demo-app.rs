@@ -1,0 +1,95 @@
+//! `demo-app payment` and `demo-app client`: the workload of the stories and of the demo.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use aviary_e2e::app::client::{Caller, Settings};
+use aviary_e2e::app::faults::{Delay, Faults, Share};
+use aviary_e2e::app::payment::Payment;
+use aviary_e2e::app::serve::asked_to_stop;
+use clap::Parser;
+use tokio::net::TcpListener;
+
+/// A payment service that is as bad as you tell it to be, and its steady caller.
+#[derive(Parser)]
+enum Part {
+    /// Answers GET and POST /pay and the gRPC method demo.Payment/Pay on one port, and /healthz.
+    Payment {
+        #[arg(long, env = "PORT", default_value_t = 8080)]
+        port: u16,
+        /// Sent with every answer, in the header x-version.
+        #[arg(long, env = "VERSION", default_value = "v1")]
+        version: String,
+        /// The share of requests that fail, for example 5%.
+        #[arg(long, env = "ERROR_RATE", default_value = "0%")]
+        error_rate: Share,
+        /// How long each answer takes, for example 20ms.
+        #[arg(long, env = "LATENCY", default_value = "0ms")]
+        latency: Delay,
+        /// How long to serve after SIGTERM: callers learn late that a pod is going.
+        #[arg(long, env = "LINGER", default_value = "3s")]
+        linger: Delay,
+    },
+    /// Sends requests at a steady rate, and shows what it saw at GET :9090/stats.
+    Client {
+        #[arg(long, env = "TARGET", default_value = "http://payment:8080")]
+        target: http::Uri,
+        /// Requests a second.
+        #[arg(long, env = "RATE", default_value_t = 200)]
+        rate: u32,
+        /// The share of requests that are gRPC; the rest is GET and POST by turns.
+        #[arg(long, env = "GRPC_SHARE", default_value = "20%")]
+        grpc_share: Share,
+        /// How long to wait for an answer.
+        #[arg(long, env = "TIMEOUT", default_value = "5s")]
+        timeout: Delay,
+        #[arg(long, env = "STATS_PORT", default_value_t = 9090)]
+        stats_port: u16,
+    },
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    match Part::parse() {
+        Part::Payment {
+            port,
+            version,
+            error_rate,
+            latency,
+            linger,
+        } => {
+            let payment = Payment::new(&version, Faults::new(error_rate, latency))?;
+            payment
+                .run(listen(port).await?, asked_to_stop(), linger.0)
+                .await;
+        }
+        Part::Client {
+            target,
+            rate,
+            grpc_share,
+            timeout,
+            stats_port,
+        } => {
+            anyhow::ensure!(
+                target.scheme_str() == Some("http") && target.authority().is_some(),
+                "TARGET={target} is not an address to call: write http://NAME:PORT"
+            );
+            let settings = Settings {
+                target,
+                rate,
+                grpc: grpc_share,
+                timeout: timeout.0.max(Duration::from_millis(1)),
+            };
+            Caller::new(settings)
+                .run(listen(stats_port).await?, asked_to_stop())
+                .await;
+        }
+    }
+    Ok(())
+}
+
+async fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(("0.0.0.0", port))
+        .await
+        .with_context(|| format!("cannot listen on port {port}"))
+}
