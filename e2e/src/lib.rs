@@ -1,1 +1,7 @@
-//! aviary-e2e
+//! Aviary's test equipment: a real Kubernetes on this machine, images, and what the tests and
+//! the demo do with them. Nothing in the product depends on this crate.
+
+pub mod app;
+pub mod cluster;
+pub mod image;
+pub mod images;

@@ -1,0 +1,122 @@
+//! `e2e-cluster`: the local cluster from the command line, for people and for make.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use aviary_e2e::cluster::{self, Access, Cluster, Found, Options};
+use aviary_e2e::images::{self, Profile};
+use clap::{Parser, Subcommand};
+
+/// A real single-node Kubernetes on this machine, for Aviary's tests and demo.
+///
+/// Needs root on Linux and the packages that e2e/setup.sh installs; no Docker, no image registry.
+/// It runs in namespaces of its own and leaves nothing behind.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Start the cluster, and end it again on Ctrl-C
+    Up {
+        /// An image archive to import; may be repeated
+        #[arg(long = "image", value_name = "TAR")]
+        images: Vec<PathBuf>,
+        /// Return when it is ready, and leave it running until `down`
+        #[arg(long)]
+        detach: bool,
+    },
+    /// End a cluster that was left running, and remove what a killed one left behind
+    Down,
+    /// Run kubectl as the cluster's administrator
+    #[command(disable_help_flag = true)]
+    Kubectl {
+        /// What kubectl is to do
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "ARGS"
+        )]
+        args: Vec<String>,
+    },
+    /// Import image archives into the running cluster
+    Import {
+        #[arg(required = true, value_name = "TAR")]
+        images: Vec<PathBuf>,
+    },
+    /// Build Aviary's programs and write an image archive for each
+    Images {
+        /// The directory for the archives; made if it does not exist
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// How to build them
+        #[arg(long, value_enum, default_value = "dev")]
+        profile: Profile,
+    },
+    /// Say how to reach the running cluster from a shell
+    Shell,
+}
+
+fn main() -> ExitCode {
+    run(Arguments::parse().verb).unwrap_or_else(|error| {
+        eprintln!("e2e-cluster: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Up { images, detach } => up(images, detach)?,
+        Verb::Down => match cluster::down()? {
+            Found::Nothing => println!("There is no local cluster."),
+            Found::Remains => println!("Removed what a killed cluster left."),
+            Found::Cluster => println!("The local cluster is gone."),
+        },
+        Verb::Kubectl { args } => {
+            let status = Access::find()?
+                .kubectl(&args)
+                .status()
+                .context("cannot run nsenter (util-linux)")?;
+            return Ok(ExitCode::from(
+                status
+                    .code()
+                    .and_then(|code| u8::try_from(code).ok())
+                    .unwrap_or(1),
+            ));
+        }
+        Verb::Import { images } => Access::find()?.import_images(&images)?,
+        Verb::Images { out, profile } => {
+            images::build(profile, &out, say)?;
+        }
+        Verb::Shell => println!("{}", Access::find()?.usage()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn up(images: Vec<PathBuf>, detach: bool) -> anyhow::Result<()> {
+    let cluster = Cluster::start(
+        &Options {
+            images,
+            holder: "e2e-cluster up".to_owned(),
+        },
+        say,
+    )?;
+    if detach {
+        println!("{}", cluster.keep()?);
+        return Ok(());
+    }
+    println!("{}", cluster.access().usage());
+    println!("  or Ctrl-C here");
+    // The signals' own thread ends the cluster and this process.
+    loop {
+        std::thread::park();
+    }
+}
+
+fn say(line: &str) {
+    eprintln!("{line}");
+}

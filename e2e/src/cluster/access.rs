@@ -1,0 +1,162 @@
+//! The ways into a running cluster, from the process that started it and from any other.
+//!
+//! The machine itself cannot reach the node's addresses: API, pods and Services are in its
+//! network namespace. A thread can go in, and so can a child process.
+
+use std::fs::File;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+use super::process::Process;
+use super::state::State;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    #[error(
+        "no local cluster is up: start one with `cargo run -p aviary-e2e --bin e2e-cluster -- up`"
+    )]
+    NotRunning,
+    #[error("cannot enter the node's network namespace (root?)")]
+    Enter(#[source] io::Error),
+    #[error("cannot build a runtime inside the node's network namespace")]
+    Runtime(#[source] io::Error),
+    #[error("cannot run `{0}`")]
+    Run(&'static str, #[source] io::Error),
+    #[error("the image archive {archive} was not imported:\n{output}")]
+    Import { archive: PathBuf, output: String },
+}
+
+/// A running cluster, by what is needed to reach it.
+#[derive(Debug, Clone)]
+pub struct Access {
+    state: State,
+    binary: PathBuf,
+    node: Process,
+    kubeconfig: PathBuf,
+}
+
+impl Access {
+    pub(super) fn new(state: State, binary: PathBuf, node: Process) -> Self {
+        let kubeconfig = state.kubeconfig();
+        Self {
+            state,
+            binary,
+            node,
+            kubeconfig,
+        }
+    }
+
+    /// The cluster of this machine, whoever started it.
+    pub fn find() -> Result<Self, AccessError> {
+        let state = State::of_this_machine();
+        let record = state
+            .record()
+            .filter(|record| record.node.is_alive())
+            .ok_or(AccessError::NotRunning)?;
+        Ok(Self::new(state, record.binary, record.node))
+    }
+
+    /// Of the administrator. It works only inside the node's network namespace.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The cluster's binary: kubectl, when called by that name.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    pub fn network_namespace(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/net", self.node.pid))
+    }
+
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Moves the calling thread, and no other, into the node's network namespace. Threads that it
+    /// starts from then on are in there too: so call this before a tokio runtime is built, or use
+    /// [`Access::run_inside`].
+    pub fn enter(&self) -> Result<(), AccessError> {
+        let namespace = File::open(self.network_namespace()).map_err(AccessError::Enter)?;
+        setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| AccessError::Enter(errno.into()))
+    }
+
+    /// Runs a future to its end on a tokio runtime inside the node's network namespace, all of
+    /// whose threads are there. The calling thread stays outside, and waits. A panic comes through.
+    pub fn run_inside<F, T>(&self, make: impl FnOnce() -> F + Send) -> Result<T, AccessError>
+    where
+        F: Future<Output = T>,
+        T: Send,
+    {
+        self.on_thread_inside(|| {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .build();
+            runtime
+                .map(|runtime| runtime.block_on(make()))
+                .map_err(AccessError::Runtime)
+        })?
+    }
+
+    /// The same for code that blocks.
+    pub fn on_thread_inside<T: Send>(
+        &self,
+        work: impl FnOnce() -> T + Send,
+    ) -> Result<T, AccessError> {
+        let joined = thread::scope(|scope| scope.spawn(|| self.enter().map(|()| work())).join());
+        joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// kubectl of the cluster's version, as its administrator, inside the namespace.
+    pub fn kubectl<S: AsRef<std::ffi::OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.network_namespace().display()));
+        command
+            .arg(&self.binary)
+            .arg("kubectl")
+            .args(args)
+            .env("KUBECONFIG", &self.kubeconfig);
+        command
+    }
+
+    /// Makes images known to the node, under the names that are in their archives.
+    pub fn import_images<P: AsRef<Path>>(&self, archives: &[P]) -> Result<(), AccessError> {
+        archives.iter().try_for_each(|archive| {
+            let archive = archive.as_ref();
+            let output = Command::new("ctr")
+                .arg("--address")
+                .arg(self.state.containerd_socket())
+                .args(["--namespace", "k8s.io", "images", "import"])
+                .arg(archive)
+                .stdin(Stdio::null())
+                .output()
+                .map_err(|source| AccessError::Run("ctr", source))?;
+            if output.status.success() {
+                return Ok(());
+            }
+            let output = String::from_utf8_lossy(&output.stderr).into_owned();
+            Err(AccessError::Import {
+                archive: archive.to_owned(),
+                output,
+            })
+        })
+    }
+
+    /// How a person uses it.
+    pub fn usage(&self) -> String {
+        format!(
+            "The local cluster is up.\n  \
+             kubectl:   cargo run -q -p aviary-e2e --bin e2e-cluster -- kubectl get pods -A\n  \
+             a shell:   KUBECONFIG={} nsenter --net={} bash\n  \
+             end it:    cargo run -q -p aviary-e2e --bin e2e-cluster -- down",
+            self.kubeconfig.display(),
+            self.network_namespace().display(),
+        )
+    }
+}
