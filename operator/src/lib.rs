@@ -1,1 +1,12 @@
 //! aviary-operator
+
+pub mod admin;
+pub mod admission;
+pub mod ads;
+pub mod certificates;
+pub mod identity;
+pub mod mesh;
+pub mod names;
+pub mod options;
+pub mod revision;
+pub mod serve;

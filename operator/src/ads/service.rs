@@ -1,0 +1,120 @@
+//! The gRPC service: authenticates a stream, then hands it to its own task.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use aviary_xds::grpc::{DiscoveryRequest, DiscoveryResponse, Server, Service};
+use aviary_xds::{Request as XdsRequest, Response as XdsResponse};
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument;
+
+use super::authenticate::bearer;
+use super::stream::Session;
+use super::{Ads, AuthError, Authenticator};
+use crate::serve::TlsListener;
+
+/// A peer that answers no ping for this long is gone: its stream ends, and its pod becomes a laggard.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// A token review takes milliseconds.
+const AUTHENTICATION: Duration = Duration::from_secs(5);
+/// How long the last messages may take after `stop`.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Messages between a stream's task and its transport: more would let old ones queue up in front of a weight change.
+const AHEAD: usize = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("xDS server: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+struct AdsService {
+    ads: Ads,
+    authenticator: Arc<dyn Authenticator>,
+    stop: CancellationToken,
+}
+
+impl Ads {
+    /// Serves proxies until `stop`; then every stream is told to connect again.
+    pub async fn serve(
+        self,
+        listener: TlsListener,
+        authenticator: Arc<dyn Authenticator>,
+        stop: CancellationToken,
+    ) -> Result<(), ServeError> {
+        let service = AdsService {
+            ads: self,
+            authenticator,
+            stop: stop.clone(),
+        };
+        let serving = tonic::transport::Server::builder()
+            .http2_keepalive_interval(Some(PING_INTERVAL))
+            .http2_keepalive_timeout(Some(PING_TIMEOUT))
+            .add_service(Server::new(service))
+            .serve_with_incoming_shutdown(listener.incoming(), stop.clone().cancelled_owned());
+        // A peer that answers nothing would keep a graceful end waiting for ever (hyper#4170).
+        let too_late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(GOODBYE).await;
+        };
+        tokio::select! {
+            served = serving => served?,
+            () = too_late => tracing::debug!("some proxies did not take the end of their stream"),
+        }
+        Ok(())
+    }
+}
+
+type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Service for AdsService {
+    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
+    type DeltaAggregatedResourcesStream = Responses<XdsResponse>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        _: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        Err(Status::unimplemented(
+            "state-of-the-world xDS is not served yet: use delta ADS (api_type: DELTA_GRPC)",
+        ))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<XdsRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        let pod = tokio::time::timeout(
+            AUTHENTICATION,
+            self.authenticator.authenticate(bearer(request.metadata())?),
+        )
+        .await
+        .unwrap_or_else(|_| {
+            Err(AuthError::Unavailable(
+                "the API server did not answer in time".to_owned(),
+            ))
+        })?;
+        let span = tracing::info_span!("ads", namespace = pod.namespace, pod = pod.pod);
+        let (responses, to_proxy) = mpsc::channel(AHEAD);
+        let session = Session::new(self.ads.clone(), pod, responses);
+        let (ads, stop) = (self.ads.clone(), self.stop.clone());
+        // Owned by the connection: it ends when either half of the stream does, or at `stop`.
+        tokio::spawn(
+            async move {
+                ads.0.counters.streams.fetch_add(1, Ordering::Relaxed);
+                session.run(request.into_inner(), stop).await;
+                ads.0.counters.streams.fetch_sub(1, Ordering::Relaxed);
+            }
+            .instrument(span),
+        );
+        Ok(Response::new(Box::pin(ReceiverStream::new(to_proxy))))
+    }
+}

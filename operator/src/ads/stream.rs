@@ -1,0 +1,183 @@
+//! One proxy's stream: moves messages between the transport and the [`DeltaServer`], and tells the registry what it learned.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use aviary_xds::server::Urgency;
+use aviary_xds::{DeltaServer, Kind, Request, Resources, Response};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+
+use super::debounce::Debounce;
+use super::registry::{StreamId, View};
+use super::{Ads, PodIdentity};
+
+pub(super) struct Session {
+    ads: Ads,
+    /// Namespace and name.
+    pod: (String, String),
+    stream: StreamId,
+    /// Ends the stream when another one speaks for the pod, or the pod is gone.
+    end: CancellationToken,
+    entered: Entered,
+    server: DeltaServer,
+    responses: mpsc::Sender<Result<Response, Status>>,
+    debounce: Debounce,
+}
+
+/// Whether the registry knows the stream.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Entered {
+    No,
+    Yes,
+}
+
+impl Session {
+    pub(super) fn new(
+        ads: Ads,
+        pod: PodIdentity,
+        responses: mpsc::Sender<Result<Response, Status>>,
+    ) -> Session {
+        let PodIdentity {
+            namespace,
+            pod,
+            uid: _,
+        } = pod;
+        let stream = ads.registry().next_stream();
+        Session {
+            ads,
+            pod: (namespace, pod),
+            stream,
+            end: CancellationToken::new(),
+            entered: Entered::No,
+            server: DeltaServer::default(),
+            responses,
+            debounce: Debounce::default(),
+        }
+    }
+
+    pub(super) async fn run(mut self, requests: Streaming<Request>, stop: CancellationToken) {
+        tracing::info!("proxy connected");
+        let reason = self.exchange(requests, stop).await;
+        // A peer that takes no more messages does not get the reason either.
+        self.responses.try_send(Err(reason.clone())).ok();
+        self.ads.registry().leave(&self.pod, self.stream);
+        self.ads.changed();
+        tracing::info!(reason = reason.message(), "proxy disconnected");
+    }
+
+    /// Until the stream is over; says why it is.
+    async fn exchange(
+        &mut self,
+        mut requests: Streaming<Request>,
+        stop: CancellationToken,
+    ) -> Status {
+        let responses = self.responses.clone();
+        let mut worlds = self.ads.0.resources.subscribe();
+        let mut resources = worlds.borrow_and_update().clone();
+        loop {
+            let now = Instant::now();
+            let send_at = self.send_at(resources.as_deref(), now);
+            self.report();
+            let due = send_at.is_some_and(|at| at <= now);
+            tokio::select! {
+                () = stop.cancelled() => return Status::unavailable("this control plane is shutting down: connect again"),
+                () = self.end.cancelled() => return Status::aborted("another stream speaks for this pod, or the pod is gone"),
+                () = responses.closed() => return Status::cancelled("the proxy closed the stream"),
+                request = requests.message() => match request {
+                    Ok(Some(request)) => if let Err(error) = self.receive(request) {
+                        return error;
+                    },
+                    Ok(None) => return Status::ok("the proxy ended the stream"),
+                    Err(error) => return error,
+                },
+                changed = worlds.changed() => {
+                    if changed.is_err() {
+                        return Status::unavailable("this control plane is shutting down: connect again");
+                    }
+                    resources = newest(&mut worlds);
+                    self.debounce.touch(Instant::now());
+                },
+                permit = responses.reserve(), if due => match permit {
+                    Ok(permit) => {
+                        // The newest world, which may have come while the transport was busy.
+                        resources = newest(&mut worlds);
+                        if let Some(response) = resources.as_ref().and_then(|world| self.server.next(world)) {
+                            permit.send(Ok(response));
+                            self.ads.0.counters.pushes.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                    Err(_) => return Status::cancelled("the proxy closed the stream"),
+                },
+                () = sleep_until(send_at), if !due && send_at.is_some() => {}
+            }
+        }
+    }
+
+    /// When there is something to send; `None` if there is nothing.
+    fn send_at(&mut self, resources: Option<&Resources>, now: Instant) -> Option<Instant> {
+        match resources.map_or(Urgency::Nothing, |resources| self.server.urgency(resources)) {
+            Urgency::Nothing => {
+                self.debounce.clear();
+                None
+            }
+            Urgency::CanWait => Some(self.debounce.deadline(now)),
+            Urgency::Now => Some(now),
+        }
+    }
+
+    fn receive(&mut self, request: Request) -> Result<(), Status> {
+        let received = self
+            .server
+            .on_request(request)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if let Some(node) = received.node {
+            tracing::debug!(
+                id = node.id,
+                version = node.version,
+                revocations = node.revocations.len(),
+                "node"
+            );
+            self.ads.registry().report_revocations(node.revocations);
+        }
+        if received.kind == Kind::Route && self.entered == Entered::No {
+            self.entered = Entered::Yes;
+            let view = View::of(&self.server);
+            self.ads
+                .registry()
+                .enter(&self.pod, self.stream, self.end.clone(), view);
+            self.ads.changed();
+        }
+        if let Some(text) = received.rejection {
+            tracing::warn!(kind = %received.kind, reason = text, "the proxy rejected its configuration and keeps the last one");
+            self.ads
+                .0
+                .counters
+                .rejections
+                .fetch_add(1, Ordering::Relaxed);
+            self.ads.registry().rejected(&self.pod, self.stream);
+            self.ads.changed();
+        }
+        Ok(())
+    }
+
+    fn report(&self) {
+        let view = View::of(&self.server);
+        if self.ads.registry().update(&self.pod, self.stream, view) {
+            self.ads.changed();
+        }
+    }
+}
+
+fn newest(worlds: &mut watch::Receiver<Option<Arc<Resources>>>) -> Option<Arc<Resources>> {
+    worlds.borrow_and_update().clone()
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

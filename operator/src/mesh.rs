@@ -1,0 +1,108 @@
+//! From Kubernetes objects to what is served: routes, clusters and endpoints. A pure function, [`view`], over a handful of
+//! sorted inputs; the same objects give the same world, whatever order a watch brought them in.
+//!
+//! ```text
+//!   Service x port, selecting a target ──> route  <ns>/<svc>/<port>             at every ClusterIP
+//!   its EndpointSlices x revision of pod ─> cluster <ns>/<svc>/<port>/<revision>  for stable and canary
+//! ```
+//!
+//! The weight arrives decided (`rollout-core`); here is only the last guard: a canary without a healthy endpoint gets none.
+//! Not here: headless Services and Services without a selector (calls to them bypass the split), and ports that are not TCP.
+
+mod endpoints;
+mod pods;
+mod protocol;
+mod routes;
+mod world;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use traffic_core::config::{Revocation, Weight};
+
+pub use pods::{ReplicaSetRevisions, revision_of_pod};
+pub use routes::view;
+pub use world::{RouteEntry, World};
+
+/// What the view is made of.
+#[derive(Clone, Copy)]
+pub struct Objects<'a> {
+    pub services: &'a [Arc<Service>],
+    pub slices: &'a [Arc<EndpointSlice>],
+    /// From (namespace, pod) to the pod's revision: see [`revision_of_pod`].
+    pub revisions: &'a BTreeMap<(String, String), String>,
+}
+
+/// One adopted Deployment, and how its traffic is to be split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetSplit {
+    /// `<namespace>/<name>` of the CanaryRollout.
+    pub rollout: String,
+    pub namespace: String,
+    /// The Deployment's name.
+    pub deployment: String,
+    /// Labels of its pod template.
+    pub pod_labels: BTreeMap<String, String>,
+    pub stable: String,
+    pub canary: Option<CanarySplit>,
+    pub revoked: Vec<Revocation>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CanarySplit {
+    pub revision: String,
+    /// The effective weight.
+    pub weight: Weight,
+    pub run: u64,
+}
+
+/// The world, and what is not in it though somebody may expect it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct View {
+    pub world: World,
+    /// Sorted, without duplicates.
+    pub findings: Vec<Finding>,
+}
+
+/// Something in the objects that keeps requests away from the split.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Finding {
+    /// A Service selects the pods of two adopted Deployments: it has no route.
+    SharedService {
+        service: String,
+        rollouts: Vec<String>,
+    },
+    /// A ready endpoint of a pod whose revision nobody knows: it gets no requests through the mesh.
+    UnknownRevision { service: String, endpoint: String },
+    /// The ClusterIP and port are a second Service's, too; the first by name has them.
+    SharedAddress { service: String, address: String },
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Finding::SharedService { service, rollouts } => write!(
+                f,
+                "Service {service} selects the pods of several rollouts ({}): its traffic is not split; \
+                 give each Deployment a Service of its own",
+                rollouts.join(", ")
+            ),
+            Finding::UnknownRevision { service, endpoint } => write!(
+                f,
+                "{endpoint}, a ready endpoint of Service {service}, is of no known revision: it gets no requests from meshed pods"
+            ),
+            Finding::SharedAddress { service, address } => {
+                write!(
+                    f,
+                    "Service {service} has the address {address} of another Service: it has no route there"
+                )
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,227 @@
+//! The view: routes of every Service of every target, and the clusters that they name.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use traffic_core::config::{Arm, CanaryArm, Cluster, Endpoint, Health, Route, Split, Weight};
+
+use super::endpoints::{self, PodEndpoint};
+use super::{Finding, Objects, RouteEntry, TargetSplit, View, World, protocol};
+
+/// Everything proxies are told about these targets.
+pub fn view(objects: Objects<'_>, targets: &[TargetSplit]) -> View {
+    let mut services: Vec<&Service> = objects.services.iter().map(AsRef::as_ref).collect();
+    services.sort_by_key(|service| (&service.metadata.namespace, &service.metadata.name));
+    let mut view = Building::default();
+    for service in services {
+        let mut selected: Vec<&TargetSplit> = targets
+            .iter()
+            .filter(|target| selects(service, target))
+            .collect();
+        selected.sort_by(|a, b| a.rollout.cmp(&b.rollout));
+        match selected.as_slice() {
+            [] => {}
+            [target] => view.add_service(objects, service, target),
+            several => {
+                let rollouts = several
+                    .iter()
+                    .map(|target| target.rollout.clone())
+                    .collect();
+                view.findings.insert(Finding::SharedService {
+                    service: full_name(service),
+                    rollouts,
+                });
+            }
+        }
+    }
+    View {
+        world: view.world,
+        findings: view.findings.into_iter().collect(),
+    }
+}
+
+#[derive(Default)]
+struct Building {
+    world: World,
+    findings: BTreeSet<Finding>,
+    taken: BTreeSet<SocketAddr>,
+}
+
+impl Building {
+    fn add_service(&mut self, objects: Objects<'_>, service: &Service, target: &TargetSplit) {
+        let Some(spec) = &service.spec else { return };
+        for port in spec.ports.iter().flatten().filter(|port| is_tcp(port)) {
+            let Ok(number) = u16::try_from(port.port) else {
+                continue;
+            };
+            let name = format!("{}/{number}", full_name(service));
+            let found = endpoints::of_port(service, port, objects.slices);
+            self.report_strangers(objects, service, target, &found);
+            let cluster = |revision: &str| Cluster {
+                name: format!("{name}/{revision}"),
+                endpoints: of_revision(objects, target, &found, revision),
+            };
+            let stable = cluster(&target.stable);
+            // While the original takes over the promoted revision, both arms are the same: nothing to split.
+            let canary = target
+                .canary
+                .as_ref()
+                .filter(|canary| canary.revision != target.stable);
+            let canary = canary.map(|canary| (cluster(&canary.revision), canary));
+            let split = Split {
+                stable: Arm {
+                    cluster: stable.name.clone(),
+                    revision: target.stable.clone(),
+                },
+                canary: canary.as_ref().map(|(cluster, canary)| CanaryArm {
+                    arm: Arm {
+                        cluster: cluster.name.clone(),
+                        revision: canary.revision.clone(),
+                    },
+                    weight: guarded(canary.weight, cluster),
+                    run: canary.run,
+                }),
+            };
+            let mut revoked = target.revoked.clone();
+            revoked.sort();
+            revoked.dedup();
+            let route = Route {
+                name: name.clone(),
+                namespace: target.namespace.clone(),
+                service: service.metadata.name.clone().unwrap_or_default(),
+                port: number,
+                protocol: protocol::of(port),
+                rollout: target.rollout.clone(),
+                split,
+                revoked,
+            };
+            let destinations = self.destinations(service, spec, number);
+            self.world.routes.insert(
+                name.clone(),
+                RouteEntry {
+                    route,
+                    destinations,
+                },
+            );
+            for cluster in std::iter::once(stable).chain(canary.map(|(cluster, _)| cluster)) {
+                self.world.clusters.insert(cluster.name.clone(), cluster);
+            }
+        }
+    }
+
+    /// Every ClusterIP with the port. Two Services cannot share one, save for a moment when one takes the other's place.
+    fn destinations(
+        &mut self,
+        service: &Service,
+        spec: &ServiceSpec,
+        port: u16,
+    ) -> Vec<SocketAddr> {
+        let all = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
+        let addresses: BTreeSet<SocketAddr> = all
+            .filter_map(|text| text.parse::<IpAddr>().ok())
+            .map(|ip| SocketAddr::new(ip, port))
+            .collect();
+        let (free, shared): (Vec<_>, Vec<_>) = addresses
+            .into_iter()
+            .partition(|address| self.taken.insert(*address));
+        self.findings
+            .extend(shared.into_iter().map(|address| Finding::SharedAddress {
+                service: full_name(service),
+                address: address.to_string(),
+            }));
+        free
+    }
+
+    fn report_strangers(
+        &mut self,
+        objects: Objects<'_>,
+        service: &Service,
+        target: &TargetSplit,
+        found: &[PodEndpoint],
+    ) {
+        let ready = found
+            .iter()
+            .filter(|each| each.endpoint.health == Health::Healthy);
+        let strangers = ready.filter(|each| revision(objects, target, each).is_none());
+        self.findings
+            .extend(strangers.map(|each| Finding::UnknownRevision {
+                service: full_name(service),
+                endpoint: match &each.pod {
+                    Some(pod) => format!("pod {}/{pod}", target.namespace),
+                    None => each.endpoint.address.to_string(),
+                },
+            }));
+    }
+}
+
+/// The last guard: whoever computed the weight, requests are not sent where nobody answers.
+fn guarded(weight: Weight, canary: &Cluster) -> Weight {
+    let answers = canary
+        .endpoints
+        .iter()
+        .any(|endpoint| endpoint.health == Health::Healthy);
+    if answers { weight } else { Weight::ZERO }
+}
+
+fn of_revision(
+    objects: Objects<'_>,
+    target: &TargetSplit,
+    found: &[PodEndpoint],
+    wanted: &str,
+) -> Vec<Endpoint> {
+    let of_it = found
+        .iter()
+        .filter(|each| revision(objects, target, each) == Some(wanted));
+    of_it.map(|each| each.endpoint).collect()
+}
+
+fn revision<'a>(
+    objects: Objects<'a>,
+    target: &TargetSplit,
+    endpoint: &PodEndpoint,
+) -> Option<&'a str> {
+    let pod = endpoint.pod.clone()?;
+    objects
+        .revisions
+        .get(&(target.namespace.clone(), pod))
+        .map(String::as_str)
+}
+
+/// Whether the split is the Service's business: it has a ClusterIP, and its selector matches the target's pods.
+fn selects(service: &Service, target: &TargetSplit) -> bool {
+    if service.metadata.namespace.as_deref() != Some(target.namespace.as_str()) {
+        return false;
+    }
+    let Some(spec) = &service.spec else {
+        return false;
+    };
+    let has_cluster_ip = spec
+        .cluster_ip
+        .as_deref()
+        .is_some_and(|ip| ip.parse::<IpAddr>().is_ok());
+    let selector = spec
+        .selector
+        .as_ref()
+        .filter(|selector| !selector.is_empty());
+    has_cluster_ip && selector.is_some_and(|selector| matches(selector, &target.pod_labels))
+}
+
+fn matches(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+    selector
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
+}
+
+fn is_tcp(port: &ServicePort) -> bool {
+    port.protocol.as_deref().unwrap_or("TCP") == "TCP"
+}
+
+fn full_name(service: &Service) -> String {
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    format!(
+        "{}/{}",
+        part(&service.metadata.namespace),
+        part(&service.metadata.name)
+    )
+}

@@ -1,0 +1,449 @@
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use traffic_core::config::{Cluster, Health, Protocol};
+
+use super::*;
+
+fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).expect("the fixture is a valid object")
+}
+
+fn service(name: &str, selector: Value, spec: Value) -> Arc<Service> {
+    let mut all = json!({
+        "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd00::1"], "ipFamilies": ["IPv4", "IPv6"],
+        "ports": [{"name": "http", "port": 80, "targetPort": "web"}],
+        "selector": selector,
+    });
+    merge(&mut all, spec);
+    Arc::new(object(
+        json!({"metadata": {"namespace": "shop", "name": name}, "spec": all}),
+    ))
+}
+
+fn merge(into: &mut Value, from: Value) {
+    let (Value::Object(into), Value::Object(from)) = (into, from) else {
+        panic!("two objects")
+    };
+    into.extend(from);
+}
+
+fn web() -> Arc<Service> {
+    service("web", json!({"app": "web"}), json!({}))
+}
+
+fn slice(service: &str, family: &str, endpoints: &[Value]) -> Arc<EndpointSlice> {
+    Arc::new(object(json!({
+        "metadata": {"namespace": "shop", "name": format!("{service}-x"), "labels": {"kubernetes.io/service-name": service}},
+        "addressType": family,
+        "ports": [{"name": "http", "port": 8080}, {"name": "admin", "port": 9090}],
+        "endpoints": endpoints,
+    })))
+}
+
+fn endpoint(address: &str, pod: &str, conditions: Value) -> Value {
+    json!({
+        "addresses": [address], "conditions": conditions,
+        "targetRef": {"kind": "Pod", "namespace": "shop", "name": pod},
+    })
+}
+
+fn ready(address: &str, pod: &str) -> Value {
+    endpoint(
+        address,
+        pod,
+        json!({"ready": true, "serving": true, "terminating": false}),
+    )
+}
+
+fn revisions(pods: &[(&str, &str)]) -> BTreeMap<(String, String), String> {
+    let pod = |(pod, revision): &(&str, &str)| {
+        (
+            ("shop".to_owned(), (*pod).to_owned()),
+            (*revision).to_owned(),
+        )
+    };
+    pods.iter().map(pod).collect()
+}
+
+fn target(name: &str, canary: Option<u32>) -> TargetSplit {
+    TargetSplit {
+        rollout: format!("shop/{name}"),
+        namespace: "shop".to_owned(),
+        deployment: name.to_owned(),
+        pod_labels: [
+            ("app".to_owned(), name.to_owned()),
+            ("tier".to_owned(), "front".to_owned()),
+        ]
+        .into(),
+        stable: "v1".to_owned(),
+        canary: canary.map(|percent| CanarySplit {
+            revision: "v2".to_owned(),
+            weight: Weight::percent(percent).unwrap(),
+            run: 3,
+        }),
+        revoked: Vec::new(),
+    }
+}
+
+/// The view of one Service `web` with these endpoints, at 10 %.
+fn view_of(endpoints: &[Value]) -> View {
+    let revisions = revisions(&[
+        ("web-a", "v1"),
+        ("web-b", "v1"),
+        ("web-c", "v2"),
+        ("web-old", "v0"),
+    ]);
+    let objects = Objects {
+        services: &[web()],
+        slices: &[slice("web", "IPv4", endpoints)],
+        revisions: &revisions,
+    };
+    view(objects, &[target("web", Some(10))])
+}
+
+fn view_of_services(services: &[Arc<Service>], targets: &[TargetSplit]) -> View {
+    view(
+        Objects {
+            services,
+            slices: &[],
+            revisions: &BTreeMap::new(),
+        },
+        targets,
+    )
+}
+
+fn listed(cluster: &Cluster) -> Vec<String> {
+    let health = |health| {
+        if health == Health::Healthy {
+            ""
+        } else {
+            " draining"
+        }
+    };
+    cluster
+        .endpoints
+        .iter()
+        .map(|each| format!("{}{}", each.address, health(each.health)))
+        .collect()
+}
+
+fn canary_weight(view: &View) -> Weight {
+    view.world.routes["shop/web/80"]
+        .route
+        .split
+        .canary
+        .as_ref()
+        .unwrap()
+        .weight
+}
+
+#[test]
+fn a_service_becomes_a_route_at_every_cluster_ip_and_a_cluster_per_revision() {
+    let View { world, findings } = view_of(&[
+        ready("10.1.0.2", "web-b"),
+        ready("10.1.0.1", "web-a"),
+        ready("10.1.0.3", "web-c"),
+    ]);
+    let entry = &world.routes["shop/web/80"];
+    let addresses: Vec<String> = entry.destinations.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, ["10.96.0.1:80", "[fd00::1]:80"]);
+    assert_eq!(
+        (entry.route.protocol, entry.route.rollout.as_str()),
+        (Protocol::Http, "shop/web")
+    );
+    assert_eq!(entry.route.split.stable.cluster, "shop/web/80/v1");
+    let canary = entry.route.split.canary.as_ref().unwrap();
+    assert_eq!(
+        (canary.weight, canary.run),
+        (Weight::percent(10).unwrap(), 3)
+    );
+    assert_eq!(
+        listed(&world.clusters["shop/web/80/v1"]),
+        ["10.1.0.1:8080", "10.1.0.2:8080"]
+    );
+    assert_eq!(listed(&world.clusters["shop/web/80/v2"]), ["10.1.0.3:8080"]);
+    assert!(findings.is_empty());
+}
+
+#[test]
+fn a_canary_without_a_healthy_endpoint_gets_no_requests() {
+    let draining = endpoint(
+        "10.1.0.3",
+        "web-c",
+        json!({"ready": false, "serving": true, "terminating": true}),
+    );
+    for endpoints in [vec![], vec![draining]] {
+        let view = view_of(&endpoints);
+        assert_eq!(canary_weight(&view), Weight::ZERO);
+        assert!(
+            view.world.clusters.contains_key("shop/web/80/v2"),
+            "the cluster that the route names is there"
+        );
+    }
+    assert_eq!(
+        canary_weight(&view_of(&[ready("10.1.0.3", "web-c")])),
+        Weight::percent(10).unwrap()
+    );
+}
+
+#[test]
+fn conditions_decide_about_health() {
+    for (conditions, expected) in [
+        (json!({}), Some("10.1.0.1:8080")),
+        (json!({"ready": true}), Some("10.1.0.1:8080")),
+        (
+            json!({"ready": false, "serving": true, "terminating": true}),
+            Some("10.1.0.1:8080 draining"),
+        ),
+        (
+            json!({"ready": false, "serving": false, "terminating": true}),
+            None,
+        ),
+        (
+            json!({"ready": false, "serving": false, "terminating": false}),
+            None,
+        ),
+        (json!({"ready": false}), None),
+    ] {
+        let view = view_of(&[endpoint("10.1.0.1", "web-a", conditions.clone())]);
+        let found = listed(&view.world.clusters["shop/web/80/v1"]);
+        assert_eq!(
+            found.iter().map(String::as_str).collect::<Vec<_>>(),
+            Vec::from_iter(expected),
+            "{conditions}"
+        );
+    }
+}
+
+#[test]
+fn a_superseded_revision_is_left_out_and_an_unknown_one_is_reported() {
+    let nobody = json!({"addresses": ["10.1.0.7"]});
+    let View { world, findings } = view_of(&[
+        ready("10.1.0.9", "web-old"),
+        ready("10.1.0.8", "stranger"),
+        endpoint("10.1.0.6", "starting", json!({"ready": false})),
+        nobody,
+    ]);
+    assert!(
+        world
+            .clusters
+            .values()
+            .all(|cluster| cluster.endpoints.is_empty())
+    );
+    assert_eq!(world.clusters.len(), 2);
+    let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    assert!(
+        texts[0].starts_with("10.1.0.7:8080, a ready endpoint of Service shop/web"),
+        "{texts:?}"
+    );
+    assert!(
+        texts[1].starts_with("pod shop/stranger, a ready endpoint"),
+        "{texts:?}"
+    );
+}
+
+#[test]
+fn every_tcp_port_has_a_route_and_named_ports_are_resolved() {
+    let ports = json!({"ports": [
+        {"name": "http", "port": 80}, {"name": "admin", "port": 81, "appProtocol": "grpc", "protocol": "TCP"},
+        {"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "absent", "port": 82},
+    ]});
+    let services = [service("web", json!({"app": "web"}), ports)];
+    let slices = [slice("web", "IPv4", &[ready("10.1.0.1", "web-a")])];
+    let revisions = revisions(&[("web-a", "v1")]);
+    let objects = Objects {
+        services: &services,
+        slices: &slices,
+        revisions: &revisions,
+    };
+    let View { world, .. } = view(objects, &[target("web", None)]);
+    assert_eq!(
+        world.routes.keys().collect::<Vec<_>>(),
+        ["shop/web/80", "shop/web/81", "shop/web/82"]
+    );
+    assert_eq!(world.routes["shop/web/81"].route.protocol, Protocol::Http);
+    assert_eq!(listed(&world.clusters["shop/web/81/v1"]), ["10.1.0.1:9090"]);
+    assert!(world.clusters["shop/web/82/v1"].endpoints.is_empty());
+    assert_eq!(world.clusters.len(), 3, "no canary, no cluster for it");
+}
+
+#[test]
+fn a_pod_of_a_dual_stack_service_counts_once_by_the_first_family() {
+    let slices = [
+        slice("web", "IPv6", &[ready("fd01::1", "web-a")]),
+        slice("web", "IPv4", &[ready("10.1.0.1", "web-a")]),
+        slice("web", "FQDN", &[ready("web.example", "web-a")]),
+        slice("other", "IPv4", &[ready("10.1.0.2", "web-a")]),
+    ];
+    let revisions = revisions(&[("web-a", "v1")]);
+    let first = |families: Value| {
+        let services = [service(
+            "web",
+            json!({"app": "web"}),
+            json!({"ipFamilies": families}),
+        )];
+        let objects = Objects {
+            services: &services,
+            slices: &slices,
+            revisions: &revisions,
+        };
+        listed(&view(objects, &[target("web", None)]).world.clusters["shop/web/80/v1"])
+    };
+    assert_eq!(first(json!(["IPv4", "IPv6"])), ["10.1.0.1:8080"]);
+    assert_eq!(first(json!(["IPv6"])), ["[fd01::1]:8080"]);
+}
+
+#[test]
+fn an_address_in_two_slices_is_one_endpoint() {
+    let view = view_of(&[
+        endpoint(
+            "10.1.0.1",
+            "web-a",
+            json!({"ready": false, "serving": true, "terminating": true}),
+        ),
+        ready("10.1.0.1", "web-a"),
+    ]);
+    assert_eq!(
+        listed(&view.world.clusters["shop/web/80/v1"]),
+        ["10.1.0.1:8080"]
+    );
+}
+
+#[test]
+fn services_that_are_not_the_split_s_business_have_no_route() {
+    let app = || json!({"app": "web"});
+    let headless = json!({"clusterIP": "None", "clusterIPs": ["None"]});
+    let elsewhere = {
+        let mut service = (*web()).clone();
+        service.metadata.namespace = Some("other".to_owned());
+        Arc::new(service)
+    };
+    let services = [
+        service("headless", app(), headless),
+        service(
+            "external",
+            app(),
+            json!({"type": "ExternalName", "clusterIP": null, "clusterIPs": null}),
+        ),
+        service("no-selector", json!(null), json!({})),
+        service("empty-selector", json!({}), json!({})),
+        service("other-app", json!({"app": "api"}), json!({})),
+        service("too-narrow", json!({"app": "web", "zone": "a"}), json!({})),
+        elsewhere,
+    ];
+    assert_eq!(
+        view_of_services(&services, &[target("web", None)]),
+        View::default()
+    );
+}
+
+#[test]
+fn a_service_over_two_rollouts_is_left_alone_and_reported() {
+    let shared = service("front", json!({"tier": "front"}), json!({}));
+    let view = view_of_services(&[shared], &[target("web", None), target("api", None)]);
+    assert_eq!(view.world, World::default());
+    let rollouts = vec!["shop/api".to_owned(), "shop/web".to_owned()];
+    assert_eq!(
+        view.findings,
+        [Finding::SharedService {
+            service: "shop/front".to_owned(),
+            rollouts
+        }]
+    );
+}
+
+#[test]
+fn an_address_belongs_to_one_route() {
+    let view = view_of_services(
+        &[service("web-2", json!({"app": "web"}), json!({})), web()],
+        &[target("web", None)],
+    );
+    assert_eq!(view.world.routes["shop/web/80"].destinations.len(), 2);
+    assert!(view.world.routes["shop/web-2/80"].destinations.is_empty());
+    assert_eq!(view.findings.len(), 2);
+}
+
+#[test]
+fn the_order_of_the_objects_does_not_matter() {
+    let revisions = revisions(&[("web-a", "v1"), ("web-c", "v2")]);
+    let services = [
+        web(),
+        service(
+            "web-2",
+            json!({"app": "web"}),
+            json!({"clusterIP": "10.96.0.2", "clusterIPs": ["10.96.0.2"]}),
+        ),
+    ];
+    let slices = [
+        slice("web", "IPv4", &[ready("10.1.0.3", "web-c")]),
+        slice("web", "IPv4", &[ready("10.1.0.1", "web-a")]),
+    ];
+    let targets = [target("web", Some(1)), target("api", None)];
+    let forward = view(
+        Objects {
+            services: &services,
+            slices: &slices,
+            revisions: &revisions,
+        },
+        &targets,
+    );
+    let (mut services, mut slices, mut targets) = (services, slices, targets);
+    services.reverse();
+    slices.reverse();
+    targets.reverse();
+    assert_eq!(
+        view(
+            Objects {
+                services: &services,
+                slices: &slices,
+                revisions: &revisions
+            },
+            &targets
+        ),
+        forward
+    );
+}
+
+#[test]
+fn while_the_original_takes_over_the_promoted_revision_there_is_one_arm() {
+    let mut promoted = target("web", Some(100));
+    promoted.stable = "v2".to_owned();
+    let view = view_of_services(&[web()], &[promoted]);
+    assert_eq!(view.world.routes["shop/web/80"].route.split.canary, None);
+    assert_eq!(view.world.clusters.len(), 1);
+}
+
+#[test]
+fn a_pod_s_revision_is_its_label_or_else_its_replica_set_s() {
+    let replica_sets: ReplicaSetRevisions = revisions(&[("web-5d", "v1")]);
+    let pod = |labels: Value, owner: Value| -> Pod {
+        object(
+            json!({"metadata": {"namespace": "shop", "name": "p", "labels": labels, "ownerReferences": owner}}),
+        )
+    };
+    let owner = |kind: &str, name: &str, controller: bool| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "u", "controller": controller}]);
+    let of = |pod: &Pod| revision_of_pod(pod, &replica_sets);
+    let labelled = pod(
+        json!({"aviary.dev/revision": "v2"}),
+        owner("ReplicaSet", "web-5d", true),
+    );
+    assert_eq!(of(&labelled).as_deref(), Some("v2"));
+    assert_eq!(
+        of(&pod(json!({}), owner("ReplicaSet", "web-5d", true))).as_deref(),
+        Some("v1")
+    );
+    assert_eq!(
+        of(&pod(json!({}), owner("ReplicaSet", "web-5d", false))),
+        None
+    );
+    assert_eq!(
+        of(&pod(json!({}), owner("ReplicaSet", "other", true))),
+        None
+    );
+    assert_eq!(
+        of(&pod(json!({}), owner("StatefulSet", "web-5d", true))),
+        None
+    );
+    assert_eq!(of(&pod(json!({}), json!(null))), None);
+}

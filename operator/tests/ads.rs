@@ -1,0 +1,346 @@
+//! The xDS server and the sidecar's client together, over real TLS on loopback.
+
+#[path = "ads/mesh.rs"]
+mod mesh;
+
+use std::sync::Arc;
+
+use aviary_operator::ads::Acks;
+use aviary_proxy::control::Link;
+use aviary_xds::Request;
+use aviary_xds::grpc::Client;
+use mesh::{Mesh, Proxy, destination, percent, weight, world, world_with_canary};
+use tonic::Code;
+use traffic_core::config::Revocation;
+
+const WEB: &str = "shop/web";
+
+fn acks(proxies: u32, acknowledged: u32, laggards: &[&str]) -> Acks {
+    let laggards = laggards.iter().map(|&name| name.to_owned()).collect();
+    Acks {
+        proxies,
+        acknowledged,
+        laggards,
+        rejected: None,
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_gets_the_route_it_calls_and_acknowledges_it() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let mut proxy = mesh.proxy("web-1").await;
+    proxy.call("web").await;
+    let snapshot = proxy
+        .shows("web", |route| weight(route) == percent(1))
+        .await;
+    assert_eq!(snapshot.clusters.len(), 2);
+    mesh.until("acknowledged", |ads| {
+        ads.rollout_acks(WEB) == acks(1, 1, &[])
+    })
+    .await;
+    assert_eq!(
+        mesh.ads.rollout_acks("shop/api"),
+        Acks::default(),
+        "nobody calls it"
+    );
+    assert_eq!(
+        mesh.ads.connected(),
+        [("shop".to_owned(), "web-1".to_owned())].into()
+    );
+    assert_eq!(mesh.ads.counts().streams, 1);
+}
+
+#[tokio::test]
+async fn an_unknown_destination_passes_through() {
+    let mesh = Mesh::serving(world(&[])).await;
+    let mut proxy = mesh.proxy("web-1").await;
+    proxy.call("web").await;
+    proxy
+        .until("pass-through", |snapshot| {
+            snapshot.routes.get(&destination("web")) == Some(&None)
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn nothing_is_answered_before_the_first_world() {
+    let mesh = Mesh::without_world().await;
+    let mut proxy = mesh.proxy("web-1").await;
+    proxy.call("web").await;
+    mesh.until("connected", |ads| ads.connected().len() == 1)
+        .await;
+    assert_eq!((mesh.ads.counts().pushes, proxy.snapshots()), (0, 0));
+    mesh.ads.set_world(world(&[("web", 1)]));
+    proxy
+        .shows("web", |route| weight(route) == percent(1))
+        .await;
+    assert!(proxy.every_snapshot_is_whole());
+}
+
+#[tokio::test]
+async fn a_weight_is_acknowledged_only_when_every_worker_has_it() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let (mut quick, mut slow) = (mesh.proxy("quick").await, mesh.proxy("slow").await);
+    for proxy in [&mut quick, &mut slow] {
+        proxy.call("web").await;
+    }
+    mesh.until("both at 1 %", |ads| {
+        ads.rollout_acks(WEB) == acks(2, 2, &[])
+    })
+    .await;
+    slow.hold_installs();
+    let pushed = mesh.ads.counts().pushes;
+    mesh.ads.set_world(world(&[("web", 10)]));
+    slow.shows("web", |route| weight(route) == percent(10))
+        .await;
+    mesh.until("one of two", |ads| {
+        ads.rollout_acks(WEB) == acks(2, 1, &["shop/slow"])
+    })
+    .await;
+    assert_eq!(
+        mesh.ads.counts().pushes - pushed,
+        2,
+        "a weight is one message for each proxy"
+    );
+    slow.release_installs();
+    mesh.until("both at 10 %", |ads| {
+        ads.rollout_acks(WEB) == acks(2, 2, &[])
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_rejected_route_names_the_pod_and_the_reason_and_the_old_one_stays() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let mut proxy = mesh.proxy("web-1").await;
+    proxy.call("web").await;
+    mesh.until("at 1 %", |ads| ads.rollout_acks(WEB).acknowledged == 1)
+        .await;
+    let mut bad = (*world(&[("web", 10)])).clone();
+    let split = &mut bad.routes.get_mut("shop/web/80").unwrap().route.split;
+    split.canary.as_mut().unwrap().arm.cluster = split.stable.cluster.clone();
+    mesh.ads.set_world(Arc::new(bad));
+    mesh.until("rejected", |ads| ads.rollout_acks(WEB).rejected.is_some())
+        .await;
+    let acks = mesh.ads.rollout_acks(WEB);
+    let rejected = acks.rejected.unwrap();
+    assert_eq!(rejected.pod, "shop/web-1");
+    assert_eq!(
+        rejected.text,
+        "route `shop/web/80`: stable and canary are the same cluster `shop/web/80/v1`"
+    );
+    assert_eq!(
+        (acks.acknowledged, acks.laggards.as_slice()),
+        (0, &["shop/web-1".to_owned()][..])
+    );
+    assert_eq!(mesh.ads.counts().rejections, 1);
+    proxy
+        .shows("web", |route| weight(route) == percent(1))
+        .await;
+
+    mesh.ads.set_world(world(&[("web", 0)]));
+    mesh.until("mended", |ads| {
+        ads.rollout_acks(WEB) == self::acks(1, 1, &[])
+    })
+    .await;
+    proxy
+        .shows("web", |route| weight(route) == percent(0))
+        .await;
+}
+
+#[tokio::test]
+async fn a_new_revision_becomes_visible_with_its_endpoints() {
+    let mesh = Mesh::serving(world_with_canary("v2", 50)).await;
+    let mut proxy = mesh.proxy("web-1").await;
+    proxy.call("web").await;
+    proxy
+        .shows("web", |route| weight(route) == percent(50))
+        .await;
+    for (number, revision) in ["v3", "v4", "v5"].into_iter().enumerate() {
+        mesh.ads.set_world(world_with_canary(revision, 1));
+        proxy
+            .shows("web", |route| {
+                route.split.canary.as_ref().unwrap().arm.revision == revision
+            })
+            .await;
+        let counted = mesh.until("acknowledged", |ads| {
+            ads.rollout_acks(WEB) == acks(1, 1, &[])
+        });
+        counted.await;
+        assert!(proxy.every_snapshot_is_whole(), "revision number {number}");
+    }
+    proxy
+        .until("old clusters dropped", |snapshot| {
+            snapshot.clusters.len() == 2
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn after_a_restart_of_the_control_plane_only_changes_are_sent() {
+    let mut mesh = Mesh::serving(world(&[("web", 1), ("api", 1)])).await;
+    let mut proxy = mesh.proxy("web-1").await;
+    for service in ["web", "api"] {
+        proxy.call(service).await;
+        proxy
+            .shows(service, |route| weight(route) == percent(1))
+            .await;
+    }
+    mesh.restart().await;
+    mesh.ads.set_world(world(&[("web", 1), ("api", 1)]));
+    mesh.until("what it has counts", |ads| {
+        ads.rollout_acks(WEB) == acks(1, 1, &[])
+    })
+    .await;
+    assert_eq!(
+        mesh.ads.counts().pushes,
+        0,
+        "nothing changed, nothing is sent"
+    );
+    mesh.ads.set_world(world(&[("web", 10), ("api", 1)]));
+    proxy
+        .shows("web", |route| weight(route) == percent(10))
+        .await;
+    assert_eq!(mesh.ads.counts().pushes, 1);
+}
+
+#[tokio::test]
+async fn a_lost_proxy_is_a_laggard_until_its_pod_is_gone() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let mut proxy = mesh.proxy("web-1").await;
+    proxy.call("web").await;
+    mesh.until("acknowledged", |ads| {
+        ads.rollout_acks(WEB) == acks(1, 1, &[])
+    })
+    .await;
+    proxy.stop().await;
+    mesh.until("a laggard", |ads| {
+        ads.rollout_acks(WEB) == acks(1, 0, &["shop/web-1"])
+    })
+    .await;
+    assert!(mesh.ads.connected().is_empty());
+    mesh.ads.forget_pod("shop", "web-1");
+    assert_eq!(mesh.ads.rollout_acks(WEB), Acks::default());
+}
+
+#[tokio::test]
+async fn revocations_that_a_proxy_remembers_are_reported_when_it_connects() {
+    let mesh = Mesh::serving(world(&[])).await;
+    let revocation = Revocation {
+        rollout: WEB.to_owned(),
+        revision: "v2".to_owned(),
+        run: 7,
+    };
+    let _proxy = mesh
+        .proxy_remembering("web-1", vec![revocation.clone()])
+        .await;
+    mesh.until("reported", |ads| ads.revoked() == [revocation.clone()])
+        .await;
+}
+
+#[tokio::test]
+async fn a_proxy_that_reads_nothing_keeps_no_other_waiting() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let never_read = mesh.silent_stream("shop/deaf").await;
+    let mut proxy = mesh.proxy("web-1").await;
+    proxy.call("web").await;
+    for step in 2..=60 {
+        mesh.ads.set_world(world(&[("web", step)]));
+        proxy
+            .shows("web", |route| weight(route) == percent(step))
+            .await;
+    }
+    mesh.until("the deaf one lags", |ads| {
+        ads.rollout_acks(WEB) == acks(2, 1, &["shop/deaf"])
+    })
+    .await;
+    drop(never_read);
+}
+
+#[tokio::test]
+async fn a_newer_stream_of_a_pod_takes_the_place_of_the_older() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let mut older = mesh.silent_stream("shop/web-1").await;
+    mesh.until("entered", |ads| {
+        ads.rollout_acks(WEB) == acks(1, 0, &["shop/web-1"])
+    })
+    .await;
+    let mut proxy = mesh.proxy("web-1").await;
+    proxy.call("web").await;
+    mesh.until("one proxy", |ads| ads.rollout_acks(WEB) == acks(1, 1, &[]))
+        .await;
+    let ended = loop {
+        match older.message().await {
+            Ok(message) => assert!(message.is_some(), "it ends with a reason"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(ended.code(), Code::Aborted);
+}
+
+#[tokio::test]
+async fn a_stream_without_a_good_token_is_refused_with_a_sentence() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let open = async |token: Option<&str>| {
+        let mut request = tonic::Request::new(tokio_stream::pending::<Request>());
+        if let Some(token) = token {
+            request
+                .metadata_mut()
+                .insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        Client::new(mesh.channel().await)
+            .delta_aggregated_resources(request)
+            .await
+            .unwrap_err()
+    };
+    let refused = open(None).await;
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert!(
+        refused
+            .message()
+            .contains("`authorization: Bearer <token>`"),
+        "{}",
+        refused.message()
+    );
+    let refused = open(Some("stranger")).await;
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    assert_eq!(
+        refused.message(),
+        "the token was refused: `stranger` is of no pod"
+    );
+    let unavailable = open(Some("unreachable")).await;
+    assert_eq!(unavailable.code(), Code::Unavailable);
+    assert_eq!(mesh.ads.counts().streams, 0);
+}
+
+#[tokio::test]
+async fn state_of_the_world_xds_is_refused_with_what_to_use() {
+    let mesh = Mesh::serving(world(&[])).await;
+    let mut client = Client::new(mesh.channel().await);
+    let status = client
+        .stream_aggregated_resources(tokio_stream::pending())
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(
+        status.message().contains("use delta ADS"),
+        "{}",
+        status.message()
+    );
+}
+
+#[tokio::test]
+async fn a_control_plane_of_another_root_is_not_talked_to() {
+    let (mesh, other) = (
+        Mesh::serving(world(&[])).await,
+        Mesh::serving(world(&[])).await,
+    );
+    let proxy = Proxy::start("web-1", mesh.address(), other.root_pem(), Vec::new());
+    let honest = mesh.proxy("web-2").await;
+    honest.is(Link::Connected).await;
+    proxy.is(Link::Disconnected).await;
+    assert_eq!(
+        mesh.ads.connected(),
+        [("shop".to_owned(), "web-2".to_owned())].into()
+    );
+}
