@@ -1,0 +1,151 @@
+//! What the kubelet, Prometheus and people ask the proxy itself, on port 15020:
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/live` | 200 while the control thread runs |
+//! | `/ready` | 200 when the listeners are bound and the control plane was reached once or [`READY_GRACE`] has passed: a control plane that is away must not keep pods from starting. 503 in a drain |
+//! | `/metrics` | OpenMetrics text |
+//! | `/config_dump` | JSON: routes with the weights that really hold, clusters, revocations |
+//! | `POST /drain` | from loopback only: begins to drain, as SIGTERM does, but without leaving |
+
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+
+use crate::data::{Data, LinkState};
+use crate::drain::Phase;
+use crate::metrics::Metrics;
+
+/// How long a proxy that never reached the control plane holds its pod back.
+pub const READY_GRACE: Duration = Duration::from_secs(5);
+
+/// What the answers are made of.
+pub struct Admin {
+    pub data: Arc<Data>,
+    pub metrics: Arc<Metrics>,
+    pub link: Arc<LinkState>,
+    pub phase: watch::Sender<Phase>,
+}
+
+/// Answers until the runtime ends.
+pub async fn serve(listener: StdListener, admin: Arc<Admin>) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "cannot serve health and metrics");
+            return;
+        }
+    };
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection for health and metrics");
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let admin = admin.clone();
+        spawn_local(async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let answer = admin.answer(request.method(), request.uri().path(), peer);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let served = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            if let Err(error) = served {
+                tracing::debug!(%error, "connection for health and metrics ended");
+            }
+        });
+    }
+}
+
+impl Admin {
+    fn answer(&self, method: &Method, path: &str, peer: SocketAddr) -> Response<Full<Bytes>> {
+        let reads = method == Method::GET || method == Method::HEAD;
+        match path {
+            "/live" if reads => text(StatusCode::OK, "live\n"),
+            "/ready" if reads => self.ready(),
+            "/metrics" if reads => match self.metrics.render() {
+                Ok(metrics) => typed(
+                    metrics,
+                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                ),
+                Err(error) => text(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    format!("cannot write metrics: {error}\n"),
+                ),
+            },
+            "/config_dump" if reads => {
+                typed(format!("{:#}\n", self.data.dump()), "application/json")
+            }
+            "/drain" if method == Method::POST => self.drain(peer),
+            "/live" | "/ready" | "/metrics" | "/config_dump" => {
+                text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n")
+            }
+            "/drain" => text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "try /live /ready /metrics /config_dump, or POST /drain\n",
+            ),
+        }
+    }
+
+    fn ready(&self) -> Response<Full<Bytes>> {
+        if *self.phase.borrow() > Phase::Serving {
+            text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+        } else if self.link.was_ever_connected() || self.link.age() >= READY_GRACE {
+            text(StatusCode::OK, "ready\n")
+        } else {
+            text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "waiting for the control plane\n",
+            )
+        }
+    }
+
+    fn drain(&self, peer: SocketAddr) -> Response<Full<Bytes>> {
+        if !peer.ip().to_canonical().is_loopback() {
+            return text(StatusCode::FORBIDDEN, "only from within the pod\n");
+        }
+        self.phase.send_if_modified(|phase| {
+            let begins = *phase == Phase::Serving;
+            if begins {
+                *phase = Phase::Draining;
+                tracing::info!("draining: asked to by POST /drain");
+            }
+            begins
+        });
+        text(StatusCode::OK, "draining\n")
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response
+}
+
+fn typed(body: String, kind: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

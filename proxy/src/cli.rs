@@ -1,0 +1,202 @@
+//! The command line. Every flag of `run` can be set by the environment, since the injector writes the container.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::control::ControlPlane;
+use crate::init::Redirect;
+use crate::origin::Redirected;
+use crate::run::{Options, addresses};
+
+#[derive(Debug, Parser)]
+#[command(name = "aviary-proxy", version, about = "Aviary's sidecar")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// `human` or `json`.
+    #[arg(long, global = true, env = "AVIARY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
+    pub log_format: LogFormat,
+    /// What to log, such as `info` or `aviary_proxy=debug`.
+    #[arg(long, global = true, env = "AVIARY_LOG", default_value = "info")]
+    pub log: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Set the redirect rules of this network namespace, then exit. Needs root and NET_ADMIN.
+    Init(Init),
+    /// Carry the pod's traffic.
+    Run(Box<Run>),
+}
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// The proxy's own UID: its connections are left alone.
+    #[arg(long, env = "AVIARY_PROXY_UID", default_value_t = crate::init::UID)]
+    pub proxy_uid: u32,
+    #[arg(long, env = "AVIARY_OUTBOUND_PORT", default_value_t = crate::init::OUTBOUND_PORT)]
+    pub outbound_port: u16,
+    #[arg(long, env = "AVIARY_INBOUND_PORT", default_value_t = crate::init::INBOUND_PORT)]
+    pub inbound_port: u16,
+    #[arg(long, env = "AVIARY_ADMIN_PORT", default_value_t = crate::init::ADMIN_PORT)]
+    pub admin_port: u16,
+    /// Ports of the application that are not sent through the proxy, comma-separated.
+    #[arg(long, env = "AVIARY_SKIP_INBOUND_PORTS", value_delimiter = ',')]
+    pub skip_inbound_ports: Vec<u16>,
+    /// Ports of destinations that are not sent through the proxy, comma-separated.
+    #[arg(long, env = "AVIARY_SKIP_OUTBOUND_PORTS", value_delimiter = ',')]
+    pub skip_outbound_ports: Vec<u16>,
+    /// Networks that are not sent through the proxy, comma-separated.
+    #[arg(long, env = "AVIARY_SKIP_OUTBOUND_CIDRS", value_delimiter = ',')]
+    pub skip_outbound_cidrs: Vec<crate::init::Cidr>,
+    /// The program that sets the rules.
+    #[arg(long, env = "AVIARY_NFT", default_value = "nft")]
+    pub nft: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[arg(long, env = "AVIARY_OUTBOUND_PORT", default_value_t = crate::init::OUTBOUND_PORT)]
+    pub outbound_port: u16,
+    #[arg(long, env = "AVIARY_INBOUND_PORT", default_value_t = crate::init::INBOUND_PORT)]
+    pub inbound_port: u16,
+    /// Health and metrics.
+    #[arg(long, env = "AVIARY_ADMIN_PORT", default_value_t = crate::init::ADMIN_PORT)]
+    pub admin_port: u16,
+    /// Threads that carry traffic.
+    #[arg(long, env = "AVIARY_WORKERS", default_value_t = 1)]
+    pub workers: usize,
+    /// How long to go on as before after SIGTERM, while callers learn of it, such as `5s`.
+    #[arg(long, env = "AVIARY_DRAIN_DELAY", default_value = "5s", value_parser = seconds)]
+    pub drain_delay: Duration,
+    /// When to leave after SIGTERM even if streams are in progress, such as `25s`.
+    #[arg(long, env = "AVIARY_DRAIN_DEADLINE", default_value = "25s", value_parser = seconds)]
+    pub drain_deadline: Duration,
+    #[arg(
+        long,
+        env = "AVIARY_XDS_ADDRESS",
+        default_value = "https://aviary-xds.aviary-system.svc:15010"
+    )]
+    pub xds_address: String,
+    /// PEM of the control plane's certificate authority.
+    #[arg(long, env = "AVIARY_ROOT_CERTS", hide_env_values = true)]
+    pub root_certs: Option<String>,
+    #[arg(
+        long,
+        env = "AVIARY_TOKEN_FILE",
+        default_value = "/var/run/secrets/aviary/token"
+    )]
+    pub token_file: PathBuf,
+    #[arg(long, env = "POD_NAME", default_value = "")]
+    pub pod_name: String,
+    #[arg(long, env = "POD_NAMESPACE", default_value = "")]
+    pub pod_namespace: String,
+    #[arg(long, env = "POD_IP")]
+    pub pod_ip: Option<IpAddr>,
+}
+
+impl Init {
+    pub fn redirect(&self) -> Redirect {
+        Redirect {
+            uid: self.proxy_uid,
+            outbound_port: self.outbound_port,
+            inbound_port: self.inbound_port,
+            admin_port: self.admin_port,
+            skip_inbound_ports: self.skip_inbound_ports.clone(),
+            skip_outbound_ports: self.skip_outbound_ports.clone(),
+            skip_outbound_cidrs: self.skip_outbound_cidrs.clone(),
+        }
+    }
+}
+
+impl Run {
+    pub fn options(&self) -> Options {
+        let [outbound, inbound, admin] =
+            addresses(self.outbound_port, self.inbound_port, self.admin_port);
+        Options {
+            outbound,
+            inbound,
+            admin,
+            workers: self.workers,
+            drain_delay: self.drain_delay,
+            drain_deadline: self.drain_deadline,
+            origin: Arc::new(Redirected),
+        }
+    }
+
+    pub fn control_plane(&self) -> ControlPlane {
+        ControlPlane {
+            address: self.xds_address.clone(),
+            root_certs: self.root_certs.clone(),
+            token_file: self.token_file.clone(),
+            pod_name: self.pod_name.clone(),
+            pod_namespace: self.pod_namespace.clone(),
+            pod_ip: self.pod_ip,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no duration: write seconds or milliseconds, such as 5s or 500ms")]
+pub struct InvalidDuration(String);
+
+fn seconds(text: &str) -> Result<Duration, InvalidDuration> {
+    let invalid = || InvalidDuration(text.to_owned());
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, Duration::from_millis(1)),
+        None => (
+            text.strip_suffix('s').unwrap_or(text),
+            Duration::from_secs(1),
+        ),
+    };
+    let number: u32 = number.trim().parse().map_err(|_| invalid())?;
+    Ok(unit * number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_seconds_or_milliseconds() {
+        assert_eq!(seconds("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(seconds("0"), Ok(Duration::ZERO));
+        assert_eq!(seconds("250ms"), Ok(Duration::from_millis(250)));
+        assert!(seconds("1h").is_err());
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas() {
+        let cli = Cli::parse_from([
+            "aviary-proxy",
+            "init",
+            "--skip-inbound-ports",
+            "22,9090",
+            "--skip-outbound-cidrs",
+            "10.0.0.0/8",
+        ]);
+        let Command::Init(init) = cli.command else {
+            panic!("not init")
+        };
+        assert_eq!(
+            (init.skip_inbound_ports, init.skip_outbound_cidrs.len()),
+            (vec![22, 9090], 1)
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! The data plane as the control plane's client sees it: [`Install`] for all workers at once.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use tokio::sync::{mpsc, oneshot};
+use traffic_core::config::{Revocation, Snapshot, Weight};
+use traffic_core::revoked::RevocationMemory;
+
+use crate::control::{Install, Installed, Link};
+use crate::metrics::Metrics;
+use crate::table::Table;
+use crate::worker::Command;
+
+/// How long connections to new destinations go on waiting for answers after the control plane was lost. Later they are passed
+/// through at once: a control plane that is away for long must not cost every new destination a second.
+const HOPE: Duration = Duration::from_secs(10);
+
+#[derive(Debug)]
+pub struct Data {
+    state: Mutex<State>,
+    workers: Vec<mpsc::UnboundedSender<Command>>,
+    metrics: Arc<Metrics>,
+    link: Arc<LinkState>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    memory: RevocationMemory,
+    table: Arc<Table>,
+}
+
+/// Whether there is a control plane, for every thread to read.
+#[derive(Debug)]
+pub struct LinkState {
+    start: Instant,
+    /// Milliseconds from `start` to the moment the stream was lost; `CONNECTED` while there is one.
+    lost: AtomicU64,
+    ever: AtomicU64,
+}
+
+const CONNECTED: u64 = u64::MAX;
+
+impl LinkState {
+    pub fn new() -> LinkState {
+        LinkState {
+            start: Instant::now(),
+            lost: AtomicU64::new(0),
+            ever: AtomicU64::new(0),
+        }
+    }
+
+    fn set(&self, link: Link) {
+        let value = match link {
+            Link::Connected => {
+                self.ever.store(1, Ordering::Release);
+                CONNECTED
+            }
+            Link::Disconnected if self.lost.load(Ordering::Acquire) != CONNECTED => return,
+            Link::Disconnected => u64::try_from(self.start.elapsed().as_millis()).unwrap_or(0),
+        };
+        self.lost.store(value, Ordering::Release);
+    }
+
+    /// Whether an answer to a demand may still come.
+    pub fn is_hopeful(&self) -> bool {
+        let lost = self.lost.load(Ordering::Acquire);
+        lost == CONNECTED || self.start.elapsed() < Duration::from_millis(lost) + HOPE
+    }
+
+    pub fn was_ever_connected(&self) -> bool {
+        self.ever.load(Ordering::Acquire) == 1
+    }
+
+    /// Since the proxy started.
+    pub fn age(&self) -> Duration {
+        self.start.elapsed()
+    }
+}
+
+impl Default for LinkState {
+    fn default() -> LinkState {
+        LinkState::new()
+    }
+}
+
+impl Data {
+    pub fn new(
+        workers: Vec<mpsc::UnboundedSender<Command>>,
+        metrics: Arc<Metrics>,
+        link: Arc<LinkState>,
+    ) -> Data {
+        Data {
+            state: Mutex::default(),
+            workers,
+            metrics,
+            link,
+        }
+    }
+
+    /// What the proxy does now, as JSON: routes with the weights that really hold, clusters, revocations.
+    pub fn dump(&self) -> serde_json::Value {
+        let (table, revocations) = {
+            let state = self.state();
+            (state.table.clone(), state.memory.all())
+        };
+        let mut destinations: Vec<(&SocketAddr, _)> = table.routes.iter().collect();
+        destinations.sort_by_key(|(address, _)| **address);
+        let routes = destinations.into_iter().map(|(address, ready)| {
+            let Some(ready) = ready else {
+                return serde_json::json!({"destination": address.to_string(), "route": null});
+            };
+            serde_json::json!({
+                "destination": address.to_string(),
+                "route": ready.route.name,
+                "rollout": ready.route.rollout,
+                "protocol": format!("{:?}", ready.route.protocol),
+                "stable": {"revision": ready.split.stable.revision, "cluster": ready.split.stable.cluster},
+                "canary": ready.split.canary.as_ref().map(|canary| serde_json::json!({
+                    "revision": canary.arm.revision,
+                    "cluster": canary.arm.cluster,
+                    "run": canary.run,
+                    "weight": canary.weight.to_string(),
+                })),
+                "wanted": wanted(&ready.route).to_string(),
+                "picks": ready.interleaver.requests(),
+            })
+        });
+        let mut clusters: Vec<_> = table.clusters.values().collect();
+        clusters.sort_by(|a, b| a.name.cmp(&b.name));
+        let clusters = clusters.into_iter().map(|cluster| {
+            let endpoints = cluster.endpoints.iter().map(|endpoint| {
+                serde_json::json!({"address": endpoint.address.to_string(), "health": format!("{:?}", endpoint.health)})
+            });
+            serde_json::json!({"name": cluster.name, "endpoints": endpoints.collect::<Vec<_>>()})
+        });
+        serde_json::json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "connected": self.metrics.connected.load(Ordering::Relaxed) == 1,
+            "installs": self.metrics.installs.load(Ordering::Relaxed),
+            "routes": routes.collect::<Vec<_>>(),
+            "clusters": clusters.collect::<Vec<_>>(),
+            "revocations": revocations.iter().map(|r| serde_json::json!({
+                "rollout": r.rollout, "revision": r.revision, "run": r.run,
+            })).collect::<Vec<_>>(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Install for Data {
+    fn install(&self, snapshot: Arc<Snapshot>) -> Installed {
+        let acknowledgements: Vec<oneshot::Receiver<()>> = {
+            // The lock covers the sending too: every worker sees the tables in the same order.
+            let mut state = self.state();
+            for route in snapshot.routes.values().flatten() {
+                state.memory.learn(&route.revoked);
+            }
+            let table = Table::prepare(
+                &snapshot,
+                &state.table,
+                &state.memory,
+                &self.metrics,
+                || fastrand::u64(..),
+            );
+            let table = Arc::new(table);
+            state.table = table.clone();
+            let routes = table.routes.values().flatten().count();
+            self.metrics
+                .routes
+                .store(i64::try_from(routes).unwrap_or(i64::MAX), Ordering::Relaxed);
+            self.workers
+                .iter()
+                .map(|worker| {
+                    let (done, acknowledgement) = oneshot::channel();
+                    // A worker that is gone picks nothing any more; its acknowledgement resolves at once.
+                    let _ = worker.send(Command::Install(table.clone(), done));
+                    acknowledgement
+                })
+                .collect()
+        };
+        let metrics = self.metrics.clone();
+        Box::pin(async move {
+            join_all(acknowledgements).await;
+            metrics.installs.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    fn revocations(&self) -> Vec<Revocation> {
+        self.state().memory.all()
+    }
+
+    fn link(&self, link: Link) {
+        self.link.set(link);
+        let connected = match link {
+            Link::Connected => 1,
+            Link::Disconnected => 0,
+        };
+        if self.metrics.connected.swap(connected, Ordering::Relaxed) != connected {
+            match link {
+                Link::Connected => tracing::info!("connected to the control plane"),
+                Link::Disconnected => {
+                    tracing::warn!("lost the control plane; going on with what is known")
+                }
+            }
+        }
+    }
+}
+
+fn wanted(route: &traffic_core::config::Route) -> Weight {
+    route
+        .split
+        .canary
+        .as_ref()
+        .map_or(Weight::ZERO, |canary| canary.weight)
+}

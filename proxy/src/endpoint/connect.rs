@@ -1,0 +1,40 @@
+//! A TCP connection to an address, or a reason.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Long enough for one lost SYN, short enough to try another endpoint.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("cannot connect to {address}: {source}")]
+    Refused {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("cannot connect to {address}: no answer in {} s", TIMEOUT.as_secs())]
+    Timeout { address: SocketAddr },
+    #[error("cannot speak HTTP to {address}: {source}")]
+    Handshake {
+        address: SocketAddr,
+        source: hyper::Error,
+    },
+    #[error("the attempt to connect to {address} was abandoned")]
+    Abandoned { address: SocketAddr },
+}
+
+pub async fn connect(address: SocketAddr) -> Result<TcpStream, ConnectError> {
+    let connection = timeout(TIMEOUT, TcpStream::connect(address))
+        .await
+        .map_err(|_elapsed| ConnectError::Timeout { address })?
+        .map_err(|source| ConnectError::Refused { address, source })?;
+    connection
+        .set_nodelay(true)
+        .map_err(|source| ConnectError::Refused { address, source })?;
+    Ok(connection)
+}

@@ -1,0 +1,329 @@
+//! Everything that `/metrics` says, in OpenMetrics text. Counters are plain atomics behind handles that are resolved when
+//! configuration arrives, never per request; a revision's series exist at zero from the moment a route names it, so
+//! that `increase()` sees its first sample.
+//!
+//! Client-observed, one series per arm. Labels `dst_namespace`, `dst_service`, `dst_port`, `revision`:
+//!
+//! | name | type | extra labels | what |
+//! |---|---|---|---|
+//! | `aviary_outbound_requests_total` | counter | `class` | requests, by the revision that answered last; each once, at its end |
+//! | `aviary_outbound_first_attempts_total` | counter | `class` | first attempts, by the revision that was picked: the evidence for analysis. Retries are in neither arm |
+//! | `aviary_outbound_duration_seconds` | histogram | | from the arrival of a request's head to the head of its answer; first attempts that got one, by the picked revision |
+//! | `aviary_outbound_connections_total` | counter | `class` | opaque TCP connections when opened: `success` or `unsent` (the picked revision could not be reached) |
+//!
+//! `class` is `success`, `failure` (5xx, gRPC 2, 4, 12, 13, 14, 15, reset, cut short), `client_closed` or `unsent` (no endpoint, connection
+//! or stream refused): see `traffic_core::outcome`. The success rate of a revision over a window is
+//! `first_attempts{class="success"}` / `first_attempts{class=~"success|failure|unsent"}`.
+//!
+//! Seen from the called side. Label `port` is the application's; `0` for ports that never accepted a connection:
+//!
+//! | `aviary_inbound_requests_total` | counter | `class` | requests, at their end |
+//! | `aviary_inbound_duration_seconds` | histogram | | from the arrival of a request's head to the head of its answer |
+//!
+//! The proxy itself:
+//!
+//! | `aviary_proxy_info` | info | `version` | |
+//! | `aviary_config_connected` | gauge | | 1 while a stream to the control plane is open |
+//! | `aviary_config_installs_total` | counter | | snapshots that every worker has installed: the acknowledged ones |
+//! | `aviary_config_routes` | gauge | | destinations with a route |
+//! | `aviary_passthrough_connections_total` | counter | `reason` | outbound connections without a route: `no_route` (the control plane said so) or `no_answer` (it did not answer in time) |
+//! | `aviary_streams_active` | gauge | | requests and opaque connections in progress |
+
+mod histogram;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use traffic_core::config::Route;
+use traffic_core::outcome::Class;
+
+use histogram::Histogram;
+
+/// One counter per class.
+#[derive(Debug, Default)]
+pub struct ByClass([AtomicU64; 4]);
+
+impl ByClass {
+    pub fn add(&self, class: Class) {
+        self.0[class.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn get(&self, class: Class) -> u64 {
+        self.0[class.index()].load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted for one revision of one Service port.
+#[derive(Debug, Default)]
+pub struct ArmMetrics {
+    pub requests: ByClass,
+    pub first_attempts: ByClass,
+    pub connections: ByClass,
+    duration: Histogram,
+}
+
+impl ArmMetrics {
+    pub fn answered_after(&self, time: Duration) {
+        self.duration.record(time);
+    }
+}
+
+/// What is counted for one port of the application.
+#[derive(Debug, Default)]
+pub struct PortMetrics {
+    pub requests: ByClass,
+    duration: Histogram,
+}
+
+impl PortMetrics {
+    pub fn answered_after(&self, time: Duration) {
+        self.duration.record(time);
+    }
+}
+
+/// Why a connection was passed through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassThrough {
+    NoRoute,
+    NoAnswer,
+}
+
+/// The labels of an arm.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ArmLabels {
+    namespace: String,
+    service: String,
+    port: u16,
+    revision: String,
+}
+
+#[derive(Debug, Default)]
+pub struct Metrics {
+    arms: Mutex<BTreeMap<ArmLabels, Arc<ArmMetrics>>>,
+    ports: Mutex<BTreeMap<u16, Arc<PortMetrics>>>,
+    pub connected: AtomicI64,
+    pub installs: AtomicU64,
+    pub routes: AtomicI64,
+    no_route: AtomicU64,
+    no_answer: AtomicU64,
+    pub streams: AtomicI64,
+}
+
+impl Metrics {
+    /// The handle of a revision of `route`; its series exist from now on.
+    pub fn arm(&self, route: &Route, revision: &str) -> Arc<ArmMetrics> {
+        let labels = ArmLabels {
+            namespace: route.namespace.clone(),
+            service: route.service.clone(),
+            port: route.port,
+            revision: revision.to_owned(),
+        };
+        self.arms
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(labels)
+            .or_default()
+            .clone()
+    }
+
+    /// The handle of an application's port; its series exist from now on.
+    pub fn port(&self, port: u16) -> Arc<PortMetrics> {
+        self.ports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(port)
+            .or_default()
+            .clone()
+    }
+
+    pub fn passed_through(&self, reason: PassThrough) {
+        let counter = match reason {
+            PassThrough::NoRoute => &self.no_route,
+            PassThrough::NoAnswer => &self.no_answer,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The text of `/metrics`.
+    pub fn render(self: &Arc<Metrics>) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self.clone()));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+/// Keys and values of one series.
+type Labels<'a> = Vec<(&'a str, String)>;
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let arms: Vec<(Labels<'_>, Arc<ArmMetrics>)> = {
+            let arms = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
+            arms.iter()
+                .map(|(labels, arm)| (labels.pairs(), arm.clone()))
+                .collect()
+        };
+        let ports: Vec<(Labels<'_>, Arc<PortMetrics>)> = {
+            let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+            ports
+                .iter()
+                .map(|(port, metrics)| (vec![("port", port.to_string())], metrics.clone()))
+                .collect()
+        };
+        let e = &mut encoder;
+        by_class(
+            e,
+            "aviary_outbound_requests",
+            "Requests by the revision that answered last",
+            &arms,
+            |a| &a.requests,
+        )?;
+        by_class(
+            e,
+            "aviary_outbound_first_attempts",
+            "First attempts by picked revision",
+            &arms,
+            |a| &a.first_attempts,
+        )?;
+        by_class(
+            e,
+            "aviary_outbound_connections",
+            "Opaque connections opened",
+            &arms,
+            |a| &a.connections,
+        )?;
+        times(
+            e,
+            "aviary_outbound_duration_seconds",
+            "Time to the answer's head, first attempts",
+            &arms,
+            |a| &a.duration,
+        )?;
+        by_class(
+            e,
+            "aviary_inbound_requests",
+            "Requests to the application",
+            &ports,
+            |p| &p.requests,
+        )?;
+        times(
+            e,
+            "aviary_inbound_duration_seconds",
+            "Time to the answer's head",
+            &ports,
+            |p| &p.duration,
+        )?;
+        self.encode_proxy(e)
+    }
+}
+
+impl Metrics {
+    fn encode_proxy(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        encoder
+            .encode_descriptor("aviary_proxy", "The proxy", None, MetricType::Info)?
+            .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
+        for (name, help, value) in [
+            (
+                "aviary_config_connected",
+                "Whether a stream to the control plane is open",
+                &self.connected,
+            ),
+            (
+                "aviary_config_routes",
+                "Destinations with a route",
+                &self.routes,
+            ),
+            (
+                "aviary_streams_active",
+                "Requests and opaque connections in progress",
+                &self.streams,
+            ),
+        ] {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Gauge)?
+                .encode_gauge(&value.load(Ordering::Relaxed))?;
+        }
+        encoder
+            .encode_descriptor(
+                "aviary_config_installs",
+                "Snapshots installed",
+                None,
+                MetricType::Counter,
+            )?
+            .encode_counter::<NoLabelSet, _, f64>(&self.installs.load(Ordering::Relaxed), None)?;
+        let mut metric = encoder.encode_descriptor(
+            "aviary_passthrough_connections",
+            "Outbound connections without a route",
+            None,
+            MetricType::Counter,
+        )?;
+        for (reason, counter) in [("no_route", &self.no_route), ("no_answer", &self.no_answer)] {
+            metric
+                .encode_family(&[("reason", reason)])?
+                .encode_counter::<NoLabelSet, _, f64>(&counter.load(Ordering::Relaxed), None)?;
+        }
+        Ok(())
+    }
+}
+
+impl ArmLabels {
+    fn pairs(&self) -> Labels<'static> {
+        vec![
+            ("dst_namespace", self.namespace.clone()),
+            ("dst_service", self.service.clone()),
+            ("dst_port", self.port.to_string()),
+            ("revision", self.revision.clone()),
+        ]
+    }
+}
+
+fn by_class<T>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    series: &[(Labels<'_>, Arc<T>)],
+    counters: impl Fn(&T) -> &ByClass,
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, one) in series {
+        for class in Class::ALL {
+            let mut labels = labels.clone();
+            labels.push(("class", class.as_str().to_owned()));
+            metric
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, f64>(&counters(one).get(class), None)?;
+        }
+    }
+    Ok(())
+}
+
+fn times<T>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    series: &[(Labels<'_>, Arc<T>)],
+    histogram: impl Fn(&T) -> &Histogram,
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for (labels, one) in series {
+        let reading = histogram(one).read();
+        metric
+            .encode_family(labels)?
+            .encode_histogram::<NoLabelSet>(
+                reading.seconds,
+                reading.count,
+                &reading.buckets,
+                None,
+            )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! The whole program, put together: bind -> start workers -> accept -> serve until asked to stop -> drain.
+//!
+//! ```text
+//!   control thread (the caller's)               worker threads
+//!   ads::run, admin, signals, acceptor (N > 1)  connections, pools, endpoint load
+//!        | Install(Table), Serve(connection) -->|
+//!        |<------------------------- Demand ----|
+//! ```
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::admin::{self, Admin};
+use crate::control::{DEMANDS, Demand};
+use crate::data::{Data, LinkState};
+use crate::drain::{Phase, Phases};
+use crate::listen::{self, BindError};
+use crate::metrics::Metrics;
+use crate::origin::{OriginalDestination, OwnListeners, Side};
+use crate::worker::{self, Command, Shared};
+
+/// What a proxy needs to know to start.
+pub struct Options {
+    pub outbound: Vec<SocketAddr>,
+    pub inbound: Vec<SocketAddr>,
+    pub admin: Vec<SocketAddr>,
+    pub workers: usize,
+    pub drain_delay: Duration,
+    pub drain_deadline: Duration,
+    pub origin: Arc<dyn OriginalDestination>,
+}
+
+/// The addresses to listen on for these ports: outbound on loopback only, or any pod that reaches it could borrow this pod's way out.
+pub fn addresses(outbound: u16, inbound: u16, admin: u16) -> [Vec<SocketAddr>; 3] {
+    let mut all = [
+        vec![SocketAddr::from((Ipv4Addr::LOCALHOST, outbound))],
+        vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, inbound))],
+        vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, admin))],
+    ];
+    if listen::has_ipv6() {
+        all[0].push((Ipv6Addr::LOCALHOST, outbound).into());
+        all[1].push((Ipv6Addr::UNSPECIFIED, inbound).into());
+        all[2].push((Ipv6Addr::UNSPECIFIED, admin).into());
+    }
+    all
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("cannot start a worker: {0}")]
+    Worker(#[source] io::Error),
+}
+
+/// A proxy that listens, with its workers running.
+pub struct Proxy {
+    pub data: Arc<Data>,
+    pub metrics: Arc<Metrics>,
+    pub outbound: Vec<SocketAddr>,
+    pub inbound: Vec<SocketAddr>,
+    pub admin: Vec<SocketAddr>,
+    demands: Option<mpsc::Receiver<Demand>>,
+    listeners: Vec<(StdListener, Side)>,
+    admin_listeners: Vec<StdListener>,
+    workers: Vec<WorkerThread>,
+    link: Arc<LinkState>,
+    phase: watch::Sender<Phase>,
+    phases: Phases,
+    drain_delay: Duration,
+    drain_deadline: Duration,
+}
+
+struct WorkerThread {
+    commands: mpsc::UnboundedSender<Command>,
+    load: Arc<AtomicUsize>,
+    thread: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Binds every address, then starts the workers. Nothing is accepted before [`Proxy::serve`].
+    pub fn start(options: Options) -> Result<Proxy, StartError> {
+        let (outbound, inbound, admin) = (
+            bind(&options.outbound)?,
+            bind(&options.inbound)?,
+            bind(&options.admin)?,
+        );
+        let own = [&outbound, &inbound, &admin]
+            .into_iter()
+            .flatten()
+            .map(|(_, address)| *address);
+        let metrics = Arc::new(Metrics::default());
+        let link = Arc::new(LinkState::new());
+        let (phase, phases) = Phases::new();
+        let (demand, demands) = mpsc::channel(DEMANDS);
+        let shared = Shared {
+            metrics: metrics.clone(),
+            link: link.clone(),
+            origin: options.origin,
+            own: Arc::new(OwnListeners(own.collect())),
+            demands: demand,
+            phases: phases.clone(),
+        };
+        let workers: Vec<WorkerThread> = (0..options.workers.max(1))
+            .map(|number| WorkerThread::start(number, shared.clone()))
+            .collect::<Result<_, _>>()
+            .map_err(StartError::Worker)?;
+        let senders = workers
+            .iter()
+            .map(|worker| worker.commands.clone())
+            .collect();
+        let addresses = |bound: &[(StdListener, SocketAddr)]| {
+            bound.iter().map(|(_, address)| *address).collect()
+        };
+        Ok(Proxy {
+            data: Arc::new(Data::new(senders, metrics.clone(), link.clone())),
+            metrics,
+            outbound: addresses(&outbound),
+            inbound: addresses(&inbound),
+            admin: addresses(&admin),
+            demands: Some(demands),
+            listeners: (outbound
+                .into_iter()
+                .map(|(listener, _)| (listener, Side::Outbound)))
+            .chain(
+                inbound
+                    .into_iter()
+                    .map(|(listener, _)| (listener, Side::Inbound)),
+            )
+            .collect(),
+            admin_listeners: admin.into_iter().map(|(listener, _)| listener).collect(),
+            workers,
+            link,
+            phase,
+            phases,
+            drain_delay: options.drain_delay,
+            drain_deadline: options.drain_deadline,
+        })
+    }
+
+    /// The destinations that the workers ask for. `None` after the first call.
+    pub fn demands(&mut self) -> Option<mpsc::Receiver<Demand>> {
+        self.demands.take()
+    }
+
+    /// Serves until `stop`, then drains. Call it on the control thread's `LocalRuntime`.
+    pub async fn serve(self, stop: impl Future<Output = ()>) {
+        let admin = Arc::new(Admin {
+            data: self.data.clone(),
+            metrics: self.metrics.clone(),
+            link: self.link.clone(),
+            phase: self.phase.clone(),
+        });
+        for listener in self.admin_listeners {
+            spawn_local(admin::serve(listener, admin.clone()));
+        }
+        distribute(self.listeners, &self.workers, &self.phases);
+        stop.await;
+        drain(
+            &self.phase,
+            &self.metrics,
+            self.drain_delay,
+            self.drain_deadline,
+        )
+        .await;
+        for worker in self.workers {
+            worker.stop();
+        }
+    }
+}
+
+/// One worker accepts for itself; among several, an acceptor hands each connection to the least loaded.
+fn distribute(listeners: Vec<(StdListener, Side)>, workers: &[WorkerThread], phases: &Phases) {
+    for (listener, side) in listeners {
+        if let [only] = workers {
+            let _ = only.commands.send(Command::Listen(listener, side));
+            continue;
+        }
+        let workers: Vec<_> = workers
+            .iter()
+            .map(|worker| (worker.commands.clone(), worker.load.clone()))
+            .collect();
+        let phases = phases.clone();
+        spawn_local(async move {
+            listen::accept(listener, side, phases, |stream| {
+                let least = workers
+                    .iter()
+                    .min_by_key(|(_, load)| load.load(Ordering::Relaxed));
+                if let (Some((commands, _)), Ok(stream)) = (least, stream.into_std()) {
+                    let _ = commands.send(Command::Serve(stream, side));
+                }
+            })
+            .await;
+        });
+    }
+}
+
+/// Says that the proxy is leaving, goes on serving for `delay`, then waits until no stream is left, `deadline` at most.
+async fn drain(
+    phase: &watch::Sender<Phase>,
+    metrics: &Metrics,
+    delay: Duration,
+    deadline: Duration,
+) {
+    let end = Instant::now() + deadline;
+    phase.send_replace(Phase::Draining);
+    tracing::info!(
+        delay_s = delay.as_secs_f64(),
+        deadline_s = deadline.as_secs_f64(),
+        "draining"
+    );
+    sleep_until(end.min(Instant::now() + delay)).await;
+    phase.send_replace(Phase::Closing);
+    let streams = || metrics.streams.load(Ordering::Relaxed);
+    while streams() > 0 && Instant::now() < end {
+        sleep(Duration::from_millis(20)).await;
+    }
+    match streams() {
+        0 => tracing::info!("drained"),
+        left => tracing::warn!(
+            streams = left,
+            "leaving at the deadline with streams in progress"
+        ),
+    }
+}
+
+impl WorkerThread {
+    fn start(number: usize, shared: Shared) -> io::Result<WorkerThread> {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let load = Arc::new(AtomicUsize::new(0));
+        let counted = load.clone();
+        let runtime = Builder::new_current_thread();
+        let thread = thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || {
+                let runtime = { runtime }
+                    .enable_all()
+                    .build_local(LocalOptions::default());
+                match runtime {
+                    Ok(runtime) => runtime.block_on(worker::run(shared, counted, receiver)),
+                    Err(error) => tracing::error!(%error, number, "a worker cannot start"),
+                }
+            })?;
+        Ok(WorkerThread {
+            commands,
+            load,
+            thread,
+        })
+    }
+
+    fn stop(self) {
+        let _ = self.commands.send(Command::Stop);
+        if self.thread.join().is_err() {
+            tracing::error!("a worker panicked");
+        }
+    }
+}
+
+fn bind(addresses: &[SocketAddr]) -> Result<Vec<(StdListener, SocketAddr)>, BindError> {
+    addresses
+        .iter()
+        .map(|&address| {
+            let listener = listen::bind(address)?;
+            let bound = listener
+                .local_addr()
+                .map_err(|source| BindError { address, source })?;
+            Ok((listener, bound))
+        })
+        .collect()
+}
+
+/// Addresses on loopback with ports that the kernel chooses, for tests.
+pub fn loopback() -> Vec<SocketAddr> {
+    vec![SocketAddr::from((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))]
+}
