@@ -212,13 +212,10 @@ pub struct VerdictRecord {
     /// The check's name.
     pub check: String,
     pub verdict: Verdict,
-    /// What was measured, with its unit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
     /// Requests to the canary in the window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests: Option<i64>,
-    /// Why.
+    /// What was measured, and what was asked for.
     pub reason: String,
 }
 

@@ -9,4 +9,5 @@ pub mod mesh;
 pub mod names;
 pub mod options;
 pub mod revision;
+pub mod rollout;
 pub mod serve;

@@ -1,0 +1,221 @@
+//! A check of the spec, parsed: what to ask Prometheus, and what the answer is held against.
+//!
+//! The built-in checks read the metrics of the calling sidecars (`aviary_outbound_*`): first attempts only, so that
+//! retries are evidence for neither revision. Latency is judged as a share too: "p99 at most 500 ms" is the same as
+//! "at least 99 % of the requests took at most 500 ms", and a share has a confidence interval.
+
+use std::time::Duration;
+
+use aviary_crds::spec::Check as SpecCheck;
+use aviary_crds::units::{self, UnitError};
+use rollout_core::judge::Bound;
+
+use crate::admission::rollout::query::{self, Placeholder, QueryError};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    pub name: String,
+    pub query: Query,
+    pub bound: Bound,
+}
+
+/// Where a measurement comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Query {
+    /// First attempts by class.
+    Successes,
+    /// Requests by latency bucket: how many were at most this slow.
+    FasterThan { seconds: f64, quantile: f64 },
+    /// The user's own.
+    Custom(String),
+}
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum InvalidCheck {
+    #[error("spec.analysis.checks[{name}]: {source}")]
+    Unit { name: String, source: UnitError },
+    #[error(
+        "spec.analysis.checks[{0}]: a check has exactly one of successRate, latency and prometheus"
+    )]
+    NotOne(String),
+    #[error("spec.analysis.checks[{0}]: a prometheus check needs atMost or atLeast")]
+    NoBound(String),
+}
+
+impl Check {
+    pub fn parse(spec: &SpecCheck) -> Result<Check, InvalidCheck> {
+        let name = spec.name.clone();
+        let unit = |source| InvalidCheck::Unit {
+            name: spec.name.clone(),
+            source,
+        };
+        match (&spec.success_rate, &spec.latency, &spec.prometheus) {
+            (Some(rate), None, None) => {
+                let share = f64::from(units::percent(&rate.at_least).map_err(unit)?) / 100_000.0;
+                Ok(Check {
+                    name,
+                    query: Query::Successes,
+                    bound: Bound::ShareAtLeast(share),
+                })
+            }
+            (None, Some(latency), None) => {
+                let quantile = units::quantile(&latency.quantile).map_err(unit)?;
+                let at_most: Duration = units::duration(&latency.at_most).map_err(unit)?;
+                let query = Query::FasterThan {
+                    seconds: at_most.as_secs_f64(),
+                    quantile,
+                };
+                Ok(Check {
+                    name,
+                    query,
+                    bound: Bound::ShareAtLeast(quantile),
+                })
+            }
+            (None, None, Some(custom)) => {
+                if custom.at_least.is_none() && custom.at_most.is_none() {
+                    return Err(InvalidCheck::NoBound(name));
+                }
+                #[allow(clippy::cast_precision_loss)] // bounds beyond 2^53 have no use
+                let float = |bound: Option<i64>| bound.map(|bound| bound as f64);
+                let bound = Bound::Between {
+                    at_least: float(custom.at_least),
+                    at_most: float(custom.at_most),
+                };
+                Ok(Check {
+                    name,
+                    query: Query::Custom(custom.query.clone()),
+                    bound,
+                })
+            }
+            (None | Some(_), None | Some(_), None | Some(_)) => Err(InvalidCheck::NotOne(name)),
+        }
+    }
+}
+
+/// What the placeholders of a query stand for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    pub namespace: String,
+    pub service: String,
+    pub ports: Vec<i32>,
+    pub deployment: String,
+    pub stable: String,
+    pub canary: String,
+    pub interval: Duration,
+}
+
+impl Scope {
+    /// PromQL for a check over the window that ends when it is asked.
+    pub fn promql(&self, query: &Query) -> Result<String, QueryError> {
+        let (selector, window) = (self.selector(), window(self.interval));
+        Ok(match query {
+            Query::Successes => {
+                format!(
+                    "sum by (class) (increase(aviary_outbound_first_attempts_total{{{selector}}}[{window}]))"
+                )
+            }
+            Query::FasterThan { .. } => {
+                format!(
+                    "sum by (le) (increase(aviary_outbound_duration_seconds_bucket{{{selector}}}[{window}]))"
+                )
+            }
+            Query::Custom(text) => {
+                return query::render(text, |placeholder| self.value(placeholder));
+            }
+        })
+    }
+
+    fn selector(&self) -> String {
+        let Scope {
+            namespace,
+            service,
+            canary,
+            ..
+        } = self;
+        let mut selector =
+            format!(r#"dst_namespace="{namespace}",dst_service="{service}",revision="{canary}""#);
+        if !self.ports.is_empty() {
+            let ports: Vec<String> = self.ports.iter().map(i32::to_string).collect();
+            selector.push_str(&format!(r#",dst_port=~"{}""#, ports.join("|")));
+        }
+        selector
+    }
+
+    fn value(&self, placeholder: Placeholder) -> String {
+        match placeholder {
+            Placeholder::CanaryRevision => self.canary.clone(),
+            Placeholder::StableRevision => self.stable.clone(),
+            Placeholder::Namespace => self.namespace.clone(),
+            Placeholder::Service => self.service.clone(),
+            Placeholder::Deployment => self.deployment.clone(),
+            Placeholder::Interval => window(self.interval),
+        }
+    }
+}
+
+fn window(interval: Duration) -> String {
+    format!("{}ms", interval.as_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scope() -> Scope {
+        Scope {
+            namespace: "shop".into(),
+            service: "payment".into(),
+            ports: vec![],
+            deployment: "payment".into(),
+            stable: "aaaa".into(),
+            canary: "bbbb".into(),
+            interval: Duration::from_secs(10),
+        }
+    }
+
+    #[test]
+    fn built_in_queries_name_the_canary_and_the_window() {
+        assert_eq!(
+            scope().promql(&Query::Successes).unwrap(),
+            r#"sum by (class) (increase(aviary_outbound_first_attempts_total{dst_namespace="shop",dst_service="payment",revision="bbbb"}[10000ms]))"#
+        );
+        let ports = Scope {
+            ports: vec![80, 8080],
+            ..scope()
+        };
+        assert!(
+            ports
+                .promql(&Query::Successes)
+                .unwrap()
+                .contains(r#"dst_port=~"80|8080""#)
+        );
+    }
+
+    #[test]
+    fn placeholders_are_replaced() {
+        let query = Query::Custom(r#"max(depth{revision="{{ canary.revision }}",old="{{stable.revision}}"}[{{ interval }}])"#.into());
+        assert_eq!(
+            scope().promql(&query).unwrap(),
+            r#"max(depth{revision="bbbb",old="aaaa"}[10000ms])"#
+        );
+        assert!(
+            scope()
+                .promql(&Query::Custom("{{ nobody }}".into()))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn every_query_is_promql() {
+        for query in [
+            Query::Successes,
+            Query::FasterThan {
+                seconds: 0.5,
+                quantile: 0.99,
+            },
+        ] {
+            let text = scope().promql(&query).unwrap();
+            assert!(promql_parser::parser::parse(&text).is_ok(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! From the spec to the machine's plan. After this nobody reads the spec's strings.
+
+use aviary_crds::spec::{CanaryRolloutSpec, Capacity as SpecCapacity, Then as SpecThen};
+use aviary_crds::units::{self, UnitError};
+use rollout_core::plan::{Capacity, InvalidPlan, Limits, Percent, Plan, Step, Then};
+use rollout_core::time::Span;
+
+use super::checks::{Check, InvalidCheck};
+
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    pub plan: Plan,
+    pub checks: Vec<Check>,
+}
+
+/// What the CRD's schema did not catch. Each says where.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum InvalidSpec {
+    #[error("spec.{field}: {source}")]
+    Unit {
+        field: &'static str,
+        source: UnitError,
+    },
+    #[error("spec.steps: {0}")]
+    Plan(#[from] InvalidPlan),
+    #[error(transparent)]
+    Check(#[from] InvalidCheck),
+}
+
+pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, InvalidSpec> {
+    let mut steps = Vec::with_capacity(spec.steps.len());
+    for step in &spec.steps {
+        steps.push(Step {
+            weight: Percent::new(i64::from(step.weight))?,
+            soak: span("steps[].soak", &step.soak)?,
+            min_requests: step
+                .min_requests
+                .map_or(0, |n| u64::try_from(n).unwrap_or(0)),
+        });
+    }
+    let limits = Limits {
+        failure_limit: u32::try_from(spec.analysis.failure_limit).unwrap_or(0),
+        interval: span("analysis.interval", &spec.analysis.interval)?,
+        hold: span("analysis.noEvidence.hold", &spec.analysis.no_evidence.hold)?,
+        then: match spec.analysis.no_evidence.then {
+            SpecThen::Advance => Then::Advance,
+            SpecThen::Pause => Then::Pause,
+        },
+        progress_deadline: span("progressDeadline", &spec.progress_deadline)?,
+        capacity: match spec.capacity {
+            SpecCapacity::Proportional => Capacity::Proportional,
+            SpecCapacity::Full => Capacity::Full,
+        },
+    };
+    let plan = Plan::new(steps, limits)?;
+    let checks = spec
+        .analysis
+        .checks
+        .iter()
+        .map(Check::parse)
+        .collect::<Result<_, _>>()?;
+    Ok(Parsed { plan, checks })
+}
+
+fn span(field: &'static str, text: &str) -> Result<Span, InvalidSpec> {
+    let duration = units::duration(text).map_err(|source| InvalidSpec::Unit { field, source })?;
+    Ok(Span(
+        i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(more: serde_json::Value) -> CanaryRolloutSpec {
+        let mut spec = serde_json::json!({"targetRef": {"kind": "Deployment", "name": "a"}, "service": {"name": "a"}});
+        spec.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
+        serde_json::from_value(spec).unwrap()
+    }
+
+    #[test]
+    fn the_shortest_spec_gives_the_documented_plan() {
+        let parsed = parse(&spec(serde_json::json!({}))).unwrap();
+        let weights: Vec<u8> = parsed
+            .plan
+            .steps()
+            .iter()
+            .map(|step| step.weight.get())
+            .collect();
+        assert_eq!(weights, [1, 10, 50, 100]);
+        assert_eq!(parsed.plan.step(2).soak, Span::seconds(300));
+        assert_eq!(parsed.plan.interval, Span::seconds(30));
+        assert_eq!(parsed.plan.progress_deadline, Span::seconds(600));
+        assert_eq!(parsed.checks.len(), 2);
+    }
+
+    #[test]
+    fn a_bad_unit_names_its_field() {
+        let bad = spec(serde_json::json!({"progressDeadline": "soon"}));
+        let error = parse(&bad).unwrap_err().to_string();
+        assert!(
+            error.starts_with("spec.progressDeadline: 'soon' is not a duration"),
+            "{error}"
+        );
+    }
+}
