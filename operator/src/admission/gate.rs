@@ -13,6 +13,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 use json_patch::{Patch, PatchOperation};
 use kube::runtime::reflector::{ObjectRef, Store};
 use serde_json::{Value, json};
@@ -68,6 +69,10 @@ impl Rollouts for Store<CanaryRollout> {
     fn get(&self, namespace: &str, name: &str) -> Option<RolloutFacts> {
         let rollout = Store::get(self, &ObjectRef::new(name).within(namespace))?;
         Some(RolloutFacts::from(&*rollout))
+    }
+
+    fn synced(&self) -> bool {
+        matches!(self.wait_until_ready().now_or_never(), Some(Ok(())))
     }
 }
 

@@ -1,0 +1,407 @@
+//! The manifests in `config/` say the same as the code, and give no more rights than they have to.
+
+// `allow-unwrap-in-tests` does not reach the helpers of an integration test.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aviary_crds::{
+    BREAK_GLASS_ANNOTATION, CanaryRollout, INJECT_LABEL, REVISION_LABEL, ROLLOUT_LABEL,
+};
+use aviary_operator::admission::rollout::{Facts, PrometheusPolicy, Severity, validate};
+use aviary_operator::names;
+use serde_json::{Value, json};
+
+fn config() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")
+}
+
+/// Every document of every YAML file under `config/`, with the file's path inside it.
+fn documents() -> Vec<(String, Value)> {
+    let mut files = Vec::new();
+    let mut folders = vec![config()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "yaml")
+            {
+                files.push(path);
+            }
+        }
+    }
+    assert!(files.len() > 15, "{files:?}");
+    let mut documents = Vec::new();
+    for file in files {
+        let name = file.strip_prefix(config()).unwrap().display().to_string();
+        let text = fs::read_to_string(&file).unwrap();
+        let parsed: Vec<Value> =
+            serde_saphyr::from_multiple(&text).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(text.starts_with("# "), "{name}: does not say what it is");
+        documents.extend(parsed.into_iter().map(|document| (name.clone(), document)));
+    }
+    documents
+}
+
+fn of_kind(kind: &str) -> Vec<Value> {
+    documents()
+        .into_iter()
+        .filter(|(file, document)| document["kind"] == kind && !file.starts_with("samples/"))
+        .map(|(_, document)| document)
+        .collect()
+}
+
+fn the(kind: &str, name: &str) -> Value {
+    let all = of_kind(kind);
+    let found: Vec<&Value> = all
+        .iter()
+        .filter(|o| o["metadata"]["name"] == name)
+        .collect();
+    assert_eq!(found.len(), 1, "{kind} {name}");
+    found[0].clone()
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|text| text.as_str().unwrap())
+        .collect()
+}
+
+fn list(value: &Value) -> &Vec<Value> {
+    value.as_array().unwrap()
+}
+
+#[test]
+fn no_rule_has_a_wildcard() {
+    let roles = [of_kind("ClusterRole"), of_kind("Role")].concat();
+    assert!(roles.len() >= 4);
+    for role in roles {
+        for rule in list(&role["rules"]) {
+            for part in ["apiGroups", "resources", "verbs"] {
+                assert!(!strings(&rule[part]).is_empty(), "{rule}");
+                assert!(
+                    strings(&rule[part]).iter().all(|text| !text.contains('*')),
+                    "{rule}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn the_operator_reads_no_secret_but_its_own_and_writes_no_webhook_but_its_own() {
+    let role = the("ClusterRole", names::OPERATOR);
+    for rule in list(&role["rules"]) {
+        let resources = strings(&rule["resources"]);
+        assert!(!resources.contains(&"secrets"), "{rule}");
+        assert!(
+            resources
+                .iter()
+                .all(|r| !r.contains("exec") && !r.contains("proxy")),
+            "{rule}"
+        );
+        if strings(&rule["apiGroups"]) == ["admissionregistration.k8s.io"] {
+            assert_eq!(strings(&rule["resourceNames"]), [names::OPERATOR]);
+        }
+    }
+    let role = the("Role", names::OPERATOR);
+    for rule in list(&role["rules"]) {
+        let is_secret = strings(&rule["resources"]).contains(&"secrets");
+        if is_secret && strings(&rule["verbs"]) != ["create"] {
+            assert_eq!(strings(&rule["resourceNames"]), [names::CA_SECRET]);
+        }
+    }
+}
+
+#[test]
+fn every_object_of_ours_is_in_our_namespace() {
+    for kind in [
+        "Deployment",
+        "Service",
+        "ServiceAccount",
+        "Role",
+        "RoleBinding",
+    ] {
+        let objects = of_kind(kind);
+        assert!(!objects.is_empty(), "{kind}");
+        for object in objects {
+            assert_eq!(
+                object["metadata"]["namespace"],
+                names::NAMESPACE,
+                "{object}"
+            );
+        }
+    }
+    assert_eq!(the("Namespace", names::NAMESPACE)["kind"], "Namespace");
+    for kind in ["ClusterRoleBinding", "RoleBinding"] {
+        let binding = the(kind, names::OPERATOR);
+        assert_eq!(binding["roleRef"]["name"], names::OPERATOR);
+        assert_eq!(
+            binding["subjects"],
+            json!([{"kind": "ServiceAccount", "name": names::OPERATOR, "namespace": names::NAMESPACE}])
+        );
+    }
+}
+
+#[test]
+fn ports_are_the_ones_that_the_operator_listens_on() {
+    let deployment = the("Deployment", names::OPERATOR);
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(
+        container["ports"],
+        json!([
+            {"name": "webhooks", "containerPort": names::WEBHOOK_PORT},
+            {"name": "xds", "containerPort": names::XDS_PORT},
+            {"name": "admin", "containerPort": names::ADMIN_PORT},
+        ])
+    );
+    let scraped = &deployment["spec"]["template"]["metadata"]["annotations"]["prometheus.io/port"];
+    assert_eq!(*scraped, names::ADMIN_PORT.to_string());
+
+    let webhooks = the("Service", names::OPERATOR);
+    assert_eq!(
+        webhooks["spec"]["ports"],
+        json!([{"name": "webhooks", "port": 443, "targetPort": "webhooks"}])
+    );
+    let xds = the("Service", names::XDS_SERVICE);
+    assert_eq!(
+        xds["spec"]["ports"],
+        json!([{"name": "xds", "port": names::XDS_PORT, "targetPort": "xds"}])
+    );
+    for service in [webhooks, xds] {
+        assert_eq!(
+            service["spec"]["selector"],
+            deployment["spec"]["selector"]["matchLabels"]
+        );
+        assert_eq!(
+            service["spec"]["selector"],
+            deployment["spec"]["template"]["metadata"]["labels"]
+        );
+    }
+}
+
+#[test]
+fn the_operator_is_one_unprivileged_process() {
+    let deployment = the("Deployment", names::OPERATOR);
+    assert_eq!(deployment["spec"]["replicas"], 1);
+    assert_eq!(deployment["spec"]["strategy"], json!({"type": "Recreate"}));
+    let pod = &deployment["spec"]["template"]["spec"];
+    assert_eq!(pod["serviceAccountName"], names::OPERATOR);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(
+        pod["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
+    assert_eq!(
+        pod["containers"][0]["securityContext"],
+        json!({
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+        })
+    );
+}
+
+fn webhooks() -> Vec<Value> {
+    [
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
+    ]
+    .into_iter()
+    .flat_map(|kind| list(&the(kind, names::OPERATOR)["webhooks"]).clone())
+    .collect()
+}
+
+fn webhook(name: &str) -> Value {
+    webhooks()
+        .into_iter()
+        .find(|webhook| webhook["name"] == name)
+        .unwrap()
+}
+
+#[test]
+fn webhooks_call_the_operator_and_have_no_side_effects() {
+    let mut paths = BTreeSet::new();
+    for webhook in webhooks() {
+        let service = &webhook["clientConfig"]["service"];
+        assert_eq!(service["name"], names::OPERATOR);
+        assert_eq!(service["namespace"], names::NAMESPACE);
+        assert_eq!(service["port"], 443);
+        assert_eq!(webhook["sideEffects"], "None");
+        assert!(webhook["timeoutSeconds"].as_i64().unwrap() <= 5);
+        assert!(
+            webhook["clientConfig"].get("caBundle").is_none(),
+            "the operator writes it"
+        );
+        for rule in list(&webhook["rules"]) {
+            let operations = strings(&rule["operations"]);
+            assert!(
+                !operations.contains(&"DELETE") && !operations.contains(&"*"),
+                "{rule}"
+            );
+        }
+        paths.insert(service["path"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(
+        paths.iter().map(String::as_str).collect::<Vec<_>>(),
+        ["/gate", "/inject", "/validate"]
+    );
+}
+
+#[test]
+fn a_webhook_that_can_block_never_sees_the_operators_namespace_or_the_systems() {
+    for webhook in webhooks()
+        .iter()
+        .filter(|webhook| webhook["failurePolicy"] == "Fail")
+    {
+        let excluded = json!({
+            "key": "kubernetes.io/metadata.name",
+            "operator": "NotIn",
+            "values": [names::NAMESPACE, "kube-system"],
+        });
+        let namespaces = list(&webhook["namespaceSelector"]["matchExpressions"]);
+        assert!(namespaces.contains(&excluded), "{webhook}");
+        // And of the rest, only what asked for it.
+        assert!(webhook["objectSelector"].is_object(), "{webhook}");
+    }
+    assert_eq!(webhook("validate.aviary.dev")["failurePolicy"], "Ignore");
+}
+
+#[test]
+fn sidecars_are_asked_for_with_the_label_that_the_code_knows() {
+    for name in ["inject-by-namespace.aviary.dev", "inject-by-pod.aviary.dev"] {
+        let webhook = webhook(name);
+        let by_namespace = list(&webhook["namespaceSelector"]["matchExpressions"]);
+        assert!(
+            by_namespace
+                .iter()
+                .any(|selector| selector["key"] == INJECT_LABEL),
+            "{name}"
+        );
+        assert_eq!(
+            webhook["objectSelector"]["matchExpressions"][0]["key"],
+            INJECT_LABEL
+        );
+    }
+}
+
+fn conditions(of: &Value) -> Vec<(String, String)> {
+    list(&of["matchConditions"])
+        .iter()
+        .map(|c| {
+            (
+                c["name"].as_str().unwrap().to_owned(),
+                c["expression"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn the_gate_and_its_second_lock_have_the_same_exclusions() {
+    let gate = webhook("gate.aviary.dev");
+    let policy = the("ValidatingAdmissionPolicy", "aviary-gate");
+    let (of_gate, of_policy) = (conditions(&gate), conditions(&policy["spec"]));
+    for name in ["not-the-operator", "not-break-glass", "not-a-canary-copy"] {
+        let find = |all: &[(String, String)]| all.iter().find(|(n, _)| n == name).cloned();
+        assert!(find(&of_gate).is_some(), "{name}");
+        assert_eq!(find(&of_gate), find(&of_policy));
+    }
+    let text = |name: &str| of_gate.iter().find(|(n, _)| n == name).unwrap().1.clone();
+    let user = format!(
+        "'system:serviceaccount:{}:{}'",
+        names::NAMESPACE,
+        names::OPERATOR
+    );
+    assert!(text("not-the-operator").contains(&user));
+    assert!(text("not-break-glass").contains(&format!("'{BREAK_GLASS_ANNOTATION}'")));
+    assert!(text("not-a-canary-copy").contains(&format!("'{REVISION_LABEL}'")));
+    assert!(of_gate[0].1.contains(&format!("'{ROLLOUT_LABEL}'")));
+    for part in ["namespaceSelector", "objectSelector"] {
+        assert_eq!(gate[part], policy["spec"]["matchConstraints"][part]);
+    }
+    assert_eq!(
+        gate["objectSelector"]["matchExpressions"][0]["key"],
+        ROLLOUT_LABEL
+    );
+    let binding = the("ValidatingAdmissionPolicyBinding", "aviary-gate");
+    assert_eq!(
+        binding["spec"],
+        json!({"policyName": "aviary-gate", "validationActions": ["Deny"]})
+    );
+}
+
+#[test]
+fn every_manifest_is_in_a_kustomization() {
+    let mut files = BTreeSet::new();
+    let mut named = BTreeSet::new();
+    for (file, document) in documents() {
+        let folder = file
+            .rsplit_once('/')
+            .map_or("", |(folder, _)| folder)
+            .to_owned();
+        if document["kind"] == "Kustomization" {
+            for resource in strings(&document["resources"]) {
+                named.insert(format!("{folder}/{resource}"));
+            }
+        } else {
+            files.insert(file);
+        }
+    }
+    // The long form is instead of the short one.
+    files.remove("samples/canaryrollout-full.yaml");
+    for file in files {
+        assert!(named.contains(&file), "{file} is in no kustomization");
+    }
+}
+
+#[test]
+fn the_samples_are_right() {
+    let documents = documents();
+    let find = |kind: &str, name: &str| {
+        let found = documents.iter().find(|(file, document)| {
+            file == "samples/app.yaml"
+                && document["kind"] == kind
+                && document["metadata"]["name"] == name
+        });
+        found.map(|(_, document)| document.clone()).unwrap()
+    };
+    let facts = Facts {
+        deployment: serde_json::from_value(find("Deployment", "payment")).unwrap(),
+        service: serde_json::from_value(find("Service", "payment")).unwrap(),
+        prometheus: PrometheusPolicy {
+            default: Some("http://prometheus.monitoring:9090".to_owned()),
+            allowed: Vec::new(),
+        },
+        ..Facts::default()
+    };
+    let rollouts: Vec<&Value> = documents
+        .iter()
+        .map(|(_, d)| d)
+        .filter(|d| d["kind"] == "CanaryRollout")
+        .collect();
+    assert_eq!(rollouts.len(), 2);
+    for rollout in rollouts {
+        let rollout: CanaryRollout = serde_json::from_value(rollout.clone()).unwrap();
+        let problems = validate(&rollout, &facts);
+        assert!(
+            problems
+                .iter()
+                .all(|problem| problem.severity < Severity::Wait),
+            "{problems:?}"
+        );
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+    assert_eq!(
+        find("Namespace", "shop")["metadata"]["labels"][INJECT_LABEL],
+        "enabled"
+    );
+}
