@@ -17,6 +17,7 @@ mod lock;
 mod node;
 mod prerequisites;
 mod process;
+mod prometheus;
 mod signals;
 mod state;
 
@@ -34,6 +35,10 @@ pub use cgroup::CgroupError;
 pub use lock::{Holder, LockError};
 pub use node::ADDRESS;
 pub use prerequisites::Missing;
+pub use prometheus::{
+    Prometheus, PrometheusError, URL_FOR_PODS as PROMETHEUS_FOR_PODS,
+    URL_INSIDE as PROMETHEUS_INSIDE,
+};
 
 use crate::image::{Image, ImageError};
 use crate::images::{self, ImagesError};
@@ -183,6 +188,12 @@ impl Cluster {
     /// Ends it, and says if something would not go.
     pub fn stop(self) -> Result<(), ClusterError> {
         self.running.end()
+    }
+}
+
+impl AsRef<Access> for Cluster {
+    fn as_ref(&self) -> &Access {
+        &self.access
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
-use aviary_e2e::cluster::{self, Access, Cluster, Found, Options};
+use aviary_e2e::cluster::{self, Access, Cluster, Found, Options, Prometheus};
 use aviary_e2e::images::{self, Profile};
 use clap::{Parser, Subcommand};
+
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A real single-node Kubernetes on this machine, for Aviary's tests and demo.
 ///
@@ -22,14 +25,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Start the cluster, and end it again on Ctrl-C
-    Up {
-        /// An image archive to import; may be repeated
-        #[arg(long = "image", value_name = "TAR")]
-        images: Vec<PathBuf>,
-        /// Return when it is ready, and leave it running until `down`
-        #[arg(long)]
-        detach: bool,
-    },
+    Up(Up),
     /// End a cluster that was left running, and remove what a killed one left behind
     Down,
     /// Run kubectl as the cluster's administrator
@@ -61,6 +57,19 @@ enum Verb {
     Shell,
 }
 
+#[derive(Debug, clap::Args)]
+struct Up {
+    /// An image archive to import; may be repeated
+    #[arg(long = "image", value_name = "TAR")]
+    images: Vec<PathBuf>,
+    /// Run a Prometheus too, which pods find at http://prometheus.monitoring:9090
+    #[arg(long)]
+    prometheus: bool,
+    /// Return when it is ready, and leave it running until `down`
+    #[arg(long)]
+    detach: bool,
+}
+
 fn main() -> ExitCode {
     run(Arguments::parse().verb).unwrap_or_else(|error| {
         eprintln!("e2e-cluster: {error:#}");
@@ -70,7 +79,7 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Up { images, detach } => up(images, detach)?,
+        Verb::Up(arguments) => up(arguments)?,
         Verb::Down => match cluster::down()? {
             Found::Nothing => println!("There is no local cluster."),
             Found::Remains => println!("Removed what a killed cluster left."),
@@ -97,15 +106,19 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn up(images: Vec<PathBuf>, detach: bool) -> anyhow::Result<()> {
+fn up(arguments: Up) -> anyhow::Result<()> {
+    let holder = "e2e-cluster up".to_owned();
     let cluster = Cluster::start(
         &Options {
-            images,
-            holder: "e2e-cluster up".to_owned(),
+            images: arguments.images,
+            holder,
         },
         say,
     )?;
-    if detach {
+    if arguments.prometheus {
+        Prometheus::start(&cluster, SCRAPE_INTERVAL)?;
+    }
+    if arguments.detach {
         println!("{}", cluster.keep()?);
         return Ok(());
     }

@@ -125,6 +125,17 @@ impl Access {
         command
     }
 
+    /// A program in the node's network and PID namespaces: it ends with the node. What is spawned
+    /// is `nsenter`, and its only child is the program.
+    pub(super) fn command_inside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net={}", self.network_namespace().display()));
+        command
+            .arg(format!("--pid=/proc/{}/ns/pid_for_children", self.node.pid))
+            .arg(program);
+        command
+    }
+
     /// Makes images known to the node, under the names that are in their archives.
     pub fn import_images<P: AsRef<Path>>(&self, archives: &[P]) -> Result<(), AccessError> {
         archives.iter().try_for_each(|archive| {
@@ -158,5 +169,11 @@ impl Access {
             self.kubeconfig.display(),
             self.network_namespace().display(),
         )
+    }
+}
+
+impl AsRef<Access> for Access {
+    fn as_ref(&self) -> &Self {
+        self
     }
 }
