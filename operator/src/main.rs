@@ -1,116 +1,192 @@
-//! The control plane: parses, wires, exits.
+//! The control plane of Aviary: parses its flags, wires its parts, and waits for the end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use aviary_operator::admin::{self, Health};
 use aviary_operator::admission::inject::Injector;
 use aviary_operator::admission::rollout::{Cluster, PrometheusPolicy};
-use aviary_operator::admission::{self, Admission};
+use aviary_operator::admission::{self, Admission, Metrics};
+use aviary_operator::ads::Ads;
 use aviary_operator::certificates::Authority;
+use aviary_operator::identity::TokenReviews;
 use aviary_operator::options::{LogFormat, Options};
+use aviary_operator::rollout::controller::{self, Context};
+use aviary_operator::rollout::measure;
+use aviary_operator::rollout::memory::Memories;
+use aviary_operator::rollout::stores::{self, Wakes};
+use aviary_operator::rollout::traffic::Traffic;
 use aviary_operator::serve::TlsListener;
 use clap::Parser;
-use futures::StreamExt;
-use kube::runtime::{WatchStreamExt, reflector, watcher};
-use kube::{Api, Client};
+use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    log(options.log_format);
+    log_to_stderr(options.log_format);
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
-        .map_err(|_| anyhow::anyhow!("another crypto provider is installed already"))?;
-
+        .map_err(|_| anyhow::anyhow!("a TLS provider was installed before main"))?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        namespace = options.namespace,
+        "aviary-operator starts"
+    );
     let stop = CancellationToken::new();
-    tokio::spawn(stop_on_signal(stop.clone())?);
-    let mut registry = Registry::default();
-    let health = Health::default();
-    let (caches_ready, webhooks_ready) = (health.part("caches"), health.part("webhooks"));
-    let metrics = admission::Metrics::register(&mut registry);
-
-    let admin = TcpListener::bind(options.admin_address)
-        .await
-        .context("admin listener")?;
-    let router = admin::router(health, Arc::new(registry));
-    let admin = tokio::spawn(async move { axum::serve(admin, router).await });
-
-    let client = Client::try_default()
-        .await
-        .context("no access to a Kubernetes API")?;
-    let authority = Authority::load_or_create(client.clone(), &options.namespace).await?;
-    let certificates = tokio::spawn(authority.clone().run(client.clone(), stop.clone()));
-
-    let (rollouts, writer) = reflector::store();
-    let changes = watcher(Api::all(client.clone()), watcher::Config::default()).default_backoff();
-    let cache = tokio::spawn(reflector(writer, changes).for_each(|event| async {
-        if let Err(error) = event {
-            tracing::warn!(%error, "CanaryRollouts cannot be watched");
+    let mut tasks = JoinSet::new();
+    start(options, &stop, &mut tasks).await?;
+    tokio::select! {
+        () = terminated() => tracing::info!("asked to end"),
+        Some(ended) = tasks.join_next() => {
+            ended.context("a part of the operator panicked")?;
+            anyhow::bail!("a part of the operator ended by itself; the log above says which");
         }
-    }));
-
-    let admission = Admission {
-        injector: Arc::new(Injector {
-            image: options.proxy_image.clone(),
-            pull_policy: options.proxy_image_pull_policy,
-            namespace: options.namespace.clone(),
-            root_pem: authority.root_pem().to_owned(),
-        }),
-        rollouts: Arc::new(rollouts.clone()),
-        lookup: Arc::new(Cluster {
-            client,
-            prometheus: PrometheusPolicy {
-                default: options.prometheus_address.clone(),
-                allowed: options.prometheus_allow.clone(),
-            },
-        }),
-        metrics,
-    };
-    let webhooks = TlsListener::bind(options.webhook_address, authority.server_config())
-        .await
-        .context("webhook listener")?;
-    let webhooks = tokio::spawn(axum::serve(webhooks, admission::router(admission)).into_future());
-    webhooks_ready.ready();
-
-    stop.run_until_cancelled(rollouts.wait_until_ready())
-        .await
-        .transpose()?;
-    caches_ready.ready();
-    stop.cancelled().await;
-    for task in [
-        cache.abort_handle(),
-        webhooks.abort_handle(),
-        admin.abort_handle(),
-    ] {
-        task.abort();
     }
-    certificates.await?;
+    stop.cancel();
+    // What is under way gets a moment; streams are told to connect again.
+    let rest = async { while tasks.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(Duration::from_secs(2), rest).await;
     Ok(())
 }
 
-fn log(format: LogFormat) {
+async fn start(
+    options: Options,
+    stop: &CancellationToken,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    let health = Health::default();
+    let (caches, webhooks, xds) = (
+        health.part("caches"),
+        health.part("webhooks"),
+        health.part("xds"),
+    );
+    let mut metrics = Registry::default();
+    let admission_metrics = Metrics::register(&mut metrics);
+    let admin = TcpListener::bind(options.admin_address)
+        .await
+        .with_context(|| format!("cannot listen on {}", options.admin_address))?;
+    let app = admin::router(health, Arc::new(metrics));
+    tasks.spawn(async move {
+        if let Err(error) = axum::serve(admin, app).await {
+            tracing::error!(%error, "the admin server ended");
+        }
+    });
+
+    let client = kubernetes().await?;
+    let authority = Authority::load_or_create(client.clone(), &options.namespace)
+        .await
+        .context("no certificate authority")?;
+    tasks.spawn(authority.clone().run(client.clone(), stop.clone()));
+
+    let ads = Ads::new();
+    let (wake, woken) = mpsc::unbounded_channel();
+    let wakes = Wakes {
+        traffic: Arc::new(Notify::new()),
+        rollouts: wake.clone(),
+    };
+    let stores = stores::watch(&client, &options.namespace, &ads, &wakes, tasks);
+    let prometheus = PrometheusPolicy {
+        default: options.prometheus_address.clone(),
+        allowed: options.prometheus_allow.clone(),
+    };
+    let lookup = Arc::new(Cluster {
+        client: client.clone(),
+        prometheus: prometheus.clone(),
+    });
+
+    let injector = Injector {
+        image: options.proxy_image.clone(),
+        pull_policy: options.proxy_image_pull_policy,
+        namespace: options.namespace.clone(),
+        root_pem: authority.root_pem().to_owned(),
+    };
+    let admission = Admission {
+        injector: Arc::new(injector),
+        rollouts: Arc::new(stores.rollouts.clone()),
+        lookup: lookup.clone(),
+        metrics: admission_metrics,
+    };
+    let listener = TlsListener::bind(options.webhook_address, authority.server_config())
+        .await
+        .with_context(|| format!("cannot listen on {}", options.webhook_address))?;
+    let ended = stop.clone();
+    tasks.spawn(async move {
+        let serving = axum::serve(listener, admission::router(admission))
+            .with_graceful_shutdown(ended.cancelled_owned());
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "the webhook server ended");
+        }
+    });
+    webhooks.ready();
+
+    stores.ready().await;
+    caches.ready();
+    let traffic = Traffic::new(ads.clone(), stores.clone(), wakes.traffic.clone());
+    let context = Arc::new(Context {
+        recorder: controller::recorder(&client),
+        http: measure::http_client()?,
+        memories: Memories::default(),
+        traffic: traffic.clone(),
+        client: client.clone(),
+        ads: ads.clone(),
+        stores,
+        lookup,
+        prometheus,
+        wake,
+    });
+    controller::restore(&context);
+    traffic.open();
+    let listener = TlsListener::bind(options.xds_address, authority.server_config())
+        .await
+        .with_context(|| format!("cannot listen on {}", options.xds_address))?;
+    let (server, reviews, ended) = (ads, Arc::new(TokenReviews::new(client)), stop.clone());
+    tasks.spawn(async move {
+        if let Err(error) = server.serve(listener, reviews, ended).await {
+            tracing::error!(%error, "the xDS server ended");
+        }
+    });
+    tasks.spawn(traffic.follow());
+    tasks.spawn(controller::sweep(Arc::clone(&context)));
+    tasks.spawn(controller::run(context, woken, stop.clone()));
+    xds.ready();
+    tracing::info!(webhooks = %options.webhook_address, xds = %options.xds_address, "ready");
+    Ok(())
+}
+
+/// A client that gives up on an API server that does not take connections.
+async fn kubernetes() -> anyhow::Result<Client> {
+    let mut config = Config::infer()
+        .await
+        .context("no way to the API server: run in a pod, or set KUBECONFIG")?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    Client::try_from(config).context("the client for the API server cannot be built")
+}
+
+async fn terminated() {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+}
+
+fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Json => log.json().flatten_event(true).init(),
         LogFormat::Text => log.init(),
     }
-}
-
-fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stop.cancel();
-    })
 }
