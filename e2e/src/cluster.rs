@@ -17,7 +17,6 @@ mod lock;
 mod node;
 mod prerequisites;
 mod process;
-mod prometheus;
 mod signals;
 mod state;
 
@@ -35,16 +34,13 @@ pub use cgroup::CgroupError;
 pub use lock::{Holder, LockError};
 pub use node::ADDRESS;
 pub use prerequisites::Missing;
-pub use prometheus::{
-    Prometheus, PrometheusError, URL_FOR_PODS as PROMETHEUS_FOR_PODS,
-    URL_INSIDE as PROMETHEUS_INSIDE,
-};
 
 use crate::image::{Image, ImageError};
 use crate::images::{self, ImagesError};
 use lock::Lock;
 use node::Node;
-use process::wait_until;
+pub(crate) use node::tail as last_lines;
+pub(crate) use process::{Process, wait_until};
 use state::{Record, State};
 
 const CONTAINERD_STARTS: Duration = Duration::from_secs(60);

@@ -3,5 +3,8 @@
 
 pub mod app;
 pub mod cluster;
+pub mod demo;
+pub mod harness;
 pub mod image;
 pub mod images;
+pub mod prometheus;

@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
-use aviary_e2e::cluster::{self, Access, Cluster, Found, Options, Prometheus};
+use aviary_e2e::cluster::{self, Access, Cluster, Found, Options};
 use aviary_e2e::images::{self, Profile};
+use aviary_e2e::prometheus::Prometheus;
 use clap::{Parser, Subcommand};
-
-const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A real single-node Kubernetes on this machine, for Aviary's tests and demo.
 ///
@@ -116,7 +114,7 @@ fn up(arguments: Up) -> anyhow::Result<()> {
         say,
     )?;
     if arguments.prometheus {
-        Prometheus::start(&cluster, SCRAPE_INTERVAL)?;
+        Prometheus::start(&cluster)?;
     }
     if arguments.detach {
         println!("{}", cluster.keep()?);

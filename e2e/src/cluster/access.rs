@@ -75,7 +75,7 @@ impl Access {
         PathBuf::from(format!("/proc/{}/ns/net", self.node.pid))
     }
 
-    pub(super) fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
@@ -127,7 +127,7 @@ impl Access {
 
     /// A program in the node's network and PID namespaces: it ends with the node. What is spawned
     /// is `nsenter`, and its only child is the program.
-    pub(super) fn command_inside(&self, program: &str) -> Command {
+    pub(crate) fn command_inside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net={}", self.network_namespace().display()));
         command

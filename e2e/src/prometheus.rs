@@ -2,28 +2,29 @@
 //!
 //! It scrapes every running pod that has our sidecar. Debian builds it without
 //! `kubernetes_sd_configs`, so the cluster's add-ons tell it over HTTP which pods those are; that
-//! goes on in a kept cluster. It ends with the cluster, or by [`Prometheus::stop`], and comes back
-//! with its data by [`Prometheus::resume`].
+//! goes on in a kept cluster. A new pod is scraped within about six seconds (Prometheus takes in
+//! new targets every five). It ends with the cluster, or by [`Prometheus::stop`]; started again,
+//! it has the data of before.
 
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::access::{Access, AccessError};
-use super::node::ADDRESS;
-use super::process::{Process, wait_until};
+use crate::cluster::{ADDRESS, Access, AccessError, Process, last_lines, wait_until};
 
 /// As pods call it.
-pub const URL_FOR_PODS: &str = "http://prometheus.monitoring:9090";
+pub const FOR_PODS: &str = "http://prometheus.monitoring:9090";
 /// As a thread in the node's network namespace calls it.
-pub const URL_INSIDE: &str = "http://10.243.0.1:9090";
+pub const INSIDE: &str = "http://10.243.0.1:9090";
 
+/// As often as a demo of a minute needs.
+const SCRAPE_INTERVAL: Duration = Duration::from_secs(1);
 const PORT: u16 = 9090;
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -37,6 +38,8 @@ pub enum PrometheusError {
     Files(PathBuf, #[source] io::Error),
     #[error("prometheus was not ready in time; the end of its log:\n{0}")]
     NotReady(String),
+    #[error("prometheus does not end")]
+    Stop(#[source] io::Error),
     #[error("the Service `prometheus` was not made: {0}")]
     Service(String),
     #[error(transparent)]
@@ -45,43 +48,68 @@ pub enum PrometheusError {
 
 /// Prometheus in a local cluster. Dropping this leaves it running until the cluster's end.
 pub struct Prometheus {
-    access: Access,
-    directory: PathBuf,
-    /// `nsenter`, whose only child is Prometheus; none while it is away.
-    running: Option<Child>,
+    /// `nsenter`, whose only child is Prometheus.
+    nsenter: Child,
 }
 
 impl Prometheus {
     /// Starts it, makes the Service by which pods find it, and waits until it answers.
-    pub fn start(
-        cluster: impl AsRef<Access>,
-        scrape_interval: Duration,
-    ) -> Result<Self, PrometheusError> {
-        let access = cluster.as_ref().clone();
+    pub fn start(cluster: impl AsRef<Access>) -> Result<Self, PrometheusError> {
+        let access = cluster.as_ref();
         let directory = access.state().file("prometheus");
         let failed = |source| PrometheusError::Files(directory.clone(), source);
         fs::create_dir_all(&directory).map_err(failed)?;
         fs::write(
             directory.join("prometheus.yml"),
-            configuration(scrape_interval),
+            configuration(SCRAPE_INTERVAL),
         )
         .map_err(failed)?;
-        make_service(&access)?;
-        let mut prometheus = Self {
-            access,
-            directory,
-            running: None,
-        };
-        prometheus.resume()?;
-        Ok(prometheus)
+        make_service(access)?;
+        let log = directory.join("log");
+        let output = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .map_err(failed)?;
+        let errors = output.try_clone().map_err(failed)?;
+        let nsenter = access
+            .command_inside("prometheus")
+            .arg(format!(
+                "--config.file={}",
+                directory.join("prometheus.yml").display()
+            ))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                directory.join("data").display()
+            ))
+            .arg(format!("--web.listen-address={ADDRESS}:{PORT}"))
+            // The last is not in its help: how soon scraping follows what discovery found.
+            .args([
+                "--storage.tsdb.retention.time=6h",
+                "--log.level=warn",
+                "--scrape.discovery-reload-interval=100ms",
+            ])
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
+            .process_group(0)
+            .spawn()
+            .map_err(PrometheusError::Spawn)?;
+        let mut prometheus = Self { nsenter };
+        let answers = access.on_thread_inside(|| {
+            wait_until(PATIENCE, || is_ready() || prometheus.has_ended());
+            is_ready()
+        })?;
+        if answers {
+            return Ok(prometheus);
+        }
+        prometheus.stop()?;
+        Err(PrometheusError::NotReady(last_lines(&log)))
     }
 
-    /// Takes it away, as an outage would: the address refuses connections.
-    pub fn stop(&mut self) {
-        let Some(mut nsenter) = self.running.take() else {
-            return;
-        };
-        for prometheus in Process::of(&nsenter)
+    /// Takes it away, as an outage would: its address refuses connections.
+    pub fn stop(mut self) -> Result<(), PrometheusError> {
+        for prometheus in Process::of(&self.nsenter)
             .map(Process::children)
             .unwrap_or_default()
         {
@@ -90,59 +118,19 @@ impl Prometheus {
                 prometheus.signal(Signal::SIGKILL);
             }
         }
-        let _ = nsenter.wait();
+        // It ends when its child has, and with the child's status, which says nothing after a signal.
+        self.nsenter.wait().map(drop).map_err(PrometheusError::Stop)
     }
 
-    /// Brings it back with the data it had, and waits until it answers.
-    pub fn resume(&mut self) -> Result<(), PrometheusError> {
-        if self.running.is_some() {
-            return Ok(());
-        }
-        let log = self.directory.join("log");
-        let failed = |source| PrometheusError::Files(log.clone(), source);
-        let output = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .map_err(failed)?;
-        let mut command = self.access.command_inside("prometheus");
-        command
-            .arg(format!(
-                "--config.file={}",
-                self.directory.join("prometheus.yml").display()
-            ))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                self.directory.join("data").display()
-            ))
-            .arg(format!("--web.listen-address={ADDRESS}:{PORT}"))
-            .args(["--storage.tsdb.retention.time=6h", "--log.level=warn"]);
-        let errors = output.try_clone().map_err(failed)?;
-        let spawned = command
-            .stdin(Stdio::null())
-            .stdout(output)
-            .stderr(errors)
-            .process_group(0)
-            .spawn();
-        let mut nsenter = spawned.map_err(PrometheusError::Spawn)?;
-        let ended = || matches!(nsenter.try_wait(), Ok(Some(_)) | Err(_));
-        let answers = self.access.on_thread_inside(|| {
-            let mut ended = ended;
-            wait_until(PATIENCE, || is_ready() || ended()) && is_ready()
-        })?;
-        self.running = Some(nsenter);
-        if !answers {
-            self.stop();
-            return Err(PrometheusError::NotReady(super::node::tail(&log)));
-        }
-        Ok(())
+    fn has_ended(&mut self) -> bool {
+        matches!(self.nsenter.try_wait(), Ok(Some(_)) | Err(_))
     }
 }
 
 fn make_service(access: &Access) -> Result<(), PrometheusError> {
-    let manifest = include_str!("../../cluster/prometheus.yaml").replace("@ADDRESS@", ADDRESS);
+    let manifest = include_str!("../cluster/prometheus.yaml").replace("@ADDRESS@", ADDRESS);
     let refused = |error: io::Error| PrometheusError::Service(error.to_string());
-    let mut kubectl: Command = access.kubectl(&["apply", "-f", "-"]);
+    let mut kubectl = access.kubectl(&["apply", "-f", "-"]);
     let mut child = kubectl
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -205,6 +193,6 @@ mod tests {
 
     #[test]
     fn the_address_inside_is_the_nodes() {
-        assert_eq!(URL_INSIDE, format!("http://{ADDRESS}:{PORT}"));
+        assert_eq!(INSIDE, format!("http://{ADDRESS}:{PORT}"));
     }
 }
