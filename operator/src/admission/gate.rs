@@ -26,6 +26,8 @@ pub use decision::{Change, Decision, Edit, decide};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RolloutFacts {
     pub name: String,
+    /// The Deployment that it releases.
+    pub target: String,
     /// The weights of its steps, in percent.
     pub weights: Vec<i32>,
     /// The revision that serves everyone; none before the Deployment has been looked at for the first time.
@@ -34,6 +36,8 @@ pub struct RolloutFacts {
     pub canary: Option<String>,
     pub phase: Option<Phase>,
     pub suspended: bool,
+    /// Deleted, and about to be gone.
+    pub deleting: bool,
 }
 
 /// Where CanaryRollouts are looked up: a cache, since every change of a Deployment waits for the answer.
@@ -52,6 +56,7 @@ impl From<&CanaryRollout> for RolloutFacts {
         let revision = |text: &String| (!text.is_empty()).then(|| text.clone());
         RolloutFacts {
             name: rollout.metadata.name.clone().unwrap_or_default(),
+            target: rollout.spec.target_ref.name.clone(),
             weights: rollout.spec.steps.iter().map(|step| step.weight).collect(),
             stable: status
                 .and_then(|s| s.stable.as_ref())
@@ -61,6 +66,7 @@ impl From<&CanaryRollout> for RolloutFacts {
                 .and_then(|c| revision(&c.revision)),
             phase: status.and_then(|s| s.phase),
             suspended: rollout.spec.suspend,
+            deleting: rollout.metadata.deletion_timestamp.is_some(),
         }
     }
 }
@@ -98,12 +104,17 @@ pub(super) async fn handle(
         .rollout()
         .and_then(|name| admission.rollouts.get(&request.namespace, name));
     let decision = decide(&change, facts.as_ref());
+    let edits = match &decision {
+        Decision::Allow { .. } | Decision::Deny { .. } => [].as_slice(),
+        Decision::Edit { edits, .. } => edits,
+    };
     tracing::info!(
         namespace = request.namespace,
         deployment = request.name,
         user = request.user_info.username,
         manager = change.manager,
-        decision = ?decision,
+        ?edits,
+        denied = matches!(decision, Decision::Deny { .. }),
         "gate"
     );
     let answer = answer(decision, &request.object);

@@ -13,6 +13,7 @@ mod facts;
 pub mod query;
 
 use std::fmt;
+use std::time::Duration;
 
 use aviary_crds::CanaryRollout;
 use axum::Json;
@@ -23,6 +24,9 @@ use super::Admission;
 use super::review::{Answer, Request, Review};
 pub use checks::validate;
 pub use facts::{Cluster, Facts, Lookup, LookupError, PrometheusPolicy};
+
+/// The API server waits five seconds for us; a warning after three is better than its silence.
+const LOOKUP: Duration = Duration::from_secs(3);
 
 /// One thing that is wrong: where, what, and how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +79,8 @@ async fn answer(request: &Request, lookup: &dyn Lookup) -> Answer {
     };
     // Absent on CREATE, and allowed to be of a form that this version no longer reads.
     let old = serde_json::from_value::<CanaryRollout>(request.old_object.clone()).ok();
-    let facts = match lookup.facts(&rollout).await {
+    let looked_up = tokio::time::timeout(LOOKUP, lookup.facts(&rollout)).await;
+    let facts = match looked_up.unwrap_or(Err(LookupError::Timeout)) {
         Ok(facts) => facts,
         Err(error) => {
             tracing::warn!(%error, "objects of a CanaryRollout cannot be looked up");

@@ -24,11 +24,13 @@ impl Rollouts for One {
     fn get(&self, namespace: &str, name: &str) -> Option<RolloutFacts> {
         ((namespace, name) == ("shop", "payment")).then(|| RolloutFacts {
             name: "payment".to_owned(),
+            target: "payment".to_owned(),
             weights: vec![1, 100],
             stable: Some(revision(&template("v1"))),
             canary: None,
             phase: Some(Phase::Stable),
             suspended: false,
+            deleting: false,
         })
     }
 }

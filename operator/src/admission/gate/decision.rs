@@ -2,7 +2,7 @@
 //!
 //! | change | answer |
 //! |---|---|
-//! | the CanaryRollout in the label does not exist | allowed; the label goes, or nobody would ever open the gate |
+//! | the label's CanaryRollout does not exist, or releases another Deployment | allowed; the label goes, or nobody would ever open the gate |
 //! | another template while a promotion runs | denied |
 //! | another template | paused |
 //! | `paused` cleared by `kubectl rollout resume`, on a template that is not the stable one | denied |
@@ -75,8 +75,9 @@ pub fn decide(change: &Change<'_>, facts: Option<&RolloutFacts>) -> Decision {
             warnings: Vec::new(),
         };
     };
-    let Some(facts) = facts else {
-        return without_rollout(change, rollout);
+    // Labels are copied along when a Deployment is: the CanaryRollout has the last word on what it releases.
+    let Some(facts) = facts.filter(|facts| facts.target == change.name) else {
+        return without_rollout(change, rollout, facts);
     };
 
     let templates = Templates {
@@ -120,13 +121,13 @@ pub fn decide(change: &Change<'_>, facts: Option<&RolloutFacts>) -> Decision {
     }
 }
 
-fn without_rollout(change: &Change<'_>, rollout: &str) -> Decision {
+fn without_rollout(change: &Change<'_>, rollout: &str, other: Option<&RolloutFacts>) -> Decision {
     if label(change.new).is_none() {
         return Decision::Allow {
             warnings: Vec::new(),
         };
     }
-    let mut warnings = vec![words::no_rollout(change, rollout)];
+    let mut warnings = vec![words::label_dropped(change, rollout, other)];
     if paused(change.new) {
         warnings.push(words::still_paused(change));
     }

@@ -32,11 +32,13 @@ fn unlabelled(mut deployment: Value) -> Value {
 fn facts(phase: Phase) -> RolloutFacts {
     RolloutFacts {
         name: "payment".to_owned(),
+        target: "payment".to_owned(),
         weights: vec![1, 10, 50, 100],
         stable: Some(revision(&template("v1"))),
         canary: Some(revision(&template("v2"))),
         phase: Some(phase),
         suspended: false,
+        deleting: false,
     }
 }
 
@@ -169,6 +171,56 @@ fn a_suspended_rollout_says_that_it_waits() {
     let (_, warnings) = stored(&old, &new, "kubectl", Some(&suspended));
     assert!(
         warnings[0].contains("once its spec.suspend is false again"),
+        "{}",
+        warnings[0]
+    );
+}
+
+#[test]
+fn a_release_that_is_replaced_is_named() {
+    let (old, new) = (deployment("v2", Some(true)), deployment("v3", Some(true)));
+    let (_, warnings) = stored(&old, &new, "kubectl", Some(&facts(Phase::Soaking)));
+    assert_eq!(
+        warnings[1],
+        format!(
+            "the release of revision {} ends at weight 0: this one replaces it",
+            revision(&template("v2"))
+        )
+    );
+    let (_, warnings) = stored(&old, &new, "kubectl", Some(&facts(Phase::Failed)));
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+}
+
+#[test]
+fn a_rollout_that_is_being_deleted_promises_nothing() {
+    let deleting = RolloutFacts {
+        deleting: true,
+        ..facts(Phase::Soaking)
+    };
+    let (old, new) = (deployment("v1", None), deployment("v3", None));
+    let (stored, warnings) = stored(&old, &new, "kubectl", Some(&deleting));
+    assert_eq!(stored["spec"]["paused"], json!(true));
+    assert_eq!(
+        warnings,
+        [
+            "Deployment shop/payment: paused, and not released: CanaryRollout payment is being deleted",
+            "to roll it out once that is gone: kubectl rollout resume deployment/payment -n shop",
+        ]
+    );
+}
+
+#[test]
+fn a_copied_label_adopts_nothing() {
+    let other = RolloutFacts {
+        target: "checkout".to_owned(),
+        ..facts(Phase::Stable)
+    };
+    let (old, new) = (deployment("v1", None), deployment("v2", None));
+    let (stored, warnings) = stored(&old, &new, "kubectl", Some(&other));
+    assert_eq!(stored, unlabelled(new));
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].contains("CanaryRollout payment releases Deployment checkout"),
         "{}",
         warnings[0]
     );
@@ -413,11 +465,13 @@ fn the_facts_come_from_spec_and_status() {
         RolloutFacts::from(&rollout),
         RolloutFacts {
             name: "payment".to_owned(),
+            target: "payment".to_owned(),
             weights: vec![1, 10, 50, 100],
             stable: Some("aaaaaaaaaa".to_owned()),
             canary: Some("bbbbbbbbbb".to_owned()),
             phase: Some(Phase::Soaking),
             suspended: false,
+            deleting: false,
         }
     );
 }

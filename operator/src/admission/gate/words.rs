@@ -9,6 +9,15 @@ use super::decision::Change;
 
 pub(super) fn released(change: &Change<'_>, facts: &RolloutFacts, template: &str) -> Vec<String> {
     let (rollout, steps) = (&facts.name, steps(facts));
+    if facts.deleting {
+        return vec![
+            format!(
+                "{}: paused, and not released: CanaryRollout {rollout} is being deleted",
+                deployment(change)
+            ),
+            to_roll_out(change, "to roll it out once that is gone"),
+        ];
+    }
     let what = if facts.suspended {
         format!(
             "{}: paused; CanaryRollout {rollout} releases revision {template} in steps {steps}, once its spec.suspend is false again",
@@ -20,14 +29,21 @@ pub(super) fn released(change: &Change<'_>, facts: &RolloutFacts, template: &str
             deployment(change)
         )
     };
-    vec![what, follow(change, facts)]
+    let superseded = superseded(facts)
+        .filter(|canary| *canary != template)
+        .map(|canary| {
+            format!("the release of revision {canary} ends at weight 0: this one replaces it")
+        });
+    [Some(what), superseded, Some(follow(change, facts))]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 pub(super) fn back_to_stable(change: &Change<'_>, facts: &RolloutFacts) -> Vec<String> {
-    let run = match (&facts.canary, running(facts.phase)) {
-        (Some(canary), true) => format!("the release of revision {canary} ends at weight 0, "),
-        (Some(_) | None, true | false) => String::new(),
-    };
+    let run = superseded(facts).map_or_else(String::new, |canary| {
+        format!("the release of revision {canary} ends at weight 0, ")
+    });
     vec![
         format!(
             "{}: the template is the stable one again: {run}the stable revision serves everyone, and CanaryRollout {} resumes the Deployment by itself",
@@ -40,10 +56,13 @@ pub(super) fn back_to_stable(change: &Change<'_>, facts: &RolloutFacts) -> Vec<S
 
 pub(super) fn promoting(change: &Change<'_>, facts: &RolloutFacts) -> String {
     let (rollout, namespace) = (&facts.name, change.namespace);
+    let revision = match &facts.canary {
+        Some(canary) => format!("revision {canary}"),
+        None => "its template".to_owned(),
+    };
     format!(
-        "{}: CanaryRollout {rollout} is promoting revision {} right now, and changing the template meanwhile is not supported yet; wait until it is done and apply again: kubectl wait canaryrollout/{rollout} -n {namespace} --for=condition=Ready --timeout=15m",
+        "{}: CanaryRollout {rollout} is promoting {revision} right now, and changing the template meanwhile is not supported yet; wait until it is done and apply again: kubectl wait canaryrollout/{rollout} -n {namespace} --for=condition=Ready --timeout=15m",
         deployment(change),
-        facts.canary.as_deref().unwrap_or("of the Deployment"),
     )
 }
 
@@ -94,21 +113,36 @@ pub(super) fn label_restored(change: &Change<'_>, facts: &RolloutFacts) -> Strin
     )
 }
 
-pub(super) fn no_rollout(change: &Change<'_>, rollout: &str) -> String {
+/// `other`: the CanaryRollout of that name, if there is one, which releases something else.
+pub(super) fn label_dropped(
+    change: &Change<'_>,
+    rollout: &str,
+    other: Option<&RolloutFacts>,
+) -> String {
+    let why = match other {
+        Some(other) => format!(
+            "CanaryRollout {rollout} releases Deployment {}",
+            other.target
+        ),
+        None => format!(
+            "there is no CanaryRollout {rollout} in namespace {}",
+            change.namespace
+        ),
+    };
     format!(
-        "{}: label {}={rollout} removed, since there is no CanaryRollout {rollout} in namespace {}: the Deployment rolls out by its own strategy",
+        "{}: label {}={rollout} removed, since {why}: this Deployment rolls out by its own strategy",
         deployment(change),
         aviary_crds::ROLLOUT_LABEL,
-        change.namespace
     )
 }
 
 pub(super) fn still_paused(change: &Change<'_>) -> String {
+    to_roll_out(change, "it is still paused; to roll it out")
+}
+
+fn to_roll_out(change: &Change<'_>, when: &str) -> String {
     let (name, namespace) = (change.name, change.namespace);
-    format!(
-        "{}: still paused; to roll it out: kubectl rollout resume deployment/{name} -n {namespace}",
-        deployment(change)
-    )
+    format!("{when}: kubectl rollout resume deployment/{name} -n {namespace}")
 }
 
 fn follow(change: &Change<'_>, facts: &RolloutFacts) -> String {
@@ -138,12 +172,12 @@ fn steps(facts: &RolloutFacts) -> String {
     }
 }
 
-/// Whether a release is under way that going back ends.
-fn running(phase: Option<Phase>) -> bool {
-    match phase {
+/// The revision whose release another template ends.
+fn superseded(facts: &RolloutFacts) -> Option<&str> {
+    match facts.phase {
         Some(
             Phase::Starting | Phase::Scaling | Phase::Shifting | Phase::Soaking | Phase::Promoting,
-        ) => true,
-        None | Some(Phase::Stable | Phase::RollingBack | Phase::Failed) => false,
+        ) => facts.canary.as_deref(),
+        None | Some(Phase::Stable | Phase::RollingBack | Phase::Failed) => None,
     }
 }

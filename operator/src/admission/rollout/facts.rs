@@ -48,6 +48,8 @@ pub enum LookupError {
     Rollouts(#[source] kube::Error),
     #[error("PersistentVolumeClaims cannot be read")]
     Claims(#[source] kube::Error),
+    #[error("the API server does not answer in time")]
+    Timeout,
 }
 
 /// Fetches the facts for one CanaryRollout.
