@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Guarantees:
-//! - tear-free: a new route becomes visible when the endpoints of all its clusters are known; until then the old one stays;
+//! - tear-free: a new route becomes visible when the endpoints of all its clusters are known; until then the old one stays.
+//!   A canary at weight 0 gets no requests and is not waited for: lowering depends on nothing;
 //! - an ACK says "installed", not "received": it leaves when the shell has confirmed a snapshot that shows the resource;
 //! - a bad resource rejects only itself; the last good one stays and the NACK carries the reason;
 //! - when the stream is lost the snapshot stays; the next stream starts with what is installed, so that only changes are sent.
@@ -16,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use traffic_core::config::{Cluster, Route, Snapshot};
+use traffic_core::config::{Cluster, Route, Snapshot, Weight};
 
 use crate::kind::{ByKind, Kind};
 use crate::node::{self, Node};
@@ -221,13 +222,12 @@ impl DeltaClient {
                 Answer::Awaited => {}
                 Answer::Nowhere => destination.shown = Some(Shown::PassThrough),
                 Answer::Route(name) => {
-                    let complete = |held: &&Arc<HeldRoute>| {
-                        clusters_of(&held.route).all(|name| {
-                            self.clusters
-                                .get(name)
-                                .is_some_and(HeldCluster::is_complete)
-                        })
+                    let known = |name: &String| {
+                        self.clusters
+                            .get(name)
+                            .is_some_and(HeldCluster::is_complete)
                     };
+                    let complete = |held: &&Arc<HeldRoute>| clusters_in_use(&held.route).all(known);
                     if let Some(held) = self.routes.get(name).filter(complete) {
                         destination.shown = Some(Shown::Route(Arc::clone(held)));
                     }
@@ -306,13 +306,12 @@ impl DeltaClient {
                         .routes
                         .insert(*destination, Some(Arc::clone(&held.route)));
                     for name in clusters_of(&held.route) {
-                        if let Some(cluster) = self
+                        let known = self
                             .clusters
                             .get(name)
-                            .and_then(|held| held.cluster.as_ref())
-                        {
-                            snapshot.clusters.insert(name.clone(), Arc::clone(cluster));
-                        }
+                            .and_then(|held| held.cluster.clone());
+                        let cluster = known.unwrap_or_else(|| Arc::new(nobody(name)));
+                        snapshot.clusters.insert(name.clone(), cluster);
                     }
                 }
             }
@@ -335,6 +334,24 @@ impl HeldCluster {
 fn clusters_of(route: &Route) -> impl Iterator<Item = &String> {
     std::iter::once(&route.split.stable.cluster)
         .chain(route.split.canary.iter().map(|canary| &canary.arm.cluster))
+}
+
+/// Those that get requests.
+fn clusters_in_use(route: &Route) -> impl Iterator<Item = &String> {
+    let canary = route
+        .split
+        .canary
+        .iter()
+        .filter(|canary| canary.weight != Weight::ZERO);
+    std::iter::once(&route.split.stable.cluster).chain(canary.map(|canary| &canary.arm.cluster))
+}
+
+/// A cluster of which nothing is known yet.
+fn nobody(name: &str) -> Cluster {
+    Cluster {
+        name: name.to_owned(),
+        endpoints: Vec::new(),
+    }
 }
 
 fn subscribe(kind: Kind, names: Vec<String>) -> Request {

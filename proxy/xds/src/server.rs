@@ -14,7 +14,7 @@
 //!
 //! Not here: wildcard subscriptions. They are refused.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::discovery::v3::Resource as WireResource;
@@ -24,38 +24,14 @@ use crate::node::{self, InvalidNode, Node};
 use crate::resources::{Resource, Resources};
 use crate::{Request, Response};
 
+mod subscriptions;
+
+use subscriptions::{Answer, Given, Subscriptions};
+
 #[derive(Clone, Debug, Default)]
 pub struct DeltaServer {
     kinds: ByKind<Subscriptions>,
     last_nonce: u64,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Subscriptions {
-    names: BTreeMap<String, Answer>,
-    /// What the proxy had when it connected: resource name to version.
-    initial: HashMap<String, String>,
-    started: bool,
-    unanswered_nonces: BTreeSet<u64>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Answer {
-    /// Subscribed with the first request, which also says what the proxy has.
-    Resumed,
-    /// Subscribed, and nothing sent.
-    Waiting,
-    Given {
-        resource: Option<Given>,
-        nonce: u64,
-        verdict: Verdict,
-    },
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Given {
-    name: String,
-    version: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,27 +85,12 @@ pub enum ProtocolError {
 }
 
 impl DeltaServer {
-    pub fn on_request(&mut self, request: Request) -> Result<Received, ProtocolError> {
+    pub fn on_request(&mut self, mut request: Request) -> Result<Received, ProtocolError> {
         let kind = Kind::from_type_url(&request.type_url)?;
         let node = request.node.as_ref().map(node::decode).transpose()?;
         let subscriptions = &mut self.kinds[kind];
-        subscriptions.check_not_wildcard(kind, &request)?;
-        let first = !std::mem::replace(&mut subscriptions.started, true);
-        if first {
-            subscriptions.initial = request.initial_resource_versions;
-        }
         // Subscriptions before the verdict: a stale nonce voids the verdict only.
-        for name in request.resource_names_unsubscribe {
-            subscriptions.names.remove(&name);
-        }
-        for name in request.resource_names_subscribe {
-            let answer = if first {
-                Answer::Resumed
-            } else {
-                Answer::Waiting
-            };
-            subscriptions.names.insert(name, answer);
-        }
+        subscriptions.change(kind, &mut request)?;
         let rejection = request.error_detail.map(|status| status.message);
         if let Ok(nonce) = request.response_nonce.parse() {
             let verdict = rejection
@@ -215,25 +176,9 @@ impl DeltaServer {
             .collect()
     }
 
-    /// What the proxy brought along and is still current counts as sent and accepted.
     fn settle(&mut self, resources: &Resources) {
         for kind in Kind::ALL {
-            let Subscriptions { names, initial, .. } = &mut self.kinds[kind];
-            for (name, answer) in names
-                .iter_mut()
-                .filter(|(_, answer)| **answer == Answer::Resumed)
-            {
-                *answer = match resources.resolve(kind, name) {
-                    Some(target) if initial.get(&target.name) == Some(&target.version) => {
-                        Answer::Given {
-                            resource: Some(Given::of(target)),
-                            nonce: 0,
-                            verdict: Verdict::Accepted,
-                        }
-                    }
-                    _ => Answer::Waiting,
-                };
-            }
+            self.kinds[kind].settle(kind, resources);
         }
     }
 
@@ -374,83 +319,6 @@ impl Scope<'_> {
             Scope::All => true,
             Scope::Only(names) => names.iter().any(|each| each == name),
         }
-    }
-}
-
-/// A subscription whose last answer is no longer right.
-struct Due<'a> {
-    name: &'a str,
-    answer: &'a Answer,
-    /// `None`: there is no such resource.
-    target: Option<&'a Arc<Resource>>,
-}
-
-impl Subscriptions {
-    fn due<'a>(&'a self, kind: Kind, resources: &'a Resources) -> impl Iterator<Item = Due<'a>> {
-        self.names.iter().filter_map(move |(name, answer)| {
-            let target = resources.resolve(kind, name);
-            let current = match (answer, target) {
-                (Answer::Resumed | Answer::Waiting, _) => false,
-                (Answer::Given { resource: None, .. }, target) => target.is_none(),
-                (
-                    Answer::Given {
-                        resource: Some(given),
-                        ..
-                    },
-                    target,
-                ) => target.is_some_and(|each| given.is(each)),
-            };
-            (!current).then_some(Due {
-                name,
-                answer,
-                target,
-            })
-        })
-    }
-
-    /// An unknown nonce is one of a lost race or another stream's: it says nothing about what is out.
-    fn judge(&mut self, acknowledged: u64, judgement: Verdict) {
-        if !self.unanswered_nonces.remove(&acknowledged) {
-            return;
-        }
-        for answer in self.names.values_mut() {
-            match answer {
-                Answer::Given {
-                    nonce,
-                    verdict,
-                    resource: _,
-                } if *nonce == acknowledged => *verdict = judgement.clone(),
-                Answer::Given { .. } | Answer::Waiting | Answer::Resumed => {}
-            }
-        }
-    }
-
-    /// Before xDS had `*`, a first request for clusters that named none meant all of them.
-    fn check_not_wildcard(&self, kind: Kind, request: &Request) -> Result<(), ProtocolError> {
-        let legacy =
-            kind == Kind::Cluster && !self.started && request.resource_names_subscribe.is_empty();
-        if legacy
-            || request
-                .resource_names_subscribe
-                .iter()
-                .any(|name| name == "*")
-        {
-            return Err(ProtocolError::Wildcard(kind));
-        }
-        Ok(())
-    }
-}
-
-impl Given {
-    fn of(resource: &Resource) -> Given {
-        Given {
-            name: resource.name.clone(),
-            version: resource.version.clone(),
-        }
-    }
-
-    fn is(&self, resource: &Resource) -> bool {
-        self.name == resource.name && self.version == resource.version
     }
 }
 

@@ -204,6 +204,35 @@ fn a_new_route_becomes_visible_when_its_clusters_are_known() {
 }
 
 #[test]
+fn a_superseded_canary_loses_its_weight_before_the_new_one_s_endpoints_are_known() {
+    let mut pair = settled(&full_world(50, &["10.1.0.2:8080"]));
+    let mut next = route("web", 0);
+    next.split.canary.as_mut().unwrap().arm.cluster = "shop/web/80/v3".to_owned();
+    let clusters = [
+        cluster(STABLE, &["10.1.0.1:8080"]),
+        cluster("shop/web/80/v3", &["10.1.0.3:80"]),
+    ];
+    let after = world(&[next], &clusters);
+    let response = pair.server.next(&after).unwrap();
+    pair.deliver(response);
+    assert_eq!(pair.shown("web"), percent(0));
+    assert!(
+        pair.client.snapshot.clusters["shop/web/80/v3"]
+            .endpoints
+            .is_empty()
+    );
+    pair.install();
+    assert!(pair.acknowledged(), "nothing else is needed for a rollback");
+    pair.run(&after);
+    assert_eq!(
+        pair.client.snapshot.clusters["shop/web/80/v3"]
+            .endpoints
+            .len(),
+        1
+    );
+}
+
+#[test]
 fn endpoints_that_are_removed_stay_as_long_as_the_visible_route_names_them() {
     let mut pair = settled(&full_world(50, &["10.1.0.2:8080"]));
     // A world that forgot the canary's cluster: the route still names it.
@@ -217,6 +246,25 @@ fn endpoints_that_are_removed_stay_as_long_as_the_visible_route_names_them() {
     );
     assert_eq!(pair.client.snapshot.clusters[CANARY].endpoints.len(), 1);
     assert!(pair.snapshots.is_empty());
+}
+
+#[test]
+fn a_new_route_does_not_count_on_endpoints_that_were_removed() {
+    let mut pair = settled(&full_world(50, &["10.1.0.2:8080"]));
+    let stable = || cluster(STABLE, &["10.1.0.1:8080"]);
+    pair.run(&world(&[route("web", 50)], &[stable()]));
+    pair.run(&world(&[route("web", 90)], &[stable()]));
+    pair.install();
+    assert_eq!(
+        (pair.shown("web"), pair.acknowledged()),
+        (percent(50), false)
+    );
+    pair.run(&full_world(90, &["10.1.0.4:8080"]));
+    pair.install();
+    assert_eq!(
+        (pair.shown("web"), pair.acknowledged()),
+        (percent(90), true)
+    );
 }
 
 #[test]

@@ -328,7 +328,7 @@ fn an_old_acknowledgement_says_nothing_about_a_newer_version() {
     );
     server.on_request(ack(&one[0])).unwrap();
     assert_eq!(verdict(&server, WEB), Some(Verdict::Accepted));
-    server.on_request(nack(&ten[0], "late")).unwrap();
+    server.on_request(nack(&one[0], "late")).unwrap();
     assert_eq!(
         verdict(&server, WEB),
         Some(Verdict::Accepted),
