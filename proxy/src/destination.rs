@@ -60,9 +60,15 @@ impl Destination {
 impl LocalRoute {
     /// Picks a revision for a new request or connection: this is what counts towards the weight.
     pub fn pick(&self) -> (Pick, &Arm) {
-        match (self.ready.interleaver.pick(), &self.canary) {
-            (Pick::Canary, Some(canary)) => (Pick::Canary, canary),
-            (Pick::Canary | Pick::Stable, _) => (Pick::Stable, &self.stable),
+        let pick = self.ready.interleaver.pick();
+        (pick, self.arm(pick))
+    }
+
+    /// Where a pick leads.
+    pub fn arm(&self, pick: Pick) -> &Arm {
+        match (pick, &self.canary) {
+            (Pick::Canary, Some(canary)) => canary,
+            (Pick::Canary | Pick::Stable, _) => &self.stable,
         }
     }
 

@@ -37,12 +37,9 @@ pub struct Endpoint {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// Provably not processed. The request comes back if none of it was taken.
-    #[error("{cause}")]
-    Unsent {
-        request: Option<Box<Request<RequestBody>>>,
-        cause: Cause,
-    },
+    /// Provably not processed.
+    #[error(transparent)]
+    Unsent(#[from] Cause),
     /// It went out, and what became of it is not known.
     #[error("{0}")]
     Unknown(hyper::Error),

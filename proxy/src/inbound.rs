@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use traffic_core::config::Protocol;
 use traffic_core::outcome::Class;
 
-use crate::body::{Flight, RequestBody, ResponseBody};
+use crate::body::{Flight, ResponseBody, Upload};
 use crate::detect::{self, Detected};
 use crate::drain::Stream;
 use crate::endpoint::{self, InFlight, SendError, Version};
@@ -147,19 +147,19 @@ async fn handle(
         Upgrade::No => None,
     };
     let (head, body) = request.into_parts();
-    let (body, upload) = RequestBody::from_caller(body);
+    let upload = Upload::new(body);
     upload.forget();
     let in_flight = InFlight::start(&app.endpoint);
     let (mut response, lease) = match app
         .endpoint
-        .send(Request::from_parts(head, body), version)
+        .send(Request::from_parts(head, upload.attempt()), version)
         .await
     {
         Ok(answered) => answered,
         Err(error) => {
             let class = match &error {
                 _ if upload.is_broken() => Class::ClientClosed,
-                SendError::Unsent { .. } => Class::Unsent,
+                SendError::Unsent(_) => Class::Unsent,
                 SendError::Unknown(_) => Class::Failure,
             };
             tally.end(class);

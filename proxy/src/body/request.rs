@@ -1,42 +1,48 @@
-//! A request's body on its way to an endpoint. It remembers the first 64 KiB (by reference, not by copy), so that a small request that was
-//! provably never processed can be sent again, and whether it was the caller who broke it off.
+//! A request's body on its way to an endpoint. What went out of it stays in hand (by reference, not by copy) up to 64 KiB, so that a
+//! request that was provably never processed can be sent again, the beginning from here and the rest from the caller.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use traffic_core::retry;
 
 /// More than this is not kept for another attempt.
 const KEPT: usize = 64 * 1024;
 
-/// What is known of a body that was handed to a connection.
+/// The caller's side of a body; `None` if there is none.
 #[derive(Clone, Debug, Default)]
-pub struct Upload(Option<Rc<RefCell<Record>>>);
+pub struct Upload(Option<Rc<RefCell<Source>>>);
 
-#[derive(Debug, Default)]
-struct Record {
+#[derive(Debug)]
+struct Source {
+    body: Incoming,
+    /// What was read so far, while it is kept.
     pieces: Vec<Piece>,
     size: usize,
-    state: State,
+    keeping: Keeping,
+    caller: Caller,
+    /// Which attempt may read. Connections let go of the body of a failed attempt late.
+    attempt: u32,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    /// More may come; all of it so far is kept.
-    #[default]
-    Open,
-    /// All of it came and is kept.
-    Whole,
-    /// It outgrew what is kept.
-    TooLong,
-    /// The caller broke it off.
-    Broken,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    Everything,
+    /// It outgrew what is kept, or there will be no other attempt.
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    There,
+    /// Broke off its own request.
+    Gone,
 }
 
 #[derive(Clone, Debug)]
@@ -45,18 +51,52 @@ enum Piece {
     Trailers(HeaderMap),
 }
 
+/// One attempt's view of the body.
+#[derive(Debug)]
+pub struct RequestBody {
+    source: Option<Rc<RefCell<Source>>>,
+    attempt: u32,
+    /// How many of the kept pieces this attempt has sent.
+    sent: usize,
+}
+
 impl Upload {
-    /// The same body once more, if all of it is in hand.
-    pub fn again(&self) -> Option<RequestBody> {
-        let Some(record) = &self.0 else {
-            return Some(RequestBody::empty());
-        };
-        let record = record.borrow();
-        match record.state {
-            State::Whole => Some(RequestBody(Source::Kept(
-                record.pieces.iter().cloned().collect(),
-            ))),
-            State::Open | State::TooLong | State::Broken => None,
+    pub fn new(body: Incoming) -> Upload {
+        if body.is_end_stream() {
+            return Upload(None);
+        }
+        Upload(Some(Rc::new(RefCell::new(Source {
+            body,
+            pieces: Vec::new(),
+            size: 0,
+            keeping: Keeping::Everything,
+            caller: Caller::There,
+            attempt: 0,
+        }))))
+    }
+
+    /// The body for an attempt. The one before loses it. From its beginning, as long as [`Upload::state`] says that it is whole.
+    pub fn attempt(&self) -> RequestBody {
+        let attempt = self.0.as_ref().map_or(0, |source| {
+            let mut source = source.borrow_mut();
+            source.attempt += 1;
+            source.attempt
+        });
+        RequestBody {
+            source: self.0.clone(),
+            attempt,
+            sent: 0,
+        }
+    }
+
+    /// Whether another attempt could send all of it.
+    pub fn state(&self) -> retry::Body {
+        match &self.0 {
+            None => retry::Body::Whole,
+            Some(source) => match source.borrow().keeping {
+                Keeping::Everything => retry::Body::Whole,
+                Keeping::Nothing => retry::Body::Started,
+            },
         }
     }
 
@@ -64,76 +104,36 @@ impl Upload {
     pub fn is_broken(&self) -> bool {
         self.0
             .as_ref()
-            .is_some_and(|record| record.borrow().state == State::Broken)
+            .is_some_and(|source| source.borrow().caller == Caller::Gone)
     }
 
-    /// The answer is coming: there will be no other attempt, so nothing needs to be kept.
+    /// There will be no other attempt, so nothing needs to be kept.
     pub fn forget(&self) {
-        if let Some(record) = &self.0 {
-            record.borrow_mut().give_up();
+        if let Some(source) = &self.0 {
+            source.borrow_mut().keeping = Keeping::Nothing;
         }
     }
 }
 
-impl Record {
-    fn keep(&mut self, frame: &Frame<Bytes>) {
-        if self.state != State::Open {
-            return;
-        }
+impl Source {
+    /// Remembers what the caller just sent; says how many pieces are kept.
+    fn keep(&mut self, frame: &Frame<Bytes>) -> usize {
         if let Some(data) = frame.data_ref() {
             self.size += data.len();
-            self.pieces.push(Piece::Data(data.clone()));
-        } else if let Some(trailers) = frame.trailers_ref() {
+            if self.keeping == Keeping::Everything {
+                self.pieces.push(Piece::Data(data.clone()));
+            }
+        } else if let (Some(trailers), Keeping::Everything) = (frame.trailers_ref(), self.keeping) {
             self.pieces.push(Piece::Trailers(trailers.clone()));
         }
         if self.size > KEPT {
-            self.give_up();
+            self.keeping = Keeping::Nothing;
         }
-    }
-
-    fn give_up(&mut self) {
-        self.pieces = Vec::new();
-        if self.state != State::Broken {
-            self.state = State::TooLong;
+        // Only here, where all that was kept has been sent.
+        if self.keeping == Keeping::Nothing {
+            self.pieces = Vec::new();
         }
-    }
-
-    fn end(&mut self) {
-        if self.state == State::Open {
-            self.state = State::Whole;
-        }
-    }
-}
-
-#[derive(Debug)]
-pub struct RequestBody(Source);
-
-#[derive(Debug)]
-enum Source {
-    Caller {
-        body: Incoming,
-        record: Rc<RefCell<Record>>,
-    },
-    Kept(VecDeque<Piece>),
-}
-
-impl RequestBody {
-    pub fn empty() -> RequestBody {
-        RequestBody(Source::Kept(VecDeque::new()))
-    }
-
-    pub fn from_caller(body: Incoming) -> (RequestBody, Upload) {
-        if body.is_end_stream() {
-            return (RequestBody::empty(), Upload(None));
-        }
-        let record = Rc::new(RefCell::new(Record::default()));
-        (
-            RequestBody(Source::Caller {
-                body,
-                record: record.clone(),
-            }),
-            Upload(Some(record)),
-        )
+        self.pieces.len()
     }
 }
 
@@ -145,52 +145,60 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.0 {
-            Source::Caller { body, record } => {
-                let polled = Pin::new(&mut *body).poll_frame(cx);
-                let mut record = record.borrow_mut();
-                match &polled {
-                    Poll::Ready(Some(Ok(frame))) => {
-                        record.keep(frame);
-                        if body.is_end_stream() {
-                            record.end();
-                        }
-                    }
-                    Poll::Ready(None) => record.end(),
-                    Poll::Ready(Some(Err(_))) => {
-                        record.pieces = Vec::new();
-                        record.state = State::Broken;
-                    }
-                    Poll::Pending => {}
-                }
-                polled
-            }
-            Source::Kept(pieces) => Poll::Ready(pieces.pop_front().map(|piece| {
-                Ok(match piece {
-                    Piece::Data(data) => Frame::data(data),
-                    Piece::Trailers(trailers) => Frame::trailers(trailers),
-                })
-            })),
+        let this = &mut *self;
+        let Some(source) = &this.source else {
+            return Poll::Ready(None);
+        };
+        let mut source = source.borrow_mut();
+        if source.attempt != this.attempt {
+            // A failed attempt's connection that has not noticed yet.
+            return Poll::Ready(None);
         }
+        if let Some(piece) = source.pieces.get(this.sent) {
+            this.sent += 1;
+            return Poll::Ready(Some(Ok(match piece.clone() {
+                Piece::Data(data) => Frame::data(data),
+                Piece::Trailers(trailers) => Frame::trailers(trailers),
+            })));
+        }
+        let frame = ready!(Pin::new(&mut source.body).poll_frame(cx));
+        match &frame {
+            Some(Ok(frame)) => this.sent = source.keep(frame),
+            Some(Err(_)) => {
+                source.caller = Caller::Gone;
+                source.keeping = Keeping::Nothing;
+            }
+            None => {}
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Source::Caller { body, .. } => body.is_end_stream(),
-            Source::Kept(pieces) => pieces.is_empty(),
-        }
+        self.source.as_ref().is_none_or(|source| {
+            let source = source.borrow();
+            source.pieces.len() <= self.sent && source.body.is_end_stream()
+        })
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Source::Caller { body, .. } => body.size_hint(),
-            Source::Kept(pieces) => {
-                let exact = pieces.iter().map(|piece| match piece {
-                    Piece::Data(data) => data.len() as u64,
-                    Piece::Trailers(_) => 0,
-                });
-                SizeHint::with_exact(exact.sum())
-            }
+        let Some(source) = &self.source else {
+            return SizeHint::with_exact(0);
+        };
+        let source = source.borrow();
+        let kept = source
+            .pieces
+            .iter()
+            .skip(self.sent)
+            .map(|piece| match piece {
+                Piece::Data(data) => data.len() as u64,
+                Piece::Trailers(_) => 0,
+            });
+        let (kept, rest) = (kept.sum::<u64>(), source.body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(kept + rest.lower());
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(kept + upper);
         }
+        hint
     }
 }

@@ -96,22 +96,13 @@ pub async fn send(
             },
         }
     }
-    let mut sender = match open(endpoint).await {
-        Ok(sender) => sender,
-        Err(error) => {
-            return Err(SendError::Unsent {
-                request: Some(Box::new(request)),
-                cause: Cause::Connect(Rc::new(error)),
-            });
-        }
-    };
+    let mut sender = open(endpoint)
+        .await
+        .map_err(|error| Cause::Connect(Rc::new(error)))?;
     match sender.try_send_request(request).await {
         Ok(response) => Ok((response, lease(endpoint, sender))),
         Err(mut error) => match error.take_message() {
-            Some(untouched) => Err(SendError::Unsent {
-                request: Some(Box::new(untouched)),
-                cause: Cause::Closed(error.into_error()),
-            }),
+            Some(_untouched) => Err(Cause::Closed(error.into_error()).into()),
             None => Err(SendError::Unknown(error.into_error())),
         },
     }

@@ -82,7 +82,7 @@ pub async fn send(
             Some(lease) => lease,
             None => match open(endpoint).await {
                 Ok(()) => continue,
-                Err(cause) => return Err(unsent(request, Cause::Connect(cause))),
+                Err(cause) => return Err(Cause::Connect(cause).into()),
             },
         };
         match lease.0.sender.clone().try_send_request(request).await {
@@ -93,19 +93,10 @@ pub async fn send(
                     request = untouched;
                     closed += 1;
                 }
-                Some(untouched) => {
-                    return Err(unsent(untouched, Cause::Closed(error.into_error())));
-                }
+                Some(_untouched) => return Err(Cause::Closed(error.into_error()).into()),
                 None => return Err(judge(error.into_error())),
             },
         }
-    }
-}
-
-fn unsent(request: Request<RequestBody>, cause: Cause) -> SendError {
-    SendError::Unsent {
-        request: Some(Box::new(request)),
-        cause,
     }
 }
 
@@ -119,10 +110,7 @@ fn judge(error: hyper::Error) -> SendError {
                 || (h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR)))
     });
     if refused {
-        SendError::Unsent {
-            request: None,
-            cause: Cause::Refused(error),
-        }
+        Cause::Refused(error).into()
     } else {
         SendError::Unknown(error)
     }

@@ -4,6 +4,7 @@
 //! - Out: every TCP connection goes to the outbound port, but for the proxy's own (by UID: else it would loop), those that stay in the pod
 //!   (loopback, the pod's own address), and the ports and networks that are left out.
 //!
+//! The priority is written as a number: older nft knows the name `dstnat` in prerouting only.
 //! A table that is declared, deleted and declared again is replaced in one transaction, whether it existed or not.
 
 use std::fmt::Write;
@@ -83,13 +84,13 @@ pub fn render(redirect: &Redirect) -> String {
          delete table inet aviary\n\
          table inet aviary {{\n\
          \x20 chain inbound {{\n\
-         \x20   type nat hook prerouting priority dstnat; policy accept;\n\
+         \x20   type nat hook prerouting priority -100; policy accept;\n\
          \x20   iifname \"lo\" return\n\
          \x20   tcp dport {} return\n\
          \x20   meta l4proto tcp redirect to :{}\n\
          \x20 }}\n\
          \x20 chain outbound {{\n\
-         \x20   type nat hook output priority dstnat; policy accept;\n\
+         \x20   type nat hook output priority -100; policy accept;\n\
          \x20   meta skuid {} return\n\
          \x20   oifname \"lo\" return\n",
         set(&inbound),
@@ -142,13 +143,13 @@ mod tests {
 delete table inet aviary
 table inet aviary {
   chain inbound {
-    type nat hook prerouting priority dstnat; policy accept;
+    type nat hook prerouting priority -100; policy accept;
     iifname "lo" return
     tcp dport { 15020 } return
     meta l4proto tcp redirect to :15006
   }
   chain outbound {
-    type nat hook output priority dstnat; policy accept;
+    type nat hook output priority -100; policy accept;
     meta skuid 2102 return
     oifname "lo" return
     meta l4proto tcp redirect to :15001

@@ -9,10 +9,10 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use traffic_core::outcome::Class;
-use traffic_core::retry::{self, Attempt, Body, Decision, Failure};
+use traffic_core::retry::{self, Attempt, Decision, Failure};
 use traffic_core::split::Pick;
 
-use crate::body::{Flight, RequestBody, ResponseBody, Upload};
+use crate::body::{Flight, ResponseBody, Upload};
 use crate::copy;
 use crate::destination::{Destination, LocalRoute};
 use crate::drain::Stream;
@@ -52,8 +52,6 @@ struct Exchange {
 struct Failed {
     why: Failure,
     reason: String,
-    /// The untouched request, if there was no connection to put it on.
-    request: Option<Box<Request<RequestBody>>>,
 }
 
 /// An answer, and what it came on.
@@ -81,31 +79,24 @@ async fn handle(
         Upgrade::No => None,
     };
     let (head, body) = request.into_parts();
-    let (body, upload) = RequestBody::from_caller(body);
-    let stream = Stream::open(&worker.shared.metrics);
     let exchange = |tally| Exchange {
         tally,
-        stream,
+        stream: Stream::open(&worker.shared.metrics),
         upgrade,
-        upload,
-        head: head.clone(),
+        upload: Upload::new(body),
+        head,
         version,
     };
     match destination.route() {
         Some(route) => {
             let (pick, arm) = route.pick();
-            let exchange = exchange(Tally::outbound(arm.metrics.clone(), arrived));
-            exchange
-                .split(worker, &route, pick, Request::from_parts(head, body))
-                .await
+            let tally = Tally::outbound(arm.metrics.clone(), arrived);
+            exchange(tally).split(worker, &route, pick).await
         }
         // The route went away under an open connection: on to where it was going.
         None => {
-            let exchange = exchange(Tally::nobody(arrived));
             let app = worker.app(destination.address);
-            exchange
-                .direct(&app.endpoint, Request::from_parts(head, body))
-                .await
+            exchange(Tally::nobody(arrived)).direct(&app.endpoint).await
         }
     }
 }
@@ -116,72 +107,52 @@ impl Exchange {
         worker: &Worker,
         route: &LocalRoute,
         pick: Pick,
-        request: Request<RequestBody>,
     ) -> Response<ResponseBody> {
-        let arm = match (pick, &route.canary) {
-            (Pick::Canary, Some(canary)) => canary,
-            (Pick::Canary | Pick::Stable, _) => &route.stable,
-        };
-        let (mut arm, mut attempt, mut tried, mut request) = (arm, Attempt::First, None, request);
+        let (mut arm, mut attempt, mut tried) = (route.arm(pick), Attempt::First, None);
         loop {
             let failed = match worker.pick(&arm.endpoints, tried) {
                 Some(endpoint) => {
                     tried = Some(endpoint.address());
-                    match self.attempt(&endpoint, request).await {
+                    match self.attempt(&endpoint).await {
                         Ok(answered) => return self.pass_on(answered),
                         Err(failed) => failed,
                     }
                 }
-                None => Failed::no_endpoint(route, pick, attempt, request),
+                None => Failed::no_endpoint(route, pick, attempt),
             };
-            let again = failed
-                .request
-                .map(|request| *request)
-                .or_else(|| self.again());
-            let body = if again.is_some() {
-                Body::Whole
-            } else {
-                Body::Started
-            };
-            match (retry::after(pick, attempt, failed.why, body), again) {
-                (Decision::Stable, Some(again)) => {
+            match retry::after(pick, attempt, failed.why, self.upload.state()) {
+                Decision::Stable => {
+                    let route_name = &route.ready.route.name;
                     tracing::debug!(
-                        route = route.ready.route.name,
+                        route = route_name,
                         reason = failed.reason,
                         "sent again to stable"
                     );
                     self.tally.retry(&route.stable.metrics);
-                    (arm, attempt, request) = (&route.stable, Attempt::Second, again);
+                    (arm, attempt) = (&route.stable, Attempt::Second);
                 }
-                (Decision::Stable | Decision::GiveUp, _) => {
+                Decision::GiveUp => {
                     if worker.may_log() {
                         let route = &route.ready.route.name;
                         tracing::warn!(route, reason = failed.reason, "a request failed");
                     }
-                    return self.give_up(failed.why, &failed.reason);
+                    return self.give_up(failed);
                 }
             }
         }
     }
 
-    async fn direct(
-        self,
-        endpoint: &Rc<Endpoint>,
-        request: Request<RequestBody>,
-    ) -> Response<ResponseBody> {
-        match self.attempt(endpoint, request).await {
+    async fn direct(self, endpoint: &Rc<Endpoint>) -> Response<ResponseBody> {
+        match self.attempt(endpoint).await {
             Ok(answered) => self.pass_on(answered),
-            Err(failed) => self.give_up(failed.why, &failed.reason),
+            Err(failed) => self.give_up(failed),
         }
     }
 
     /// Sends the request to one endpoint.
-    async fn attempt(
-        &self,
-        endpoint: &Rc<Endpoint>,
-        request: Request<RequestBody>,
-    ) -> Result<Answered, Failed> {
+    async fn attempt(&self, endpoint: &Rc<Endpoint>) -> Result<Answered, Failed> {
         let in_flight = InFlight::start(endpoint);
+        let request = Request::from_parts(self.head.clone(), self.upload.attempt());
         let sent = endpoint.send(request, self.version).await;
         match sent {
             Ok((response, lease)) if response.headers().contains_key(&headers::UNSENT) => {
@@ -192,7 +163,6 @@ impl Exchange {
                 Err(Failed {
                     why: Failure::Unsent,
                     reason: Cause::Marked.to_string(),
-                    request: None,
                 })
             }
             Ok((response, lease)) => {
@@ -214,12 +184,6 @@ impl Exchange {
                 Err(Failed::from(error))
             }
         }
-    }
-
-    /// The same request once more, if its body is in hand.
-    fn again(&self) -> Option<Request<RequestBody>> {
-        let body = self.upload.again()?;
-        Some(Request::from_parts(self.head.clone(), body))
     }
 
     fn pass_on(mut self, answered: Answered) -> Response<ResponseBody> {
@@ -244,56 +208,45 @@ impl Exchange {
         Response::from_parts(head, ResponseBody::from_endpoint(body, flight))
     }
 
-    fn give_up(mut self, why: Failure, reason: &str) -> Response<ResponseBody> {
-        let class = match why {
+    fn give_up(mut self, failed: Failed) -> Response<ResponseBody> {
+        let class = match failed.why {
             _ if self.upload.is_broken() => Class::ClientClosed,
             Failure::Unsent => Class::Unsent,
             Failure::Unknown => Class::Failure,
         };
         self.tally.end(class);
-        let status = match why {
+        let status = match failed.why {
             Failure::Unsent => StatusCode::SERVICE_UNAVAILABLE,
             Failure::Unknown => StatusCode::BAD_GATEWAY,
         };
-        headers::answer(status, reason)
+        headers::answer(status, &failed.reason)
     }
 }
 
 impl Failed {
-    fn no_endpoint(
-        route: &LocalRoute,
-        pick: Pick,
-        attempt: Attempt,
-        request: Request<RequestBody>,
-    ) -> Failed {
+    fn no_endpoint(route: &LocalRoute, pick: Pick, attempt: Attempt) -> Failed {
         let revision = match attempt {
             Attempt::First => route.revision(pick),
             Attempt::Second => route.revision(Pick::Stable),
         };
+        let name = &route.ready.route.name;
         Failed {
             why: Failure::Unsent,
-            reason: format!(
-                "no healthy endpoint of {} revision {revision}",
-                route.ready.route.name
-            ),
-            request: Some(Box::new(request)),
+            reason: format!("no healthy endpoint of {name} revision {revision}"),
         }
     }
 }
 
 impl From<SendError> for Failed {
     fn from(error: SendError) -> Failed {
-        let reason = error.to_string();
         match error {
-            SendError::Unsent { request, cause: _ } => Failed {
+            SendError::Unsent(cause) => Failed {
                 why: Failure::Unsent,
-                reason,
-                request,
+                reason: cause.to_string(),
             },
-            SendError::Unknown(_) => Failed {
+            SendError::Unknown(error) => Failed {
                 why: Failure::Unknown,
-                reason: format!("the endpoint closed the connection before it answered: {reason}"),
-                request: None,
+                reason: format!("the endpoint closed the connection before it answered: {error}"),
             },
         }
     }

@@ -1,0 +1,77 @@
+//! What the kubelet and Prometheus see.
+
+use aviary_proxy::control::{Install, Link};
+
+use crate::client::Client;
+use crate::mesh::{Given, Mesh, Service};
+use crate::server::Server;
+
+#[tokio::test]
+async fn a_proxy_is_ready_when_it_has_met_the_control_plane() {
+    let mesh = Mesh::start(Given::default());
+    let mut client = Client::http1(mesh.admin).await;
+    assert_eq!(client.get("/live").await.status, 200);
+    assert_eq!(client.get("/ready").await.status, 503);
+    mesh.data.link(Link::Connected);
+    assert_eq!(client.get("/ready").await.status, 200);
+    mesh.data.link(Link::Disconnected);
+    assert_eq!(client.get("/ready").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_revision_has_its_series_at_zero_before_its_first_request() {
+    let server = Server::start("v1").await;
+    let mesh = Mesh::with(&Service::new(server.address, server.address, 0)).await;
+    let text = Client::http1(mesh.admin).await.get("/metrics").await.text;
+    let labels = "dst_namespace=\"shop\",dst_service=\"web\",dst_port=\"80\",revision=\"v2\"";
+    for class in ["success", "failure", "client_closed", "unsent"] {
+        for name in ["requests", "first_attempts", "connections"] {
+            let line = format!("aviary_outbound_{name}_total{{{labels},class=\"{class}\"}} 0\n");
+            assert!(text.contains(&line), "no {line} in {text}");
+        }
+    }
+    assert!(
+        text.contains(&format!(
+            "aviary_outbound_duration_seconds_count{{{labels}}} 0\n"
+        )),
+        "{text}"
+    );
+    assert!(
+        text.contains(&format!(
+            "aviary_outbound_duration_seconds_bucket{{le=\"0.5\",{labels}}} 0\n"
+        )),
+        "{text}"
+    );
+    assert!(text.contains("aviary_proxy_info{version=\""), "{text}");
+    assert!(
+        text.contains("aviary_config_installs_total 1\n") && text.ends_with("# EOF\n"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn the_dump_shows_the_weights_that_really_hold() {
+    let server = Server::start("v1").await;
+    let mesh = Mesh::with(&Service::new(server.address, server.address, 10)).await;
+    let text = Client::http1(mesh.admin)
+        .await
+        .get("/config_dump")
+        .await
+        .text;
+    let dump: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(dump["routes"][0]["canary"]["weight"], "10%");
+    assert_eq!(dump["routes"][0]["destination"], crate::mesh::SERVICE);
+    assert_eq!(dump["clusters"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn post_drain_makes_it_unready_without_ending_it() {
+    let mesh = Mesh::start(Given::default());
+    mesh.data.link(Link::Connected);
+    let mut client = Client::http1(mesh.admin).await;
+    assert_eq!(client.get("/drain").await.status, 405);
+    assert_eq!(client.post("/drain", "").await.status, 200);
+    assert_eq!(client.get("/ready").await.status, 503);
+    assert_eq!(client.get("/live").await.status, 200);
+    assert_eq!(client.get("/nothing").await.status, 404);
+}

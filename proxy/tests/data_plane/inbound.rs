@@ -1,0 +1,106 @@
+//! The called side, alone and with a caller's proxy in front.
+
+use http::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::client::{Client, eventually};
+use crate::mesh::{Given, Mesh, Service, counts};
+use crate::server::{Server, nobody, opaque};
+
+#[tokio::test]
+async fn requests_reach_the_application_and_are_counted_by_its_port() {
+    let app = Server::start("app").await;
+    let mesh = Mesh::start(Given {
+        inbound: app.address,
+        ..Given::default()
+    });
+    for client in &mut Client::both(mesh.inbound).await {
+        assert_eq!(client.get("/").await.text, "app");
+        assert_eq!(client.get("/status/500").await.status, 500);
+        assert_eq!(client.post("/echo", "body").await.text, "body");
+    }
+    let port = mesh.metrics.port(app.address.port());
+    eventually("all are counted", || counts(&port.requests) == [4, 2, 0, 0]).await;
+}
+
+#[tokio::test]
+async fn other_bytes_are_copied() {
+    let mesh = Mesh::start(Given {
+        inbound: opaque("220 mail").await,
+        ..Given::default()
+    });
+    let mut stream = TcpStream::connect(mesh.inbound).await.unwrap();
+    let mut greeting = [0; 8];
+    stream.read_exact(&mut greeting).await.unwrap();
+    assert_eq!(greeting, *b"220 mail");
+    stream.write_all(b"HELO").await.unwrap();
+    stream.read_exact(&mut greeting[..4]).await.unwrap();
+    assert_eq!(greeting[..4], *b"HELO");
+}
+
+#[tokio::test]
+async fn an_application_that_is_away_is_a_marked_503_or_a_refused_stream() {
+    let mesh = Mesh::start(Given {
+        inbound: nobody().await,
+        ..Given::default()
+    });
+    let answer = Client::http1(mesh.inbound).await.get("/").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.headers["x-aviary-unsent"], "1");
+    assert!(answer.headers.contains_key("x-aviary-error"));
+
+    let error = Client::http2(mesh.inbound)
+        .await
+        .try_get("/")
+        .await
+        .unwrap_err();
+    let reset = std::error::Error::source(&error)
+        .unwrap()
+        .downcast_ref::<h2::Error>()
+        .unwrap();
+    assert_eq!(reset.reason(), Some(h2::Reason::REFUSED_STREAM));
+    assert_eq!(counts(&mesh.metrics.port(0).requests), [0, 0, 0, 2]);
+}
+
+#[tokio::test]
+async fn a_canary_pod_whose_application_is_away_costs_no_request() {
+    let stable = Server::start("v1").await;
+    let canary = Mesh::start(Given {
+        inbound: nobody().await,
+        ..Given::default()
+    });
+    let caller = Mesh::with(&Service::new(stable.address, canary.inbound, 50)).await;
+    let [mut one, mut two] = Client::both(caller.outbound).await;
+    for _ in 0..10 {
+        assert_eq!(one.get("/").await.text, "v1");
+        assert_eq!(two.get("/").await.text, "v1");
+        // Bodies that were sent in vain are still in hand.
+        assert_eq!(one.post("/echo", "body").await.text, "body");
+        let grpc = two.grpc(0).await;
+        assert_eq!(
+            (
+                grpc.text.as_str(),
+                grpc.trailers.unwrap()["grpc-status"].as_bytes()
+            ),
+            ("message", &b"0"[..])
+        );
+    }
+    assert_eq!(counts(&caller.arm("v2").first_attempts), [0, 0, 0, 20]);
+    assert_eq!(counts(&caller.arm("v1").requests), [40, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn an_application_cannot_pretend_to_be_away() {
+    let app = crate::server::raw(|mut stream, _| async move {
+        let answer = "HTTP/1.1 200 OK\r\nx-aviary-unsent: 1\r\ncontent-length: 2\r\n\r\nok";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let mesh = Mesh::start(Given {
+        inbound: app,
+        ..Given::default()
+    });
+    let answer = Client::http1(mesh.inbound).await.get("/").await;
+    assert!(!answer.headers.contains_key("x-aviary-unsent"));
+}

@@ -1,0 +1,14 @@
+//! The whole data plane in this process, on loopback: real sockets, real HTTP, the control plane played by the test.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod client;
+mod drain;
+mod failures;
+mod health;
+mod inbound;
+mod mesh;
+mod protocols;
+mod routes;
+mod server;
+mod share;

@@ -1,0 +1,241 @@
+//! A proxy in this process, on ports of its own, with the control plane played by the test.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use aviary_proxy::control::{Demand, Install};
+use aviary_proxy::data::Data;
+use aviary_proxy::metrics::{ArmMetrics, ByClass, Metrics};
+use aviary_proxy::origin::{OriginalDestination, Side};
+use aviary_proxy::run::{Options, Proxy, loopback};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use traffic_core::config::{
+    Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Revocation, Route, Snapshot, Split, Weight,
+};
+use traffic_core::outcome::Class;
+
+/// Where every outbound connection of the tests was going: the Service's address.
+pub const SERVICE: &str = "10.96.0.7:80";
+
+/// As a destination: the listener that took the connection.
+pub const ITSELF: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+pub struct Mesh {
+    pub outbound: SocketAddr,
+    pub inbound: SocketAddr,
+    pub admin: SocketAddr,
+    pub data: Arc<Data>,
+    pub metrics: Arc<Metrics>,
+    pub demands: mpsc::Receiver<Demand>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a test may choose.
+pub struct Given {
+    pub outbound: SocketAddr,
+    pub inbound: SocketAddr,
+    pub workers: usize,
+    pub drain_delay: Duration,
+    pub drain_deadline: Duration,
+}
+
+impl Default for Given {
+    fn default() -> Given {
+        Given {
+            outbound: SERVICE.parse().unwrap(),
+            inbound: "127.0.0.1:1".parse().unwrap(),
+            workers: 1,
+            drain_delay: Duration::ZERO,
+            drain_deadline: Duration::from_secs(20),
+        }
+    }
+}
+
+struct Fixed {
+    outbound: SocketAddr,
+    inbound: SocketAddr,
+}
+
+impl OriginalDestination for Fixed {
+    fn of(&self, connection: &TcpStream, side: Side) -> std::io::Result<SocketAddr> {
+        let address = match side {
+            Side::Outbound => self.outbound,
+            Side::Inbound => self.inbound,
+        };
+        if address == ITSELF {
+            connection.local_addr()
+        } else {
+            Ok(address)
+        }
+    }
+}
+
+impl Mesh {
+    pub fn start(given: Given) -> Mesh {
+        let mut proxy = Proxy::start(Options {
+            outbound: loopback(),
+            inbound: loopback(),
+            admin: loopback(),
+            workers: given.workers,
+            drain_delay: given.drain_delay,
+            drain_deadline: given.drain_deadline,
+            origin: Arc::new(Fixed {
+                outbound: given.outbound,
+                inbound: given.inbound,
+            }),
+        })
+        .unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (outbound, inbound, admin) = (proxy.outbound[0], proxy.inbound[0], proxy.admin[0]);
+        let (data, metrics) = (proxy.data.clone(), proxy.metrics.clone());
+        let demands = proxy.demands().unwrap();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(Default::default())
+                .unwrap();
+            runtime.block_on(proxy.serve(async {
+                let _ = stopped.await;
+            }));
+        });
+        Mesh {
+            outbound,
+            inbound,
+            admin,
+            data,
+            metrics,
+            demands,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// A proxy that already knows the Service.
+    pub async fn with(service: &Service) -> Mesh {
+        let mesh = Mesh::start(Given::default());
+        mesh.install(service).await;
+        mesh
+    }
+
+    pub async fn install(&self, service: &Service) {
+        self.data.install(Arc::new(service.snapshot())).await;
+    }
+
+    /// As SIGTERM does.
+    pub fn stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    pub fn arm(&self, revision: &str) -> Arc<ArmMetrics> {
+        self.metrics.arm(&Service::default().route(), revision)
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// [success, failure, client_closed, unsent]
+pub fn counts(by: &ByClass) -> [u64; 4] {
+    Class::ALL.map(|class| by.get(class))
+}
+
+/// The Service `shop/web`, port 80, as the control plane describes it.
+#[derive(Clone)]
+pub struct Service {
+    pub stable: Vec<SocketAddr>,
+    pub canary: Vec<SocketAddr>,
+    pub weight: Weight,
+    pub run: u64,
+    pub revoked: Vec<Revocation>,
+    pub protocol: Protocol,
+}
+
+impl Default for Service {
+    fn default() -> Service {
+        Service {
+            stable: vec![],
+            canary: vec![],
+            weight: Weight::ZERO,
+            run: 1,
+            revoked: vec![],
+            protocol: Protocol::Detect,
+        }
+    }
+}
+
+impl Service {
+    pub fn new(stable: SocketAddr, canary: SocketAddr, percent: u32) -> Service {
+        Service {
+            stable: vec![stable],
+            canary: vec![canary],
+            ..Service::default()
+        }
+        .at(percent)
+    }
+
+    pub fn at(&self, percent: u32) -> Service {
+        Service {
+            weight: Weight::percent(percent).unwrap(),
+            ..self.clone()
+        }
+    }
+
+    pub fn route(&self) -> Route {
+        let arm = |revision: &str| Arm {
+            cluster: format!("shop/web/80/{revision}"),
+            revision: revision.into(),
+        };
+        Route {
+            name: "shop/web/80".into(),
+            namespace: "shop".into(),
+            service: "web".into(),
+            port: 80,
+            protocol: self.protocol,
+            rollout: "shop/web".into(),
+            split: Split {
+                stable: arm("v1"),
+                canary: Some(CanaryArm {
+                    arm: arm("v2"),
+                    weight: self.weight,
+                    run: self.run,
+                }),
+            },
+            revoked: self.revoked.clone(),
+        }
+    }
+
+    pub fn snapshot(&self) -> Snapshot {
+        let cluster = |revision: &str, addresses: &[SocketAddr]| {
+            let name = format!("shop/web/80/{revision}");
+            let endpoints = addresses.iter().map(|&address| Endpoint {
+                address,
+                health: Health::Healthy,
+            });
+            (
+                name.clone(),
+                Arc::new(Cluster {
+                    name,
+                    endpoints: endpoints.collect(),
+                }),
+            )
+        };
+        Snapshot {
+            routes: HashMap::from([(SERVICE.parse().unwrap(), Some(Arc::new(self.route())))]),
+            clusters: HashMap::from([cluster("v1", &self.stable), cluster("v2", &self.canary)]),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! An application that says who it is, over HTTP/1.1, HTTP/2 and gRPC.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream;
+use http::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+pub struct Server {
+    pub address: SocketAddr,
+    pub state: Arc<State>,
+}
+
+pub struct State {
+    name: &'static str,
+    pub requests: AtomicUsize,
+    pub connections: AtomicUsize,
+    /// Requests to `/held` wait for a permit.
+    pub held: Semaphore,
+}
+
+impl Server {
+    pub async fn start(name: &'static str) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State {
+            name,
+            requests: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            held: Semaphore::new(0),
+        });
+        let accepted = state.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                accepted.connections.fetch_add(1, Ordering::SeqCst);
+                let state = accepted.clone();
+                tokio::spawn(async move {
+                    let service = service_fn(|request| answer(state.clone(), request));
+                    let _ = auto::Builder::new(TokioExecutor::new())
+                        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Server { address, state }
+    }
+
+    pub fn requests(&self) -> usize {
+        self.state.requests.load(Ordering::SeqCst)
+    }
+
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// An address where nothing listens.
+pub async fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+/// Sends `greeting` to each connection, then echoes.
+pub async fn opaque(greeting: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                stream.write_all(greeting.as_bytes()).await.unwrap();
+                let (mut read, mut write) = stream.split();
+                let _ = copy(&mut read, &mut write).await;
+            });
+        }
+    });
+    address
+}
+
+/// Hands over each connection with the first bytes that came on it.
+pub async fn raw<F>(serve: impl Fn(TcpStream, Vec<u8>) -> F + Send + Sync + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = vec![0; 64 * 1024];
+            let read = stream.read(&mut bytes).await.unwrap();
+            bytes.truncate(read);
+            tokio::spawn(serve(stream, bytes));
+        }
+    });
+    address
+}
+
+async fn answer(
+    state: Arc<State>,
+    mut request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    state.requests.fetch_add(1, Ordering::SeqCst);
+    let path = request.uri().path().to_owned();
+    if request.headers().contains_key(UPGRADE) {
+        let upgrade = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let (mut read, mut write) = split(TokioIo::new(upgrade.await.unwrap()));
+            let _ = copy(&mut read, &mut write).await;
+        });
+        let mut response = Response::new(text(""));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response
+            .headers_mut()
+            .insert(UPGRADE, HeaderValue::from_static("websocket"));
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        return Ok(response);
+    }
+    if let Some(code) = path.strip_prefix("/grpc/") {
+        return Ok(grpc(request, code.parse().unwrap()).await);
+    }
+    let mut response = match path.as_str() {
+        "/echo" => Response::new(full(request.collect().await.unwrap().to_bytes())),
+        "/held" => {
+            state.held.acquire().await.unwrap().forget();
+            Response::new(text(state.name))
+        }
+        "/endless" => {
+            let frames = stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(b"more\n"))));
+            Response::new(UnsyncBoxBody::new(StreamBody::new(frames.then(
+                |frame| async {
+                    tokio::task::yield_now().await;
+                    frame
+                },
+            ))))
+        }
+        _ => Response::new(text(state.name)),
+    };
+    if let Some(status) = path.strip_prefix("/status/") {
+        *response.status_mut() = status.parse().unwrap();
+    }
+    Ok(response)
+}
+
+/// Echoes the messages, then says `code` in the trailers, as gRPC does.
+async fn grpc(request: Request<Incoming>, code: u16) -> Response<Body> {
+    let trailers = HeaderMap::from_iter([(
+        "grpc-status".parse::<http::HeaderName>().unwrap(),
+        HeaderValue::from(code),
+    )]);
+    let messages = request
+        .into_body()
+        .into_data_stream()
+        .map(|data| Ok(Frame::data(data.unwrap())));
+    let frames = messages.chain(stream::iter([Ok(Frame::trailers(trailers))]));
+    let mut response = Response::new(UnsyncBoxBody::new(StreamBody::new(frames)));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
+}
+
+fn full(bytes: Bytes) -> Body {
+    UnsyncBoxBody::new(Full::new(bytes))
+}
+
+fn text(text: &'static str) -> Body {
+    full(Bytes::from_static(text.as_bytes()))
+}

@@ -1,0 +1,342 @@
+//! Real rules, real redirects, real `SO_ORIGINAL_DST`, in network namespaces that the test makes and removes. Needs root, `nft`, `ip`,
+//! `setpriv` and `unshare`; without one of them it fails and says which.
+//!
+//! ```text
+//!   pod namespace                              world namespace
+//!   client --> proxy out --\    veth    /----> echo server
+//!   echo server <-- proxy in <---------+------ client
+//! ```
+//!
+//! The clients and servers inside the namespaces are this same test binary, started again (`helper`).
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const PROXY: &str = env!("CARGO_BIN_EXE_aviary-proxy");
+
+/// Runs a command to its end; its failure is the test's.
+fn run(program: &str, arguments: &[&str]) -> String {
+    let output = output(program, arguments);
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        output.status.success(),
+        "`{program} {}` failed: {out}{err}",
+        arguments.join(" ")
+    );
+    out.into_owned()
+}
+
+fn output(program: &str, arguments: &[&str]) -> Output {
+    Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run `{program}`: {error}; this test needs root, nft, ip, setpriv and unshare"))
+}
+
+#[test]
+fn nft_takes_the_rules_and_takes_them_again() {
+    let script = format!(
+        "{PROXY} init && {PROXY} init --skip-inbound-ports 22 --skip-outbound-cidrs 10.9.0.0/16,fd00::/8 && nft list ruleset"
+    );
+    let rules = run("unshare", &["--net", "sh", "-c", &script]);
+    assert_eq!(rules.matches("table inet aviary").count(), 1, "{rules}");
+    for rule in [
+        "redirect to :15006",
+        "redirect to :15001",
+        "meta skuid 2102 return",
+        "ip6 daddr fd00::/8 return",
+    ] {
+        assert_eq!(rules.matches(rule).count(), 1, "{rule} in {rules}");
+    }
+}
+
+#[test]
+fn without_the_capability_init_says_what_is_missing() {
+    let output = output(
+        "unshare",
+        &[
+            "--net",
+            "setpriv",
+            "--reuid=65534",
+            "--clear-groups",
+            PROXY,
+            "init",
+        ],
+    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("NET_ADMIN"),
+        "{said}"
+    );
+}
+
+#[test]
+fn connections_are_redirected_both_ways_and_reach_where_they_were_going() {
+    for (family, pod, world) in [
+        ("-4", "10.99.0.1", "10.99.0.2"),
+        ("-6", "fd99::1", "fd99::2"),
+    ] {
+        let spaces = Namespaces::new(family, pod, world);
+        run("ip", &["netns", "exec", &spaces.pod, PROXY, "init"]);
+        let _proxy = spaces.proxy();
+        let _echo = spaces.helper(&spaces.world, &["serve", &at(world, 7000)]);
+        let _app = spaces.helper(&spaces.pod, &["serve", &at(pod, 8080)]);
+
+        // Out: the server sees the connection come from the proxy, which knows only from the kernel where it was going.
+        assert_eq!(spaces.call(&spaces.pod, &at(world, 7000)), "echo ping");
+        assert_eq!(
+            spaces.metric("aviary_passthrough_connections_total{reason=\"no_answer\"}"),
+            1.0
+        );
+        // In: a request on the application's own port, counted under it.
+        let answer = spaces.call(&spaces.world, &at(pod, 8080));
+        assert_eq!(answer, "echo ping");
+        let health = spaces.call_http(&spaces.world, &at(pod, 8080));
+        assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+        assert_eq!(
+            spaces.metric("aviary_inbound_requests_total{port=\"8080\",class=\"success\"}"),
+            1.0
+        );
+        // Directly to the proxy's own ports: refused, not looped.
+        assert_eq!(spaces.call(&spaces.world, &at(pod, 15006)), "");
+    }
+}
+
+/// Two namespaces joined by a pair of interfaces; removed with everything in them when dropped.
+struct Namespaces {
+    pod: String,
+    world: String,
+}
+
+impl Namespaces {
+    fn new(family: &str, pod_address: &str, world_address: &str) -> Namespaces {
+        let id = format!("{}{}", std::process::id(), family.replace('-', "v"));
+        let spaces = Namespaces {
+            pod: format!("avpod{id}"),
+            world: format!("avworld{id}"),
+        };
+        let (a, b) = (format!("ava{id}"), format!("avb{id}"));
+        for name in [&spaces.pod, &spaces.world] {
+            run("ip", &["netns", "add", name]);
+            run("ip", &["-n", name, "link", "set", "lo", "up"]);
+        }
+        let pair = [
+            "link",
+            "add",
+            &a,
+            "netns",
+            &spaces.pod,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            &b,
+            "netns",
+            &spaces.world,
+        ];
+        run("ip", &pair);
+        let length = if family == "-4" { 24 } else { 64 };
+        for (space, device, address) in [
+            (&spaces.pod, &a, pod_address),
+            (&spaces.world, &b, world_address),
+        ] {
+            let address = format!("{address}/{length}");
+            let mut add = vec![
+                family, "-n", space, "address", "add", &address, "dev", device,
+            ];
+            if family == "-6" {
+                add.push("nodad");
+            }
+            run("ip", &add);
+            run("ip", &["-n", space, "link", "set", device, "up"]);
+        }
+        spaces
+    }
+
+    /// The proxy in the pod, as the user that the rules leave alone. Without a control plane it passes everything through.
+    fn proxy(&self) -> Running {
+        let child = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                &self.pod,
+                "setpriv",
+                "--reuid=2102",
+                "--clear-groups",
+                PROXY,
+                "run",
+            ])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Running::when(child, "listening", |child| {
+            Box::new(child.stderr.take().unwrap())
+        })
+    }
+
+    /// This binary again, inside a namespace.
+    fn helper(&self, space: &str, arguments: &[&str]) -> Running {
+        let child = self
+            .again(space, arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Running::when(child, "serving", |child| {
+            Box::new(child.stdout.take().unwrap())
+        })
+    }
+
+    fn again(&self, space: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", space])
+            .arg(std::env::current_exe().unwrap())
+            .args(["helper", "--exact", "--ignored", "--nocapture"])
+            .env("AVIARY_TEST_HELPER", arguments.join(" "));
+        command
+    }
+
+    /// What a connection from `space` to `address` is told.
+    fn call(&self, space: &str, address: &str) -> String {
+        self.ask(space, &["call", address])
+    }
+
+    fn call_http(&self, space: &str, address: &str) -> String {
+        self.ask(space, &["http", address])
+    }
+
+    fn ask(&self, space: &str, arguments: &[&str]) -> String {
+        let output = self.again(space, arguments).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let said = text
+            .split("said<")
+            .nth(1)
+            .and_then(|rest| rest.split(">said").next());
+        said.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+            .to_owned()
+    }
+
+    /// A series of the proxy's, when it is no longer 0.
+    fn metric(&self, series: &str) -> f64 {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let text = self.ask(&self.pod, &["metrics", "127.0.0.1:15020"]);
+            let line = text.lines().find_map(|line| line.strip_prefix(series));
+            let value: f64 = line.map_or(0.0, |value| value.trim().parse().unwrap());
+            if value > 0.0 {
+                return value;
+            }
+            assert!(Instant::now() < deadline, "{series} never rises in {text}");
+        }
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        for name in [&self.pod, &self.world] {
+            let _ = Command::new("ip").args(["netns", "delete", name]).status();
+        }
+    }
+}
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Running {
+    /// Waits until it says `word`, then goes on reading what it says, so that it never blocks on it.
+    fn when(
+        mut child: Child,
+        word: &str,
+        output: impl FnOnce(&mut Child) -> Box<dyn Read + Send>,
+    ) -> Running {
+        let mut lines = BufReader::new(output(&mut child)).lines();
+        let mut said = String::new();
+        for line in lines.by_ref() {
+            let line = line.unwrap();
+            if line.contains(word) {
+                std::thread::spawn(move || lines.for_each(drop));
+                return Running(child);
+            }
+            said.push_str(&line);
+        }
+        panic!("ended before it said `{word}`: {said}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn at(ip: &str, port: u16) -> String {
+    SocketAddr::new(ip.parse().unwrap(), port).to_string()
+}
+
+/// Not a test: what the tests start inside a namespace.
+#[test]
+#[ignore = "started by the other tests, inside a namespace"]
+fn helper() {
+    let Ok(arguments) = std::env::var("AVIARY_TEST_HELPER") else {
+        return;
+    };
+    let (command, address) = arguments.split_once(' ').unwrap();
+    match command {
+        "serve" => serve(address),
+        "call" => println!("said<{}>said", call(address, b"ping")),
+        "http" => println!(
+            "said<{}>said",
+            call(
+                address,
+                b"GET / HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n"
+            )
+        ),
+        "metrics" => {
+            println!(
+                "said<{}>said",
+                call(
+                    address,
+                    b"GET /metrics HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n"
+                )
+            );
+        }
+        other => panic!("no such helper: {other}"),
+    }
+}
+
+/// Answers HTTP with HTTP, and anything else with itself.
+fn serve(address: &str) {
+    let listener = TcpListener::bind(address).unwrap();
+    println!("serving");
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        let mut bytes = [0; 1024];
+        let read = stream.read(&mut bytes).unwrap();
+        let answer = if bytes.starts_with(b"GET ") {
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok".to_vec()
+        } else {
+            [b"echo ", &bytes[..read]].concat()
+        };
+        stream.write_all(&answer).unwrap();
+    }
+}
+
+fn call(address: &str, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut answer = Vec::new();
+    // A reset is an answer too: nothing.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
