@@ -8,16 +8,16 @@
 //! the processes end by themselves, and the next start or [`down`] removes the rest.
 //!
 //! It is for one user at a time ([`lock`]), needs root, and has one node. A control plane alone,
-//! without root, is [`control_plane`].
+//! without root, is [`crate::control_plane`].
 
 mod access;
-mod binary;
+pub(crate) mod binary;
 mod cgroup;
 mod lock;
 mod node;
 mod prerequisites;
 mod process;
-mod signals;
+pub(crate) mod signals;
 mod state;
 
 use std::future::Future;
@@ -39,7 +39,7 @@ use crate::image::{Image, ImageError};
 use crate::images::{self, ImagesError};
 use lock::Lock;
 use node::Node;
-pub(crate) use node::tail as last_lines;
+pub(crate) use node::{is_ready, tail as last_lines};
 pub(crate) use process::{Process, wait_until};
 use state::{Record, State};
 

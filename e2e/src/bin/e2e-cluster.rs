@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use aviary_e2e::cluster::{self, Access, Cluster, Found, Options};
+use aviary_e2e::control_plane::ControlPlane;
 use aviary_e2e::images::{self, Profile};
 use aviary_e2e::prometheus::Prometheus;
 use clap::{Parser, Subcommand};
@@ -51,6 +52,8 @@ enum Verb {
         #[arg(long, value_enum, default_value = "dev")]
         profile: Profile,
     },
+    /// Start a control plane alone, with pods that only seem to run, and end it on Ctrl-C; needs no root
+    ControlPlane,
     /// Say how to reach the running cluster from a shell
     Shell,
 }
@@ -99,6 +102,11 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Images { out, profile } => {
             images::build(profile, &out, say)?;
         }
+        Verb::ControlPlane => {
+            let control_plane = ControlPlane::start(say)?;
+            println!("export KUBECONFIG={}", control_plane.kubeconfig().display());
+            wait_for_signal();
+        }
         Verb::Shell => println!("{}", Access::find()?.usage()),
     }
     Ok(ExitCode::SUCCESS)
@@ -122,7 +130,11 @@ fn up(arguments: Up) -> anyhow::Result<()> {
     }
     println!("{}", cluster.access().usage());
     println!("  or Ctrl-C here");
-    // The signals' own thread ends the cluster and this process.
+    wait_for_signal()
+}
+
+/// The signals' own thread cleans up and ends this process.
+fn wait_for_signal() -> ! {
     loop {
         std::thread::park();
     }
