@@ -1,0 +1,385 @@
+//! A namespace in the mesh with a payment service, its steady caller, and a CanaryRollout.
+
+use std::time::Duration;
+
+use aviary_crds::CanaryRollout;
+use aviary_crds::CanaryRolloutStatus;
+use aviary_crds::status::Phase;
+use http::Request;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+
+use super::kubectl::{KubectlError, Said};
+use super::record::{Moment, Record, RecordError};
+use super::stage::Stage;
+use super::wait::{NotInTime, Waited, eventually};
+use super::workload::{Faults, Workload};
+use crate::app::stats::Stats;
+
+/// The Deployment, the Service and the CanaryRollout.
+pub const NAME: &str = "payment";
+/// Pods on a busy machine.
+const STARTS: Duration = Duration::from_secs(180);
+/// One step: pods, acknowledgements, a short soak.
+const STEP: Duration = Duration::from_secs(120);
+/// A label of the operator's on canary copies.
+const COPIES: &str = "aviary.dev/canary-of=payment";
+
+#[derive(Debug, thiserror::Error)]
+pub enum ShopError {
+    #[error(transparent)]
+    Kubectl(#[from] KubectlError),
+    #[error("cannot read {what}")]
+    Read {
+        what: &'static str,
+        source: kube::Error,
+    },
+    #[error("the caller's statistics are not readable")]
+    Stats(#[from] serde_json::Error),
+    #[error("no pod of the caller is running")]
+    NoCaller,
+    #[error(transparent)]
+    NotInTime(#[from] NotInTime),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+pub struct Shop {
+    pub stage: Stage,
+    pub namespace: String,
+    pub record: Record,
+}
+
+impl Shop {
+    /// Opens it: version v1 serves, the caller calls, and the CanaryRollout has adopted the Deployment.
+    pub async fn open(
+        stage: &Stage,
+        namespace: &str,
+        workload: &Workload,
+    ) -> Result<Shop, ShopError> {
+        let shop = Shop::build(stage, namespace, workload).await?;
+        stage.kubectl.apply(namespace, &workload.rollout()).await?;
+        let adopted = |status: &CanaryRolloutStatus| {
+            status.phase == Some(Phase::Stable)
+                && condition(status, "Ready").is_some_and(|c| c.status == "True")
+        };
+        shop.record
+            .until(0, "the Deployment is adopted", STARTS, adopted)
+            .await?;
+        shop.until_stats("v1 answers the caller", |stats| {
+            stats.versions.get("v1").is_some_and(|v| v.answered > 100)
+        })
+        .await?;
+        Ok(shop)
+    }
+
+    /// The same without a CanaryRollout.
+    pub async fn build(
+        stage: &Stage,
+        namespace: &str,
+        workload: &Workload,
+    ) -> Result<Shop, ShopError> {
+        let shop = Shop::found(stage, namespace).await?;
+        for manifest in [workload.payment(), workload.client()] {
+            stage
+                .kubectl
+                .apply(namespace, &stage.names.write_into(&manifest))
+                .await?;
+        }
+        for deployment in ["deployment/payment", "deployment/client"] {
+            let within = format!("--timeout={}s", STARTS.as_secs());
+            stage
+                .kubectl
+                .ok(&[
+                    "rollout",
+                    "status",
+                    deployment,
+                    "--namespace",
+                    namespace,
+                    &within,
+                ])
+                .await?;
+        }
+        Ok(shop)
+    }
+
+    /// The bare namespace, in the mesh.
+    pub async fn found(stage: &Stage, namespace: &str) -> Result<Shop, ShopError> {
+        let labelled = include_str!("../../demo/namespace.yaml")
+            .replace("name: shop", &format!("name: {namespace}"));
+        stage.kubectl.apply(namespace, &labelled).await?;
+        Ok(Shop::revisit(stage, namespace))
+    }
+
+    /// One that is there already, or what is left of it.
+    pub fn revisit(stage: &Stage, namespace: &str) -> Shop {
+        let record = Record::start(&stage.client, namespace, NAME);
+        Shop {
+            stage: stage.clone(),
+            namespace: namespace.to_owned(),
+            record,
+        }
+    }
+
+    /// Takes everything away; the rest of a slow pod goes while other things happen.
+    pub async fn close(self) -> Result<(), ShopError> {
+        self.stage
+            .kubectl
+            .ok(&[
+                "delete",
+                "namespace",
+                &self.namespace,
+                "--ignore-not-found",
+                "--wait=false",
+            ])
+            .await?;
+        Ok(())
+    }
+
+    /// kubectl in this namespace; that it fails is an answer too.
+    pub async fn kubectl(&self, args: &[&str]) -> Result<Said, ShopError> {
+        Ok(self
+            .stage
+            .kubectl
+            .run(&[args, &["--namespace", &self.namespace]].concat())
+            .await?)
+    }
+
+    /// kubectl in this namespace, and it has to succeed.
+    pub async fn kubectl_ok(&self, args: &[&str]) -> Result<Said, ShopError> {
+        Ok(self
+            .stage
+            .kubectl
+            .ok(&[args, &["--namespace", &self.namespace]].concat())
+            .await?)
+    }
+
+    /// Puts a new version into the Deployment, as a person would.
+    pub async fn release(&self, version: &str, faults: Faults) -> Result<Said, ShopError> {
+        let (version, faults) = (format!("VERSION={version}"), faults.environment());
+        self.kubectl_ok(&["set", "env", "deployment/payment", &version, &faults])
+            .await
+    }
+
+    /// Waits for a status; one that was there since `mark` counts.
+    pub async fn until(
+        &self,
+        mark: usize,
+        what: &str,
+        holds: impl Fn(&CanaryRolloutStatus) -> bool,
+    ) -> Result<Moment, ShopError> {
+        Ok(self.record.until(mark, what, STEP, holds).await?)
+    }
+
+    pub async fn until_phase(&self, mark: usize, phase: Phase) -> Result<Moment, ShopError> {
+        self.until(mark, &format!("phase {}", phase.name()), |status| {
+            status.phase == Some(phase)
+        })
+        .await
+    }
+
+    pub async fn until_soaking(&self, mark: usize, weight: i32) -> Result<Moment, ShopError> {
+        let soaking = |status: &CanaryRolloutStatus| {
+            status.phase == Some(Phase::Soaking)
+                && status.weight.as_ref().is_some_and(|w| w.sent == weight)
+        };
+        self.until(mark, &format!("soaking at weight {weight}"), soaking)
+            .await
+    }
+
+    /// Waits for the end of a good release. It has as many steps as the CanaryRollout.
+    pub async fn until_promoted(&self, mark: usize) -> Result<Moment, ShopError> {
+        let promoted = |status: &CanaryRolloutStatus| {
+            status.phase == Some(Phase::Stable)
+                && condition(status, "Promoted").is_some_and(|c| c.status == "True")
+        };
+        // From the promotion's begin: the condition of the release before must not count.
+        let promoting = self
+            .record
+            .until(mark, "every step has passed", 3 * STEP, |s| {
+                s.phase == Some(Phase::Promoting)
+            })
+            .await?;
+        let mark = self
+            .record
+            .moments()
+            .iter()
+            .position(|moment| *moment == promoting)
+            .unwrap_or(mark);
+        Ok(self
+            .record
+            .until(mark, "the release is promoted", STEP, promoted)
+            .await?)
+    }
+
+    pub async fn status(&self) -> Result<CanaryRolloutStatus, ShopError> {
+        let api: Api<CanaryRollout> = Api::namespaced(self.stage.client.clone(), &self.namespace);
+        let rollout = api.get(NAME).await.map_err(|source| ShopError::Read {
+            what: "the CanaryRollout",
+            source,
+        })?;
+        Ok(rollout.status.unwrap_or_default())
+    }
+
+    pub async fn deployment(&self) -> Result<Deployment, ShopError> {
+        let api: Api<Deployment> = Api::namespaced(self.stage.client.clone(), &self.namespace);
+        api.get(NAME).await.map_err(|source| ShopError::Read {
+            what: "the Deployment",
+            source,
+        })
+    }
+
+    /// The canary copies that exist.
+    pub async fn copies(&self) -> Result<Vec<String>, ShopError> {
+        let api: Api<Deployment> = Api::namespaced(self.stage.client.clone(), &self.namespace);
+        let copies = api.list(&ListParams::default().labels(COPIES)).await;
+        let copies = copies.map_err(|source| ShopError::Read {
+            what: "the canary copies",
+            source,
+        })?;
+        Ok(copies.iter().map(ResourceExt::name_any).collect())
+    }
+
+    /// Waits until no canary copy is left, nor a pod of one.
+    pub async fn until_no_copy(&self) -> Result<(), ShopError> {
+        let pods: Api<Pod> = Api::namespaced(self.stage.client.clone(), &self.namespace);
+        let gone = || async {
+            let copies = match self.copies().await {
+                Ok(copies) if copies.is_empty() => {
+                    pods.list(&ListParams::default().labels("aviary.dev/revision"))
+                        .await
+                }
+                Ok(copies) => return Waited::not_yet(copies.join(", ")),
+                Err(error) => return Waited::not_yet(error),
+            };
+            match copies {
+                Ok(pods) if pods.items.is_empty() => Waited::There(()),
+                Ok(pods) => Waited::not_yet(format!("{} pods", pods.items.len())),
+                Err(error) => Waited::not_yet(error),
+            }
+        };
+        Ok(eventually("no canary copy is left", STEP, gone).await?)
+    }
+
+    pub async fn pods(&self, labels: &str) -> Result<Vec<Pod>, ShopError> {
+        let api: Api<Pod> = Api::namespaced(self.stage.client.clone(), &self.namespace);
+        let pods = api.list(&ListParams::default().labels(labels)).await;
+        Ok(pods
+            .map_err(|source| ShopError::Read {
+                what: "the pods",
+                source,
+            })?
+            .items)
+    }
+
+    /// The reasons and notes of the CanaryRollout's events, oldest first.
+    pub async fn events(&self) -> Result<Vec<(String, String)>, ShopError> {
+        let api: Api<Event> = Api::namespaced(self.stage.client.clone(), &self.namespace);
+        let of_the_rollout = ListParams::default().fields("involvedObject.kind=CanaryRollout");
+        let events = api
+            .list(&of_the_rollout)
+            .await
+            .map_err(|source| ShopError::Read {
+                what: "the events",
+                source,
+            })?;
+        let mut events = events.items;
+        events.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
+        Ok(events
+            .into_iter()
+            .map(|e| (e.reason.unwrap_or_default(), e.message.unwrap_or_default()))
+            .collect())
+    }
+
+    /// Waits for an event; returns its note.
+    pub async fn until_event(&self, reason: &str) -> Result<String, ShopError> {
+        let look = || async {
+            match self.events().await {
+                Ok(events) => match events.iter().rev().find(|(r, _)| r == reason) {
+                    Some((_, note)) => Waited::There(note.clone()),
+                    None => Waited::not_yet(
+                        events
+                            .iter()
+                            .map(|(r, _)| r.as_str())
+                            .collect::<Vec<_>>()
+                            .join(", "),
+                    ),
+                },
+                Err(error) => Waited::not_yet(error),
+            }
+        };
+        Ok(eventually(&format!("an event {reason}"), Duration::from_secs(30), look).await?)
+    }
+
+    /// What the caller has seen so far, through the API server's proxy to its pod.
+    pub async fn stats(&self) -> Result<Stats, ShopError> {
+        let pods = self.pods("app=client").await?;
+        let pod = pods
+            .iter()
+            .find(|pod| pod.metadata.deletion_timestamp.is_none())
+            .ok_or(ShopError::NoCaller)?;
+        let path = format!(
+            "/api/v1/namespaces/{}/pods/{}:9090/proxy/stats",
+            self.namespace,
+            pod.name_any()
+        );
+        let request = Request::get(path)
+            .body(Vec::new())
+            .expect("names of Kubernetes make a path");
+        let text = self.stage.client.request_text(request).await;
+        Ok(serde_json::from_str(&text.map_err(|source| {
+            ShopError::Read {
+                what: "the caller's statistics",
+                source,
+            }
+        })?)?)
+    }
+
+    /// Where the caller shows its statistics to those who are in the cluster's network, API server or not.
+    pub async fn stats_address(&self) -> Result<String, ShopError> {
+        let pods = self.pods("app=client").await?;
+        let address = pods
+            .iter()
+            .find_map(|pod| pod.status.as_ref()?.pod_ip.clone());
+        Ok(format!(
+            "http://{}:9090/stats",
+            address.ok_or(ShopError::NoCaller)?
+        ))
+    }
+
+    pub async fn until_stats(
+        &self,
+        what: &str,
+        holds: impl Fn(&Stats) -> bool,
+    ) -> Result<Stats, ShopError> {
+        let look = || async {
+            match self.stats().await {
+                Ok(stats) if holds(&stats) => Waited::There(stats),
+                Ok(stats) => Waited::not_yet(format!(
+                    "{} sent, {:?}, {:?}",
+                    stats.sent, stats.failed, stats.versions
+                )),
+                Err(error) => Waited::not_yet(error),
+            }
+        };
+        Ok(eventually(what, Duration::from_secs(60), look).await?)
+    }
+
+    /// Waits until the caller has sent this many more, so that what came before has an answer.
+    pub async fn until_sent_more(&self, requests: u64) -> Result<Stats, ShopError> {
+        let sent = self.stats().await?.sent;
+        self.until_stats("the caller goes on", |stats| stats.sent >= sent + requests)
+            .await
+    }
+}
+
+/// A condition of a status by its type.
+pub fn condition<'a>(status: &'a CanaryRolloutStatus, type_: &str) -> Option<&'a Condition> {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
+}

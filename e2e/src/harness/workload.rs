@@ -1,0 +1,181 @@
+//! The manifests of the payment service, its caller and its CanaryRollout: the demo's, with what a story needs changed.
+
+use serde_json::{Value, json};
+
+const PAYMENT: &str = include_str!("../../demo/payment.yaml");
+const CLIENT: &str = include_str!("../../demo/client.yaml");
+const ROLLOUT: &str = include_str!("../../demo/rollout.yaml");
+
+/// What the demo deploys, or a variation of it.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    replicas: u32,
+    rate: u32,
+    steps: Option<Vec<(i32, &'static str)>>,
+    /// JSON pointers into the CanaryRollout, and what is put there.
+    changes: Vec<(&'static str, Value)>,
+}
+
+impl Workload {
+    /// As the demo has it.
+    pub fn of_the_demo() -> Workload {
+        Workload {
+            replicas: 4,
+            rate: 200,
+            steps: None,
+            changes: Vec::new(),
+        }
+    }
+
+    /// Smaller and faster: for stories.
+    pub fn of_a_story() -> Workload {
+        let steps = [(1, "6s"), (10, "6s"), (50, "6s"), (100, "6s")];
+        Workload {
+            replicas: 3,
+            rate: 200,
+            ..Workload::of_the_demo()
+        }
+        .steps(&steps)
+    }
+
+    #[must_use]
+    pub fn replicas(self, replicas: u32) -> Workload {
+        Workload { replicas, ..self }
+    }
+
+    #[must_use]
+    pub fn rate(self, rate: u32) -> Workload {
+        Workload { rate, ..self }
+    }
+
+    #[must_use]
+    pub fn steps(self, steps: &[(i32, &'static str)]) -> Workload {
+        Workload {
+            steps: Some(steps.to_vec()),
+            ..self
+        }
+    }
+
+    /// Puts a value into the CanaryRollout's spec: `with("/analysis/interval", json!("5s"))`.
+    #[must_use]
+    pub fn with(mut self, pointer: &'static str, value: Value) -> Workload {
+        self.changes.push((pointer, value));
+        self
+    }
+
+    pub fn payment(&self) -> String {
+        let replicas = format!("replicas: {}", self.replicas);
+        replaced(PAYMENT, "replicas: 4", &replicas)
+    }
+
+    pub fn client(&self) -> String {
+        replaced(
+            CLIENT,
+            "name: RATE, value: \"200\"",
+            &format!("name: RATE, value: \"{}\"", self.rate),
+        )
+    }
+
+    pub fn rollout(&self) -> String {
+        let mut rollout: Value = serde_saphyr::from_str(ROLLOUT)
+            .expect("the demo's CanaryRollout is YAML; a test parses it");
+        if let Some(steps) = &self.steps {
+            let steps = steps
+                .iter()
+                .map(|(weight, soak)| json!({"weight": weight, "soak": soak}));
+            rollout["spec"]["steps"] = steps.collect();
+        }
+        for (pointer, value) in &self.changes {
+            let (parent, field) = pointer.rsplit_once('/').expect("a pointer begins with /");
+            let parent = rollout["spec"]
+                .pointer_mut(parent)
+                .expect("the demo's CanaryRollout has what is changed");
+            parent[field] = value.clone();
+        }
+        rollout.to_string()
+    }
+}
+
+/// Replaces what has to be there: a manifest that was changed must not silently keep its own value.
+fn replaced(manifest: &str, ours: &str, theirs: &str) -> String {
+    assert!(
+        manifest.contains(ours),
+        "the demo's manifest has no longer '{ours}'"
+    );
+    manifest.replace(ours, theirs)
+}
+
+/// What a version does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Faults {
+    None,
+    /// Fails this share of the requests, like `5%`.
+    Errors(&'static str),
+}
+
+impl Faults {
+    /// As the payment service reads it from its environment.
+    pub fn environment(self) -> String {
+        match self {
+            Faults::None => "ERROR_RATE=0%".to_owned(),
+            Faults::Errors(rate) => format!("ERROR_RATE={rate}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aviary_crds::CanaryRollout;
+
+    use super::*;
+
+    fn parse(rollout: &str) -> CanaryRollout {
+        serde_json::from_str(rollout).unwrap()
+    }
+
+    #[test]
+    fn the_demos_rollout_is_a_canary_rollout() {
+        let rollout = parse(&Workload::of_the_demo().rollout());
+        let weights: Vec<i32> = rollout.spec.steps.iter().map(|step| step.weight).collect();
+        assert_eq!(weights, [1, 10, 50, 100]);
+    }
+
+    #[test]
+    fn a_story_changes_what_it_names_and_nothing_else() {
+        let story = Workload::of_the_demo()
+            .steps(&[(5, "3s"), (100, "4s")])
+            .replicas(2)
+            .rate(50);
+        let story = story
+            .with("/analysis/failureLimit", json!(0))
+            .with("/suspend", json!(true));
+        let rollout = parse(&story.rollout());
+        assert_eq!(
+            (
+                rollout.spec.steps[0].weight,
+                rollout.spec.steps[1].soak.as_str()
+            ),
+            (5, "4s")
+        );
+        assert_eq!(
+            (
+                rollout.spec.analysis.interval.as_str(),
+                rollout.spec.analysis.failure_limit
+            ),
+            ("3s", 0)
+        );
+        assert!(rollout.spec.suspend);
+        assert!(story.payment().contains("replicas: 2\n"));
+        assert!(story.client().contains("value: \"50\""));
+    }
+
+    #[test]
+    fn nothing_in_the_manifests_knows_the_mesh() {
+        for manifest in [PAYMENT, CLIENT] {
+            assert!(
+                !manifest.contains("aviary.dev") && !manifest.contains("proxy"),
+                "{manifest}"
+            );
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Stories of releases, on a real cluster with real traffic. Each has its own namespace, and they are told one after
+//! another: two cores have no room for more.
+//!
+//! The cluster starts with the first story that is told, and ends with the last; `E2E_KUBECONFIG`, `IMAGES` and
+//! `PROMETHEUS_URL` tell them in yours. `cargo test -p aviary-e2e --test stories -- rolled_back` tells some.
+
+mod stories {
+    pub mod bad_input;
+    pub mod gate;
+    pub mod injection;
+    pub mod outages;
+    pub mod promotion;
+    pub mod rollback;
+    pub mod superseded;
+    pub mod theatre;
+}
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use libtest_mimic::{Arguments, Trial};
+use stories::theatre::{Story, Theatre};
+use stories::{bad_input, gate, injection, outages, promotion, rollback, superseded};
+
+macro_rules! told {
+    ($($module:ident::$name:ident,)*) => {
+        vec![$(Story { name: stringify!($name), play: |scene| Box::pin($module::$name(scene)) }),*]
+    };
+}
+
+fn all() -> Vec<Story> {
+    told![
+        promotion::a_good_release_is_promoted_step_by_step_and_no_request_fails,
+        rollback::a_bad_release_is_rolled_back_and_the_stable_version_serves,
+        rollback::deleting_the_rollout_leaves_all_traffic_on_the_stable_version,
+        rollback::a_version_that_never_starts_gets_no_traffic_and_is_given_up,
+        superseded::a_newer_template_starts_at_weight_0_and_the_one_before_goes_to_0,
+        superseded::going_back_to_the_stable_template_ends_the_release_at_weight_0,
+        gate::a_changed_template_is_answered_with_who_releases_it,
+        gate::resuming_a_failed_release_is_refused_and_says_what_to_do,
+        outages::a_killed_operator_goes_on_from_the_same_step_with_the_same_soak,
+        outages::without_prometheus_a_release_holds_and_then_goes_on,
+        outages::without_the_api_server_traffic_goes_on,
+        bad_input::nonsense_is_refused_and_the_message_says_how_to_mend_it,
+        bad_input::a_rollout_without_its_deployment_or_service_waits_and_says_so,
+        injection::only_labelled_pods_of_labelled_namespaces_get_a_sidecar,
+        injection::a_version_without_a_sidecar_gets_no_traffic,
+    ]
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let theatre = Arc::new(Mutex::new(Theatre::closed()));
+    let trials = all().into_iter().enumerate().map(|(number, story)| {
+        let theatre = Arc::clone(&theatre);
+        Trial::test(story.name, move || {
+            let mut theatre = theatre
+                .lock()
+                .expect("a story that panics does so inside the theatre");
+            theatre.tell(number, story).map_err(Into::into)
+        })
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let mut theatre = theatre
+        .lock()
+        .expect("a story that panics does so inside the theatre");
+    if let Err(error) = theatre.close() {
+        eprintln!("the cluster did not end as it should: {error}");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}

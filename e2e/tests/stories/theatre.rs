@@ -1,0 +1,151 @@
+//! Where stories are told: the shared cluster, a namespace for each story, and what is kept of one that fails.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use aviary_e2e::harness::{Ground, Shop, Stage, Workload};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+/// A story that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(420);
+
+#[derive(Clone, Copy)]
+pub struct Story {
+    pub name: &'static str,
+    pub play: for<'a> fn(&'a Scene<'a>) -> BoxFuture<'a, anyhow::Result<()>>,
+}
+
+/// What a story is given.
+pub struct Scene<'a> {
+    pub ground: &'a Ground,
+    pub stage: Stage,
+    pub namespace: String,
+}
+
+impl Scene<'_> {
+    /// Given: version v1 serves, the caller calls, and a CanaryRollout has adopted the Deployment.
+    pub async fn shop(&self, workload: &Workload) -> anyhow::Result<Shop> {
+        Ok(Shop::open(&self.stage, &self.namespace, workload).await?)
+    }
+}
+
+pub enum Theatre {
+    Closed,
+    Open(Ground),
+    /// Why no story can be told.
+    Broken(String),
+}
+
+impl Theatre {
+    pub fn closed() -> Theatre {
+        rustls::crypto::aws_lc_rs::default_provider()
+            .install_default()
+            .expect("nobody has installed another one");
+        Theatre::Closed
+    }
+
+    /// Tells a story. The error is for the person who reads the result.
+    pub fn tell(&mut self, number: usize, story: Story) -> Result<(), String> {
+        if let Theatre::Closed = self {
+            *self = match open() {
+                Ok(ground) => Theatre::Open(ground),
+                Err(error) => Theatre::Broken(format!("{error:#}")),
+            };
+        }
+        match self {
+            Theatre::Open(ground) => {
+                let ground = &*ground;
+                ground
+                    .run(|| perform(ground, number, story))
+                    .unwrap_or_else(|error| Err(error.to_string()))
+            }
+            Theatre::Broken(why) => Err(format!("no story can be told: {why}")),
+            Theatre::Closed => unreachable!("it was opened above"),
+        }
+    }
+
+    pub fn close(&mut self) -> anyhow::Result<()> {
+        let Theatre::Open(ground) = std::mem::replace(self, Theatre::Closed) else {
+            return Ok(());
+        };
+        if let Ground::Yours { .. } = ground {
+            ground
+                .run(|| async { anyhow::Ok(Stage::enter(&ground).await?.uninstall().await?) })??;
+        }
+        Ok(ground.stop()?)
+    }
+}
+
+fn open() -> anyhow::Result<Ground> {
+    let ground = Ground::prepare("the stories", |line| eprintln!("{line}"))?;
+    ground
+        .run(|| async { anyhow::Ok(Stage::enter(&ground).await?.install().await?) })?
+        .context("Aviary cannot be installed")?;
+    Ok(ground)
+}
+
+async fn perform(ground: &Ground, number: usize, story: Story) -> Result<(), String> {
+    let stage = Stage::enter(ground)
+        .await
+        .map_err(|error| error.to_string())?;
+    let namespace = format!("story-{number}");
+    let scene = Scene {
+        ground,
+        stage: stage.clone(),
+        namespace: namespace.clone(),
+    };
+    let told = AssertUnwindSafe(tokio::time::timeout(PATIENCE, (story.play)(&scene)))
+        .catch_unwind()
+        .await;
+    let told = match told {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(error))) => Err(format!("{error:#}")),
+        Ok(Err(_)) => Err(format!(
+            "the story did not end within {}s",
+            PATIENCE.as_secs()
+        )),
+        Err(panic) => Err(words(&*panic)),
+    };
+    let shop = Shop::revisit(&stage, &namespace);
+    let told = match told {
+        Ok(()) => Ok(()),
+        Err(why) => {
+            let dump = keep(story, &shop.dump().await);
+            let events = shop.events().await.unwrap_or_default();
+            let events: Vec<String> = events
+                .into_iter()
+                .map(|(reason, note)| format!("  {reason}: {note}"))
+                .collect();
+            Err(format!(
+                "{why}\nevents of the CanaryRollout:\n{}\nall of the namespace is in {dump}",
+                events.join("\n")
+            ))
+        }
+    };
+    // Later stories must not suffer from what this one took away.
+    if let Ground::Local { .. } = ground {
+        tokio::task::block_in_place(|| ground.give_prometheus_back())
+            .map_err(|error| error.to_string())?;
+    }
+    shop.close().await.map_err(|error| error.to_string())?;
+    told
+}
+
+fn keep(story: Story, dump: &str) -> String {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let file = directory.join(format!("{}.txt", story.name));
+    match std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&file, dump)) {
+        Ok(()) => file.display().to_string(),
+        Err(error) => format!("nothing: {error}\n{dump}"),
+    }
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_else(|| "it panicked".to_owned())
+}
