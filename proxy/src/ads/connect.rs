@@ -84,7 +84,7 @@ impl Connector {
             .root_certs
             .as_deref()
             .ok_or(AddressError::NoRoots)?;
-        let tls = TlsConnector::from(Arc::new(tls_config(roots)?));
+        let tls = TlsConnector::from(Arc::new(tls_config(trusted(roots)?)));
         // tonic refuses `https` when it does not do the TLS itself.
         let authority = uri.authority().ok_or_else(not_https)?;
         let endpoint = Endpoint::from_shared(format!("http://{authority}"))
@@ -157,7 +157,7 @@ impl fmt::Display for Connector {
     }
 }
 
-fn tls_config(roots_pem: &str) -> Result<ClientConfig, AddressError> {
+fn trusted(roots_pem: &str) -> Result<RootCertStore, AddressError> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(roots_pem.as_bytes()) {
         let certificate = certificate.map_err(|error| AddressError::Roots(error.to_string()))?;
@@ -170,6 +170,10 @@ fn tls_config(roots_pem: &str) -> Result<ClientConfig, AddressError> {
             "there is no certificate in them".to_owned(),
         ));
     }
+    Ok(roots)
+}
+
+fn tls_config(roots: RootCertStore) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -177,11 +181,13 @@ fn tls_config(roots_pem: &str) -> Result<ClientConfig, AddressError> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+    config
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     fn refused(address: &str, roots: Option<&str>) -> String {
@@ -193,10 +199,62 @@ mod tests {
             pod_namespace: "shop".to_owned(),
             pod_ip: None,
         };
-        Connector::new(&control_plane)
+        let connector = Connector::new(&control_plane);
+        connector
             .map(|_| ())
             .expect_err("the address or the roots are bad")
             .to_string()
+    }
+
+    /// What the log says when nobody listens at the address.
+    async fn failure(token_file: PathBuf) -> String {
+        let unused = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let connector = Connector {
+            endpoint: Endpoint::from_shared(format!("http://{unused}")).unwrap(),
+            dialer: Dialer {
+                host: "127.0.0.1".to_owned(),
+                port: unused.port(),
+                name: ServerName::try_from("localhost").unwrap(),
+                tls: TlsConnector::from(Arc::new(tls_config(RootCertStore::empty()))),
+            },
+            token_file,
+        };
+        let (_, requests) = tokio::sync::mpsc::unbounded_channel();
+        connector
+            .open(requests)
+            .await
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[tokio::test]
+    async fn a_missing_token_is_named_with_where_it_should_come_from() {
+        let text = failure(PathBuf::from("/nowhere/token")).await;
+        assert!(
+            text.starts_with("the ServiceAccount token /nowhere/token cannot be read"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("does the pod have the volume that the injector adds?"),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_control_plane_that_is_away_is_told_by_the_innermost_cause() {
+        let token_file =
+            std::env::temp_dir().join(format!("aviary-connect-{}", std::process::id()));
+        std::fs::write(&token_file, "token").unwrap();
+        let text = failure(token_file.clone()).await;
+        std::fs::remove_file(token_file).unwrap();
+        assert!(
+            text.starts_with("it cannot be reached: Connection refused"),
+            "{text}"
+        );
     }
 
     #[test]
