@@ -1,0 +1,45 @@
+# Aviary: `make help` lists what there is.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+E2E := cargo run -q -p aviary-e2e --bin
+IMAGES_DIR ?= target/images
+
+.PHONY: help demo test check fmt lint generate e2e images setup install
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: setup ## A good and a bad release on a real cluster, live. KEEP=1 leaves the cluster up; E2E_KUBECONFIG, IMAGES and PROMETHEUS_URL use yours
+	@echo "building the demo (a few minutes the first time)"
+	@cargo build -p aviary-e2e --bins
+	@$(E2E) aviary-demo
+
+test: setup ## Every test, the end-to-end stories on a real cluster included (root on Linux)
+	cargo test --workspace
+
+e2e: setup ## The end-to-end stories alone
+	cargo test -p aviary-e2e --test stories
+
+check: ## What CI looks at besides the tests: formatting, lints, generated files
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@cargo run -q -p aviary-crds --bin crdgen | diff -u crds/canaryrollouts.yaml - || { echo "crds/canaryrollouts.yaml is out of date: run make generate"; exit 1; }
+
+fmt: ## Format all code
+	cargo fmt --all
+
+lint: ## Clippy, warnings are errors
+	cargo clippy --workspace --all-targets -- -D warnings
+
+generate: ## Write the generated files (the CustomResourceDefinition)
+	cargo run -q -p aviary-crds --bin crdgen > crds/canaryrollouts.yaml.new
+	mv crds/canaryrollouts.yaml.new crds/canaryrollouts.yaml
+
+images: setup ## Image archives of the operator, the proxy and the demo's workload, in target/images
+	@$(E2E) e2e-cluster -- images --out $(IMAGES_DIR) --profile release
+
+install: ## Install Aviary with kubectl into the cluster of your present context
+	kubectl apply -k config/default
+
+setup:
+	@e2e/setup.sh
