@@ -85,6 +85,11 @@ pub fn remove(within: Duration) -> Vec<PathBuf> {
     ours
 }
 
+/// Whatever is not in use.
+pub fn remove_now() -> Vec<PathBuf> {
+    remove(Duration::ZERO)
+}
+
 /// The files in a cgroup are not removable and not in the way: only directories count.
 fn remove_tree(group: &Path) -> io::Result<()> {
     for entry in fs::read_dir(group)? {
