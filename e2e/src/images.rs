@@ -108,7 +108,10 @@ fn compile(profile: Profile) -> Result<Vec<PathBuf>, ImagesError> {
         command.args(["--package", program.package, "--bin", program.name]);
     }
     match profile {
-        Profile::Dev => {}
+        // Beside the demo, which is of this profile: the local cluster cannot start without it.
+        Profile::Dev => {
+            command.args(["--package", "aviary-e2e", "--bin", "pause"]);
+        }
         Profile::Release => {
             command.arg("--release");
         }
