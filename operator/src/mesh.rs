@@ -4,10 +4,11 @@
 //! ```text
 //!   Service x port, selecting a target ──> route  <ns>/<svc>/<port>             at every ClusterIP
 //!   its EndpointSlices x revision of pod ─> cluster <ns>/<svc>/<port>/<revision>  for stable and canary
+//!   any other Service x port ────────────> one cluster <ns>/<svc>/<port>/-       of all its endpoints
 //! ```
 //!
 //! The weight arrives decided (`rollout-core`); here is only the last guard: a canary without a healthy endpoint gets none.
-//! Not here: headless Services and Services without a selector (calls to them bypass the split), and ports that are not TCP.
+//! Not here: headless Services and those with session affinity (calls to them pass through), and ports that are not TCP.
 
 mod endpoints;
 mod pods;
@@ -49,6 +50,29 @@ pub struct TargetSplit {
     pub stable: String,
     pub canary: Option<CanarySplit>,
     pub revoked: Vec<Revocation>,
+}
+
+impl TargetSplit {
+    /// The revision's place in the names of a Service that no CanaryRollout releases: all its endpoints are one.
+    pub const ALL: &'static str = "-";
+
+    /// No split: requests are balanced over all endpoints. Such a Service has a route too, so that connections that are open
+    /// when its Deployment is adopted are split from their next request on.
+    fn none(service: &Service) -> TargetSplit {
+        TargetSplit {
+            rollout: String::new(),
+            namespace: service.metadata.namespace.clone().unwrap_or_default(),
+            deployment: String::new(),
+            pod_labels: BTreeMap::new(),
+            stable: TargetSplit::ALL.to_owned(),
+            canary: None,
+            revoked: Vec::new(),
+        }
+    }
+
+    fn is_none(&self) -> bool {
+        self.rollout.is_empty()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

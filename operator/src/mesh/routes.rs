@@ -21,7 +21,7 @@ pub fn view(objects: Objects<'_>, targets: &[TargetSplit]) -> View {
             .collect();
         selected.sort_by(|a, b| a.rollout.cmp(&b.rollout));
         match selected.as_slice() {
-            [] => {}
+            [] => view.add_service(objects, service, &TargetSplit::none(service)),
             [target] => view.add_service(objects, service, target),
             several => {
                 let rollouts = several
@@ -32,6 +32,7 @@ pub fn view(objects: Objects<'_>, targets: &[TargetSplit]) -> View {
                     service: full_name(service),
                     rollouts,
                 });
+                view.add_service(objects, service, &TargetSplit::none(service));
             }
         }
     }
@@ -50,7 +51,9 @@ struct Building {
 
 impl Building {
     fn add_service(&mut self, objects: Objects<'_>, service: &Service, target: &TargetSplit) {
-        let Some(spec) = &service.spec else { return };
+        let Some(spec) = service.spec.as_ref().filter(|spec| is_balanced(spec)) else {
+            return;
+        };
         for port in spec.ports.iter().flatten().filter(|port| is_tcp(port)) {
             let Ok(number) = u16::try_from(port.port) else {
                 continue;
@@ -181,11 +184,24 @@ fn revision<'a>(
     target: &TargetSplit,
     endpoint: &PodEndpoint,
 ) -> Option<&'a str> {
+    if target.is_none() {
+        return Some(TargetSplit::ALL);
+    }
     let pod = endpoint.pod.clone()?;
     objects
         .revisions
         .get(&(target.namespace.clone(), pod))
         .map(String::as_str)
+}
+
+/// A Service that stands before its endpoints with an address of its own, and does not bind clients to one of them.
+fn is_balanced(spec: &ServiceSpec) -> bool {
+    let addresses = spec
+        .cluster_ip
+        .iter()
+        .chain(spec.cluster_ips.iter().flatten());
+    let mut addresses = addresses.filter(|ip| ip.parse::<IpAddr>().is_ok());
+    addresses.next().is_some() && spec.session_affinity.as_deref() != Some("ClientIP")
 }
 
 /// Whether the split is the Service's business: it has a ClusterIP, and its selector matches the target's pods.

@@ -311,26 +311,20 @@ fn an_address_in_two_slices_is_one_endpoint() {
 }
 
 #[test]
-fn services_that_are_not_the_split_s_business_have_no_route() {
+fn services_without_an_address_or_with_session_affinity_have_no_route() {
     let app = || json!({"app": "web"});
-    let headless = json!({"clusterIP": "None", "clusterIPs": ["None"]});
-    let elsewhere = {
-        let mut service = (*web()).clone();
-        service.metadata.namespace = Some("other".to_owned());
-        Arc::new(service)
-    };
     let services = [
-        service("headless", app(), headless),
+        service(
+            "headless",
+            app(),
+            json!({"clusterIP": "None", "clusterIPs": ["None"]}),
+        ),
         service(
             "external",
             app(),
             json!({"type": "ExternalName", "clusterIP": null, "clusterIPs": null}),
         ),
-        service("no-selector", json!(null), json!({})),
-        service("empty-selector", json!({}), json!({})),
-        service("other-app", json!({"app": "api"}), json!({})),
-        service("too-narrow", json!({"app": "web", "zone": "a"}), json!({})),
-        elsewhere,
+        service("bound", app(), json!({"sessionAffinity": "ClientIP"})),
     ];
     assert_eq!(
         view_of_services(&services, &[target("web", None)]),
@@ -339,10 +333,54 @@ fn services_that_are_not_the_split_s_business_have_no_route() {
 }
 
 #[test]
-fn a_service_over_two_rollouts_is_left_alone_and_reported() {
+fn services_of_no_rollout_have_one_arm_with_all_their_endpoints() {
+    let elsewhere = {
+        let mut service = (*web()).clone();
+        service.metadata.namespace = Some("other".to_owned());
+        Arc::new(service)
+    };
+    let at = |ip: &str| json!({"clusterIP": ip, "clusterIPs": [ip]});
+    let services = [
+        service("no-selector", json!(null), at("10.96.1.1")),
+        service("empty-selector", json!({}), at("10.96.1.2")),
+        service("other-app", json!({"app": "api"}), at("10.96.1.3")),
+        service(
+            "too-narrow",
+            json!({"app": "web", "zone": "a"}),
+            at("10.96.1.4"),
+        ),
+        elsewhere,
+    ];
+    let slices = [slice(
+        "other-app",
+        "IPv4",
+        &[ready("10.1.0.1", "nobody-knows")],
+    )];
+    let objects = Objects {
+        services: &services,
+        slices: &slices,
+        revisions: &BTreeMap::new(),
+    };
+    let view = view(objects, &[target("web", None)]);
+    assert_eq!(view.findings, []);
+    assert_eq!(view.world.routes.len(), 5);
+    for entry in view.world.routes.values() {
+        assert_eq!(
+            (entry.route.rollout.as_str(), &entry.route.split.canary),
+            ("", &None)
+        );
+    }
+    assert_eq!(
+        listed(&view.world.clusters["shop/other-app/80/-"]),
+        ["10.1.0.1:8080"]
+    );
+}
+
+#[test]
+fn a_service_over_two_rollouts_is_not_split_and_reported() {
     let shared = service("front", json!({"tier": "front"}), json!({}));
     let view = view_of_services(&[shared], &[target("web", None), target("api", None)]);
-    assert_eq!(view.world, World::default());
+    assert_eq!(view.world.routes["shop/front/80"].route.rollout, "");
     let rollouts = vec!["shop/api".to_owned(), "shop/web".to_owned()];
     assert_eq!(
         view.findings,

@@ -286,12 +286,18 @@ async fn reconcile(
         persist::finalizer(&context.client, &rollout, Finalizer::Removed).await?;
         return Ok(Action::await_change());
     }
-    Ok(Action::requeue(sleep(
-        step.wake,
-        now,
-        &next,
-        problem.is_some(),
-    )))
+    let sleep = sleep(step.wake, now, &next, problem.is_some());
+    // A copy on its way out is looked after until it is gone.
+    let waits = copies.len()
+        > usize::from(matches!(
+            desired(&parsed.plan, &next).copy,
+            Copy::Present { .. }
+        ));
+    Ok(Action::requeue(if waits {
+        sleep.min(Duration::from_secs(1))
+    } else {
+        sleep
+    }))
 }
 
 /// A state is at rest when nothing of ours is in the cluster.
@@ -1039,13 +1045,7 @@ async fn publish(
         reason,
         "{note}"
     );
-    let event = KubeEvent {
-        type_: kind,
-        reason: reason.to_owned(),
-        note: Some(events::cut(note)),
-        action: "Release".to_owned(),
-        secondary: None,
-    };
+    let event = events::of(kind, reason, note);
     record_event(context, rollout, &event).await;
 }
 

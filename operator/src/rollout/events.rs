@@ -104,11 +104,23 @@ pub fn event(event: &Event, plan: &Plan, target: &str, detail: &str) -> KubeEven
             format!("Deployment {target} asks for the stable revision {revision} again"),
         ),
     };
+    of(kind, reason, note)
+}
+
+/// The recorder counts events of one reason and action as repetitions of the first, whatever their notes say; so the action says
+/// what the note says.
+pub fn of(kind: EventType, reason: &str, note: String) -> KubeEvent {
+    let mut action = note.clone();
+    let end = (0..=120.min(action.len()))
+        .rev()
+        .find(|&end| action.is_char_boundary(end))
+        .unwrap_or(0);
+    action.truncate(end);
     KubeEvent {
         type_: kind,
         reason: reason.to_owned(),
         note: Some(cut(note)),
-        action: "Release".to_owned(),
+        action,
         secondary: None,
     }
 }

@@ -74,10 +74,16 @@ pub async fn judge_window(
             Err(why) => (Measured::Absent(why.clone()), None),
         };
         let judgement = judge::judge(check.bound, &measured);
+        let reason = match check.query {
+            Query::FasterThan { seconds, .. } => {
+                format!("within {}ms: {}", seconds * 1000.0, judgement.reason)
+            }
+            Query::Successes | Query::Custom(_) => judgement.reason,
+        };
         Outcome {
             check: check.name.clone(),
             verdict: judgement.verdict,
-            reason: judgement.reason,
+            reason,
             requests,
         }
     }))

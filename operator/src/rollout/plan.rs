@@ -75,7 +75,9 @@ mod tests {
 
     fn spec(more: serde_json::Value) -> CanaryRolloutSpec {
         let mut spec = serde_json::json!({"targetRef": {"kind": "Deployment", "name": "a"}, "service": {"name": "a"}});
-        spec.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
+        spec.as_object_mut()
+            .unwrap()
+            .append(&mut more.as_object().unwrap().clone());
         serde_json::from_value(spec).unwrap()
     }
 
