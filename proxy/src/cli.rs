@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,22 @@ pub enum Command {
     Run(Box<Run>),
 }
 
+/// Items separated by commas; none if empty, since an unset annotation reaches us as an empty variable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct List<T>(pub Vec<T>);
+
+impl<T: FromStr> FromStr for List<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<List<T>, T::Err> {
+        let items = text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty());
+        items.map(str::parse).collect::<Result<_, _>>().map(List)
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct Init {
     /// The proxy's own UID: its connections are left alone.
@@ -51,14 +68,14 @@ pub struct Init {
     #[arg(long, env = "AVIARY_ADMIN_PORT", default_value_t = crate::init::ADMIN_PORT)]
     pub admin_port: u16,
     /// Ports of the application that are not sent through the proxy, comma-separated.
-    #[arg(long, env = "AVIARY_SKIP_INBOUND_PORTS", value_delimiter = ',')]
-    pub skip_inbound_ports: Vec<u16>,
+    #[arg(long, env = "AVIARY_SKIP_INBOUND_PORTS", default_value = "")]
+    pub skip_inbound_ports: List<u16>,
     /// Ports of destinations that are not sent through the proxy, comma-separated.
-    #[arg(long, env = "AVIARY_SKIP_OUTBOUND_PORTS", value_delimiter = ',')]
-    pub skip_outbound_ports: Vec<u16>,
+    #[arg(long, env = "AVIARY_SKIP_OUTBOUND_PORTS", default_value = "")]
+    pub skip_outbound_ports: List<u16>,
     /// Networks that are not sent through the proxy, comma-separated.
-    #[arg(long, env = "AVIARY_SKIP_OUTBOUND_CIDRS", value_delimiter = ',')]
-    pub skip_outbound_cidrs: Vec<crate::init::Cidr>,
+    #[arg(long, env = "AVIARY_SKIP_OUTBOUND_CIDRS", default_value = "")]
+    pub skip_outbound_cidrs: List<crate::init::Cidr>,
     /// The program that sets the rules.
     #[arg(long, env = "AVIARY_NFT", default_value = "nft")]
     pub nft: String,
@@ -112,9 +129,9 @@ impl Init {
             outbound_port: self.outbound_port,
             inbound_port: self.inbound_port,
             admin_port: self.admin_port,
-            skip_inbound_ports: self.skip_inbound_ports.clone(),
-            skip_outbound_ports: self.skip_outbound_ports.clone(),
-            skip_outbound_cidrs: self.skip_outbound_cidrs.clone(),
+            skip_inbound_ports: self.skip_inbound_ports.0.clone(),
+            skip_outbound_ports: self.skip_outbound_ports.0.clone(),
+            skip_outbound_cidrs: self.skip_outbound_cidrs.0.clone(),
         }
     }
 }
@@ -182,21 +199,28 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_separated_by_commas() {
-        let cli = Cli::parse_from([
-            "aviary-proxy",
-            "init",
-            "--skip-inbound-ports",
-            "22,9090",
-            "--skip-outbound-cidrs",
-            "10.0.0.0/8",
-        ]);
-        let Command::Init(init) = cli.command else {
-            panic!("not init")
+    fn lists_are_separated_by_commas_and_may_be_empty() {
+        let parse = |ports| {
+            let flags = [
+                "aviary-proxy",
+                "init",
+                "--skip-inbound-ports",
+                ports,
+                "--skip-outbound-cidrs",
+                "10.0.0.0/8",
+            ];
+            match Cli::try_parse_from(flags)?.command {
+                Command::Init(init) => Ok::<_, clap::Error>(init.redirect().skip_inbound_ports),
+                Command::Run(_) => panic!("not init"),
+            }
         };
-        assert_eq!(
-            (init.skip_inbound_ports, init.skip_outbound_cidrs.len()),
-            (vec![22, 9090], 1)
+        assert_eq!(parse("22, 9090").unwrap(), [22, 9090]);
+        assert_eq!(parse("").unwrap(), [0u16; 0]);
+        assert!(
+            parse("22,web")
+                .unwrap_err()
+                .to_string()
+                .contains("--skip-inbound-ports")
         );
     }
 }

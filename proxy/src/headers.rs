@@ -2,7 +2,9 @@
 //!
 //! Host, header case, trace context and everything end-to-end stay untouched.
 
-use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use std::net::SocketAddr;
@@ -104,14 +106,19 @@ fn strip(headers: &mut HeaderMap, upgrade: Upgrade) {
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
-            .filter(|name: &HeaderName| *name != UPGRADE && *name != TE)
+            // A caller must not make us lose what says where a message goes and where it ends.
+            .filter(|name: &HeaderName| ![UPGRADE, TE, HOST, CONTENT_LENGTH].contains(name))
             .collect();
         headers.remove(CONNECTION);
         for name in named {
             headers.remove(name);
         }
     }
-    for name in [&KEEP_ALIVE, &PROXY_CONNECTION, &TRANSFER_ENCODING] {
+    // With both, the length is a lie (RFC 9112, 6.3); it must not outlive the encoding that overrides it.
+    if headers.remove(TRANSFER_ENCODING).is_some() {
+        headers.remove(CONTENT_LENGTH);
+    }
+    for name in [&KEEP_ALIVE, &PROXY_CONNECTION] {
         headers.remove(name);
     }
     // gRPC servers insist on `te: trailers`; nothing else of it may pass.
@@ -120,7 +127,7 @@ fn strip(headers: &mut HeaderMap, upgrade: Upgrade) {
     }
     match upgrade {
         Upgrade::Wanted => {
-            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         }
         Upgrade::No => {
             headers.remove(UPGRADE);
@@ -196,6 +203,21 @@ mod tests {
     }
 
     #[test]
+    fn a_message_keeps_its_host_and_never_a_length_beside_chunks() {
+        let pairs = [
+            ("connection", "host, content-length"),
+            ("host", "web"),
+            ("content-length", "3"),
+        ];
+        let mut named = headers(&pairs);
+        strip(&mut named, Upgrade::No);
+        assert_eq!(named, headers(&pairs[1..]));
+        let mut both = headers(&[("transfer-encoding", "chunked"), ("content-length", "3")]);
+        strip(&mut both, Upgrade::No);
+        assert!(both.is_empty());
+    }
+
+    #[test]
     fn a_websocket_upgrade_passes_and_h2c_does_not() {
         let pairs = [
             ("connection", "keep-alive, Upgrade"),
@@ -208,7 +230,7 @@ mod tests {
             Upgrade::Wanted
         );
         assert_eq!(websocket.headers()[UPGRADE], "websocket");
-        assert_eq!(websocket.headers()[CONNECTION], "upgrade");
+        assert_eq!(websocket.headers()[CONNECTION], "Upgrade");
 
         let pairs = [
             ("connection", "Upgrade, HTTP2-Settings"),

@@ -25,6 +25,7 @@ pub mod origin;
 pub mod outbound;
 pub mod run;
 pub mod serve;
+pub mod socket;
 pub mod table;
 pub mod tally;
 pub mod worker;

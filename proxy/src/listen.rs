@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use crate::drain::{Phase, Phases};
 use crate::origin::Side;
+use crate::socket;
 
 const BACKLOG: i32 = 4096;
 
@@ -66,7 +67,7 @@ pub async fn accept(
             match listener.accept().await {
                 Ok((stream, _peer)) => {
                     // It can only fail on a connection that is already gone, which the next read says too.
-                    let _ = stream.set_nodelay(true);
+                    let _ = socket::tune(&stream);
                     serve(stream);
                 }
                 Err(error) => {

@@ -71,7 +71,7 @@ fn serve(flags: &Run) -> anyhow::Result<()> {
                     _ = interrupt.recv() => {}
                 }
             })
-            .await;
+            .await?;
         Ok(())
     })
 }

@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -45,6 +45,9 @@ use traffic_core::config::Route;
 use traffic_core::outcome::Class;
 
 use histogram::Histogram;
+
+/// How long the series of a revision that no route names any more stay.
+const UNUSED: Duration = Duration::from_secs(3600);
 
 /// One counter per class.
 #[derive(Debug, Default)]
@@ -104,9 +107,16 @@ struct ArmLabels {
     revision: String,
 }
 
+/// An arm's metrics, and when a route named it last, as far as scrapes saw it.
+#[derive(Debug)]
+struct Kept {
+    arm: Arc<ArmMetrics>,
+    used: Instant,
+}
+
 #[derive(Debug, Default)]
 pub struct Metrics {
-    arms: Mutex<BTreeMap<ArmLabels, Arc<ArmMetrics>>>,
+    arms: Mutex<BTreeMap<ArmLabels, Kept>>,
     ports: Mutex<BTreeMap<u16, Arc<PortMetrics>>>,
     pub connected: AtomicI64,
     pub installs: AtomicU64,
@@ -125,12 +135,23 @@ impl Metrics {
             port: route.port,
             revision: revision.to_owned(),
         };
-        self.arms
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(labels)
-            .or_default()
-            .clone()
+        let mut arms = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = arms.entry(labels).or_insert_with(|| Kept {
+            arm: Arc::default(),
+            used: Instant::now(),
+        });
+        kept.arm.clone()
+    }
+
+    /// Forgets revisions that no route has named for an hour: a pod outlives many of them.
+    fn forget_unused(&self, now: Instant) {
+        let mut arms = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
+        arms.retain(|_, kept| {
+            if Arc::strong_count(&kept.arm) > 1 {
+                kept.used = now;
+            }
+            now.saturating_duration_since(kept.used) < UNUSED
+        });
     }
 
     /// The handle of an application's port; its series exist from now on.
@@ -153,6 +174,7 @@ impl Metrics {
 
     /// The text of `/metrics`.
     pub fn render(self: &Arc<Metrics>) -> Result<String, fmt::Error> {
+        self.forget_unused(Instant::now());
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.clone()));
         let mut text = String::new();
@@ -169,7 +191,7 @@ impl Collector for Metrics {
         let arms: Vec<(Labels<'_>, Arc<ArmMetrics>)> = {
             let arms = self.arms.lock().unwrap_or_else(PoisonError::into_inner);
             arms.iter()
-                .map(|(labels, arm)| (labels.pairs(), arm.clone()))
+                .map(|(labels, kept)| (labels.pairs(), kept.arm.clone()))
                 .collect()
         };
         let ports: Vec<(Labels<'_>, Arc<PortMetrics>)> = {
@@ -326,4 +348,48 @@ fn times<T>(
             )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use traffic_core::config::{Arm, Protocol, Split};
+
+    fn route() -> Route {
+        let stable = Arm {
+            cluster: "shop/web/80/v1".into(),
+            revision: "v1".into(),
+        };
+        Route {
+            name: "shop/web/80".into(),
+            namespace: "shop".into(),
+            service: "web".into(),
+            port: 80,
+            protocol: Protocol::Detect,
+            rollout: "shop/web".into(),
+            split: Split {
+                stable,
+                canary: None,
+            },
+            revoked: vec![],
+        }
+    }
+
+    #[test]
+    fn a_revision_is_forgotten_an_hour_after_its_last_use_and_not_while_it_is_used() {
+        let metrics = Metrics::default();
+        let used = metrics.arm(&route(), "v1");
+        drop(metrics.arm(&route(), "v2"));
+        let now = Instant::now();
+        let known = || metrics.arms.lock().unwrap().len();
+        metrics.forget_unused(now + UNUSED / 2);
+        assert_eq!(known(), 2);
+        metrics.forget_unused(now + UNUSED * 2);
+        assert_eq!(known(), 1);
+        drop(used);
+        metrics.forget_unused(now + UNUSED * 5 / 2);
+        assert_eq!(known(), 1);
+        metrics.forget_unused(now + UNUSED * 4);
+        assert_eq!(known(), 0);
+    }
 }

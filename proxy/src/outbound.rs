@@ -6,7 +6,9 @@ mod request;
 use std::rc::Rc;
 
 use tokio::net::TcpStream;
+use traffic_core::config::Protocol;
 
+use crate::destination::Destination;
 use crate::detect::{self, Detected};
 use crate::metrics::PassThrough;
 use crate::origin::Side;
@@ -36,16 +38,21 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream) {
     let destination = match worker.look_up(address).await {
         Lookup::Known(destination) => destination,
         Lookup::NoRoute => {
-            return opaque::pass_through(&worker, stream, address, PassThrough::NoRoute).await;
+            worker.shared.metrics.passed_through(PassThrough::NoRoute);
+            return opaque::pass_through(&worker, stream, address).await;
         }
+        // Whoever connects while the control plane is away must not keep that connection out of the split for as long as it lives: its
+        // requests go on to where they were going until there is a route.
         Lookup::NoAnswer => {
-            return opaque::pass_through(&worker, stream, address, PassThrough::NoAnswer).await;
+            worker.shared.metrics.passed_through(PassThrough::NoAnswer);
+            Rc::new(Destination::new(address))
         }
     };
-    let Some(route) = destination.route() else {
-        return opaque::pass_through(&worker, stream, address, PassThrough::NoRoute).await;
-    };
-    let detected = match detect::detect(&stream, route.ready.route.protocol).await {
+    let route = destination.route();
+    let protocol = route
+        .as_ref()
+        .map_or(Protocol::Detect, |route| route.ready.route.protocol);
+    let detected = match detect::detect(&stream, protocol).await {
         Ok(detected) => detected,
         Err(error) => {
             tracing::debug!(%address, %error, "a connection broke before it said anything");
@@ -66,7 +73,10 @@ pub async fn serve(worker: Rc<Worker>, stream: TcpStream) {
             })
             .await;
         }
-        Detected::Opaque => opaque::split(&worker, stream, &route).await,
+        Detected::Opaque => match route {
+            Some(route) => opaque::split(&worker, stream, &route).await,
+            None => opaque::pass_through(&worker, stream, address).await,
+        },
         Detected::Closed => {}
     }
 }

@@ -15,8 +15,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use futures::future::select_all;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -63,6 +64,11 @@ pub enum StartError {
     Worker(#[source] io::Error),
 }
 
+/// A proxy that lost a worker serves only some of its connections, or none; it has to be started anew.
+#[derive(Debug, thiserror::Error)]
+#[error("a worker ended on its own; what it said is in the log")]
+pub struct WorkerDied;
+
 /// A proxy that listens, with its workers running.
 pub struct Proxy {
     pub data: Arc<Data>,
@@ -85,6 +91,8 @@ struct WorkerThread {
     commands: mpsc::UnboundedSender<Command>,
     load: Arc<AtomicUsize>,
     thread: JoinHandle<()>,
+    /// Resolves when the thread ends, for whatever reason.
+    ended: oneshot::Receiver<()>,
 }
 
 impl Proxy {
@@ -153,8 +161,8 @@ impl Proxy {
         self.demands.take()
     }
 
-    /// Serves until `stop`, then drains. Call it on the control thread's `LocalRuntime`.
-    pub async fn serve(self, stop: impl Future<Output = ()>) {
+    /// Serves until `stop`, then drains; or until a worker dies. Call it on the control thread's `LocalRuntime`.
+    pub async fn serve(mut self, stop: impl Future<Output = ()>) -> Result<(), WorkerDied> {
         let admin = Arc::new(Admin {
             data: self.data.clone(),
             metrics: self.metrics.clone(),
@@ -165,17 +173,25 @@ impl Proxy {
             spawn_local(admin::serve(listener, admin.clone()));
         }
         distribute(self.listeners, &self.workers, &self.phases);
-        stop.await;
-        drain(
-            &self.phase,
-            &self.metrics,
-            self.drain_delay,
-            self.drain_deadline,
-        )
-        .await;
+        let drained = async {
+            stop.await;
+            drain(
+                &self.phase,
+                &self.metrics,
+                self.drain_delay,
+                self.drain_deadline,
+            )
+            .await;
+        };
+        let died = select_all(self.workers.iter_mut().map(|worker| &mut worker.ended));
+        tokio::select! {
+            () = drained => {}
+            _ = died => return Err(WorkerDied),
+        }
         for worker in self.workers {
             worker.stop();
         }
+        Ok(())
     }
 }
 
@@ -240,9 +256,11 @@ impl WorkerThread {
         let load = Arc::new(AtomicUsize::new(0));
         let counted = load.clone();
         let runtime = Builder::new_current_thread();
+        let (alive, ended) = oneshot::channel::<()>();
         let thread = thread::Builder::new()
             .name(format!("worker-{number}"))
             .spawn(move || {
+                let _alive = alive;
                 let runtime = { runtime }
                     .enable_all()
                     .build_local(LocalOptions::default());
@@ -255,6 +273,7 @@ impl WorkerThread {
             commands,
             load,
             thread,
+            ended,
         })
     }
 

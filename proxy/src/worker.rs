@@ -232,6 +232,11 @@ impl Worker {
         timeout(ANSWER, answer).await.unwrap_or(Lookup::NoAnswer)
     }
 
+    /// The present route of a destination.
+    pub fn route(&self, address: SocketAddr) -> Option<Rc<LocalRoute>> {
+        self.destinations.borrow().get(&address)?.route()
+    }
+
     fn known(&self, address: SocketAddr) -> Option<Lookup> {
         let destination = self.destinations.borrow().get(&address)?.clone();
         Some(match destination.route() {

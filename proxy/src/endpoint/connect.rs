@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::socket;
+
 /// Long enough for one lost SYN, short enough to try another endpoint.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -33,8 +35,6 @@ pub async fn connect(address: SocketAddr) -> Result<TcpStream, ConnectError> {
         .await
         .map_err(|_elapsed| ConnectError::Timeout { address })?
         .map_err(|source| ConnectError::Refused { address, source })?;
-    connection
-        .set_nodelay(true)
-        .map_err(|source| ConnectError::Refused { address, source })?;
+    socket::tune(&connection).map_err(|source| ConnectError::Refused { address, source })?;
     Ok(connection)
 }

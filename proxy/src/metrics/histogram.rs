@@ -57,7 +57,7 @@ impl Histogram {
         let bounds = BOUNDS
             .iter()
             .map(|&micros| micros as f64 / 1e6)
-            .chain([f64::MAX]);
+            .chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds
             .zip(&self.buckets)
             .map(|(bound, n)| (bound, n.load(Ordering::Relaxed)))
@@ -97,7 +97,10 @@ mod tests {
             .into_iter()
             .filter(|(_, n)| *n > 0)
             .collect();
-        assert_eq!(filled, [(0.001, 2), (0.0012, 1), (60.0, 1), (f64::MAX, 1)]);
+        assert_eq!(
+            filled,
+            [(0.001, 2), (0.0012, 1), (60.0, 1), (f64::INFINITY, 1)]
+        );
         assert_eq!(reading.count, 5);
     }
 }

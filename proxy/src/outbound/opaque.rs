@@ -11,17 +11,10 @@ use crate::copy;
 use crate::destination::{Arm, LocalRoute};
 use crate::drain::Stream;
 use crate::endpoint::{self, Endpoint, InFlight};
-use crate::metrics::PassThrough;
 use crate::worker::Worker;
 
 /// Goes where the connection was going.
-pub async fn pass_through(
-    worker: &Worker,
-    stream: TcpStream,
-    address: SocketAddr,
-    reason: PassThrough,
-) {
-    worker.shared.metrics.passed_through(reason);
+pub async fn pass_through(worker: &Worker, stream: TcpStream, address: SocketAddr) {
     let open = Stream::open(&worker.shared.metrics);
     match endpoint::connect(address).await {
         Ok(other) => finish(copy::opaque(stream, other).await),

@@ -87,13 +87,16 @@ async fn handle(
         head,
         version,
     };
-    match destination.route() {
+    match destination
+        .route()
+        .or_else(|| worker.route(destination.address))
+    {
         Some(route) => {
             let (pick, arm) = route.pick();
             let tally = Tally::outbound(arm.metrics.clone(), arrived);
             exchange(tally).split(worker, &route, pick).await
         }
-        // The route went away under an open connection: on to where it was going.
+        // There was none when the connection came, or it went away under it: on to where it was going.
         None => {
             let app = worker.app(destination.address);
             exchange(Tally::nobody(arrived)).direct(&app.endpoint).await

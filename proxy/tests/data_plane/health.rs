@@ -42,6 +42,12 @@ async fn a_revision_has_its_series_at_zero_before_its_first_request() {
         )),
         "{text}"
     );
+    assert!(
+        text.contains(&format!(
+            "aviary_outbound_duration_seconds_bucket{{le=\"+Inf\",{labels}}} 0\n"
+        )),
+        "{text}"
+    );
     assert!(text.contains("aviary_proxy_info{version=\""), "{text}");
     assert!(
         text.contains("aviary_config_installs_total 1\n") && text.ends_with("# EOF\n"),

@@ -99,9 +99,10 @@ impl Mesh {
                 .enable_all()
                 .build_local(Default::default())
                 .unwrap();
-            runtime.block_on(proxy.serve(async {
+            let stopped = async {
                 let _ = stopped.await;
-            }));
+            };
+            runtime.block_on(proxy.serve(stopped)).unwrap();
         });
         Mesh {
             outbound,

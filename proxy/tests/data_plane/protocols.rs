@@ -211,3 +211,19 @@ async fn more_streams_than_one_connection_allows_open_another() {
         server.connections()
     );
 }
+
+#[tokio::test]
+async fn the_answer_to_head_keeps_its_length() {
+    let server = raw(|mut stream, _request| async move {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+    })
+    .await;
+    let mesh = Mesh::with(&Service::new(server, server, 0)).await;
+    let mut stream = TcpStream::connect(mesh.outbound).await.unwrap();
+    let request = "HEAD / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("Content-Length: 1234\r\n"), "{answer}");
+}

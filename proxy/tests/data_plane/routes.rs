@@ -46,6 +46,26 @@ async fn without_an_answer_a_connection_is_passed_through_and_the_next_one_asks_
 }
 
 #[tokio::test]
+async fn a_connection_that_came_before_the_answer_joins_the_split_when_it_comes() {
+    let (plain, canary) = (Server::start("plain").await, Server::start("v2").await);
+    let mesh = Mesh::start(Given {
+        outbound: plain.address,
+        ..Given::default()
+    });
+    let mut clients = Client::both(mesh.outbound).await;
+    for client in &mut clients {
+        assert_eq!(client.get("/").await.text, "plain");
+    }
+    let mut snapshot = Service::new(canary.address, canary.address, 100).snapshot();
+    let route = snapshot.routes.remove(&SERVICE.parse().unwrap()).unwrap();
+    snapshot.routes.insert(plain.address, route);
+    mesh.data.install(Arc::new(snapshot)).await;
+    for client in &mut clients {
+        assert_eq!(client.get("/").await.text, "v2");
+    }
+}
+
+#[tokio::test]
 async fn a_destination_without_a_route_is_passed_through_at_once() {
     let address = opaque("hello").await;
     let mut mesh = Mesh::start(Given {
