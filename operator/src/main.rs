@@ -28,6 +28,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
+/// An API server that leaves a request without an answer for this long is away: a rollback must not wait behind it.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
@@ -80,11 +83,13 @@ async fn start(
         }
     });
 
-    let client = kubernetes().await?;
+    let client = kubernetes(Some(REQUEST_PATIENCE)).await?;
+    // A watch may say nothing for minutes.
+    let watching = kubernetes(None).await?;
     let authority = Authority::load_or_create(client.clone(), &options.namespace)
         .await
         .context("no certificate authority")?;
-    tasks.spawn(authority.clone().run(client.clone(), stop.clone()));
+    tasks.spawn(authority.clone().run(watching.clone(), stop.clone()));
 
     let ads = Ads::new();
     let (wake, woken) = mpsc::unbounded_channel();
@@ -92,7 +97,7 @@ async fn start(
         traffic: Arc::new(Notify::new()),
         rollouts: wake.clone(),
     };
-    let stores = stores::watch(&client, &options.namespace, &ads, &wakes, tasks);
+    let stores = stores::watch(&watching, &options.namespace, &ads, &wakes, tasks);
     let prometheus = PrometheusPolicy {
         default: options.prometheus_address.clone(),
         allowed: options.prometheus_allow.clone(),
@@ -155,18 +160,19 @@ async fn start(
     });
     tasks.spawn(traffic.follow());
     tasks.spawn(controller::sweep(Arc::clone(&context)));
-    tasks.spawn(controller::run(context, woken, stop.clone()));
+    tasks.spawn(controller::run(context, watching, woken, stop.clone()));
     xds.ready();
     tracing::info!(webhooks = %options.webhook_address, xds = %options.xds_address, "ready");
     Ok(())
 }
 
-/// A client that gives up on an API server that does not take connections.
-async fn kubernetes() -> anyhow::Result<Client> {
+/// A client that gives up on an API server that does not take connections, or leaves a request without an answer.
+async fn kubernetes(answer_within: Option<Duration>) -> anyhow::Result<Client> {
     let mut config = Config::infer()
         .await
         .context("no way to the API server: run in a pod, or set KUBECONFIG")?;
     config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = answer_within;
     Client::try_from(config).context("the client for the API server cannot be built")
 }
 

@@ -16,7 +16,7 @@ mod protocol;
 mod routes;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -35,6 +35,8 @@ pub struct Objects<'a> {
     pub slices: &'a [Arc<EndpointSlice>],
     /// From (namespace, pod) to the pod's revision: see [`revision_of_pod`].
     pub revisions: &'a BTreeMap<(String, String), String>,
+    /// The pods of canary copies (namespace, pod): they get requests by a split or not at all.
+    pub copies: &'a BTreeSet<(String, String)>,
 }
 
 /// One adopted Deployment, and how its traffic is to be split.

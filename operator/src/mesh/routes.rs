@@ -184,14 +184,15 @@ fn revision<'a>(
     target: &TargetSplit,
     endpoint: &PodEndpoint,
 ) -> Option<&'a str> {
+    let pod = endpoint
+        .pod
+        .as_ref()
+        .map(|pod| (target.namespace.clone(), pod.clone()));
     if target.is_none() {
-        return Some(TargetSplit::ALL);
+        let of_a_copy = pod.is_some_and(|pod| objects.copies.contains(&pod));
+        return Some(if of_a_copy { "copy" } else { TargetSplit::ALL });
     }
-    let pod = endpoint.pod.clone()?;
-    objects
-        .revisions
-        .get(&(target.namespace.clone(), pod))
-        .map(String::as_str)
+    objects.revisions.get(&pod?).map(String::as_str)
 }
 
 /// A Service that stands before its endpoints with an address of its own, and does not bind clients to one of them.

@@ -97,6 +97,7 @@ fn view_of(endpoints: &[Value]) -> View {
         services: &[web()],
         slices: &[slice("web", "IPv4", endpoints)],
         revisions: &revisions,
+        copies: &BTreeSet::new(),
     };
     view(objects, &[target("web", Some(10))])
 }
@@ -107,6 +108,7 @@ fn view_of_services(services: &[Arc<Service>], targets: &[TargetSplit]) -> View 
             services,
             slices: &[],
             revisions: &BTreeMap::new(),
+            copies: &BTreeSet::new(),
         },
         targets,
     )
@@ -256,6 +258,7 @@ fn every_tcp_port_has_a_route_and_named_ports_are_resolved() {
         services: &services,
         slices: &slices,
         revisions: &revisions,
+        copies: &BTreeSet::new(),
     };
     let View { world, .. } = view(objects, &[target("web", None)]);
     assert_eq!(
@@ -287,6 +290,7 @@ fn a_pod_of_a_dual_stack_service_counts_once_by_the_first_family() {
             services: &services,
             slices: &slices,
             revisions: &revisions,
+            copies: &BTreeSet::new(),
         };
         listed(&view(objects, &[target("web", None)]).world.clusters["shop/web/80/v1"])
     };
@@ -360,6 +364,7 @@ fn services_of_no_rollout_have_one_arm_with_all_their_endpoints() {
         services: &services,
         slices: &slices,
         revisions: &BTreeMap::new(),
+        copies: &BTreeSet::new(),
     };
     let view = view(objects, &[target("web", None)]);
     assert_eq!(view.findings, []);
@@ -423,6 +428,7 @@ fn the_order_of_the_objects_does_not_matter() {
             services: &services,
             slices: &slices,
             revisions: &revisions,
+            copies: &BTreeSet::new(),
         },
         &targets,
     );
@@ -435,7 +441,8 @@ fn the_order_of_the_objects_does_not_matter() {
             Objects {
                 services: &services,
                 slices: &slices,
-                revisions: &revisions
+                revisions: &revisions,
+                copies: &BTreeSet::new(),
             },
             &targets
         ),

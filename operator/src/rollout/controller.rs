@@ -103,10 +103,11 @@ pub fn restore(context: &Context) {
 
 pub async fn run(
     context: Arc<Context>,
+    watching: Client,
     wakes: mpsc::UnboundedReceiver<ObjectRef<CanaryRollout>>,
     stop: CancellationToken,
 ) {
-    let api: Api<CanaryRollout> = Api::all(context.client.clone());
+    let api: Api<CanaryRollout> = Api::all(watching);
     let wakes = tokio_stream::wrappers::UnboundedReceiverStream::new(wakes);
     let acknowledged =
         tokio_stream::wrappers::WatchStream::from_changes(context.ads.changes()).map(|_| ());

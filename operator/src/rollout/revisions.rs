@@ -93,3 +93,14 @@ pub fn of_pods(
     }
     revisions
 }
+
+/// The pods of canary copies (namespace, pod).
+pub fn of_copies(stores: &Stores) -> BTreeSet<(String, String)> {
+    let pods = stores.pods.state();
+    let copies = pods
+        .iter()
+        .filter(|pod| pod.labels().contains_key(REVISION_LABEL));
+    copies
+        .filter_map(|pod| Some((pod.namespace()?, pod.name_any())))
+        .collect()
+}

@@ -145,12 +145,14 @@ impl Traffic {
                 .map(|split| split.state.clone())
         };
         let revisions = revisions::of_pods(stores, state, &retired);
+        let copies = revisions::of_copies(stores);
         let (services, slices) = (stores.services.state(), stores.slices.state());
         let view = mesh::view(
             mesh::Objects {
                 services: &services,
                 slices: &slices,
                 revisions: &revisions,
+                copies: &copies,
             },
             &targets,
         );
