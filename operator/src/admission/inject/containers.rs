@@ -67,6 +67,8 @@ pub(super) fn proxy(injector: &Injector) -> Value {
         "env": [
             {"name": "AVIARY_XDS_ADDRESS", "value": xds},
             {"name": "AVIARY_ROOT_CERTS", "value": injector.root_pem},
+            // The kubelet ends a native sidecar after the application: nobody is left to wait for.
+            {"name": "AVIARY_DRAIN_DELAY", "value": "0s"},
             {"name": "POD_NAME", "valueFrom": field("metadata.name")},
             {"name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace")},
             {"name": "POD_IP", "valueFrom": field("status.podIP")},

@@ -77,6 +77,7 @@ fn the_sidecar_is_native_unprivileged_and_knows_where_the_operator_is() {
         json!([
             {"name": "AVIARY_XDS_ADDRESS", "value": "https://aviary-xds.aviary-system.svc:15010"},
             {"name": "AVIARY_ROOT_CERTS", "value": "-----BEGIN CERTIFICATE-----"},
+            {"name": "AVIARY_DRAIN_DELAY", "value": "0s"},
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
             {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}},
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}},
