@@ -96,7 +96,7 @@ pub struct View {
 /// Something in the objects that keeps requests away from the split.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finding {
-    /// A Service selects the pods of two adopted Deployments: it has no route.
+    /// A Service selects the pods of two adopted Deployments: its requests are balanced over all of them.
     SharedService {
         service: String,
         rollouts: Vec<String>,

@@ -4,6 +4,7 @@
 mod mesh;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aviary_operator::ads::Acks;
 use aviary_proxy::control::Link;
@@ -91,6 +92,12 @@ async fn a_weight_is_acknowledged_only_when_every_worker_has_it() {
     slow.hold_installs();
     let pushed = mesh.ads.counts().pushes;
     mesh.ads.set_world(world(&[("web", 10)]));
+    let at_once = mesh.ads.rollout_acks(WEB);
+    assert_eq!(
+        (at_once.proxies, at_once.acknowledged),
+        (2, 0),
+        "what was acknowledged is no longer served"
+    );
     slow.shows("web", |route| weight(route) == percent(10))
         .await;
     mesh.until("one of two", |ads| {
@@ -202,6 +209,30 @@ async fn after_a_restart_of_the_control_plane_only_changes_are_sent() {
         .shows("web", |route| weight(route) == percent(10))
         .await;
     assert_eq!(mesh.ads.counts().pushes, 1);
+}
+
+#[tokio::test]
+async fn a_weight_that_is_still_being_installed_is_not_claimed_after_a_reconnect() {
+    let mut mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let mut proxy = mesh.proxy("web-1").await;
+    proxy.call("web").await;
+    mesh.until("at 1 %", |ads| ads.rollout_acks(WEB) == acks(1, 1, &[]))
+        .await;
+    proxy.hold_installs();
+    mesh.ads.set_world(world(&[("web", 10)]));
+    proxy
+        .shows("web", |route| weight(route) == percent(10))
+        .await;
+    mesh.restart().await;
+    mesh.ads.set_world(world(&[("web", 10)]));
+    let claimed = mesh.until("claimed", |ads| ads.rollout_acks(WEB).acknowledged == 1);
+    // Ten times the first wait between attempts.
+    tokio::time::timeout(Duration::from_secs(1), claimed)
+        .await
+        .expect_err("it was not installed yet");
+    proxy.release_installs();
+    mesh.until("at 10 %", |ads| ads.rollout_acks(WEB) == acks(1, 1, &[]))
+        .await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The endpoints of one port of one Service, each with the pod behind it.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -16,16 +17,47 @@ pub(super) struct PodEndpoint {
     pub(super) pod: Option<String>,
 }
 
+/// EndpointSlices by the Service that they belong to (namespace, name): a cluster has thousands of both.
+pub(super) struct Slices<'a>(HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>);
+
+impl<'a> Slices<'a> {
+    pub(super) fn by_service(slices: &'a [Arc<EndpointSlice>]) -> Slices<'a> {
+        let mut by_service: HashMap<_, Vec<&EndpointSlice>> = HashMap::new();
+        for slice in slices {
+            let label = slice
+                .metadata
+                .labels
+                .as_ref()
+                .and_then(|labels| labels.get(SERVICE_LABEL));
+            if let (Some(namespace), Some(service)) = (&slice.metadata.namespace, label) {
+                by_service
+                    .entry((namespace.as_str(), service.as_str()))
+                    .or_default()
+                    .push(slice);
+            }
+        }
+        Slices(by_service)
+    }
+
+    fn of(&self, service: &Service) -> &[&'a EndpointSlice] {
+        let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+        let name = service.metadata.name.as_deref().unwrap_or_default();
+        self.0.get(&(namespace, name)).map_or(&[], Vec::as_slice)
+    }
+}
+
 /// Sorted. A pod of a dual-stack Service has one address here, of the Service's first family: two would count it twice.
 pub(super) fn of_port(
     service: &Service,
     port: &ServicePort,
-    slices: &[Arc<EndpointSlice>],
+    slices: &Slices<'_>,
 ) -> Vec<PodEndpoint> {
     let family = first_family(service);
-    let mut found: Vec<PodEndpoint> = slices
+    let of_family = slices
+        .of(service)
         .iter()
-        .filter(|slice| belongs_to(slice, service) && slice.address_type == family)
+        .filter(|slice| slice.address_type == family);
+    let mut found: Vec<PodEndpoint> = of_family
         .flat_map(|slice| {
             let number = slice_port(slice, port);
             slice
@@ -39,16 +71,6 @@ pub(super) fn of_port(
     found.sort();
     found.dedup_by_key(|each| each.endpoint.address);
     found
-}
-
-fn belongs_to(slice: &EndpointSlice, service: &Service) -> bool {
-    let label = slice
-        .metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(SERVICE_LABEL));
-    slice.metadata.namespace == service.metadata.namespace
-        && label == service.metadata.name.as_ref()
 }
 
 fn first_family(service: &Service) -> &str {

@@ -1,4 +1,4 @@
-//! The view: routes of every Service of every target, and the clusters that they name.
+//! The view: a route for every port of every Service, and the clusters that the routes name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -6,14 +6,19 @@ use std::net::{IpAddr, SocketAddr};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use traffic_core::config::{Arm, CanaryArm, Cluster, Endpoint, Health, Route, Split, Weight};
 
-use super::endpoints::{self, PodEndpoint};
+use super::endpoints::{self, PodEndpoint, Slices};
 use super::{Finding, Objects, RouteEntry, TargetSplit, View, World, protocol};
 
 /// Everything proxies are told about these targets.
 pub fn view(objects: Objects<'_>, targets: &[TargetSplit]) -> View {
     let mut services: Vec<&Service> = objects.services.iter().map(AsRef::as_ref).collect();
     services.sort_by_key(|service| (&service.metadata.namespace, &service.metadata.name));
-    let mut view = Building::default();
+    let mut view = Building {
+        slices: Slices::by_service(objects.slices),
+        world: World::default(),
+        findings: BTreeSet::new(),
+        taken: BTreeSet::new(),
+    };
     for service in services {
         let mut selected: Vec<&TargetSplit> = targets
             .iter()
@@ -42,14 +47,14 @@ pub fn view(objects: Objects<'_>, targets: &[TargetSplit]) -> View {
     }
 }
 
-#[derive(Default)]
-struct Building {
+struct Building<'a> {
+    slices: Slices<'a>,
     world: World,
     findings: BTreeSet<Finding>,
     taken: BTreeSet<SocketAddr>,
 }
 
-impl Building {
+impl Building<'_> {
     fn add_service(&mut self, objects: Objects<'_>, service: &Service, target: &TargetSplit) {
         let Some(spec) = service.spec.as_ref().filter(|spec| is_balanced(spec)) else {
             return;
@@ -59,7 +64,7 @@ impl Building {
                 continue;
             };
             let name = format!("{}/{number}", full_name(service));
-            let found = endpoints::of_port(service, port, objects.slices);
+            let found = endpoints::of_port(service, port, &self.slices);
             self.report_strangers(objects, service, target, &found);
             let cluster = |revision: &str| Cluster {
                 name: format!("{name}/{revision}"),

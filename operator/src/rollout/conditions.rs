@@ -72,19 +72,23 @@ pub fn sentence(facts: &Facts<'_>) -> String {
         (false, false) => "",
     };
     let of = |step: usize| format!("step {}/{}", step + 1, plan.steps().len());
-    let lag = if acknowledgement.complete() {
-        String::new()
-    } else {
-        let who = if acknowledgement.laggards.is_empty() {
+    let lag =
+        if acknowledgement.complete() {
             String::new()
         } else {
-            format!(" (waiting for {})", acknowledgement.laggards.join(", "))
+            let who = if acknowledgement.laggards.is_empty() {
+                String::new()
+            } else {
+                format!(" (waiting for {})", acknowledgement.laggards.join(", "))
+            };
+            let refused = acknowledgement.rejected.as_ref().map_or_else(String::new, |text| {
+            format!("; the configuration was refused by {text}: it goes on with its last good one")
+        });
+            format!(
+                "; {} of {} proxies have acknowledged{who}{refused}",
+                acknowledgement.acknowledged, acknowledgement.proxies
+            )
         };
-        format!(
-            "; {} of {} proxies have acknowledged{who}",
-            acknowledgement.acknowledged, acknowledgement.proxies
-        )
-    };
     let deadline = |since: Time| seconds((since + plan.progress_deadline) - *now);
     match state.phase {
         Phase::Stable if state.target != state.stable => {
@@ -308,5 +312,170 @@ fn set_condition(
     match conditions.iter_mut().find(|old| old.type_ == type_) {
         Some(old) => *old = new,
         None => conditions.push(new),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rollout_core::plan::{Capacity, Limits, Percent, Step, Then};
+    use rollout_core::state::{Cause, Failure, Run, Template};
+
+    fn plan() -> Plan {
+        let step = |weight| Step {
+            weight: Percent::new(weight).unwrap(),
+            soak: Span::seconds(90),
+            min_requests: 0,
+        };
+        let limits = Limits {
+            failure_limit: 2,
+            interval: Span::seconds(10),
+            hold: Span::seconds(600),
+            then: Then::Advance,
+            progress_deadline: Span::seconds(600),
+            capacity: Capacity::Proportional,
+        };
+        Plan::new(vec![step(10), step(100)], limits).unwrap()
+    }
+
+    fn state(phase: Phase) -> State {
+        let template = |name: &str| Template {
+            revision: name.to_owned(),
+            content: name.to_owned(),
+        };
+        let mut state = State::adopt(template("old"), 1);
+        state.target = template("new");
+        state.phase = phase;
+        state.run = Some(Run {
+            canary: template("new"),
+            number: 7,
+            started_at: Time(0),
+            base_replicas: 4,
+            judged_until: Time(0),
+            failed_in_a_row: 0,
+            requests: 0,
+            passed: false,
+            unready_since: None,
+            held_since: None,
+        });
+        state
+    }
+
+    fn status_of(
+        state: &State,
+        acknowledgement: &Acknowledgement,
+        suspended: bool,
+    ) -> CanaryRolloutStatus {
+        let plan = plan();
+        let facts = Facts {
+            plan: &plan,
+            state,
+            now: Time(30_000),
+            target: "payment",
+            acknowledgement,
+            ready: 1,
+            needed: 1,
+            suspended,
+            frozen: false,
+            judged: "success-rate: 95% of 60 requests",
+            failure: "success-rate: 95% of 60 requests",
+        };
+        let mut status = CanaryRolloutStatus::default();
+        super::super::status::write(&mut status, Some(&plan), state);
+        set(&mut status, Some(&facts), None, Some(3));
+        status
+    }
+
+    fn value(status: &CanaryRolloutStatus, type_: &str) -> String {
+        let condition = status.conditions.iter().find(|c| c.type_ == type_).unwrap();
+        format!("{}/{}", condition.status, condition.reason)
+    }
+
+    #[test]
+    fn a_soak_says_how_long_it_takes_and_what_comes_then() {
+        let status = status_of(
+            &state(Phase::Soaking {
+                step: 0,
+                since: Time(0),
+            }),
+            &Acknowledgement::default(),
+            false,
+        );
+        assert_eq!(
+            status.message.as_deref(),
+            Some("step 1/2: revision new has weight 10%: 1m more, then weight 100%.")
+        );
+        assert_eq!(value(&status, condition::READY), "False/Soaking");
+        assert_eq!(value(&status, condition::RECONCILING), "True/Soaking");
+        assert_eq!(value(&status, condition::STALLED), "False/Soaking");
+        assert_eq!(
+            value(&status, condition::ROLLED_BACK),
+            "False/NotRolledBack"
+        );
+    }
+
+    #[test]
+    fn a_failure_is_stalled_and_says_what_to_do() {
+        let mut failed = state(Phase::Failed);
+        failed.failure = Some(Failure {
+            template: failed.target.clone(),
+            run: 7,
+            cause: Cause::AnalysisFailed,
+            at: Time(0),
+        });
+        let status = status_of(&failed, &Acknowledgement::default(), false);
+        assert_eq!(value(&status, condition::STALLED), "True/Failed");
+        assert_eq!(
+            value(&status, condition::ROLLED_BACK),
+            "True/AnalysisFailed"
+        );
+        let message = status.message.unwrap();
+        assert!(
+            message.contains("95% of 60 requests") && message.contains("change the template"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn who_lags_and_who_refuses_is_named() {
+        let acknowledgement = Acknowledgement {
+            proxies: 3,
+            acknowledged: 2,
+            laggards: vec!["shop/client-1".to_owned()],
+            rejected: Some("shop/client-1: route has no stable arm".to_owned()),
+        };
+        let status = status_of(
+            &state(Phase::Shifting {
+                step: 0,
+                since: Time(0),
+            }),
+            &acknowledgement,
+            true,
+        );
+        let message = status.message.unwrap();
+        for part in [
+            "2 of 3 proxies",
+            "waiting for shop/client-1",
+            "route has no stable arm",
+            "Suspended",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_problem_outranks_the_phase() {
+        let mut status = CanaryRolloutStatus::default();
+        let problem = Problem {
+            reason: "TargetNotFound",
+            message: "Deployment payment does not exist".to_owned(),
+        };
+        set(&mut status, None, Some(&problem), Some(1));
+        assert_eq!(value(&status, condition::READY), "False/TargetNotFound");
+        assert_eq!(value(&status, condition::STALLED), "True/TargetNotFound");
+        assert_eq!(
+            status.message.as_deref(),
+            Some("Deployment payment does not exist")
+        );
     }
 }
