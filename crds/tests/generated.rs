@@ -1,6 +1,6 @@
 //! The committed YAML is what the types say.
 
-use aviary_crds::{CanaryRollout, CanaryRolloutSpec};
+use aviary_crds::CanaryRolloutSpec;
 
 #[test]
 fn the_committed_yaml_is_what_the_generator_prints() {

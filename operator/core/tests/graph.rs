@@ -5,6 +5,8 @@
 //! (stable, canary, the canary with another annotation, another), counters into the values that matter. Folding
 //! keeps what the machine can tell apart, so the closure is finite and the search is exhaustive.
 
+#![allow(clippy::unwrap_used)] // a test says so by panicking
+
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use rollout_core::judge::Verdict;
@@ -336,37 +338,37 @@ fn check_edge(
         );
     }
     // 1, the evidence: a soak ends by a pass of its own windows, or on the terms of noEvidence.
-    if let (Phase::Soaking { since, step }, true) = (from.phase, same_run) {
-        if matches!(to.phase, Phase::Scaling { .. } | Phase::Promoting { .. }) {
-            let run = to.run.as_ref().unwrap();
-            let soaked = seen.now - since;
-            let fresh = seen
-                .window
-                .filter(|window| window.end > from.run.as_ref().unwrap().judged_until);
-            let requests =
-                from.run.as_ref().unwrap().requests + fresh.map_or(0, |window| window.requests);
-            let passed = match fresh.map(|window| window.verdict) {
-                Some(Verdict::Pass) => true,
-                Some(Verdict::Fail) => false,
-                Some(Verdict::NoEvidence) | None => from.run.as_ref().unwrap().passed,
-            };
-            let evidence = passed && requests >= plan.step(step).min_requests;
-            let without = soaked >= Span(plan.step(step).soak.0 + plan.hold.0) && requests >= 15;
-            hold!(soaked >= plan.step(step).soak, "1: a soak ended early");
-            hold!(evidence || without, "1: a soak ended without evidence");
-            hold!(
-                evidence || events.contains(&Event::AdvancedWithoutEvidence { step }),
-                "5: it advanced without evidence and did not say so"
-            );
-            hold!(
-                run.failed_in_a_row == 0 && seen.may_raise && seen.traffic.acknowledged,
-                "1: a soak ended against a condition"
-            );
-            hold!(
-                matches!(to.phase, Phase::Promoting { .. }) == plan.is_last(step),
-                "1: promoted before the last step"
-            );
-        }
+    if let (Phase::Soaking { since, step }, true) = (from.phase, same_run)
+        && matches!(to.phase, Phase::Scaling { .. } | Phase::Promoting { .. })
+    {
+        let run = to.run.as_ref().unwrap();
+        let soaked = seen.now - since;
+        let fresh = seen
+            .window
+            .filter(|window| window.end > from.run.as_ref().unwrap().judged_until);
+        let requests =
+            from.run.as_ref().unwrap().requests + fresh.map_or(0, |window| window.requests);
+        let passed = match fresh.map(|window| window.verdict) {
+            Some(Verdict::Pass) => true,
+            Some(Verdict::Fail) => false,
+            Some(Verdict::NoEvidence) | None => from.run.as_ref().unwrap().passed,
+        };
+        let evidence = passed && requests >= plan.step(step).min_requests;
+        let without = soaked >= Span(plan.step(step).soak.0 + plan.hold.0) && requests >= 15;
+        hold!(soaked >= plan.step(step).soak, "1: a soak ended early");
+        hold!(evidence || without, "1: a soak ended without evidence");
+        hold!(
+            evidence || events.contains(&Event::AdvancedWithoutEvidence { step }),
+            "5: it advanced without evidence and did not say so"
+        );
+        hold!(
+            run.failed_in_a_row == 0 && seen.may_raise && seen.traffic.acknowledged,
+            "1: a soak ended against a condition"
+        );
+        hold!(
+            matches!(to.phase, Phase::Promoting { .. }) == plan.is_last(step),
+            "1: promoted before the last step"
+        );
     }
     // 2. Aborts reach weight 0 in the same transition.
     if let Some(run) = running(from) {
@@ -443,13 +445,14 @@ fn check_edge(
         );
     }
     // 5. No evidence is no failure.
-    if let (Some(run), Some(next), Some(window)) = (running(from), running(to), seen.window) {
-        if same_run && window.verdict == Verdict::NoEvidence {
-            hold!(
-                next.failed_in_a_row == run.failed_in_a_row,
-                "5: no evidence was counted as a failure"
-            );
-        }
+    if let (Some(run), Some(next), Some(window)) = (running(from), running(to), seen.window)
+        && same_run
+        && window.verdict == Verdict::NoEvidence
+    {
+        hold!(
+            next.failed_in_a_row == run.failed_in_a_row,
+            "5: no evidence was counted as a failure"
+        );
     }
     // 7. While the old pods are going away, traffic stays on the canary until the Deployment has rolled.
     if matches!(from.phase, Phase::Promoting { .. }) && !seen.original.rolled_out {

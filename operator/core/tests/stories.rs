@@ -1,5 +1,7 @@
 //! Stories of releases, told to the machine alone: one observation after the other, and what has to become of it.
 
+#![allow(clippy::unwrap_used)] // a test says so by panicking
+
 use rollout_core::judge::Verdict;
 use rollout_core::observation::{CopySeen, Observation, Original, Traffic, Window};
 use rollout_core::plan::{Capacity, Limits, Percent, Plan, Step, Then};
