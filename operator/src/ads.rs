@@ -74,9 +74,9 @@ impl Ads {
         if current.as_ref().is_some_and(|current| *current == world) {
             return;
         }
-        self.0
-            .resources
-            .send_replace(Some(Arc::new(world.resources())));
+        let encoded = self.0.resources.borrow().clone();
+        let resources = world.resources(current.as_deref().zip(encoded.as_deref()));
+        self.0.resources.send_replace(Some(Arc::new(resources)));
         *current = Some(world);
         drop(current);
         self.changed();

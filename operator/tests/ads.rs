@@ -1,5 +1,7 @@
 //! The xDS server and the sidecar's client together, over real TLS on loopback.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 #[path = "ads/mesh.rs"]
 mod mesh;
 

@@ -39,7 +39,7 @@ impl<'a> Slices<'a> {
         Slices(by_service)
     }
 
-    fn of(&self, service: &Service) -> &[&'a EndpointSlice] {
+    fn of<'b>(&'b self, service: &'b Service) -> &'b [&'b EndpointSlice] {
         let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
         let name = service.metadata.name.as_deref().unwrap_or_default();
         self.0.get(&(namespace, name)).map_or(&[], Vec::as_slice)

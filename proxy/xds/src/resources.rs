@@ -105,6 +105,32 @@ impl Resources {
         );
     }
 
+    /// Takes over a route from `before`, where it was the same; `false` if it was not there.
+    pub fn carry_route(&mut self, before: &Resources, name: &str) -> bool {
+        let Some(route) = before.by_name[Kind::Route].get(name) else {
+            return false;
+        };
+        let aliases = route
+            .aliases
+            .iter()
+            .map(|alias| (alias.clone(), route.name.clone()));
+        self.aliases.extend(aliases);
+        self.by_name[Kind::Route].insert(route.name.clone(), Arc::clone(route));
+        true
+    }
+
+    /// Takes over a cluster and its endpoints from `before`, where they were the same; `false` if they were not there.
+    pub fn carry_cluster(&mut self, before: &Resources, name: &str) -> bool {
+        let of_kind = |kind: Kind| before.by_name[kind].get(name);
+        let (Some(cluster), Some(endpoints)) = (of_kind(Kind::Cluster), of_kind(Kind::Endpoints))
+        else {
+            return false;
+        };
+        self.by_name[Kind::Cluster].insert(name.to_owned(), Arc::clone(cluster));
+        self.by_name[Kind::Endpoints].insert(name.to_owned(), Arc::clone(endpoints));
+        true
+    }
+
     /// The resource that answers to `name`: its own name, or one of its aliases.
     pub fn resolve(&self, kind: Kind, name: &str) -> Option<&Arc<Resource>> {
         let of_kind = &self.by_name[kind];
@@ -151,7 +177,7 @@ fn hash(content: &impl Hash) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::tests::{route, world};
+    use crate::server::tests::{cluster, route, world};
     use traffic_core::config::{Endpoint, Health};
 
     #[test]
@@ -177,6 +203,27 @@ mod tests {
             );
         }
         assert!(world.resolve(Kind::Cluster, "dst/10.96.0.1:80").is_none());
+    }
+
+    #[test]
+    fn what_is_carried_over_answers_to_the_same_names() {
+        let before = world(&[route("web", 0)], &[cluster("c", &["10.1.0.1:80"])]);
+        let mut after = Resources::default();
+        assert!(after.carry_route(&before, "shop/web/80") && after.carry_cluster(&before, "c"));
+        for (kind, name) in [
+            (Kind::Route, "shop/web/80"),
+            (Kind::Route, "dst/10.96.0.1:80"),
+            (Kind::Route, "dst/[fd00::1]:80"),
+            (Kind::Cluster, "c"),
+            (Kind::Endpoints, "c"),
+        ] {
+            let (old, new) = (
+                before.resolve(kind, name).unwrap(),
+                after.resolve(kind, name).unwrap(),
+            );
+            assert!(Arc::ptr_eq(old, new), "{kind} {name}");
+        }
+        assert!(!after.carry_route(&before, "other") && !after.carry_cluster(&before, "other"));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Both ends of a stream, with messages in flight, worlds that change, installs that take their time and streams that are lost,
 //! in every order that chance finds. What must hold at each step, and what must have come about when it is quiet.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
