@@ -10,6 +10,6 @@ pub mod screen;
 pub mod show;
 pub mod summary;
 
-pub use play::{PlayError, play};
+pub use play::{PlayError, install, play};
 pub use show::Show;
 pub use summary::{Ending, Release, Summary};

@@ -21,12 +21,12 @@ mod wait;
 mod workload;
 
 pub use ground::{Ground, GroundError};
-pub use install::InstallError;
+pub use install::{Before, InstallError};
 pub use kubectl::{Kubectl, KubectlError, Said};
 pub use outage::Frozen;
 pub use places::{Names, NamesError};
 pub use record::{Moment, Record, RecordError, zero_on_every_proxy};
-pub use shop::{Shop, ShopError, condition};
+pub use shop::{Happened, Shop, ShopError, condition};
 pub use soaks::{ShareSeen, Soak, shares, soaks, weights};
 pub use stage::{Stage, StageError};
 pub use wait::{NotInTime, Waited, eventually};

@@ -11,16 +11,16 @@ mod stories {
     pub mod outages;
     pub mod promotion;
     pub mod rollback;
+    pub mod runner;
     pub mod superseded;
     pub mod theatre;
 }
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use stories::theatre::{Story, Theatre};
-use stories::{bad_input, gate, injection, outages, promotion, rollback, superseded};
+use stories::{bad_input, gate, injection, outages, promotion, rollback, runner, superseded};
 
 macro_rules! told {
     ($($module:ident::$name:ident,)*) => {
@@ -49,25 +49,16 @@ fn all() -> Vec<Story> {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
-    let theatre = Arc::new(Mutex::new(Theatre::closed()));
-    let trials = all().into_iter().enumerate().map(|(number, story)| {
-        let theatre = Arc::clone(&theatre);
-        Trial::test(story.name, move || {
-            let mut theatre = theatre
-                .lock()
-                .expect("a story that panics does so inside the theatre");
-            theatre.tell(number, story).map_err(Into::into)
-        })
+    let arguments = Arguments::from_args();
+    let mut theatre = Theatre::closed();
+    let result = runner::run(&arguments, &all(), |number, story| {
+        theatre.tell(number, story)
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    let mut theatre = theatre
-        .lock()
-        .expect("a story that panics does so inside the theatre");
-    if let Err(error) = theatre.close() {
-        eprintln!("the cluster did not end as it should: {error}");
-        return ExitCode::FAILURE;
+    match theatre.close() {
+        Ok(()) => result,
+        Err(error) => {
+            eprintln!("the cluster did not end as it should: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    conclusion.exit_code()
 }

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use aviary_e2e::demo::{Show, Summary, play};
-use aviary_e2e::harness::{Ground, Stage};
+use aviary_e2e::demo::{self, Show, Summary};
+use aviary_e2e::harness::{Before, Ground, Stage};
 use clap::Parser;
 
 /// A good and a bad release of a payment service under steady load, shown live.
@@ -57,12 +57,19 @@ async fn perform(
     arguments: &Arguments,
 ) -> anyhow::Result<Summary> {
     let stage = Stage::enter(ground).await?;
+    let mut before = Before::Nothing;
+    let playing = async {
+        before = demo::install(&stage, show).await?;
+        anyhow::Ok(demo::play(&stage, show).await?)
+    };
     let played = tokio::select! {
-        played = play(&stage, show) => played.map_err(anyhow::Error::from),
+        played = playing => played,
         () = interrupted(ground) => Err(anyhow::anyhow!("interrupted")),
     };
     if let (Ground::Yours { .. }, false) = (ground, arguments.keep) {
-        show.say("removing the namespace shop and Aviary from your cluster");
+        show.say(
+            "removing the namespace shop from your cluster, and Aviary unless it was there before",
+        );
         stage
             .kubectl
             .ok(&[
@@ -73,7 +80,9 @@ async fn perform(
                 "--timeout=180s",
             ])
             .await?;
-        stage.uninstall().await?;
+        if before == Before::Nothing {
+            stage.uninstall().await?;
+        }
     }
     played
 }

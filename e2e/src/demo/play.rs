@@ -9,7 +9,7 @@ use super::screen::Frame;
 use super::show::Show;
 use super::summary::{Ending, Release, Summary};
 use crate::harness::{
-    Faults, Shop, ShopError, Stage, StageError, Workload, condition, shares, soaks,
+    Before, Faults, Shop, ShopError, Stage, StageError, Workload, condition, shares, soaks,
     zero_on_every_proxy,
 };
 
@@ -50,10 +50,14 @@ const ACTS: [Act; 2] = [
     },
 ];
 
-/// The whole demo, up to its summary.
-pub async fn play(stage: &Stage, show: &mut Show) -> Result<Summary, PlayError> {
+/// Installs Aviary; says what was there before.
+pub async fn install(stage: &Stage, show: &mut Show) -> Result<Before, PlayError> {
     show.say("installing Aviary: kubectl apply -k config/e2e");
-    stage.install().await?;
+    Ok(stage.install().await?)
+}
+
+/// The whole demo after that, up to its summary.
+pub async fn play(stage: &Stage, show: &mut Show) -> Result<Summary, PlayError> {
     show.say("deploying payment (4 replicas), its caller (200 requests/s: HTTP/1.1 GET and POST, gRPC) and a CanaryRollout into namespace shop");
     let shop = Shop::open(stage, NAMESPACE, &Workload::of_the_demo()).await?;
     show.say("v1 serves; every pod got its sidecar by the label of the namespace");
@@ -73,7 +77,7 @@ pub async fn play(stage: &Stage, show: &mut Show) -> Result<Summary, PlayError> 
 /// One release, from the change of the template to its end.
 async fn perform(shop: &Shop, show: &mut Show, act: &Act) -> Result<Release, PlayError> {
     let (began, mark) = (Instant::now(), shop.record.mark());
-    let before = shop.events().await?.len();
+    let before = shop.events().await?.last().map_or(0, |event| event.at);
     show.say(&format!(
         "{}: kubectl set env deployment/payment VERSION={} {}",
         act.what,
@@ -102,7 +106,10 @@ async fn perform(shop: &Shop, show: &mut Show, act: &Act) -> Result<Release, Pla
         // What cannot be read just now stays as it was: the next picture shows it.
         frame.stats = shop.stats().await.unwrap_or(frame.stats);
         if let Ok(events) = shop.events().await {
-            frame.events = events.into_iter().skip(before).collect();
+            frame.events = events
+                .into_iter()
+                .filter(|event| event.at > before)
+                .collect();
         }
         frame.shares = shares(&soaks(&moments), &frame.stats, act.version);
         frame.elapsed = began.elapsed();

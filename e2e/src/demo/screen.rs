@@ -6,7 +6,7 @@ use aviary_crds::CanaryRolloutStatus;
 use aviary_crds::status::{Phase, VerdictRecord};
 
 use crate::app::stats::Stats;
-use crate::harness::ShareSeen;
+use crate::harness::{Happened, ShareSeen};
 
 /// The caller's newest answers that count as "now", in milliseconds; the last second is not complete.
 const NOW: i64 = 4000;
@@ -25,7 +25,7 @@ pub struct Frame {
     pub stats: Stats,
     /// Soaks of this release that are over.
     pub shares: Vec<ShareSeen>,
-    pub events: Vec<(String, String)>,
+    pub events: Vec<Happened>,
     /// What kubectl printed.
     pub said: Vec<String>,
 }
@@ -59,7 +59,7 @@ pub fn render(frame: &Frame, width: usize) -> Vec<String> {
     let events: Vec<String> = frame
         .events
         .iter()
-        .map(|(reason, note)| format!("{reason}: {note}"))
+        .map(|event| format!("{}: {}", event.reason, event.note))
         .collect();
     section(
         &mut lines,
@@ -279,10 +279,11 @@ mod tests {
                 weight: 1,
                 seen: Some((0.0104, 1600)),
             }],
-            events: vec![(
-                "ReleaseStarted".to_owned(),
-                "releasing revision 7d9f".to_owned(),
-            )],
+            events: vec![Happened {
+                at: 1,
+                reason: "ReleaseStarted".to_owned(),
+                note: "releasing revision 7d9f".to_owned(),
+            }],
             said: vec!["Warning: Deployment shop/payment: paused".to_owned()],
         }
     }

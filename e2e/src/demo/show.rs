@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::screen::{Frame, render};
+use crate::harness::Happened;
 
 pub struct Show {
     began: Instant,
@@ -18,8 +19,11 @@ enum To {
         height: usize,
         drawn: usize,
     },
-    /// The last line of each kind that was printed.
-    Lines { phase: String, events: usize },
+    /// The events and the last change that were printed.
+    Lines {
+        phase: String,
+        events: Vec<Happened>,
+    },
 }
 
 impl Show {
@@ -34,7 +38,7 @@ impl Show {
         } else {
             To::Lines {
                 phase: String::new(),
-                events: 0,
+                events: Vec::new(),
             }
         };
         Show {
@@ -78,11 +82,12 @@ impl Show {
                 *drawn = lines.len();
             }
             To::Lines { phase, events } => {
-                // A new release begins with the events before it.
-                for (reason, note) in frame.events.iter().skip(*events) {
-                    println!("{elapsed:>4}s  {reason}: {note}");
+                for event in &frame.events {
+                    if !events.contains(event) {
+                        println!("{elapsed:>4}s  {}: {}", event.reason, event.note);
+                        events.push(event.clone());
+                    }
                 }
-                *events = frame.events.len();
                 let now = changes(frame);
                 if *phase != now {
                     let stats = &frame.stats;

@@ -20,7 +20,22 @@ pub enum InstallError {
     NotInTime(#[from] NotInTime),
 }
 
-pub(super) async fn install(kubectl: &Kubectl, names: &Names) -> Result<String, InstallError> {
+/// What was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    Nothing,
+    /// An installation, which somebody else has made and may want to keep.
+    Aviary,
+}
+
+pub(super) async fn install(kubectl: &Kubectl, names: &Names) -> Result<Before, InstallError> {
+    let there = kubectl
+        .run(&[
+            "get",
+            "deployment/aviary-operator",
+            "--namespace=aviary-system",
+        ])
+        .await?;
     // Types and objects of these types in one go: the second can come too early on a slow machine.
     let said = eventually(
         "kubectl apply -k config/e2e",
@@ -33,7 +48,7 @@ pub(super) async fn install(kubectl: &Kubectl, names: &Names) -> Result<String, 
             }
         },
     );
-    let said = said.await??;
+    said.await??;
     let ready = [
         "rollout",
         "status",
@@ -55,7 +70,11 @@ pub(super) async fn install(kubectl: &Kubectl, names: &Names) -> Result<String, 
             source,
         });
     }
-    Ok(said.stdout)
+    Ok(if there.ok {
+        Before::Aviary
+    } else {
+        Before::Nothing
+    })
 }
 
 async fn apply(kubectl: &Kubectl, names: &Names) -> Result<Said, KubectlError> {

@@ -54,12 +54,14 @@ impl Names {
             let known = known.ok_or_else(|| NamesError::Unknown(image.to_owned()))?;
             replaced.push((format!("aviary.local/{known}:dev"), image.to_owned()));
         }
-        // Images of a registry have to be pulled; images that were loaded are there either way.
-        replaced.push((
-            "imagePullPolicy: Never".to_owned(),
-            "imagePullPolicy: IfNotPresent".to_owned(),
-        ));
-        replaced.push(("value: Never".to_owned(), "value: IfNotPresent".to_owned()));
+        if replaced.len() > 1 {
+            // Images of a registry have to be pulled.
+            replaced.push((
+                "imagePullPolicy: Never".to_owned(),
+                "imagePullPolicy: IfNotPresent".to_owned(),
+            ));
+            replaced.push(("value: Never".to_owned(), "value: IfNotPresent".to_owned()));
+        }
         Ok(Names { replaced })
     }
 

@@ -83,20 +83,25 @@ impl Shop {
         workload: &Workload,
     ) -> Result<Shop, ShopError> {
         let shop = Shop::found(stage, namespace).await?;
-        for manifest in [workload.payment(), workload.client()] {
+        // One after the other: requests to a service that is not there yet would count as failed.
+        for (name, manifest) in [
+            ("payment", workload.payment()),
+            ("client", workload.client()),
+        ] {
             stage
                 .kubectl
                 .apply(namespace, &stage.names.write_into(&manifest))
                 .await?;
-        }
-        for deployment in ["deployment/payment", "deployment/client"] {
-            let within = format!("--timeout={}s", STARTS.as_secs());
+            let (name, within) = (
+                format!("deployment/{name}"),
+                format!("--timeout={}s", STARTS.as_secs()),
+            );
             stage
                 .kubectl
                 .ok(&[
                     "rollout",
                     "status",
-                    deployment,
+                    &name,
                     "--namespace",
                     namespace,
                     &within,
@@ -275,35 +280,30 @@ impl Shop {
             .items)
     }
 
-    /// The reasons and notes of the CanaryRollout's events, oldest first.
-    pub async fn events(&self) -> Result<Vec<(String, String)>, ShopError> {
+    /// The CanaryRollout's events, oldest first. One that happens again is the same event with a later time.
+    pub async fn events(&self) -> Result<Vec<Happened>, ShopError> {
         let api: Api<Event> = Api::namespaced(self.stage.client.clone(), &self.namespace);
         let of_the_rollout = ListParams::default().fields("involvedObject.kind=CanaryRollout");
-        let events = api
-            .list(&of_the_rollout)
-            .await
-            .map_err(|source| ShopError::Read {
-                what: "the events",
-                source,
-            })?;
-        let mut events = events.items;
-        events.sort_by_key(|event| event.event_time.as_ref().map(|time| time.0));
-        Ok(events
-            .into_iter()
-            .map(|e| (e.reason.unwrap_or_default(), e.message.unwrap_or_default()))
-            .collect())
+        let events = api.list(&of_the_rollout).await;
+        let events = events.map_err(|source| ShopError::Read {
+            what: "the events",
+            source,
+        })?;
+        let mut events: Vec<Happened> = events.items.into_iter().map(Happened::from).collect();
+        events.sort_by_key(|event| event.at);
+        Ok(events)
     }
 
     /// Waits for an event; returns its note.
     pub async fn until_event(&self, reason: &str) -> Result<String, ShopError> {
         let look = || async {
             match self.events().await {
-                Ok(events) => match events.iter().rev().find(|(r, _)| r == reason) {
-                    Some((_, note)) => Waited::There(note.clone()),
+                Ok(events) => match events.iter().rev().find(|event| event.reason == reason) {
+                    Some(event) => Waited::There(event.note.clone()),
                     None => Waited::not_yet(
                         events
                             .iter()
-                            .map(|(r, _)| r.as_str())
+                            .map(|e| e.reason.as_str())
                             .collect::<Vec<_>>()
                             .join(", "),
                     ),
@@ -373,6 +373,28 @@ impl Shop {
         let sent = self.stats().await?.sent;
         self.until_stats("the caller goes on", |stats| stats.sent >= sent + requests)
             .await
+    }
+}
+
+/// An event, and when it happened last: milliseconds since the Unix epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happened {
+    pub at: i64,
+    pub reason: String,
+    pub note: String,
+}
+
+impl From<Event> for Happened {
+    fn from(event: Event) -> Happened {
+        let last = event
+            .series
+            .and_then(|series| series.last_observed_time)
+            .or(event.event_time);
+        Happened {
+            at: last.map_or(0, |time| time.0.as_millisecond()),
+            reason: event.reason.unwrap_or_default(),
+            note: event.message.unwrap_or_default(),
+        }
     }
 }
 

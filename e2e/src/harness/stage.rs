@@ -6,7 +6,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
 use super::ground::Ground;
-use super::install::{self, InstallError};
+use super::install::{self, Before, InstallError};
 use super::kubectl::Kubectl;
 use super::places::Names;
 
@@ -46,8 +46,8 @@ impl Stage {
         })
     }
 
-    /// Installs Aviary, and waits until it works. Returns what kubectl said.
-    pub async fn install(&self) -> Result<String, StageError> {
+    /// Installs Aviary, and waits until it works. Says what was there before.
+    pub async fn install(&self) -> Result<Before, StageError> {
         Ok(install::install(&self.kubectl, &self.names).await?)
     }
 

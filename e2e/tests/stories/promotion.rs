@@ -56,10 +56,11 @@ pub async fn a_good_release_is_promoted_step_by_step_and_no_request_fails(
             "the caller saw {share:?}"
         );
     }
-    let late = stats.share("v2", stats.now - 2000, stats.now - 500);
+    let later = shop.until_sent_more(400).await?;
     ensure!(
-        late.is_some_and(|(share, _)| share >= 1.0),
-        "v2 does not serve everyone: {late:?}"
+        later.versions["v1"] == stats.versions["v1"],
+        "v1 still answers: {:?}",
+        later.versions
     );
 
     let status = shop.status().await?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use aviary_e2e::harness::{Ground, Shop, Stage, Workload};
+use aviary_e2e::harness::{Before, Ground, Shop, Stage, Workload};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -35,7 +35,7 @@ impl Scene<'_> {
 
 pub enum Theatre {
     Closed,
-    Open(Ground),
+    Open(Ground, Before),
     /// Why no story can be told.
     Broken(String),
 }
@@ -52,12 +52,12 @@ impl Theatre {
     pub fn tell(&mut self, number: usize, story: Story) -> Result<(), String> {
         if let Theatre::Closed = self {
             *self = match open() {
-                Ok(ground) => Theatre::Open(ground),
+                Ok((ground, before)) => Theatre::Open(ground, before),
                 Err(error) => Theatre::Broken(format!("{error:#}")),
             };
         }
         match self {
-            Theatre::Open(ground) => {
+            Theatre::Open(ground, _) => {
                 let ground = &*ground;
                 ground
                     .run(|| perform(ground, number, story))
@@ -69,10 +69,10 @@ impl Theatre {
     }
 
     pub fn close(&mut self) -> anyhow::Result<()> {
-        let Theatre::Open(ground) = std::mem::replace(self, Theatre::Closed) else {
+        let Theatre::Open(ground, before) = std::mem::replace(self, Theatre::Closed) else {
             return Ok(());
         };
-        if let Ground::Yours { .. } = ground {
+        if let (Ground::Yours { .. }, Before::Nothing) = (&ground, before) {
             ground
                 .run(|| async { anyhow::Ok(Stage::enter(&ground).await?.uninstall().await?) })??;
         }
@@ -80,12 +80,12 @@ impl Theatre {
     }
 }
 
-fn open() -> anyhow::Result<Ground> {
+fn open() -> anyhow::Result<(Ground, Before)> {
     let ground = Ground::prepare("the stories", |line| eprintln!("{line}"))?;
-    ground
+    let before = ground
         .run(|| async { anyhow::Ok(Stage::enter(&ground).await?.install().await?) })?
         .context("Aviary cannot be installed")?;
-    Ok(ground)
+    Ok((ground, before))
 }
 
 async fn perform(ground: &Ground, number: usize, story: Story) -> Result<(), String> {
@@ -118,7 +118,7 @@ async fn perform(ground: &Ground, number: usize, story: Story) -> Result<(), Str
             let events = shop.events().await.unwrap_or_default();
             let events: Vec<String> = events
                 .into_iter()
-                .map(|(reason, note)| format!("  {reason}: {note}"))
+                .map(|event| format!("  {}: {}", event.reason, event.note))
                 .collect();
             Err(format!(
                 "{why}\nevents of the CanaryRollout:\n{}\nall of the namespace is in {dump}",
