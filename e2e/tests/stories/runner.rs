@@ -2,7 +2,6 @@
 //!
 //! Only the arguments are libtest-mimic's: it pads the names of its lines, and runs what it runs on threads of its own.
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -38,16 +37,13 @@ pub fn run(
     println!("\nrunning {} tests", chosen.len());
     let began = Instant::now();
     let mut failures = Vec::new();
-    for (number, story) in &chosen {
-        print!("test {} ... ", story.name);
-        std::io::stdout().flush().ok();
-        match tell(*number, *story) {
-            Ok(()) => println!("ok"),
-            Err(why) => {
-                println!("FAILED");
-                failures.push((story.name, why));
-            }
-        }
+    for (place, (number, story)) in chosen.iter().enumerate() {
+        // Progress goes to standard error, so that each result is a line of its own.
+        eprintln!("story {} of {}: {}", place + 1, chosen.len(), story.name);
+        let told = tell(*number, *story);
+        let word = if told.is_ok() { "ok" } else { "FAILED" };
+        println!("test {} ... {word}", story.name);
+        failures.extend(told.err().map(|why| (story.name, why)));
     }
     report(chosen.len(), stories.len() - chosen.len(), &failures, began)
 }
