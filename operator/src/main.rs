@@ -17,6 +17,7 @@ use aviary_operator::rollout::measure;
 use aviary_operator::rollout::memory::Memories;
 use aviary_operator::rollout::stores::{self, Wakes};
 use aviary_operator::rollout::traffic::Traffic;
+use aviary_operator::rollout::{recollect, sweep, tell};
 use aviary_operator::serve::TlsListener;
 use clap::Parser;
 use kube::{Client, Config};
@@ -136,7 +137,7 @@ async fn start(
     caches.ready();
     let traffic = Traffic::new(ads.clone(), stores.clone(), wakes.traffic.clone());
     let context = Arc::new(Context {
-        recorder: controller::recorder(&client),
+        recorder: tell::recorder(&client),
         http: measure::http_client()?,
         memories: Memories::default(),
         traffic: traffic.clone(),
@@ -147,7 +148,7 @@ async fn start(
         prometheus,
         wake,
     });
-    controller::restore(&context);
+    recollect::restore(&context);
     traffic.open();
     let listener = TlsListener::bind(options.xds_address, authority.server_config())
         .await
@@ -159,7 +160,7 @@ async fn start(
         }
     });
     tasks.spawn(traffic.follow());
-    tasks.spawn(controller::sweep(Arc::clone(&context)));
+    tasks.spawn(sweep::sweep(Arc::clone(&context)));
     tasks.spawn(controller::run(context, watching, woken, stop.clone()));
     xds.ready();
     tracing::info!(webhooks = %options.webhook_address, xds = %options.xds_address, "ready");
