@@ -40,15 +40,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<Summary> {
     let mut show = Show::on_standard_output();
     let ground = Ground::prepare("make demo", |line| show.say(line))?;
     let played = ground.run(|| perform(&ground, &mut show, arguments))?;
-    let ended = if arguments.keep {
-        keep(ground)
+    if let Ok(summary) = &played {
+        println!("\n{}", summary.render());
+    }
+    if arguments.keep {
+        keep(ground)?;
     } else {
-        ground.stop().map_err(anyhow::Error::from)
-    };
-    let summary = played?;
-    println!("\n{}", summary.render());
-    ended?;
-    Ok(summary)
+        ground.stop()?;
+    }
+    played
 }
 
 async fn perform(
@@ -97,10 +97,10 @@ async fn interrupted(ground: &Ground) {
 
 fn keep(ground: Ground) -> anyhow::Result<()> {
     match ground.keep().context("the cluster could not be kept")? {
-        Some(usage) => println!("\n{usage}"),
-        None => println!("\nYour cluster keeps the namespaces shop and aviary-system."),
+        Some(usage) => println!("{usage}\nTry, in that shell:"),
+        None => println!("Your cluster keeps the namespaces shop and aviary-system. Go on with:"),
     }
-    println!("  to watch:  kubectl get canaryrollout payment -n shop --watch");
-    println!("  to try:    kubectl set env deployment/payment -n shop VERSION=v4 ERROR_RATE=0%");
+    println!("  kubectl get canaryrollout payment -n shop --watch");
+    println!("  kubectl set env deployment/payment -n shop VERSION=v4 ERROR_RATE=0%");
     Ok(())
 }

@@ -12,6 +12,8 @@ use crate::harness::{Happened, ShareSeen};
 const NOW: i64 = 4000;
 const BAR: usize = 40;
 const EVENTS: usize = 6;
+/// Characters before what a line says.
+const LABEL: usize = 13;
 
 /// All that a picture is made of.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +39,14 @@ pub fn render(frame: &Frame, width: usize) -> Vec<String> {
         String::new(),
     ];
     lines.push(format!("  steps      {}", steps(frame)));
-    lines.push(format!("  phase      {}", phase(&frame.status)));
+    let phase = phase(&frame.status);
+    for (n, part) in wrap(&phase, width.saturating_sub(LABEL))
+        .into_iter()
+        .enumerate()
+    {
+        let label = if n == 0 { "phase" } else { "" };
+        lines.push(format!("  {label:<10} {part}"));
+    }
     lines.push(format!("  revisions  {}", revisions(frame)));
     lines.push(format!("  weight     {}", weight(&frame.status)));
     lines.push(format!("  traffic    {}", traffic(frame)));
@@ -175,6 +184,23 @@ fn section(lines: &mut Vec<String>, title: &str, content: &[String]) {
         lines.push(format!("  {title}"));
         lines.extend(content.iter().map(|line| format!("    {line}")));
     }
+}
+
+/// Breaks a text between its words.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("there is a line at all times");
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+            lines.push(word.to_owned());
+        } else {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
 }
 
 /// A line that wraps would break the redrawing.
@@ -322,6 +348,18 @@ mod tests {
                     .all(|line| line.chars().count() <= width)
             );
         }
+    }
+
+    #[test]
+    fn a_long_sentence_is_broken_between_words_and_nothing_of_it_is_lost() {
+        let picture = render(&frame(), 40).join("\n");
+        assert!(
+            picture.contains(
+                "  phase      Soaking: step 2/4: revision\n             7d9f has weight 10%: 3s"
+            ),
+            "{picture}"
+        );
+        assert!(picture.contains("weight 50%"), "{picture}");
     }
 
     #[test]

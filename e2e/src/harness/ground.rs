@@ -63,11 +63,7 @@ impl Ground {
                 Names::of_the_user(images.as_deref(), variable("PROMETHEUS_URL").as_deref())?;
             return Ok(Ground::Yours { kubeconfig, names });
         }
-        let archives = images::build(
-            Profile::Dev,
-            Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/images")),
-            &mut say,
-        )?;
+        let archives = images::build(Profile::Dev, &images_directory(), &mut say)?;
         let cluster = Cluster::start(
             &Options {
                 images: archives,
@@ -177,4 +173,9 @@ impl Ground {
             Ground::Yours { .. } => Ok(()),
         }
     }
+}
+
+fn images_directory() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).join("target/images")
 }
