@@ -156,12 +156,12 @@ async fn reconcile(
     let step = advance(&parsed.plan, &state, &observation);
     let next = step.next;
 
-    if lowers(&parsed.plan, &state, &next) {
+    let lowered = lowers(&parsed.plan, &state, &next);
+    if lowered {
         send(&context, &rollout, &original, &parsed.plan, &next);
     }
     context.memories.with(&namespace, &name, |memory| {
         memory.parsed = Some(parsed.clone());
-        memory.untold.extend(step.events.iter().cloned());
         if step
             .events
             .iter()
@@ -169,9 +169,10 @@ async fn reconcile(
         {
             memory.failure = memory.judged.clone();
         }
-        if lowers(&parsed.plan, &state, &next) {
-            // Down is down, even if the status cannot be written now.
+        if lowered {
+            // Down is down, even if the status cannot be written now; it is told when it is written.
             memory.state = next.clone();
+            memory.untold.extend(step.events.iter().cloned());
         }
     });
     let target = rollout.spec.target_ref.name.clone();
@@ -209,6 +210,11 @@ async fn reconcile(
         &sent,
     )
     .await?;
+    if !lowered {
+        context.memories.with(&namespace, &name, |memory| {
+            memory.untold.extend(step.events.iter().cloned());
+        });
+    }
     tell(&context, &rollout, &parsed.plan, &facts, problem.as_ref()).await;
 
     send(&context, &rollout, &original, &parsed.plan, &next);

@@ -10,7 +10,7 @@ use kube::{Api, ResourceExt};
 use rollout_core::desired;
 use rollout_core::judge::Verdict;
 use rollout_core::plan::Percent;
-use rollout_core::state::Phase;
+use rollout_core::state::{Phase, State};
 use rollout_core::time::Time;
 
 use super::conditions::{self, Facts, Problem};
@@ -110,7 +110,21 @@ pub(super) fn reasons(status: &CanaryRolloutStatus) -> Vec<(&str, &str, &str)> {
         .collect()
 }
 
-/// Somebody wrote: if it was the state, theirs counts, and what we decided on ours is void.
+/// Whether `ours` has revoked the run that `theirs` goes on with.
+fn took_down(ours: &State, theirs: Option<&State>) -> bool {
+    let Some((theirs, run)) = theirs.and_then(|theirs| Some((theirs, theirs.run.as_ref()?))) else {
+        return false;
+    };
+    let revoked = |state: &State| {
+        state
+            .revoked
+            .iter()
+            .any(|revoked| revoked.run == run.number)
+    };
+    revoked(ours) && !revoked(theirs)
+}
+
+/// Somebody wrote: if it was the state, theirs counts, and what we decided on ours is void; but a run that we took to 0 stays there.
 pub(super) async fn reread(
     context: &Context,
     rollout: &CanaryRollout,
@@ -127,7 +141,13 @@ pub(super) async fn reread(
         .as_ref()
         .and_then(|status| status::read(status).ok().flatten());
     let ours = written.map(|written| &written.state);
-    if theirs.is_some() && theirs.as_ref() != ours {
+    let down = context
+        .memories
+        .with(&namespace, &name, |memory| {
+            took_down(&memory.state, theirs.as_ref())
+        })
+        .unwrap_or(false);
+    if theirs.is_some() && theirs.as_ref() != ours && !down {
         tracing::warn!(
             namespace,
             rollout = name,
@@ -247,4 +267,62 @@ pub(super) fn record(
         }));
     let surplus = new.verdicts.len().saturating_sub(VERDICTS);
     new.verdicts.drain(..surplus);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rollout_core::state::{Revoked, Run, Template};
+
+    fn running(number: u64, revoked: &[u64]) -> State {
+        let template = Template {
+            revision: "new".to_owned(),
+            content: "new".to_owned(),
+        };
+        let mut state = State::adopt(template.clone(), 1);
+        state.run = Some(Run {
+            canary: template,
+            number,
+            started_at: Time(0),
+            base_replicas: 1,
+            judged_until: Time(0),
+            failed_in_a_row: 0,
+            requests: 0,
+            passed: false,
+            unready_since: None,
+            held_since: None,
+        });
+        state.revoked = revoked
+            .iter()
+            .map(|run| Revoked {
+                revision: "new".to_owned(),
+                run: *run,
+            })
+            .collect();
+        state
+    }
+
+    #[test]
+    fn a_run_that_we_took_to_0_stays_there_whoever_else_writes() {
+        assert!(took_down(&running(7, &[7]), Some(&running(7, &[]))));
+        assert!(
+            !took_down(&running(7, &[7]), Some(&running(7, &[7]))),
+            "they know"
+        );
+        assert!(
+            !took_down(&running(7, &[7]), Some(&running(8, &[]))),
+            "a newer run"
+        );
+        assert!(!took_down(&running(7, &[]), Some(&running(7, &[]))));
+        assert!(!took_down(&running(7, &[7]), None));
+    }
+
+    #[test]
+    fn the_newest_resource_version_is_the_highest_number() {
+        let version = |text: &str| Some(text.to_owned());
+        assert_eq!(newest(version("9"), version("10")), version("10"));
+        assert_eq!(newest(version("11"), version("10")), version("11"));
+        assert_eq!(newest(None, version("10")), version("10"));
+        assert_eq!(newest(version("10"), None), version("10"));
+    }
 }
