@@ -14,6 +14,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 const PROXY: &str = env!("CARGO_BIN_EXE_aviary-proxy");
@@ -115,8 +116,21 @@ struct Namespaces {
     world: String,
 }
 
+/// `ip netns add` mounts this folder on itself, and leaves it so.
+const NETNS: &str = "/run/netns";
+/// Whether it was so before the first of these tests.
+static MOUNTED_BEFORE: LazyLock<bool> = LazyLock::new(|| is_mounted(NETNS));
+
+fn is_mounted(folder: &str) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts
+        .lines()
+        .any(|line| line.split(' ').nth(4) == Some(folder))
+}
+
 impl Namespaces {
     fn new(family: &str, pod_address: &str, world_address: &str) -> Namespaces {
+        LazyLock::force(&MOUNTED_BEFORE);
         let id = format!("{}{}", std::process::id(), family.replace('-', "v"));
         let spaces = Namespaces {
             pod: format!("avpod{id}"),
@@ -242,6 +256,11 @@ impl Drop for Namespaces {
     fn drop(&mut self) {
         for name in [&self.pod, &self.world] {
             let _ = Command::new("ip").args(["netns", "delete", name]).status();
+        }
+        // Not under the namespaces of somebody else, another test's included: the last one takes it away.
+        let empty = std::fs::read_dir(NETNS).is_ok_and(|mut left| left.next().is_none());
+        if !*MOUNTED_BEFORE && empty {
+            let _ = Command::new("umount").arg(NETNS).status();
         }
     }
 }
