@@ -58,10 +58,12 @@ impl Faults {
         }
     }
 
-    /// Whether the next request fails.
+    /// Whether the next request fails. The places are those of the multiples of the golden ratio: even, the same in every
+    /// run, and never in step with the caller, whose every fifth request is of another kind.
     pub fn next_fails(&self) -> bool {
-        self.errors
-            .takes(self.answered.fetch_add(1, Ordering::Relaxed))
+        let n = self.answered.fetch_add(1, Ordering::Relaxed);
+        let place = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+        place * Share::WHOLE < u64::from(self.errors.0) << 32
     }
 
     pub async fn dawdle(&self) {
@@ -86,6 +88,33 @@ mod tests {
                 assert!((taken - 10).abs() <= 1, "{text} from {start}: {taken}");
             }
         }
+    }
+
+    #[test]
+    fn faults_come_at_their_rate_among_all_requests_and_among_every_fifth() {
+        for (text, share) in [("5%", 0.05), ("1%", 0.01), ("50%", 0.5)] {
+            let faults = Faults::new(text.parse().unwrap(), Delay::default());
+            let fails: Vec<bool> = (0..10_000).map(|_| faults.next_fails()).collect();
+            for start in (0..9_600).step_by(100) {
+                let failed = fails[start..start + 400]
+                    .iter()
+                    .filter(|fails| **fails)
+                    .count();
+                assert!(
+                    (failed as f64 - 400.0 * share).abs() <= 2.0,
+                    "{text} from {start}: {failed}"
+                );
+            }
+            let fifth = fails.iter().step_by(5).filter(|fails| **fails).count();
+            assert!(
+                (fifth as f64 - 2000.0 * share).abs() <= 3.0,
+                "{text}: {fifth}"
+            );
+        }
+        let none = Faults::new("0%".parse().unwrap(), Delay::default());
+        assert!((0..1000).all(|_| !none.next_fails()));
+        let all = Faults::new("100%".parse().unwrap(), Delay::default());
+        assert!((0..1000).all(|_| all.next_fails()));
     }
 
     #[test]

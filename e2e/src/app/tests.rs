@@ -97,7 +97,7 @@ async fn failures_come_at_their_rate_and_are_the_versions_own() {
     let v2 = seen.versions["v2"];
     // Answers overtake one another by a few.
     let expected = v2.answered as i64 / 20;
-    assert!((v2.failed as i64 - expected).abs() <= 2, "{v2:?}");
+    assert!((v2.failed as i64 - expected).abs() <= 4, "{v2:?}");
     assert_eq!(seen.lost, 0, "{:?}", seen.notes);
     assert!(
         seen.failed.grpc > 0 && seen.failed.status > 0,
