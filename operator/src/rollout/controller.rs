@@ -115,10 +115,10 @@ async fn reconcile(
         },
     };
     let Some(original) = adopted(&context, &rollout).await? else {
-        return missing_target(&context, &rollout, &parsed.plan).await;
+        return missing_target(&context, &rollout).await;
     };
     let Some(template) = observe::template(&original) else {
-        return missing_target(&context, &rollout, &parsed.plan).await;
+        return missing_target(&context, &rollout).await;
     };
     let state = remembered(&context, &rollout, || {
         State::adopt(template.clone(), original.metadata.generation.unwrap_or(0))

@@ -4,8 +4,9 @@ use kube::runtime::events::{Event as KubeEvent, EventType};
 use rollout_core::plan::Plan;
 use rollout_core::{Cause, Event};
 
-/// The event for a step of the machine. `detail` is the newest judgement's reason, for those that it explains.
-pub fn event(event: &Event, plan: &Plan, target: &str, detail: &str) -> KubeEvent {
+/// The event for a step of the machine. `canary` is the revision of the run, and `detail` the newest
+/// judgement's reason, for those that it explains.
+pub fn event(event: &Event, plan: &Plan, target: &str, canary: &str, detail: &str) -> KubeEvent {
     let steps = plan.steps();
     let (kind, reason, note) = match event {
         Event::RunStarted { revision } => {
@@ -28,7 +29,7 @@ pub fn event(event: &Event, plan: &Plan, target: &str, detail: &str) -> KubeEven
             EventType::Normal,
             "WeightRaised",
             format!(
-                "step {}/{}: weight {weight} sent to the proxies",
+                "step {}/{}: weight {weight} of revision {canary} sent to the proxies",
                 step + 1,
                 steps.len()
             ),
@@ -39,7 +40,7 @@ pub fn event(event: &Event, plan: &Plan, target: &str, detail: &str) -> KubeEven
                 EventType::Normal,
                 "SoakStarted",
                 format!(
-                    "step {}/{}: every proxy uses weight {weight}; soaking for {soak}s",
+                    "step {}/{}: every proxy uses weight {weight} of revision {canary}; soaking for {soak}s",
                     step + 1,
                     steps.len()
                 ),

@@ -8,7 +8,6 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
-use rollout_core::Plan;
 use rollout_core::state::{Phase, State};
 
 use super::conditions::{self, Problem};
@@ -121,7 +120,6 @@ pub(super) async fn invalid_spec(
 pub(super) async fn missing_target(
     context: &Context,
     rollout: &CanaryRollout,
-    _: &Plan,
 ) -> Result<Action, ReconcileError> {
     let target = &rollout.spec.target_ref.name;
     let (namespace, name) = (rollout.namespace().unwrap_or_default(), rollout.name_any());

@@ -37,7 +37,12 @@ pub(super) async fn tell(
         })
         .unwrap_or_default();
     for event in &happened {
-        let event = events::event(event, plan, facts.target, facts.judged);
+        let canary = facts
+            .state
+            .run
+            .as_ref()
+            .map_or("", |run| &run.canary.revision);
+        let event = events::event(event, plan, facts.target, canary, facts.judged);
         tracing::info!(
             namespace,
             rollout = name,
