@@ -5,6 +5,7 @@ pub mod admission;
 pub mod ads;
 pub mod certificates;
 pub mod identity;
+pub mod key;
 pub mod mesh;
 pub mod names;
 pub mod options;
