@@ -11,24 +11,28 @@
 //!
 //! Not here: state-of-the-world xDS and stock Envoy's wildcards, load reports, and TTLs.
 
+mod acks;
 mod authenticate;
 mod debounce;
 mod registry;
 mod service;
 mod stream;
+mod view;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aviary_xds::Resources;
+use rollout_core::time::Time;
 use tokio::sync::watch;
 use traffic_core::config::Revocation;
 
+use crate::key::Key;
 use crate::mesh::World;
 
+pub use acks::{Acks, Laggard, Rejection};
 pub use authenticate::{AuthError, Authenticated, Authenticator, PodIdentity};
-pub use registry::{Acks, Rejection};
 pub use service::ServeError;
 
 use registry::Registry;
@@ -82,16 +86,17 @@ impl Ads {
         self.changed();
     }
 
-    /// How far the proxies are with the routes of one rollout (`<namespace>/<name>`).
-    pub fn rollout_acks(&self, rollout: &str) -> Acks {
+    /// How far the proxies are with the routes of one rollout (`<namespace>/<name>`). Lost proxies count until their lease is
+    /// over: [`Acks::next_lapse`] says when to look again, since nothing wakes then.
+    pub fn rollout_acks(&self, rollout: &str, now: Time) -> Acks {
         let resources = self.0.resources.borrow().clone();
         resources.map_or_else(Acks::default, |resources| {
-            self.registry().acks(rollout, &resources)
+            self.registry().acks(rollout, &resources, now)
         })
     }
 
-    /// Pods (namespace, name) with an open stream.
-    pub fn connected(&self) -> BTreeSet<(String, String)> {
+    /// Pods with an open stream.
+    pub fn connected(&self) -> BTreeSet<Key> {
         self.registry().connected()
     }
 
@@ -101,8 +106,8 @@ impl Ads {
     }
 
     /// The pod is gone: it is no laggard any more.
-    pub fn forget_pod(&self, namespace: &str, pod: &str) {
-        if self.registry().forget(namespace, pod) {
+    pub fn forget_pod(&self, pod: &Key) {
+        if self.registry().forget(pod) {
             self.changed();
         }
     }

@@ -8,24 +8,27 @@ mod mesh;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aviary_operator::ads::Acks;
+use aviary_operator::ads::{Acks, Ads};
+use aviary_operator::key::Key;
 use aviary_proxy::control::Link;
 use aviary_xds::Request;
 use aviary_xds::grpc::Client;
-use mesh::{Mesh, Proxy, destination, percent, weight, world, world_with_canary};
+use mesh::{Mesh, Proxy, destination, now, percent, weight, world, world_with_canary};
 use tonic::Code;
 use traffic_core::config::Revocation;
 
 const WEB: &str = "shop/web";
 
-fn acks(proxies: u32, acknowledged: u32, laggards: &[&str]) -> Acks {
+/// Proxies, acknowledged, and the names of the laggards.
+fn standing(ads: &Ads) -> (u32, u32, Vec<String>) {
+    let acks = ads.rollout_acks(WEB, now());
+    let laggards = acks.laggards.iter().map(|each| each.pod.to_string());
+    (acks.proxies, acks.acknowledged, laggards.collect())
+}
+
+fn acks(proxies: u32, acknowledged: u32, laggards: &[&str]) -> (u32, u32, Vec<String>) {
     let laggards = laggards.iter().map(|&name| name.to_owned()).collect();
-    Acks {
-        proxies,
-        acknowledged,
-        laggards,
-        rejected: None,
-    }
+    (proxies, acknowledged, laggards)
 }
 
 #[tokio::test]
@@ -37,19 +40,14 @@ async fn a_proxy_gets_the_route_it_calls_and_acknowledges_it() {
         .shows("web", |route| weight(route) == percent(1))
         .await;
     assert_eq!(snapshot.clusters.len(), 2);
-    mesh.until("acknowledged", |ads| {
-        ads.rollout_acks(WEB) == acks(1, 1, &[])
-    })
-    .await;
+    mesh.until("acknowledged", |ads| standing(ads) == acks(1, 1, &[]))
+        .await;
     assert_eq!(
-        mesh.ads.rollout_acks("shop/api"),
+        mesh.ads.rollout_acks("shop/api", now()),
         Acks::default(),
         "nobody calls it"
     );
-    assert_eq!(
-        mesh.ads.connected(),
-        [("shop".to_owned(), "web-1".to_owned())].into()
-    );
+    assert_eq!(mesh.ads.connected(), [Key::new("shop", "web-1")].into());
     assert_eq!(mesh.ads.counts().streams, 1);
 }
 
@@ -87,14 +85,12 @@ async fn a_weight_is_acknowledged_only_when_every_worker_has_it() {
     for proxy in [&mut quick, &mut slow] {
         proxy.call("web").await;
     }
-    mesh.until("both at 1 %", |ads| {
-        ads.rollout_acks(WEB) == acks(2, 2, &[])
-    })
-    .await;
+    mesh.until("both at 1 %", |ads| standing(ads) == acks(2, 2, &[]))
+        .await;
     slow.hold_installs();
     let pushed = mesh.ads.counts().pushes;
     mesh.ads.set_world(world(&[("web", 10)]));
-    let at_once = mesh.ads.rollout_acks(WEB);
+    let at_once = mesh.ads.rollout_acks(WEB, now());
     assert_eq!(
         (at_once.proxies, at_once.acknowledged),
         (2, 0),
@@ -103,7 +99,7 @@ async fn a_weight_is_acknowledged_only_when_every_worker_has_it() {
     slow.shows("web", |route| weight(route) == percent(10))
         .await;
     mesh.until("one of two", |ads| {
-        ads.rollout_acks(WEB) == acks(2, 1, &["shop/slow"])
+        standing(ads) == acks(2, 1, &["shop/slow"])
     })
     .await;
     assert_eq!(
@@ -112,10 +108,8 @@ async fn a_weight_is_acknowledged_only_when_every_worker_has_it() {
         "a weight is one message for each proxy"
     );
     slow.release_installs();
-    mesh.until("both at 10 %", |ads| {
-        ads.rollout_acks(WEB) == acks(2, 2, &[])
-    })
-    .await;
+    mesh.until("both at 10 %", |ads| standing(ads) == acks(2, 2, &[]))
+        .await;
 }
 
 #[tokio::test]
@@ -123,35 +117,34 @@ async fn a_rejected_route_names_the_pod_and_the_reason_and_the_old_one_stays() {
     let mesh = Mesh::serving(world(&[("web", 1)])).await;
     let mut proxy = mesh.proxy("web-1").await;
     proxy.call("web").await;
-    mesh.until("at 1 %", |ads| ads.rollout_acks(WEB).acknowledged == 1)
-        .await;
+    mesh.until("at 1 %", |ads| {
+        ads.rollout_acks(WEB, now()).acknowledged == 1
+    })
+    .await;
     let mut bad = (*world(&[("web", 10)])).clone();
     let split = &mut bad.routes.get_mut("shop/web/80").unwrap().route.split;
     split.canary.as_mut().unwrap().arm.cluster = split.stable.cluster.clone();
     mesh.ads.set_world(Arc::new(bad));
-    mesh.until("rejected", |ads| ads.rollout_acks(WEB).rejected.is_some())
-        .await;
-    let acks = mesh.ads.rollout_acks(WEB);
+    mesh.until("rejected", |ads| {
+        ads.rollout_acks(WEB, now()).rejected.is_some()
+    })
+    .await;
+    let acks = mesh.ads.rollout_acks(WEB, now());
     let rejected = acks.rejected.unwrap();
-    assert_eq!(rejected.pod, "shop/web-1");
+    assert_eq!(rejected.pod, Key::new("shop", "web-1"));
     assert_eq!(
-        rejected.text,
+        &*rejected.text,
         "route `shop/web/80`: stable and canary are the same cluster `shop/web/80/v1`"
     );
-    assert_eq!(
-        (acks.acknowledged, acks.laggards.as_slice()),
-        (0, &["shop/web-1".to_owned()][..])
-    );
+    assert_eq!(standing(&mesh.ads), self::acks(1, 0, &["shop/web-1"]));
     assert_eq!(mesh.ads.counts().rejections, 1);
     proxy
         .shows("web", |route| weight(route) == percent(1))
         .await;
 
     mesh.ads.set_world(world(&[("web", 0)]));
-    mesh.until("mended", |ads| {
-        ads.rollout_acks(WEB) == self::acks(1, 1, &[])
-    })
-    .await;
+    mesh.until("mended", |ads| standing(ads) == self::acks(1, 1, &[]))
+        .await;
     proxy
         .shows("web", |route| weight(route) == percent(0))
         .await;
@@ -172,9 +165,7 @@ async fn a_new_revision_becomes_visible_with_its_endpoints() {
                 route.split.canary.as_ref().unwrap().arm.revision == revision
             })
             .await;
-        let counted = mesh.until("acknowledged", |ads| {
-            ads.rollout_acks(WEB) == acks(1, 1, &[])
-        });
+        let counted = mesh.until("acknowledged", |ads| standing(ads) == acks(1, 1, &[]));
         counted.await;
         assert!(proxy.every_snapshot_is_whole(), "revision number {number}");
     }
@@ -197,10 +188,8 @@ async fn after_a_restart_of_the_control_plane_only_changes_are_sent() {
     }
     mesh.restart().await;
     mesh.ads.set_world(world(&[("web", 1), ("api", 1)]));
-    mesh.until("what it has counts", |ads| {
-        ads.rollout_acks(WEB) == acks(1, 1, &[])
-    })
-    .await;
+    mesh.until("what it has counts", |ads| standing(ads) == acks(1, 1, &[]))
+        .await;
     assert_eq!(
         mesh.ads.counts().pushes,
         0,
@@ -218,7 +207,7 @@ async fn a_weight_that_is_still_being_installed_is_not_claimed_after_a_reconnect
     let mut mesh = Mesh::serving(world(&[("web", 1)])).await;
     let mut proxy = mesh.proxy("web-1").await;
     proxy.call("web").await;
-    mesh.until("at 1 %", |ads| ads.rollout_acks(WEB) == acks(1, 1, &[]))
+    mesh.until("at 1 %", |ads| standing(ads) == acks(1, 1, &[]))
         .await;
     proxy.hold_installs();
     mesh.ads.set_world(world(&[("web", 10)]));
@@ -227,33 +216,35 @@ async fn a_weight_that_is_still_being_installed_is_not_claimed_after_a_reconnect
         .await;
     mesh.restart().await;
     mesh.ads.set_world(world(&[("web", 10)]));
-    let claimed = mesh.until("claimed", |ads| ads.rollout_acks(WEB).acknowledged == 1);
+    let claimed = mesh.until("claimed", |ads| {
+        ads.rollout_acks(WEB, now()).acknowledged == 1
+    });
     // Ten times the first wait between attempts.
     tokio::time::timeout(Duration::from_secs(1), claimed)
         .await
         .expect_err("it was not installed yet");
     proxy.release_installs();
-    mesh.until("at 10 %", |ads| ads.rollout_acks(WEB) == acks(1, 1, &[]))
+    mesh.until("at 10 %", |ads| standing(ads) == acks(1, 1, &[]))
         .await;
 }
 
 #[tokio::test]
-async fn a_lost_proxy_is_a_laggard_until_its_pod_is_gone() {
+async fn a_lost_proxy_is_a_laggard_until_its_lease_is_over() {
     let mesh = Mesh::serving(world(&[("web", 1)])).await;
     let mut proxy = mesh.proxy("web-1").await;
     proxy.call("web").await;
-    mesh.until("acknowledged", |ads| {
-        ads.rollout_acks(WEB) == acks(1, 1, &[])
-    })
-    .await;
+    mesh.until("acknowledged", |ads| standing(ads) == acks(1, 1, &[]))
+        .await;
     proxy.stop().await;
     mesh.until("a laggard", |ads| {
-        ads.rollout_acks(WEB) == acks(1, 0, &["shop/web-1"])
+        standing(ads) == acks(1, 0, &["shop/web-1"])
     })
     .await;
     assert!(mesh.ads.connected().is_empty());
-    mesh.ads.forget_pod("shop", "web-1");
-    assert_eq!(mesh.ads.rollout_acks(WEB), Acks::default());
+    let acks = mesh.ads.rollout_acks(WEB, now());
+    let until = acks.next_lapse.unwrap();
+    assert_eq!(acks.laggards[0].until, Some(until));
+    assert_eq!(mesh.ads.rollout_acks(WEB, until), Acks::default());
 }
 
 #[tokio::test]
@@ -284,7 +275,7 @@ async fn a_proxy_that_reads_nothing_keeps_no_other_waiting() {
             .await;
     }
     mesh.until("the deaf one lags", |ads| {
-        ads.rollout_acks(WEB) == acks(2, 1, &["shop/deaf"])
+        standing(ads) == acks(2, 1, &["shop/deaf"])
     })
     .await;
     drop(never_read);
@@ -295,12 +286,12 @@ async fn a_newer_stream_of_a_pod_takes_the_place_of_the_older() {
     let mesh = Mesh::serving(world(&[("web", 1)])).await;
     let mut older = mesh.silent_stream("shop/web-1").await;
     mesh.until("entered", |ads| {
-        ads.rollout_acks(WEB) == acks(1, 0, &["shop/web-1"])
+        standing(ads) == acks(1, 0, &["shop/web-1"])
     })
     .await;
     let mut proxy = mesh.proxy("web-1").await;
     proxy.call("web").await;
-    mesh.until("one proxy", |ads| ads.rollout_acks(WEB) == acks(1, 1, &[]))
+    mesh.until("one proxy", |ads| standing(ads) == acks(1, 1, &[]))
         .await;
     let ended = loop {
         match older.message().await {
@@ -372,8 +363,5 @@ async fn a_control_plane_of_another_root_is_not_talked_to() {
     let honest = mesh.proxy("web-2").await;
     honest.is(Link::Connected).await;
     proxy.is(Link::Disconnected).await;
-    assert_eq!(
-        mesh.ads.connected(),
-        [("shop".to_owned(), "web-2".to_owned())].into()
-    );
+    assert_eq!(mesh.ads.connected(), [Key::new("shop", "web-2")].into());
 }

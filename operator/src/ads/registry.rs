@@ -1,58 +1,36 @@
 //! What every proxy has been sent and has said about it, by pod.
 //!
-//! A pod whose stream ended stays, with what it had: its proxy goes on routing with it. It leaves when its pod is gone
-//! ([`Registry::forget`]) or when a new stream of the pod takes its place. A new stream is entered with its first request for
-//! routes, so that a reconnecting pod is a laggard until it has said what it uses.
+//! ```text
+//!   first request for routes ──> Open ──stream lost──> Lost{until} ──until, or the pod is gone──> forgotten
+//!                                  ^──── a new stream of the pod ────┘
+//! ```
+//!
+//! A pod whose stream ended stays with what it had: its proxy goes on routing with it, though with a canary's weight no longer
+//! than its lease. A new stream is entered with its first request for routes, so that a reconnecting pod is a laggard until it
+//! has said what it uses.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aviary_xds::server::{SentRoute, Verdict};
-use aviary_xds::{DeltaServer, Kind, Resources};
+use aviary_xds::Resources;
+use rollout_core::time::{Span, Time};
 use tokio_util::sync::CancellationToken;
 use traffic_core::config::Revocation;
+use traffic_core::lease::LEASE;
 
-/// How many laggards are named.
-const NAMED: usize = 10;
+use super::acks::{Acks, Rejection};
+use super::view::View;
+use crate::key::Key;
+
 /// Revocations are kept as long as the process runs; a proxy that reports without end must not fill it.
 const MOST_REVOCATIONS: usize = 100_000;
-
-/// How far the proxies are with one rollout.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Acks {
-    /// Proxies that route to it: those with an open stream, and those whose stream is lost and whose pod is not known to be gone.
-    pub proxies: u32,
-    /// Of these, connected ones that have installed the current version of every route of the rollout that they use.
-    pub acknowledged: u32,
-    /// The others, as `<namespace>/<pod>`, sorted: the first ten.
-    pub laggards: Vec<String>,
-    /// The newest NACK about what is served now.
-    pub rejected: Option<Rejection>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// `<namespace>/<pod>`.
-    pub pod: String,
-    /// What the proxy said.
-    pub text: String,
-}
 
 /// Names one stream of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StreamId(u64);
 
-/// What one stream has sent and heard.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct View {
-    /// By subscribed name.
-    routes: BTreeMap<String, Option<SentRoute>>,
-    rejected_clusters: BTreeMap<String, String>,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    /// By namespace and name.
-    pods: BTreeMap<(String, String), Pod>,
+    pods: BTreeMap<Key, Pod>,
     revoked: BTreeSet<Revocation>,
     last_stream: u64,
     last_rejection: u64,
@@ -71,16 +49,8 @@ struct Pod {
 enum Link {
     /// Cancelling the token ends the stream.
     Open(CancellationToken),
-    Lost,
-}
-
-impl View {
-    pub(super) fn of(server: &DeltaServer) -> View {
-        View {
-            routes: server.routes(),
-            rejected_clusters: server.rejected_clusters(),
-        }
-    }
+    /// From then on it uses no canary's weight.
+    Lost { until: Time },
 }
 
 impl Registry {
@@ -92,7 +62,7 @@ impl Registry {
     /// The stream now speaks for its pod; an older one is ended.
     pub(super) fn enter(
         &mut self,
-        key: &(String, String),
+        key: &Key,
         stream: StreamId,
         end: CancellationToken,
         view: View,
@@ -113,7 +83,7 @@ impl Registry {
     }
 
     /// Whether anything changed.
-    pub(super) fn update(&mut self, key: &(String, String), stream: StreamId, view: View) -> bool {
+    pub(super) fn update(&mut self, key: &Key, stream: StreamId, view: View) -> bool {
         let Some(pod) = self.pods.get_mut(key).filter(|pod| pod.stream == stream) else {
             return false;
         };
@@ -122,22 +92,22 @@ impl Registry {
         changed
     }
 
-    pub(super) fn rejected(&mut self, key: &(String, String), stream: StreamId) {
+    pub(super) fn rejected(&mut self, key: &Key, stream: StreamId) {
         if let Some(pod) = self.pods.get_mut(key).filter(|pod| pod.stream == stream) {
             self.last_rejection += 1;
             pod.rejected_at = self.last_rejection;
         }
     }
 
-    pub(super) fn leave(&mut self, key: &(String, String), stream: StreamId) {
+    pub(super) fn leave(&mut self, key: &Key, stream: StreamId, now: Time) {
         if let Some(pod) = self.pods.get_mut(key).filter(|pod| pod.stream == stream) {
-            pod.link = Link::Lost;
+            pod.link = Link::Lost { until: lapse(now) };
         }
     }
 
     /// Whether there was such a pod.
-    pub(super) fn forget(&mut self, namespace: &str, pod: &str) -> bool {
-        let gone = self.pods.remove(&(namespace.to_owned(), pod.to_owned()));
+    pub(super) fn forget(&mut self, key: &Key) -> bool {
+        let gone = self.pods.remove(key);
         if let Some(Pod {
             link: Link::Open(stream),
             ..
@@ -157,7 +127,7 @@ impl Registry {
         self.revoked.iter().cloned().collect()
     }
 
-    pub(super) fn connected(&self) -> BTreeSet<(String, String)> {
+    pub(super) fn connected(&self) -> BTreeSet<Key> {
         let open = self
             .pods
             .iter()
@@ -165,77 +135,60 @@ impl Registry {
         open.map(|(key, _)| key.clone()).collect()
     }
 
-    pub(super) fn acks(&self, rollout: &str, resources: &Resources) -> Acks {
+    /// Forgets lost pods whose lease is over.
+    fn forget_lapsed(&mut self, now: Time) {
+        self.pods.retain(|_, pod| match &mut pod.link {
+            Link::Open(_) => true,
+            Link::Lost { until } => {
+                // A clock that was set back must not keep it longer than one more lease.
+                *until = (*until).min(lapse(now));
+                now < *until
+            }
+        });
+    }
+
+    pub(super) fn acks(&mut self, rollout: &str, resources: &Resources, now: Time) -> Acks {
+        self.forget_lapsed(now);
         let mut acks = Acks::default();
         let mut newest = 0;
-        for ((namespace, name), pod) in &self.pods {
-            let Some(standing) = pod.view.standing(rollout, resources) else {
-                continue;
-            };
-            acks.proxies += 1;
-            let name = || format!("{namespace}/{name}");
-            match (standing.acknowledged, &pod.link) {
-                (true, Link::Open(_)) => acks.acknowledged += 1,
-                (true, Link::Lost) | (false, Link::Open(_) | Link::Lost) => {
-                    // The map is sorted, so are the names.
-                    if acks.laggards.len() < NAMED {
-                        acks.laggards.push(name());
+        for (key, pod) in &self.pods {
+            match pod.link {
+                Link::Lost { until } => {
+                    if pod.view.uses(rollout) {
+                        acks.proxies += 1;
+                        acks.add_laggard(key, Some(until));
                     }
                 }
-            }
-            if let Some(text) = standing.rejection.filter(|_| pod.rejected_at > newest) {
-                newest = pod.rejected_at;
-                acks.rejected = Some(Rejection {
-                    pod: name(),
-                    text: text.to_owned(),
-                });
+                Link::Open(_) => {
+                    let Some(standing) = pod.view.standing(rollout, resources) else {
+                        continue;
+                    };
+                    acks.proxies += 1;
+                    acks.endpoints += u32::from(standing.endpoints);
+                    if standing.acknowledged {
+                        acks.acknowledged += 1;
+                    } else {
+                        acks.add_laggard(key, None);
+                    }
+                    if let Some(text) = standing.rejection.filter(|_| pod.rejected_at > newest) {
+                        newest = pod.rejected_at;
+                        acks.rejected = Some(Rejection {
+                            pod: key.clone(),
+                            text: text.clone(),
+                        });
+                    }
+                }
             }
         }
         acks
     }
 }
 
-/// Where one proxy stands with one rollout.
-struct Standing<'a> {
-    acknowledged: bool,
-    rejection: Option<&'a str>,
+/// When a proxy that is lost now has given up a canary's weight.
+fn lapse(now: Time) -> Time {
+    let lease = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
+    now + Span(lease)
 }
 
-impl View {
-    /// `None`: it uses no route of the rollout.
-    fn standing(&self, rollout: &str, resources: &Resources) -> Option<Standing<'_>> {
-        let mut standing = None;
-        for (name, sent) in &self.routes {
-            let Some(current) = resources.resolve(Kind::Route, name) else {
-                continue;
-            };
-            if current.rollout.as_deref() != Some(rollout) {
-                continue;
-            }
-            let standing = standing.get_or_insert(Standing {
-                acknowledged: true,
-                rejection: None,
-            });
-            let sent = sent
-                .as_ref()
-                .filter(|sent| sent.name == current.name && sent.version == current.version);
-            match sent.map(|sent| &sent.verdict) {
-                Some(Verdict::Accepted) => {}
-                Some(Verdict::Rejected(text)) => {
-                    standing.acknowledged = false;
-                    standing.rejection = Some(text);
-                }
-                // A route whose clusters were rejected is never shown, so it is never acknowledged.
-                Some(Verdict::Pending) | None => {
-                    standing.acknowledged = false;
-                    let rejected = current
-                        .clusters
-                        .iter()
-                        .find_map(|name| self.rejected_clusters.get(name));
-                    standing.rejection = standing.rejection.or(rejected.map(String::as_str));
-                }
-            }
-        }
-        standing
-    }
-}
+#[cfg(test)]
+mod tests;

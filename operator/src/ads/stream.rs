@@ -5,24 +5,29 @@ use std::sync::atomic::Ordering;
 
 use aviary_xds::server::Urgency;
 use aviary_xds::{DeltaServer, Kind, Request, Resources, Response};
+use jiff::Timestamp;
+use rollout_core::time::Time;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::debounce::Debounce;
-use super::registry::{StreamId, View};
+use super::registry::StreamId;
+use super::view::View;
 use super::{Ads, PodIdentity};
+use crate::key::Key;
 
 pub(super) struct Session {
     ads: Ads,
-    /// Namespace and name.
-    pod: (String, String),
+    pod: Key,
     stream: StreamId,
     /// Ends the stream when another one speaks for the pod, or the pod is gone.
     end: CancellationToken,
     entered: Entered,
     server: DeltaServer,
+    /// The edition of the server that the registry knows.
+    reported: u64,
     responses: mpsc::Sender<Result<Response, Status>>,
     debounce: Debounce,
 }
@@ -48,11 +53,12 @@ impl Session {
         let stream = ads.registry().next_stream();
         Session {
             ads,
-            pod: (namespace, pod),
+            pod: Key::new(namespace, pod),
             stream,
             end: CancellationToken::new(),
             entered: Entered::No,
             server: DeltaServer::default(),
+            reported: 0,
             responses,
             debounce: Debounce::default(),
         }
@@ -63,7 +69,8 @@ impl Session {
         let reason = self.exchange(requests, stop).await;
         // A peer that takes no more messages does not get the reason either.
         self.responses.try_send(Err(reason.clone())).ok();
-        self.ads.registry().leave(&self.pod, self.stream);
+        let now = Time(Timestamp::now().as_millisecond());
+        self.ads.registry().leave(&self.pod, self.stream, now);
         self.ads.changed();
         tracing::info!(reason = reason.message(), "proxy disconnected");
     }
@@ -151,7 +158,7 @@ impl Session {
             self.ads.changed();
         }
         if let Some(text) = received.rejection {
-            tracing::warn!(kind = %received.kind, reason = text, "the proxy rejected its configuration and keeps the last one");
+            tracing::warn!(kind = %received.kind, reason = &*text, "the proxy rejected its configuration and keeps the last one");
             self.ads
                 .0
                 .counters
@@ -163,7 +170,11 @@ impl Session {
         Ok(())
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
+        if self.reported == self.server.edition() {
+            return;
+        }
+        self.reported = self.server.edition();
         let view = View::of(&self.server);
         if self.ads.registry().update(&self.pod, self.stream, view) {
             self.ads.changed();

@@ -13,6 +13,7 @@ use super::copy;
 use super::stores::Stores;
 use super::traffic::Sent;
 use crate::ads::{Acks, Ads};
+use crate::key::Key;
 use crate::names::PROXY_CONTAINER;
 use crate::revision;
 
@@ -106,18 +107,21 @@ impl Acknowledgement {
 
 /// Subscribed proxies, and those of running pods that have no stream: nobody knows what they use.
 pub fn acknowledgement(stores: &Stores, ads: &Ads, rollout: &str) -> Acknowledgement {
+    let now = Time(jiff::Timestamp::now().as_millisecond());
     let Acks {
         proxies,
         acknowledged,
-        mut laggards,
+        laggards,
         rejected,
-    } = ads.rollout_acks(rollout);
+        ..
+    } = ads.rollout_acks(rollout, now);
+    let mut laggards: Vec<String> = laggards.iter().map(|each| each.pod.to_string()).collect();
     let connected = ads.connected();
     let mut silent = 0;
     for pod in stores.pods.state() {
-        let key = (pod.namespace().unwrap_or_default(), pod.name_any());
+        let key = Key::of(pod.as_ref());
         if sidecar_runs(&pod) && !connected.contains(&key) {
-            let name = format!("{}/{}", key.0, key.1);
+            let name = key.to_string();
             // A pod that was subscribed is counted already.
             if !laggards.contains(&name) {
                 silent += 1;

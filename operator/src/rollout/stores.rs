@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 
 use super::copy::CANARY_OF_LABEL;
 use crate::ads::Ads;
+use crate::key::Key;
 use crate::revision;
 
 /// The ConfigMap in the operator's namespace that stops every raise in the cluster.
@@ -255,14 +256,14 @@ fn watch_pods(client: &Client, ads: Ads, wakes: Wakes, tasks: &mut JoinSet<()>) 
             }
             watcher::Event::Delete(pod) => {
                 let (namespace, name) = key(pod);
-                ads.forget_pod(&namespace, &name);
+                ads.forget_pod(&Key::new(namespace.clone(), name.clone()));
                 known.remove(&(namespace, name));
             }
             watcher::Event::Init => {}
             watcher::Event::InitDone => {
                 let now: HashSet<_> = reader.state().iter().map(|pod| key(pod.as_ref())).collect();
                 for (namespace, name) in known.difference(&now) {
-                    ads.forget_pod(namespace, name);
+                    ads.forget_pod(&Key::new(namespace.clone(), name.clone()));
                 }
                 known = now;
             }

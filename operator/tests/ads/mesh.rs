@@ -13,6 +13,8 @@ use aviary_proxy::control::{ControlPlane, Demand, Install, Installed, Link};
 use aviary_xds::grpc::Client;
 use aviary_xds::resources::alias;
 use aviary_xds::{Kind, Request, Response};
+use jiff::Timestamp;
+use rollout_core::time::Time;
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
 use tokio::sync::{mpsc, watch};
@@ -27,6 +29,10 @@ use traffic_core::config::{
 
 /// Generous: the machine may be busy. A test that passes never waits for it.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+pub fn now() -> Time {
+    Time(Timestamp::now().as_millisecond())
+}
 
 pub fn percent(percent: u32) -> Weight {
     Weight::percent(percent).unwrap()
@@ -203,7 +209,7 @@ impl Mesh {
         };
         let state = || {
             (
-                self.ads.rollout_acks("shop/web"),
+                self.ads.rollout_acks("shop/web", now()),
                 self.ads.connected(),
                 self.ads.counts(),
             )

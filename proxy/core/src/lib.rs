@@ -1,12 +1,14 @@
 //! The data plane's decisions, without any I/O: pure functions and small state that `aviary-proxy` drives.
 //! No type of http, hyper or h2, no clock and no socket appears here; time and randomness are parameters.
 //!
-//! In the order of a request: [`revoked`] clamps what the control plane asks for, [`split`] picks the revision,
+//! In the order of a request: [`revoked`] clamps what the control plane asks for, [`lease`] says for how long it holds, [`split`]
+//! picks the revision,
 //! [`balance`] the endpoint, [`retry`] says whether a failed attempt may be sent again, and [`outcome`] what the
 //! request counts as.
 
 pub mod balance;
 pub mod config;
+pub mod lease;
 pub mod outcome;
 pub mod retry;
 pub mod revoked;

@@ -28,10 +28,14 @@ mod subscriptions;
 
 use subscriptions::{Answer, Given, Subscriptions};
 
+/// The most bytes of a NACK's text that are kept. It goes into logs and into the status of rollouts, and its author may be anyone.
+pub const LONGEST_REJECTION: usize = 256;
+
 #[derive(Clone, Debug, Default)]
 pub struct DeltaServer {
     kinds: ByKind<Subscriptions>,
     last_nonce: u64,
+    edition: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +44,8 @@ pub enum Verdict {
     Pending,
     /// The proxy has installed it.
     Accepted,
-    /// The proxy keeps what it had before; the text of its NACK.
-    Rejected(String),
+    /// The proxy keeps what it had before; the text of its NACK, cut to [`LONGEST_REJECTION`].
+    Rejected(Arc<str>),
 }
 
 /// The last route that was sent for a name.
@@ -52,14 +56,31 @@ pub struct SentRoute {
     pub verdict: Verdict,
 }
 
+/// What is known about one route name that the proxy subscribes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteState {
+    /// The route that was last sent; `None` if nothing was, or that there is no route.
+    pub sent: Option<SentRoute>,
+    /// The rollouts (`<namespace>/<name>`) whose routes the proxy may be using: that of the route it has accepted last, and
+    /// those of routes that were sent since.
+    pub uses: Vec<String>,
+}
+
+/// The versions of a cluster that the proxy has accepted, where they are the newest that it was sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcceptedCluster {
+    pub cluster: Option<String>,
+    pub endpoints: Option<String>,
+}
+
 /// What a request told us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
     pub kind: Kind,
     /// In the first request of a stream.
     pub node: Option<Node>,
-    /// The text of a NACK.
-    pub rejection: Option<String>,
+    /// The text of a NACK, cut to [`LONGEST_REJECTION`].
+    pub rejection: Option<Arc<str>>,
 }
 
 /// How soon [`DeltaServer::next`] wants to be called.
@@ -87,11 +108,12 @@ pub enum ProtocolError {
 impl DeltaServer {
     pub fn on_request(&mut self, mut request: Request) -> Result<Received, ProtocolError> {
         let kind = Kind::from_type_url(&request.type_url)?;
+        self.edition += 1;
         let node = request.node.as_ref().map(node::decode).transpose()?;
         let subscriptions = &mut self.kinds[kind];
         // Subscriptions before the verdict: a stale nonce voids the verdict only.
         subscriptions.change(kind, &mut request)?;
-        let rejection = request.error_detail.map(|status| status.message);
+        let rejection = request.error_detail.map(|status| cut(&status.message));
         if let Ok(nonce) = request.response_nonce.parse() {
             let verdict = rejection
                 .clone()
@@ -136,29 +158,66 @@ impl DeltaServer {
             .unwrap_or(Urgency::Nothing)
     }
 
-    /// Every route name that the proxy subscribes to, with what was last sent for it.
-    pub fn routes(&self) -> BTreeMap<String, Option<SentRoute>> {
-        let sent = |answer: &Answer| match answer {
-            Answer::Given {
-                resource: Some(Given { name, version }),
-                nonce: _,
-                verdict,
-            } => Some(SentRoute {
-                name: name.clone(),
-                version: version.clone(),
-                verdict: verdict.clone(),
-            }),
-            Answer::Given { resource: None, .. } | Answer::Waiting | Answer::Resumed => None,
+    /// Every route name that the proxy subscribes to.
+    pub fn routes(&self) -> BTreeMap<String, RouteState> {
+        let state = |answer: &Answer| {
+            let sent = match answer {
+                Answer::Given {
+                    resource: Some(given),
+                    verdict,
+                    ..
+                } => Some(SentRoute {
+                    name: given.name.clone(),
+                    version: given.version.clone(),
+                    verdict: verdict.clone(),
+                }),
+                Answer::Given { resource: None, .. } | Answer::Waiting | Answer::Resumed => None,
+            };
+            let uses = answer.in_use().into_iter();
+            RouteState {
+                sent,
+                uses: uses.filter_map(|given| given.rollout.clone()).collect(),
+            }
         };
         self.kinds[Kind::Route]
             .names
             .iter()
-            .map(|(name, answer)| (name.clone(), sent(answer)))
+            .map(|(name, answer)| (name.clone(), state(answer)))
             .collect()
     }
 
+    /// Every cluster of which the proxy has accepted what it was sent last, by name.
+    pub fn accepted_clusters(&self) -> BTreeMap<String, AcceptedCluster> {
+        let accepted = |kind: Kind| {
+            self.kinds[kind]
+                .names
+                .iter()
+                .filter_map(|(name, answer)| match answer {
+                    Answer::Given {
+                        resource: Some(given),
+                        verdict: Verdict::Accepted,
+                        ..
+                    } => Some((name.clone(), given.version.clone())),
+                    Answer::Given { .. } | Answer::Waiting | Answer::Resumed => None,
+                })
+        };
+        let mut clusters: BTreeMap<String, AcceptedCluster> = BTreeMap::new();
+        for (name, version) in accepted(Kind::Cluster) {
+            clusters.entry(name).or_default().cluster = Some(version);
+        }
+        for (name, version) in accepted(Kind::Endpoints) {
+            clusters.entry(name).or_default().endpoints = Some(version);
+        }
+        clusters
+    }
+
+    /// Another number whenever what the other methods tell may be different.
+    pub fn edition(&self) -> u64 {
+        self.edition
+    }
+
     /// Clusters whose newest definition or endpoints the proxy has rejected, with the text of the NACK.
-    pub fn rejected_clusters(&self) -> BTreeMap<String, String> {
+    pub fn rejected_clusters(&self) -> BTreeMap<String, Arc<str>> {
         let of_kind = |kind: Kind| {
             self.kinds[kind]
                 .names
@@ -167,7 +226,7 @@ impl DeltaServer {
                     Answer::Given {
                         verdict: Verdict::Rejected(text),
                         ..
-                    } => Some((name.clone(), text.clone())),
+                    } => Some((name.clone(), Arc::clone(text))),
                     Answer::Given { .. } | Answer::Waiting | Answer::Resumed => None,
                 })
         };
@@ -178,7 +237,9 @@ impl DeltaServer {
 
     fn settle(&mut self, resources: &Resources) {
         for kind in Kind::ALL {
-            self.kinds[kind].settle(kind, resources);
+            if self.kinds[kind].settle(kind, resources) {
+                self.edition += 1;
+            }
         }
     }
 
@@ -271,30 +332,18 @@ impl DeltaServer {
         if changed.is_empty() && gone.is_empty() {
             return None;
         }
+        self.edition += 1;
         self.last_nonce += 1;
         let nonce = self.last_nonce;
         let subscriptions = &mut self.kinds[kind];
         subscriptions.unanswered_nonces.insert(nonce);
         let mut bodies: BTreeMap<String, Arc<Resource>> = BTreeMap::new();
         for (name, target) in changed {
-            let resource = Some(Given::of(&target));
-            subscriptions.names.insert(
-                name,
-                Answer::Given {
-                    resource,
-                    nonce,
-                    verdict: Verdict::Pending,
-                },
-            );
+            subscriptions.give(name, Some(Given::of(&target)), nonce);
             bodies.insert(target.name.clone(), target);
         }
         for name in &gone {
-            let answer = Answer::Given {
-                resource: None,
-                nonce,
-                verdict: Verdict::Pending,
-            };
-            subscriptions.names.insert(name.clone(), answer);
+            subscriptions.give(name.clone(), None, nonce);
         }
         Some(Response {
             type_url: kind.type_url().to_owned(),
@@ -304,6 +353,12 @@ impl DeltaServer {
             ..Response::default()
         })
     }
+}
+
+/// The text of a NACK as it is kept: shared by all names that it is about, and no longer than anyone wants to read.
+fn cut(text: &str) -> Arc<str> {
+    let end = text.floor_char_boundary(LONGEST_REJECTION);
+    Arc::from(&text[..end])
 }
 
 /// Which subscriptions a message may carry.

@@ -210,8 +210,8 @@ impl Conversation {
     fn check_acknowledged(&mut self) {
         // Settles what the proxy brought along.
         self.server.urgency(&self.resources);
-        for (name, sent) in self.server.routes() {
-            let Some(sent) = sent.filter(|sent| sent.verdict == Verdict::Accepted) else {
+        for (name, state) in self.server.routes() {
+            let Some(sent) = state.sent.filter(|sent| sent.verdict == Verdict::Accepted) else {
                 continue;
             };
             let Some(current) = self.resources.resolve(Kind::Route, &name) else {
@@ -262,7 +262,7 @@ impl Conversation {
             for (arm, _) in expected.into_iter().flat_map(arms) {
                 clusters.insert(arm.cluster.clone(), &self.clusters[&arm.cluster]);
             }
-            let sent = self.server.routes()[&alias(*destination)].clone();
+            let sent = self.server.routes()[&alias(*destination)].sent.clone();
             assert_eq!(
                 sent.map(|sent| sent.verdict),
                 expected.map(|_| Verdict::Accepted)

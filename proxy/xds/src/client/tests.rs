@@ -79,10 +79,12 @@ impl Pair {
 
     fn acknowledged(&self) -> bool {
         use crate::server::Verdict::Accepted;
-        self.server
-            .routes()
-            .values()
-            .all(|sent| sent.as_ref().is_some_and(|sent| sent.verdict == Accepted))
+        self.server.routes().values().all(|state| {
+            state
+                .sent
+                .as_ref()
+                .is_some_and(|sent| sent.verdict == Accepted)
+        })
     }
 
     fn shown(&self, service: &str) -> Option<Option<Weight>> {

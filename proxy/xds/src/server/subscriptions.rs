@@ -27,6 +27,8 @@ pub(super) enum Answer {
         resource: Option<Given>,
         nonce: u64,
         verdict: Verdict,
+        /// Sent before, and not known to be replaced: one for each rollout.
+        kept: Vec<Given>,
     },
 }
 
@@ -35,6 +37,8 @@ pub(super) enum Answer {
 pub(super) struct Given {
     pub(super) name: String,
     pub(super) version: String,
+    /// Of a route that belongs to a rollout.
+    pub(super) rollout: Option<String>,
 }
 
 /// A subscription whose last answer is no longer right.
@@ -71,8 +75,9 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// What the proxy brought along and is still current counts as sent and accepted.
-    pub(super) fn settle(&mut self, kind: Kind, resources: &Resources) {
+    /// What the proxy brought along and is still current counts as sent and accepted. Whether there was any.
+    pub(super) fn settle(&mut self, kind: Kind, resources: &Resources) -> bool {
+        let mut settled = false;
         for (name, answer) in &mut self.names {
             if *answer != Answer::Resumed {
                 continue;
@@ -84,8 +89,22 @@ impl Subscriptions {
                 resource: Some(Given::of(target)),
                 nonce: 0,
                 verdict: Verdict::Accepted,
+                kept: Vec::new(),
             });
+            settled = true;
         }
+        settled
+    }
+
+    /// Records that `resource` is sent for `name` (`None`: that there is none).
+    pub(super) fn give(&mut self, name: String, resource: Option<Given>, nonce: u64) {
+        let answer = self.names.entry(name).or_insert(Answer::Waiting);
+        *answer = Answer::Given {
+            kept: answer.in_use().into_iter().cloned().collect(),
+            resource,
+            nonce,
+            verdict: Verdict::Pending,
+        };
     }
 
     pub(super) fn due<'a>(
@@ -125,7 +144,13 @@ impl Subscriptions {
                     nonce,
                     verdict,
                     resource: _,
-                } if *nonce == acknowledged => *verdict = judgement.clone(),
+                    kept,
+                } if *nonce == acknowledged => {
+                    *verdict = judgement.clone();
+                    if judgement == Verdict::Accepted {
+                        kept.clear();
+                    }
+                }
                 Answer::Given { .. } | Answer::Waiting | Answer::Resumed => {}
             }
         }
@@ -147,11 +172,35 @@ impl Subscriptions {
     }
 }
 
+impl Answer {
+    /// What the proxy may be using: what it has accepted last, and what it was sent since.
+    pub(super) fn in_use(&self) -> Vec<&Given> {
+        let Answer::Given {
+            resource,
+            verdict,
+            kept,
+            nonce: _,
+        } = self
+        else {
+            return Vec::new();
+        };
+        let sent = match verdict {
+            Verdict::Pending | Verdict::Accepted => resource.as_ref(),
+            Verdict::Rejected(_) => None,
+        };
+        let older = kept
+            .iter()
+            .filter(|kept| sent.is_none_or(|sent| sent.rollout != kept.rollout));
+        older.chain(sent).collect()
+    }
+}
+
 impl Given {
     pub(super) fn of(resource: &Resource) -> Given {
         Given {
             name: resource.name.clone(),
             version: resource.version.clone(),
+            rollout: resource.rollout.clone().filter(|name| !name.is_empty()),
         }
     }
 

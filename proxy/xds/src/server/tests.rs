@@ -150,8 +150,8 @@ fn verdict(server: &DeltaServer, name: &str) -> Option<Verdict> {
     server
         .routes()
         .get(name)
-        .cloned()
-        .flatten()
+        .cloned()?
+        .sent
         .map(|sent| sent.verdict)
 }
 
@@ -306,7 +306,7 @@ fn a_rejected_route_is_not_sent_again_until_it_changes() {
     assert_eq!(received.rejection.as_deref(), Some("weights sum to 0"));
     assert_eq!(
         verdict(&server, WEB),
-        Some(Verdict::Rejected("weights sum to 0".to_owned()))
+        Some(Verdict::Rejected("weights sum to 0".into()))
     );
     assert!(drain(&mut server, &full_world(10, &[])).is_empty());
     assert_eq!(
