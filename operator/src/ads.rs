@@ -9,7 +9,7 @@
 //! proxy costs itself and nobody else. Nothing is answered before the first world: a control plane that has just started knows
 //! nothing, and must not say that there is nothing.
 //!
-//! Not here: state-of-the-world xDS and stock Envoy's wildcards, load reports, and TTLs.
+//! Not here: state-of-the-world xDS and stock Envoy's wildcards, and load reports.
 
 mod acks;
 mod authenticate;
@@ -53,6 +53,7 @@ struct Inner {
 struct Counters {
     streams: AtomicU64,
     pushes: AtomicU64,
+    heartbeats: AtomicU64,
     rejections: AtomicU64,
 }
 
@@ -61,8 +62,10 @@ struct Counters {
 pub struct Counts {
     /// Open streams.
     pub streams: u64,
-    /// Messages sent since the start.
+    /// Messages with something new that were sent since the start.
     pub pushes: u64,
+    /// Messages that renewed leases.
+    pub heartbeats: u64,
     /// NACKs received since the start.
     pub rejections: u64,
 }
@@ -122,11 +125,13 @@ impl Ads {
         let Counters {
             streams,
             pushes,
+            heartbeats,
             rejections,
         } = &self.0.counters;
         Counts {
             streams: read(streams),
             pushes: read(pushes),
+            heartbeats: read(heartbeats),
             rejections: read(rejections),
         }
     }

@@ -13,7 +13,7 @@ use aviary_operator::key::Key;
 use aviary_proxy::control::Link;
 use aviary_xds::Request;
 use aviary_xds::grpc::Client;
-use mesh::{Mesh, Proxy, destination, now, percent, weight, world, world_with_canary};
+use mesh::{Mesh, Proxy, destination, now, percent, weight, world, world_lent, world_with_canary};
 use tonic::Code;
 use traffic_core::config::Revocation;
 
@@ -245,6 +245,43 @@ async fn a_lost_proxy_is_a_laggard_until_its_lease_is_over() {
     let until = acks.next_lapse.unwrap();
     assert_eq!(acks.laggards[0].until, Some(until));
     assert_eq!(mesh.ads.rollout_acks(WEB, until), Acks::default());
+}
+
+#[tokio::test]
+async fn a_proxy_that_loses_the_control_plane_goes_back_to_stable_and_takes_the_weight_again() {
+    let world = world_lent(Duration::from_millis(300));
+    let mut mesh = Mesh::serving(Arc::clone(&world)).await;
+    let mut proxy = mesh.proxy("web-1").await;
+    proxy.call("web").await;
+    proxy
+        .shows("web", |route| weight(route) == percent(10))
+        .await;
+    mesh.stop().await;
+    let alone = proxy
+        .shows("web", |route| weight(route) == percent(0))
+        .await;
+    assert_eq!(alone.clusters.len(), 2, "both arms stay");
+    mesh.restart().await;
+    mesh.ads.set_world(world);
+    proxy
+        .shows("web", |route| weight(route) == percent(10))
+        .await;
+    mesh.until("acknowledged", |ads| standing(ads) == acks(1, 1, &[]))
+        .await;
+    assert!(mesh.ads.counts().pushes > 0, "it was sent in full");
+    assert!(proxy.every_snapshot_is_whole());
+}
+
+#[tokio::test]
+async fn a_weight_is_renewed_as_long_as_the_control_plane_is_there() {
+    let mesh = Mesh::serving(world_lent(Duration::from_secs(2))).await;
+    let mut proxy = mesh.proxy("web-1").await;
+    proxy.call("web").await;
+    // Longer than the lease and its jitter together.
+    mesh.until("renewed", |ads| ads.counts().heartbeats >= 4)
+        .await;
+    assert_eq!(standing(&mesh.ads), acks(1, 1, &[]));
+    assert_eq!(proxy.snapshots(), 1, "and nothing else happened");
 }
 
 #[tokio::test]

@@ -7,28 +7,31 @@
 //!      └────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Not here: what a snapshot does (the data plane), and giving up a canary's weight when the control plane is silent for long.
+//! A canary's weight is only lent: when the control plane is not heard in time it goes back to stable, with or without a stream.
+//!
+//! Not here: what a snapshot does (the data plane).
 
 mod backoff;
 mod connect;
 mod failure;
+mod held;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use aviary_xds::client::{Generation, Output};
-use aviary_xds::{DeltaClient, Node, Request, Response};
+use aviary_xds::{Node, Response};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Streaming;
 
-use crate::control::{ControlPlane, Demand, Install, Installed, Link};
+use crate::control::{ControlPlane, Demand, Install, Link};
 
 pub use connect::AddressError;
 
 use backoff::Backoff;
 use connect::Connector;
 use failure::Failure;
+use held::{Held, installed, lease_ends};
 
 /// Demands that are sent in one request.
 const DEMANDS_AT_ONCE: usize = 256;
@@ -46,10 +49,8 @@ pub async fn run(
     let link = AdsLink {
         connector,
         id,
-        install,
         demands,
-        client: DeltaClient::default(),
-        installing: None,
+        held: Held::new(install),
         backoff: Backoff::default(),
         last_failure: None,
     };
@@ -61,19 +62,12 @@ struct AdsLink {
     connector: Connector,
     /// `<pod>.<namespace>`.
     id: String,
-    install: Arc<dyn Install>,
     demands: mpsc::Receiver<Demand>,
-    client: DeltaClient,
-    /// The newest snapshot that was handed over; an older one is confirmed with it.
-    installing: Option<(Generation, Installed)>,
+    held: Held,
     backoff: Backoff,
     /// Said once, not at each attempt.
     last_failure: Option<String>,
 }
-
-/// Requests on their way to the control plane. Unbounded, or both sides could wait for each other; what is in it is bounded by
-/// what was demanded and received.
-type Requests = mpsc::UnboundedSender<Request>;
 
 /// Why a stream ended.
 enum End {
@@ -90,10 +84,11 @@ impl AdsLink {
                 End::Stopped => return,
                 End::Lost(failure) => failure,
             };
-            self.client.disconnected();
-            self.install.link(Link::Disconnected);
+            self.held.requests = None;
+            self.held.client.disconnected();
+            self.held.install.link(Link::Disconnected);
             // What is reported at the next connect must be installed, not on its way.
-            self.finish_install().await;
+            self.held.finish_install().await;
             if started.elapsed() >= GOOD_STREAM {
                 self.backoff.reset();
             }
@@ -110,62 +105,48 @@ impl AdsLink {
         let node = Node {
             id: self.id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            revocations: self.install.revocations(),
+            revocations: self.held.install.revocations(),
         };
         let (requests, to_server) = mpsc::unbounded_channel();
         // The first requests wait in the channel: the control plane may answer only when it has read them.
-        let output = self.client.connected(&node);
-        self.apply(output, &requests);
-        let mut responses = match self.connector.open(to_server).await {
+        self.held.requests = Some(requests);
+        let output = self.held.client.connected(&node);
+        self.held.apply(output);
+        let opened = self.held.during(self.connector.open(to_server)).await;
+        let mut responses = match opened {
             Ok(responses) => responses,
             Err(failure) => return End::Lost(failure),
         };
         tracing::info!(address = %self.connector, "connected to the control plane");
         self.last_failure = None;
-        self.install.link(Link::Connected);
-        self.exchange(&requests, &mut responses).await
+        self.held.install.link(Link::Connected);
+        self.exchange(&mut responses).await
     }
 
-    async fn exchange(&mut self, requests: &Requests, responses: &mut Streaming<Response>) -> End {
+    async fn exchange(&mut self, responses: &mut Streaming<Response>) -> End {
         let mut demanded = Vec::new();
+        let held = &mut self.held;
         loop {
             let output = tokio::select! {
                 response = responses.message() => match response {
-                    Ok(Some(response)) => self.client.received(response),
+                    Ok(Some(response)) => held.client.received(response, Instant::now().into_std()),
                     Ok(None) => return End::Lost(Failure::Ended),
                     Err(status) => return End::Lost(status.into()),
                 },
-                generation = installed(&mut self.installing) => {
-                    self.installing = None;
-                    self.client.installed(generation)
+                generation = installed(&mut held.installing) => {
+                    held.installing = None;
+                    held.client.installed(generation)
                 }
                 count = self.demands.recv_many(&mut demanded, DEMANDS_AT_ONCE) => match count {
                     0 => return End::Stopped,
-                    _ => self.client.demand(demanded.drain(..)),
+                    _ => held.client.demand(demanded.drain(..)),
                 },
+                () = lease_ends(&held.client) => {
+                    held.lapse();
+                    continue;
+                }
             };
-            self.apply(output, requests);
-        }
-    }
-
-    fn apply(&mut self, output: Output, requests: &Requests) {
-        if let Some(reason) = output.rejected {
-            tracing::warn!(reason, "configuration rejected, serving the last good one");
-        }
-        for request in output.requests {
-            // A closed channel is a lost stream: its responses say so, too.
-            requests.send(request).ok();
-        }
-        if let Some((generation, snapshot)) = output.snapshot {
-            self.installing = Some((generation, self.install.install(snapshot)));
-        }
-    }
-
-    async fn finish_install(&mut self) {
-        if self.installing.is_some() {
-            let generation = installed(&mut self.installing).await;
-            self.installing = None;
-            self.client.installed(generation);
+            held.apply(output);
         }
     }
 
@@ -176,9 +157,10 @@ impl AdsLink {
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return Some(()),
+                () = lease_ends(&self.held.client) => self.held.lapse(),
                 count = self.demands.recv_many(&mut demanded, DEMANDS_AT_ONCE) => match count {
                     0 => return None,
-                    _ => drop(self.client.demand(demanded.drain(..))),
+                    _ => drop(self.held.client.demand(demanded.drain(..))),
                 },
             }
         }
@@ -193,20 +175,9 @@ impl AdsLink {
         tracing::warn!(
             reason,
             address = %self.connector,
-            routes = self.client.visible_routes(),
+            routes = self.held.client.visible_routes(),
             "no control plane, serving the last configuration; trying again for ever"
         );
         self.last_failure = Some(reason);
-    }
-}
-
-/// Resolves when the newest snapshot is installed; never, if none is on its way. Cancel safe.
-async fn installed(installing: &mut Option<(Generation, Installed)>) -> Generation {
-    match installing {
-        Some((generation, installed)) => {
-            installed.await;
-            *generation
-        }
-        None => std::future::pending().await,
     }
 }

@@ -125,6 +125,7 @@ fn epoch(split: &Split) -> (Weight, Option<(&str, u64)>) {
 mod tests {
     use super::*;
     use traffic_core::config::{CanaryArm, Protocol, Revocation};
+    use traffic_core::lease::Lease;
 
     fn arm(revision: &str) -> Arm {
         Arm {
@@ -138,6 +139,7 @@ mod tests {
             arm: arm("v2"),
             weight: Weight::percent(percent).unwrap(),
             run,
+            lease: Lease::Unlimited,
         };
         let route = Arc::new(Route {
             name: "shop/web/80".into(),

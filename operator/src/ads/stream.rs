@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aviary_xds::server::Urgency;
+use aviary_xds::server::{Urgency, is_heartbeat};
 use aviary_xds::{DeltaServer, Kind, Request, Resources, Response};
 use jiff::Timestamp;
 use rollout_core::time::Time;
@@ -111,9 +111,11 @@ impl Session {
                     Ok(permit) => {
                         // The newest world, which may have come while the transport was busy.
                         resources = newest(&mut worlds);
-                        if let Some(response) = resources.as_ref().and_then(|world| self.server.next(world)) {
+                        if let Some(response) = resources.as_ref().and_then(|world| self.server.next(world, Instant::now().into_std())) {
+                            let counters = &self.ads.0.counters;
+                            let counter = if is_heartbeat(&response) { &counters.heartbeats } else { &counters.pushes };
+                            counter.fetch_add(1, Ordering::Relaxed);
                             permit.send(Ok(response));
-                            self.ads.0.counters.pushes.fetch_add(1, Ordering::Relaxed);
                         }
                     }
                     Err(_) => return Status::cancelled("the proxy closed the stream"),
@@ -125,10 +127,14 @@ impl Session {
 
     /// When there is something to send; `None` if there is nothing.
     fn send_at(&mut self, resources: Option<&Resources>, now: Instant) -> Option<Instant> {
-        match resources.map_or(Urgency::Nothing, |resources| self.server.urgency(resources)) {
+        let Some(resources) = resources else {
+            self.debounce.clear();
+            return None;
+        };
+        match self.server.urgency(resources, now.into_std()) {
             Urgency::Nothing => {
                 self.debounce.clear();
-                None
+                self.server.heartbeat_at(resources).map(Instant::from_std)
             }
             Urgency::CanWait => Some(self.debounce.deadline(now)),
             Urgency::Now => Some(now),

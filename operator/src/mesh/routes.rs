@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use traffic_core::config::{Arm, CanaryArm, Cluster, Endpoint, Health, Route, Split, Weight};
+use traffic_core::lease::Lease;
 
 use super::endpoints::{self, PodEndpoint, Slices};
 use super::{Finding, Objects, RouteEntry, TargetSplit, View, World, protocol};
@@ -82,13 +83,17 @@ impl Building<'_> {
                     cluster: stable.name.clone(),
                     revision: target.stable.clone(),
                 },
-                canary: canary.as_ref().map(|(cluster, canary)| CanaryArm {
-                    arm: Arm {
-                        cluster: cluster.name.clone(),
-                        revision: canary.revision.clone(),
-                    },
-                    weight: guarded(canary.weight, cluster),
-                    run: canary.run,
+                canary: canary.as_ref().map(|(cluster, canary)| {
+                    let weight = guarded(canary.weight, cluster);
+                    CanaryArm {
+                        arm: Arm {
+                            cluster: cluster.name.clone(),
+                            revision: canary.revision.clone(),
+                        },
+                        weight,
+                        run: canary.run,
+                        lease: Lease::for_weight(weight),
+                    }
                 }),
             };
             let mut revoked = target.revoked.clone();

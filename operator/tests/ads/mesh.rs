@@ -26,6 +26,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint as Channe
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Revocation, Route, Snapshot, Split, Weight,
 };
+use traffic_core::lease::Lease;
 
 /// Generous: the machine may be busy. A test that passes never waits for it.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -60,6 +61,15 @@ pub fn world(services: &[(&str, u32)]) -> Arc<World> {
     Arc::new(world)
 }
 
+/// The Service `web` with a canary at 10 %, which is lent for this long.
+pub fn world_lent(ttl: Duration) -> Arc<World> {
+    let mut world = World::default();
+    add(&mut world, "web", "v2", 10);
+    let web = world.routes.get_mut("shop/web/80").unwrap();
+    web.route.split.canary.as_mut().unwrap().lease = Lease::Ttl(ttl);
+    Arc::new(world)
+}
+
 /// The Service `web` with a canary of this revision.
 pub fn world_with_canary(revision: &str, percent: u32) -> Arc<World> {
     let mut world = World::default();
@@ -79,6 +89,7 @@ fn add(world: &mut World, service: &str, canary: &str, percent: u32) {
             arm: arm(canary),
             weight: self::percent(percent),
             run: 1,
+            lease: Lease::for_weight(self::percent(percent)),
         }),
     };
     for (last, revision) in [(1, "v1"), (2, canary)] {
@@ -118,7 +129,8 @@ pub struct Mesh {
     tls: Arc<ServerConfig>,
     root_pem: String,
     stop: CancellationToken,
-    server: JoinHandle<()>,
+    /// `None`: it was stopped.
+    server: Option<JoinHandle<()>>,
 }
 
 impl Mesh {
@@ -140,16 +152,23 @@ impl Mesh {
             tls,
             root_pem,
             stop,
-            server,
+            server: Some(server),
+        }
+    }
+
+    pub async fn stop(&mut self) {
+        self.stop.cancel();
+        if let Some(server) = self.server.take() {
+            server.await.unwrap();
         }
     }
 
     /// Another process at the same address: it has seen nothing and has no world yet.
     pub async fn restart(&mut self) {
-        self.stop.cancel();
-        (&mut self.server).await.unwrap();
+        self.stop().await;
         (self.ads, self.stop) = (Ads::new(), CancellationToken::new());
-        (_, self.server) = serve(&self.ads, self.address, &self.tls, &self.stop).await;
+        let (_, server) = serve(&self.ads, self.address, &self.tls, &self.stop).await;
+        self.server = Some(server);
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::lease::Lease;
 
 /// A share of requests in units of 1/100 000 (0.001 %), between none and all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +78,15 @@ pub struct CanaryArm {
     pub weight: Weight,
     /// The run's number: a revocation names it, and only a newer run may raise the revision again.
     pub run: u64,
+    /// For how long the weight holds without a renewal. Without meaning at weight 0.
+    pub lease: Lease,
+}
+
+impl CanaryArm {
+    /// How long the weight is good for; `None`: until the control plane says otherwise.
+    pub fn ttl(&self) -> Option<Duration> {
+        self.lease.ttl().filter(|_| self.weight != Weight::ZERO)
+    }
 }
 
 /// The stable revision takes whatever the canary does not.

@@ -12,6 +12,8 @@
 
 use std::time::Duration;
 
+use crate::config::Weight;
+
 /// How long a canary's weight is good for without a renewal, unless the control plane says otherwise.
 pub const TTL: Duration = Duration::from_secs(120);
 /// Renewals for each time to live: two may be lost.
@@ -22,6 +24,35 @@ const JITTERS: u32 = 4;
 pub const DECAY_JITTER: Duration = Duration::from_secs(TTL.as_secs() / JITTERS as u64);
 /// The longest that a proxy which nobody can reach may go on with a canary's weight.
 pub const LEASE: Duration = Duration::from_secs(TTL.as_secs() + DECAY_JITTER.as_secs());
+
+/// For how long a proxy may use a canary's weight after it last heard from the control plane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Lease {
+    /// Until it is told otherwise. Weight 0 needs no lease; and while stable is being replaced a proxy must not go back to it by
+    /// itself.
+    #[default]
+    Unlimited,
+    /// For this long, and then for a random part of a quarter of it (see [`patience`]).
+    Ttl(Duration),
+}
+
+impl Lease {
+    /// The lease of a weight about which nobody has decided otherwise.
+    pub fn for_weight(weight: Weight) -> Lease {
+        if weight == Weight::ZERO {
+            Lease::Unlimited
+        } else {
+            Lease::Ttl(TTL)
+        }
+    }
+
+    pub fn ttl(self) -> Option<Duration> {
+        match self {
+            Lease::Unlimited => None,
+            Lease::Ttl(ttl) => Some(ttl),
+        }
+    }
+}
 
 /// How often a lease of this time to live is renewed.
 pub fn heartbeat(ttl: Duration) -> Duration {

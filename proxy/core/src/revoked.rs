@@ -78,6 +78,7 @@ pub fn effective(route: &Route, memory: &RevocationMemory) -> Split {
 mod tests {
     use super::*;
     use crate::config::{Arm, CanaryArm, Protocol};
+    use crate::lease::Lease;
 
     fn revocation(revision: &str, run: u64) -> Revocation {
         Revocation {
@@ -108,6 +109,7 @@ mod tests {
                     arm: arm(revision),
                     weight: Weight::percent(percent).unwrap(),
                     run,
+                    lease: Lease::Unlimited,
                 }),
             },
             revoked: vec![],

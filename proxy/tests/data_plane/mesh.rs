@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Revocation, Route, Snapshot, Split, Weight,
 };
+use traffic_core::lease::Lease;
 use traffic_core::outcome::Class;
 
 /// Where every outbound connection of the tests was going: the Service's address.
@@ -213,6 +214,7 @@ impl Service {
                     arm: arm("v2"),
                     weight: self.weight,
                     run: self.run,
+                    lease: Lease::for_weight(self.weight),
                 }),
             },
             revoked: self.revoked.clone(),

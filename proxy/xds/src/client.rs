@@ -9,6 +9,8 @@
 //!   A canary at weight 0 gets no requests and is not waited for: lowering depends on nothing;
 //! - an ACK says "installed", not "received": it leaves when the shell has confirmed a snapshot that shows the resource;
 //! - a bad resource rejects only itself; the last good one stays and the NACK carries the reason;
+//! - a canary's weight is only lent: when it is not renewed in time it decays to stable, is no longer acknowledged, and is asked
+//!   for again;
 //! - when the stream is lost the snapshot stays; the next stream starts with what is installed, so that only changes are sent.
 //!
 //! Destinations are never forgotten: a pod calls a bounded number of services. Revocations are the data plane's business.
@@ -16,6 +18,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use traffic_core::config::{Cluster, Route, Snapshot, Weight};
 
@@ -25,9 +28,11 @@ use crate::resources::alias;
 use crate::{Request, Response};
 
 mod acks;
+mod leases;
 mod receive;
 
 use acks::Awaiting;
+use leases::Leases;
 
 /// Counts snapshots: [`DeltaClient::installed`] says which one every worker has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +47,8 @@ pub struct Output {
     pub snapshot: Option<(Generation, Arc<Snapshot>)>,
     /// The text of a NACK that is among the requests.
     pub rejected: Option<String>,
+    /// Names of routes whose leases have ended.
+    pub lapsed: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +59,7 @@ pub struct DeltaClient {
     /// Those that a received or a visible route names.
     clusters: BTreeMap<String, HeldCluster>,
     stream: Option<Stream>,
+    leases: Leases,
     snapshot: Arc<Snapshot>,
     generation: Generation,
     installed: Generation,
@@ -100,6 +108,14 @@ struct Stream {
 }
 
 impl DeltaClient {
+    /// `chance` (0..1) is this proxy's place in the jitter of leases that end.
+    pub fn new(chance: f64) -> DeltaClient {
+        DeltaClient {
+            leases: Leases::with_chance(chance),
+            ..DeltaClient::default()
+        }
+    }
+
     /// The pod calls these destinations.
     pub fn demand(&mut self, destinations: impl IntoIterator<Item = SocketAddr>) -> Output {
         let mut output = Output::default();
@@ -124,6 +140,7 @@ impl DeltaClient {
         versions[Kind::Route] = self
             .routes
             .iter()
+            .filter(|(name, held)| !self.leases.has_lapsed(name, &held.version))
             .map(|(name, held)| (name.clone(), held.version.clone()))
             .collect();
         for (name, held) in &self.clusters {
@@ -162,10 +179,10 @@ impl DeltaClient {
         self.stream = None;
     }
 
-    pub fn received(&mut self, response: Response) -> Output {
+    pub fn received(&mut self, response: Response, now: Instant) -> Output {
         let mut output = Output::default();
         if self.stream.is_some() {
-            self.receive(response, &mut output);
+            self.receive(response, now, &mut output);
             self.settle(&mut output);
         }
         output
@@ -175,6 +192,40 @@ impl DeltaClient {
     pub fn installed(&mut self, generation: Generation) -> Output {
         self.installed = self.installed.max(generation);
         let mut output = Output::default();
+        self.acknowledge(&mut output);
+        output
+    }
+
+    /// When [`DeltaClient::lapse`] has something to do.
+    pub fn lapses_at(&self) -> Option<Instant> {
+        self.leases.next()
+    }
+
+    /// Takes back canaries' weights that were not renewed in time. If there is a stream, the control plane is asked for them
+    /// again: it must not go on believing that they are in use.
+    pub fn lapse(&mut self, now: Instant) -> Output {
+        let mut output = Output::default();
+        let mut again = Vec::new();
+        for (name, version) in self.leases.lapse(now) {
+            if self
+                .routes
+                .get(&name)
+                .is_some_and(|held| held.version == version)
+            {
+                let named = Answer::Route(name.clone());
+                let destinations = self.destinations.iter();
+                let named = destinations.filter(|(_, each)| each.answer == named);
+                again.extend(named.map(|(destination, _)| alias(*destination)));
+            }
+            output.lapsed.push(name);
+        }
+        if output.lapsed.is_empty() {
+            return output;
+        }
+        if self.stream.is_some() && !again.is_empty() {
+            output.requests.push(subscribe(Kind::Route, again));
+        }
+        self.publish(&mut output);
         self.acknowledge(&mut output);
         output
     }
@@ -246,16 +297,17 @@ impl DeltaClient {
             });
         let named: BTreeSet<&str> = answers.collect();
         self.routes.retain(|name, _| named.contains(name.as_str()));
+        let shown = self.destinations.values().filter_map(shown_route);
+        let held = self.routes.values().chain(shown);
+        let held: BTreeSet<(&str, &str)> = held
+            .map(|held| (held.route.name.as_str(), held.version.as_str()))
+            .collect();
+        self.leases
+            .retain(|(name, version)| held.contains(&(name.as_str(), version.as_str())));
     }
 
     fn wanted_clusters(&self) -> BTreeSet<String> {
-        let visible = self
-            .destinations
-            .values()
-            .filter_map(|each| match &each.shown {
-                Some(Shown::Route(held)) => Some(held),
-                Some(Shown::PassThrough) | None => None,
-            });
+        let visible = self.destinations.values().filter_map(shown_route);
         self.routes
             .values()
             .chain(visible)
@@ -302,9 +354,12 @@ impl DeltaClient {
                 None => {}
                 Some(Shown::PassThrough) => drop(snapshot.routes.insert(*destination, None)),
                 Some(Shown::Route(held)) => {
-                    snapshot
-                        .routes
-                        .insert(*destination, Some(Arc::clone(&held.route)));
+                    let route = if self.leases.has_lapsed(&held.route.name, &held.version) {
+                        Arc::new(leases::decayed(&held.route))
+                    } else {
+                        Arc::clone(&held.route)
+                    };
+                    snapshot.routes.insert(*destination, Some(route));
                     for name in clusters_of(&held.route) {
                         let known = self
                             .clusters
@@ -328,6 +383,13 @@ impl DeltaClient {
 impl HeldCluster {
     fn is_complete(&self) -> bool {
         self.cluster_version.is_some() && self.endpoints_version.is_some()
+    }
+}
+
+fn shown_route(destination: &Destination) -> Option<&Arc<HeldRoute>> {
+    match &destination.shown {
+        Some(Shown::Route(held)) => Some(held),
+        Some(Shown::PassThrough) | None => None,
     }
 }
 

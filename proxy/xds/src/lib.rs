@@ -6,7 +6,7 @@
 //! - [`resources`]: a world, encoded once and versioned by content, so that a restarted control plane re-sends nothing.
 //! - [`server`]: one proxy's stream as the control plane sees it. [`client`]: the same stream as the proxy sees it.
 //!
-//! Not here: state-of-the-world xDS, wildcard subscriptions and listeners (stock Envoy needs them), and the TTL of resources.
+//! Not here: state-of-the-world xDS, wildcard subscriptions and listeners (stock Envoy needs them).
 
 pub mod client;
 pub mod cluster;

@@ -6,6 +6,9 @@ use traffic_core::config::Revocation;
 
 use crate::metadata::{self, FieldProblem, Fields};
 
+/// How a client says that it lets resources lapse that have a TTL and are not renewed.
+const RESOURCE_TTL: &str = "xds.config.supports-resource-ttl";
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
     /// `<pod>.<namespace>`.
@@ -28,12 +31,20 @@ pub(crate) fn encode(node: &Node) -> core::Node {
         id: node.id.clone(),
         cluster: "aviary-proxy".to_owned(),
         user_agent_name: "aviary-proxy".to_owned(),
+        client_features: vec![RESOURCE_TTL.to_owned()],
         metadata: Some(metadata::fields([
             ("version", metadata::text(&node.version)),
             ("revocations", metadata::revocations(&node.revocations)),
         ])),
         ..core::Node::default()
     }
+}
+
+/// Whether the proxy lets resources lapse that are not renewed.
+pub(crate) fn honours_leases(wire: &core::Node) -> bool {
+    wire.client_features
+        .iter()
+        .any(|feature| feature == RESOURCE_TTL)
 }
 
 /// A stock Envoy's node has none of our metadata: that is no error.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
@@ -38,6 +39,8 @@ pub struct Resource {
     pub rollout: Option<String>,
     /// The clusters that a route names: they are sent first.
     pub clusters: Vec<String>,
+    /// How long a route with a canary's weight is good for without a renewal.
+    pub ttl: Option<Duration>,
     pub(crate) body: Any,
 }
 
@@ -68,6 +71,7 @@ impl Resources {
             aliases,
             rollout: Some(route.rollout.clone()),
             clusters: arms.map(|arm| arm.cluster.clone()).collect(),
+            ttl: route::ttl(route),
             body: Any {
                 type_url: Kind::Route.type_url().to_owned(),
                 value: route::encode(route).encode_to_vec(),
@@ -89,6 +93,7 @@ impl Resources {
                 aliases: Vec::new(),
                 rollout: None,
                 clusters: Vec::new(),
+                ttl: None,
                 body,
             };
             self.by_name[kind].insert(name.clone(), Arc::new(resource));

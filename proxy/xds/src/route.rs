@@ -4,14 +4,17 @@
 //! A canary at weight 0 stays listed: Envoy accepts it, its clusters stay warm, and a rollback or a first step changes a number
 //! and nothing else. The route timeout is off: Envoy's default of 15 s would cut requests that worked without a mesh.
 
+use std::time::Duration;
+
 use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::config::route::v3 as wire;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
-use envoy_types::pb::google::protobuf::{Duration, Struct, UInt32Value};
+use envoy_types::pb::google::protobuf::{self, Struct, UInt32Value};
 use traffic_core::config::{Arm, CanaryArm, Protocol, Route, Split, Weight};
+use traffic_core::lease::Lease;
 
 use crate::metadata::{self, FieldProblem, Fields, KEY};
 
@@ -77,7 +80,14 @@ pub fn encode(route: &Route) -> wire::RouteConfiguration {
         ("revoked", metadata::revocations(revoked)),
     ]);
     let mut canary_units = 0;
-    if let Some(CanaryArm { arm, weight, run }) = &split.canary {
+    // The lease is no part of the message: it is the resource's TTL, see [`ttl`].
+    if let Some(CanaryArm {
+        arm,
+        weight,
+        run,
+        lease: _,
+    }) = &split.canary
+    {
         canary_units = weight.units();
         let mut fields = arm_fields(arm);
         fields
@@ -95,7 +105,7 @@ pub fn encode(route: &Route) -> wire::RouteConfiguration {
             .map(|canary| cluster_weight(&canary.arm, canary_units)),
     );
     let action = wire::RouteAction {
-        timeout: Some(Duration {
+        timeout: Some(protobuf::Duration {
             seconds: 0,
             nanos: 0,
         }),
@@ -129,7 +139,16 @@ pub fn encode(route: &Route) -> wire::RouteConfiguration {
     }
 }
 
-pub fn decode(config: &wire::RouteConfiguration) -> Result<Route, InvalidRoute> {
+/// The TTL of the resource that carries the route: how long its canary's weight is good for without a renewal.
+pub fn ttl(route: &Route) -> Option<Duration> {
+    route.split.canary.as_ref().and_then(CanaryArm::ttl)
+}
+
+/// `ttl` is that of the resource.
+pub fn decode(
+    config: &wire::RouteConfiguration,
+    ttl: Option<Duration>,
+) -> Result<Route, InvalidRoute> {
     let about = config
         .metadata
         .as_ref()
@@ -140,6 +159,7 @@ pub fn decode(config: &wire::RouteConfiguration) -> Result<Route, InvalidRoute> 
                 &config.name,
                 about.ok_or(RouteProblem::NoMetadata)?,
                 weighted,
+                ttl,
             )
         })
         .map_err(|problem| InvalidRoute {
@@ -175,7 +195,12 @@ fn weighted_clusters(config: &wire::RouteConfiguration) -> Result<&[ClusterWeigh
     }
 }
 
-fn read(name: &str, about: &Struct, weighted: &[ClusterWeight]) -> Result<Route, RouteProblem> {
+fn read(
+    name: &str,
+    about: &Struct,
+    weighted: &[ClusterWeight],
+    ttl: Option<Duration>,
+) -> Result<Route, RouteProblem> {
     let about = Fields(about);
     let (namespace, service, port) = (
         about.text("namespace")?,
@@ -210,7 +235,12 @@ fn read(name: &str, about: &Struct, weighted: &[ClusterWeight]) -> Result<Route,
         rollout: about.text("rollout")?.to_owned(),
         split: Split {
             stable,
-            canary: canary.map(|(arm, run)| CanaryArm { arm, weight, run }),
+            canary: canary.map(|(arm, run)| CanaryArm {
+                arm,
+                weight,
+                run,
+                lease: lease(weight, ttl),
+            }),
         },
         revoked: about.revocations("revoked")?,
     })
@@ -250,6 +280,11 @@ fn weight_of_canary(
         return Err(RouteProblem::Sum(sum));
     }
     Weight::new(canary_units).map_err(|_| RouteProblem::Sum(sum))
+}
+
+fn lease(weight: Weight, ttl: Option<Duration>) -> Lease {
+    ttl.filter(|_| weight != Weight::ZERO)
+        .map_or(Lease::Unlimited, Lease::Ttl)
 }
 
 fn cluster_weight(arm: &Arm, units: u32) -> ClusterWeight {

@@ -5,10 +5,12 @@
 //!      └─ Resumed: the proxy already has this version ────^  └──NACK──> Rejected: not sent again until it changes
 //! ```
 //!
-//! The shell calls [`DeltaServer::next`] only when the transport takes a message, so a slow proxy gets the newest state and not
+//! The shell gives the time, and calls [`DeltaServer::next`] only when the transport takes a message, so a slow proxy gets the newest state and not
 //! a queue of old ones. Guarantees:
 //! - every subscribed name is answered, an unknown one with its removal, and nothing that did not change is sent again;
 //! - one route per message, so that one bad or slow route holds back no other's acknowledgement;
+//! - a route that carries a canary's weight is lent, and renewed as long as the proxy has its current version (see
+//!   [`traffic_core::lease`]);
 //! - a changed route goes first, behind nothing but changes of the clusters that it names itself (make before break);
 //! - clusters and endpoints are removed only when no sent route awaits its acknowledgement.
 //!
@@ -16,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use envoy_types::pb::envoy::service::discovery::v3::Resource as WireResource;
 
@@ -24,8 +27,12 @@ use crate::node::{self, InvalidNode, Node};
 use crate::resources::{Resource, Resources};
 use crate::{Request, Response};
 
+mod heartbeats;
 mod subscriptions;
 
+pub use heartbeats::is_heartbeat;
+
+use heartbeats::Leases;
 use subscriptions::{Answer, Given, Subscriptions};
 
 /// The most bytes of a NACK's text that are kept. It goes into logs and into the status of rollouts, and its author may be anyone.
@@ -36,6 +43,7 @@ pub struct DeltaServer {
     kinds: ByKind<Subscriptions>,
     last_nonce: u64,
     edition: u64,
+    leases: Leases,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +117,9 @@ impl DeltaServer {
     pub fn on_request(&mut self, mut request: Request) -> Result<Received, ProtocolError> {
         let kind = Kind::from_type_url(&request.type_url)?;
         self.edition += 1;
+        if request.node.as_ref().is_some_and(node::honours_leases) {
+            self.leases = Leases::Honoured;
+        }
         let node = request.node.as_ref().map(node::decode).transpose()?;
         let subscriptions = &mut self.kinds[kind];
         // Subscriptions before the verdict: a stale nonce voids the verdict only.
@@ -128,17 +139,21 @@ impl DeltaServer {
     }
 
     /// The next message for this proxy, by what is due most.
-    pub fn next(&mut self, resources: &Resources) -> Option<Response> {
-        self.settle(resources);
-        self.next_route(resources)
-            .or_else(|| self.next_changed(Kind::Cluster, resources, Scope::All))
-            .or_else(|| self.next_changed(Kind::Endpoints, resources, Scope::All))
-            .or_else(|| self.next_removed(Kind::Endpoints, resources))
-            .or_else(|| self.next_removed(Kind::Cluster, resources))
+    pub fn next(&mut self, resources: &Resources, now: Instant) -> Option<Response> {
+        self.settle(resources, now);
+        self.next_route(resources, now)
+            .or_else(|| self.next_heartbeat(resources, now))
+            .or_else(|| self.next_changed(Kind::Cluster, resources, Scope::All, now))
+            .or_else(|| self.next_changed(Kind::Endpoints, resources, Scope::All, now))
+            .or_else(|| self.next_removed(Kind::Endpoints, resources, now))
+            .or_else(|| self.next_removed(Kind::Cluster, resources, now))
     }
 
-    pub fn urgency(&mut self, resources: &Resources) -> Urgency {
-        self.settle(resources);
+    pub fn urgency(&mut self, resources: &Resources, now: Instant) -> Urgency {
+        self.settle(resources, now);
+        if self.heartbeat_at(resources).is_some_and(|at| at <= now) {
+            return Urgency::Now;
+        }
         let of_kind = |kind: Kind| {
             let due = self.kinds[kind]
                 .due(kind, resources)
@@ -235,9 +250,9 @@ impl DeltaServer {
             .collect()
     }
 
-    fn settle(&mut self, resources: &Resources) {
+    fn settle(&mut self, resources: &Resources, now: Instant) {
         for kind in Kind::ALL {
-            if self.kinds[kind].settle(kind, resources) {
+            if self.kinds[kind].settle(kind, resources, self.leases, now) {
                 self.edition += 1;
             }
         }
@@ -247,7 +262,7 @@ impl DeltaServer {
         !self.kinds[Kind::Route].unanswered_nonces.is_empty()
     }
 
-    fn next_route(&mut self, resources: &Resources) -> Option<Response> {
+    fn next_route(&mut self, resources: &Resources, now: Instant) -> Option<Response> {
         let due: Vec<(String, Option<Arc<Resource>>)> = self.kinds[Kind::Route]
             .due(Kind::Route, resources)
             .map(|due| (due.name.to_owned(), due.target.cloned()))
@@ -264,11 +279,11 @@ impl DeltaServer {
             .filter_map(|(name, target)| Some((name, target.as_ref()?)));
         let (_, route) = known.min_by_key(|(name, _)| !self.has_answer(name)).unzip();
         let Some(route) = route.cloned() else {
-            return self.respond(Kind::Route, Vec::new(), unknown());
+            return self.respond(Kind::Route, Vec::new(), unknown(), now);
         };
         let clusters = Scope::Only(&route.clusters);
-        self.next_changed(Kind::Cluster, resources, clusters)
-            .or_else(|| self.next_changed(Kind::Endpoints, resources, clusters))
+        self.next_changed(Kind::Cluster, resources, clusters, now)
+            .or_else(|| self.next_changed(Kind::Endpoints, resources, clusters, now))
             .or_else(|| {
                 let same = |target: &Option<Arc<Resource>>| {
                     target.as_ref().is_some_and(|each| each.name == route.name)
@@ -278,7 +293,7 @@ impl DeltaServer {
                     .filter(|(_, target)| same(target))
                     .map(|(name, _)| name.clone());
                 let changed = names.map(|name| (name, Arc::clone(&route))).collect();
-                self.respond(Kind::Route, changed, Vec::new())
+                self.respond(Kind::Route, changed, Vec::new(), now)
             })
     }
 
@@ -295,6 +310,7 @@ impl DeltaServer {
         kind: Kind,
         resources: &Resources,
         scope: Scope<'_>,
+        now: Instant,
     ) -> Option<Response> {
         let (mut changed, mut unknown) = (Vec::new(), Vec::new());
         for due in self.kinds[kind]
@@ -307,11 +323,16 @@ impl DeltaServer {
                 (None, Answer::Given { .. }) => {}
             }
         }
-        self.respond(kind, changed, unknown)
+        self.respond(kind, changed, unknown, now)
     }
 
     /// What is gone, once no route that was sent still waits for its acknowledgement.
-    fn next_removed(&mut self, kind: Kind, resources: &Resources) -> Option<Response> {
+    fn next_removed(
+        &mut self,
+        kind: Kind,
+        resources: &Resources,
+        now: Instant,
+    ) -> Option<Response> {
         if self.routes_pending() {
             return None;
         }
@@ -319,7 +340,7 @@ impl DeltaServer {
             .due(kind, resources)
             .filter(|due| due.target.is_none());
         let gone = gone.map(|due| due.name.to_owned()).collect();
-        self.respond(kind, Vec::new(), gone)
+        self.respond(kind, Vec::new(), gone, now)
     }
 
     /// Records what is sent. `changed` is by subscribed name: several may be answered by one resource.
@@ -328,26 +349,31 @@ impl DeltaServer {
         kind: Kind,
         changed: Vec<(String, Arc<Resource>)>,
         gone: Vec<String>,
+        now: Instant,
     ) -> Option<Response> {
         if changed.is_empty() && gone.is_empty() {
             return None;
         }
         self.edition += 1;
         self.last_nonce += 1;
-        let nonce = self.last_nonce;
+        let (nonce, leases) = (self.last_nonce, self.leases);
         let subscriptions = &mut self.kinds[kind];
         subscriptions.unanswered_nonces.insert(nonce);
         let mut bodies: BTreeMap<String, Arc<Resource>> = BTreeMap::new();
         for (name, target) in changed {
-            subscriptions.give(name, Some(Given::of(&target)), nonce);
+            let renew_at = leases.renew_at(&target, now);
+            subscriptions.give(name, Some(Given::of(&target)), nonce, renew_at);
             bodies.insert(target.name.clone(), target);
         }
         for name in &gone {
-            subscriptions.give(name.clone(), None, nonce);
+            subscriptions.give(name.clone(), None, nonce, None);
         }
         Some(Response {
             type_url: kind.type_url().to_owned(),
-            resources: bodies.into_values().map(|each| wire(&each)).collect(),
+            resources: bodies
+                .into_values()
+                .map(|each| wire(&each, leases))
+                .collect(),
             removed_resources: gone,
             nonce: nonce.to_string(),
             ..Response::default()
@@ -377,12 +403,13 @@ impl Scope<'_> {
     }
 }
 
-fn wire(resource: &Resource) -> WireResource {
+fn wire(resource: &Resource, leases: Leases) -> WireResource {
     WireResource {
         name: resource.name.clone(),
         aliases: resource.aliases.clone(),
         version: resource.version.clone(),
         resource: Some(resource.body.clone()),
+        ttl: leases.ttl(resource).map(heartbeats::duration),
         ..WireResource::default()
     }
 }

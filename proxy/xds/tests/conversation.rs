@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aviary_xds::client::{Generation, Output};
 use aviary_xds::resources::{alias, destination};
@@ -15,6 +16,7 @@ use proptest::prelude::*;
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Route, Snapshot, Split, Weight,
 };
+use traffic_core::lease::{LEASE, Lease};
 
 const SERVICES: [&str; 2] = ["web", "api"];
 
@@ -27,6 +29,8 @@ enum Event {
     ServerReads,
     Installed,
     Calls(usize),
+    /// So many seconds pass.
+    Passes(u64),
     StreamLost,
 }
 
@@ -62,6 +66,7 @@ impl Service {
                     arm: arm(format!("v{revision}")),
                     weight: Weight::percent(percent).unwrap(),
                     run: 1,
+                    lease: Lease::for_weight(Weight::percent(percent).unwrap()),
                 }),
             },
             revoked: Vec::new(),
@@ -99,13 +104,17 @@ struct Conversation {
     clusters: BTreeMap<String, Cluster>,
     resources: Resources,
     shown: (Generation, Arc<Snapshot>),
+    now: Instant,
+    /// When the proxy last heard anything of the control plane.
+    heard: Instant,
     installed: Arc<Snapshot>,
 }
 
 impl Conversation {
     fn start() -> Conversation {
+        let now = Instant::now();
         let mut conversation = Conversation {
-            client: DeltaClient::default(),
+            client: DeltaClient::new(0.5),
             server: DeltaServer::default(),
             to_client: VecDeque::new(),
             to_server: VecDeque::new(),
@@ -113,6 +122,8 @@ impl Conversation {
             clusters: BTreeMap::new(),
             resources: Resources::default(),
             shown: (Generation::default(), Arc::default()),
+            now,
+            heard: now,
             installed: Arc::default(),
         };
         conversation.connect();
@@ -130,10 +141,13 @@ impl Conversation {
     fn happen(&mut self, event: Event) {
         match event {
             Event::World(services) => self.set_world(&services),
-            Event::ServerSends => self.to_client.extend(self.server.next(&self.resources)),
+            Event::ServerSends => self
+                .to_client
+                .extend(self.server.next(&self.resources, self.now)),
             Event::ClientReads => {
                 if let Some(response) = self.to_client.pop_front() {
-                    let output = self.client.received(response);
+                    self.heard = self.now;
+                    let output = self.client.received(response, self.now);
                     self.take(output);
                 }
             }
@@ -148,6 +162,7 @@ impl Conversation {
                 let output = self.client.demand([address(service)]);
                 self.take(output);
             }
+            Event::Passes(seconds) => self.pass(Duration::from_secs(seconds)),
             Event::StreamLost => {
                 self.client.disconnected();
                 // As the shell does: what is claimed at the next connect is installed.
@@ -206,10 +221,39 @@ impl Conversation {
         self.take(output);
     }
 
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        if self.client.lapses_at().is_some_and(|at| at <= self.now) {
+            let output = self.client.lapse(self.now);
+            self.take(output);
+        }
+        if self.now >= self.heard + LEASE {
+            for (arm, weight) in self
+                .shown
+                .1
+                .routes
+                .values()
+                .flatten()
+                .flat_map(|route| arms(route))
+            {
+                assert!(
+                    arm.revision == "v1" || weight == Weight::ZERO,
+                    "nobody renewed it: {arm:?}"
+                );
+            }
+        }
+    }
+
+    /// The proxy has given up a canary's weight, and the control plane will read that it asks for it again.
+    fn asked_again(&self, name: &String) -> bool {
+        let mut requests = self.to_server.iter();
+        requests.any(|request| request.resource_names_subscribe.contains(name))
+    }
+
     /// What counts as acknowledged is what requests are routed by.
     fn check_acknowledged(&mut self) {
         // Settles what the proxy brought along.
-        self.server.urgency(&self.resources);
+        self.server.urgency(&self.resources, self.now);
         for (name, state) in self.server.routes() {
             let Some(sent) = state.sent.filter(|sent| sent.verdict == Verdict::Accepted) else {
                 continue;
@@ -217,7 +261,7 @@ impl Conversation {
             let Some(current) = self.resources.resolve(Kind::Route, &name) else {
                 continue;
             };
-            if sent.version == current.version {
+            if sent.version == current.version && !self.asked_again(&name) {
                 let destination = destination(&name).unwrap();
                 let installed = self
                     .installed
@@ -236,7 +280,7 @@ impl Conversation {
     fn run_until_quiet(&mut self) {
         for _ in 0..1_000 {
             let before = (self.to_client.len(), self.to_server.len());
-            let urgency = self.server.urgency(&self.resources);
+            let urgency = self.server.urgency(&self.resources, self.now);
             for event in [
                 Event::ServerSends,
                 Event::ClientReads,
@@ -292,6 +336,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => Just(Event::Installed),
         2 => (0..SERVICES.len()).prop_map(Event::Calls),
         1 => Just(Event::StreamLost),
+        2 => prop_oneof![Just(15), Just(50), Just(200)].prop_map(Event::Passes),
     ]
 }
 
@@ -320,8 +365,10 @@ proptest! {
         while let Some(request) = conversation.to_server.pop_front() {
             conversation.server.on_request(request).unwrap();
         }
-        while let Some(response) = conversation.server.next(&conversation.resources) {
-            prop_assert!(response.resources.is_empty(), "sent again: {:?}", response.resources);
+        while let Some(response) = conversation.server.next(&conversation.resources, conversation.now) {
+            // Leases are renewed.
+            let mut bodies = response.resources.iter().filter_map(|each| each.resource.as_ref());
+            prop_assert!(bodies.next().is_none(), "sent again: {:?}", response.resources);
             prop_assert!(response.removed_resources.iter().all(|name| name.starts_with("dst/")));
         }
     }

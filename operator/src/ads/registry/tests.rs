@@ -5,6 +5,7 @@ use aviary_xds::{DeltaServer, Kind, Request, Response};
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Route, Split, Weight,
 };
+use traffic_core::lease::Lease;
 
 use super::*;
 use crate::ads::Laggard;
@@ -37,6 +38,7 @@ fn world(rollout: &str, percent: u32, endpoint: u8) -> Resources {
                 arm: arm("v2"),
                 weight: Weight::percent(percent).unwrap(),
                 run: 1,
+                lease: Lease::for_weight(Weight::percent(percent).unwrap()),
             }),
         },
         revoked: Vec::new(),
@@ -107,7 +109,7 @@ impl Proxy {
 
     /// Is sent everything, and answers as said.
     fn is_sent(&mut self, registry: &mut Registry, resources: &Resources, answer: Answer) {
-        while let Some(response) = self.server.next(resources) {
+        while let Some(response) = self.server.next(resources, std::time::Instant::now()) {
             if answer != Answer::Nothing {
                 self.server.on_request(answered(&response, answer)).unwrap();
             }

@@ -5,6 +5,7 @@ use aviary_xds::resources::alias;
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Route, Split, Weight,
 };
+use traffic_core::lease::Lease;
 
 use super::*;
 
@@ -28,6 +29,7 @@ fn world(percent: u32, endpoint: u8) -> Resources {
                 arm: arm("v2"),
                 weight: Weight::percent(percent).unwrap(),
                 run: 1,
+                lease: Lease::for_weight(Weight::percent(percent).unwrap()),
             }),
         },
         revoked: Vec::new(),
@@ -69,7 +71,11 @@ fn up_to_date(resources: &Resources) -> Session {
         };
         session.receive(request).unwrap();
     }
-    while session.server.next(resources).is_some() {}
+    while session
+        .server
+        .next(resources, Instant::now().into_std())
+        .is_some()
+    {}
     session
 }
 

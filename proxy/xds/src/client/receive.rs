@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::service::discovery::v3::Resource;
 use envoy_types::pb::google::rpc::Status;
 use prost::Message;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::acks::Awaiting;
 use super::{Answer, DeltaClient, HeldRoute, Output};
@@ -18,6 +19,8 @@ use crate::{Request, Response};
 
 /// google.rpc.Code INVALID_ARGUMENT.
 const INVALID_ARGUMENT: i32 = 3;
+/// A longer TTL is a mistake, and must not overflow a clock.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum Invalid {
@@ -29,6 +32,8 @@ enum Invalid {
         found: String,
         kind: Kind,
     },
+    #[error("resource `{0}` has a TTL that is not between zero and a day")]
+    Lifetime(String),
     #[error("resource `{0}` has no body")]
     NoBody(String),
     #[error("resource `{name}` cannot be decoded: {reason}")]
@@ -47,7 +52,7 @@ enum Invalid {
 }
 
 impl DeltaClient {
-    pub(super) fn receive(&mut self, response: Response, output: &mut Output) {
+    pub(super) fn receive(&mut self, response: Response, now: Instant, output: &mut Output) {
         let Response {
             type_url,
             nonce,
@@ -63,7 +68,18 @@ impl DeltaClient {
         let mut routes = Vec::new();
         for resource in resources {
             let identity = (resource.name.clone(), resource.version.clone());
-            match self.keep(kind, resource) {
+            let lent = match lifetime(&resource) {
+                Ok(lent) => lent,
+                Err(reason) => {
+                    invalid.push(reason);
+                    continue;
+                }
+            };
+            if let (None, Some(ttl)) = (&resource.resource, lent) {
+                self.leases.renew(&identity, ttl, now);
+                continue;
+            }
+            match self.keep(kind, resource, lent, now) {
                 Ok(()) if kind == Kind::Route => routes.push(identity),
                 Ok(()) => {}
                 Err(reason) => invalid.push(reason),
@@ -79,16 +95,27 @@ impl DeltaClient {
         }
     }
 
-    fn keep(&mut self, kind: Kind, resource: Resource) -> Result<(), Invalid> {
+    fn keep(
+        &mut self,
+        kind: Kind,
+        resource: Resource,
+        ttl: Option<Duration>,
+        now: Instant,
+    ) -> Result<(), Invalid> {
         match kind {
             Kind::Cluster => self.keep_cluster(resource),
             Kind::Endpoints => self.keep_endpoints(resource),
-            Kind::Route => self.keep_route(resource),
+            Kind::Route => self.keep_route(resource, ttl, now),
         }
     }
 
-    fn keep_route(&mut self, resource: Resource) -> Result<(), Invalid> {
-        let route = route::decode(&body::<RouteConfiguration>(Kind::Route, &resource)?)?;
+    fn keep_route(
+        &mut self,
+        resource: Resource,
+        ttl: Option<Duration>,
+        now: Instant,
+    ) -> Result<(), Invalid> {
+        let route = route::decode(&body::<RouteConfiguration>(Kind::Route, &resource)?, ttl)?;
         check_name(&resource, &route.name)?;
         let destinations: Vec<_> = resource
             .aliases
@@ -103,6 +130,8 @@ impl DeltaClient {
                 wanted.answer = Answer::Route(route.name.clone());
             }
         }
+        let version = (resource.name.clone(), resource.version.clone());
+        self.leases.begin(version, route::ttl(&route), now);
         let held = HeldRoute {
             version: resource.version,
             route: Arc::new(route),
@@ -155,6 +184,20 @@ impl DeltaClient {
             }
         }
     }
+}
+
+/// The TTL of a resource.
+fn lifetime(resource: &Resource) -> Result<Option<Duration>, Invalid> {
+    let Some(ttl) = &resource.ttl else {
+        return Ok(None);
+    };
+    let invalid = || Invalid::Lifetime(resource.name.clone());
+    let seconds = u64::try_from(ttl.seconds).map_err(|_| invalid())?;
+    let nanos = u32::try_from(ttl.nanos).map_err(|_| invalid())?;
+    let ttl = Duration::from_secs(seconds).checked_add(Duration::from_nanos(nanos.into()));
+    ttl.filter(|ttl| (Duration::from_nanos(1)..=LONGEST_LIFETIME).contains(ttl))
+        .map(Some)
+        .ok_or_else(invalid)
 }
 
 fn body<T: Message + Default>(kind: Kind, resource: &Resource) -> Result<T, Invalid> {

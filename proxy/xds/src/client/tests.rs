@@ -7,6 +7,8 @@ use crate::kind::Kind;
 use crate::server::DeltaServer;
 use crate::server::tests::{cluster, destinations, route, world};
 
+mod lease;
+
 const STABLE: &str = "shop/web/80/v1";
 const CANARY: &str = "shop/web/80/v2";
 
@@ -15,9 +17,10 @@ struct Pair {
     client: DeltaClient,
     server: DeltaServer,
     snapshots: Vec<(Generation, Arc<Snapshot>)>,
-    /// Every message of the server, as `<kind>+<name>` and `<kind>-<name>`.
+    /// Every message of the server, as `<kind>+<name>` and `<kind>-<name>`, and `<kind>~<name>` for a heartbeat.
     sent: Vec<String>,
     rejected: Vec<String>,
+    now: Instant,
 }
 
 impl Pair {
@@ -28,6 +31,7 @@ impl Pair {
             snapshots: Vec::new(),
             sent: Vec::new(),
             rejected: Vec::new(),
+            now: Instant::now(),
         };
         let output = pair.client.connected(&Node::default());
         pair.carry(output);
@@ -49,26 +53,25 @@ impl Pair {
 
     /// Exchanges messages until both sides are silent.
     fn run(&mut self, resources: &Resources) {
-        while let Some(response) = self.server.next(resources) {
+        while let Some(response) = self.server.next(resources, self.now) {
             self.deliver(response);
         }
     }
 
     fn deliver(&mut self, response: Response) {
         let kind = Kind::from_type_url(&response.type_url).unwrap();
-        self.sent.extend(
-            response
-                .resources
-                .iter()
-                .map(|each| format!("{kind}+{}", each.name)),
-        );
+        self.sent
+            .extend(response.resources.iter().map(|each| match &each.resource {
+                Some(_) => format!("{kind}+{}", each.name),
+                None => format!("{kind}~{}", each.name),
+            }));
         self.sent.extend(
             response
                 .removed_resources
                 .iter()
                 .map(|name| format!("{kind}-{name}")),
         );
-        let output = self.client.received(response);
+        let output = self.client.received(response, self.now);
         self.carry(output);
     }
 
@@ -172,7 +175,7 @@ fn a_new_route_becomes_visible_when_its_clusters_are_known() {
     let third = cluster("shop/web/80/v3", &["10.1.0.3:8080"]);
     let after = world(&[next], &[cluster(STABLE, &["10.1.0.1:8080"]), third]);
 
-    let response = pair.server.next(&after).unwrap();
+    let response = pair.server.next(&after, pair.now).unwrap();
     pair.deliver(response);
     pair.install();
     assert_eq!(
@@ -215,7 +218,7 @@ fn a_superseded_canary_loses_its_weight_before_the_new_one_s_endpoints_are_known
         cluster("shop/web/80/v3", &["10.1.0.3:80"]),
     ];
     let after = world(&[next], &clusters);
-    let response = pair.server.next(&after).unwrap();
+    let response = pair.server.next(&after, pair.now).unwrap();
     pair.deliver(response);
     assert_eq!(pair.shown("web"), percent(0));
     assert!(
@@ -272,7 +275,7 @@ fn a_new_route_does_not_count_on_endpoints_that_were_removed() {
 #[test]
 fn a_bad_route_is_rejected_with_its_reason_and_the_last_good_one_stays() {
     let mut pair = settled(&full_world(1, &[]));
-    let mut response = pair.server.next(&full_world(10, &[])).unwrap();
+    let mut response = pair.server.next(&full_world(10, &[]), pair.now).unwrap();
     response.resources[0].resource.as_mut().unwrap().value = crate::route::encode(&{
         let mut bad = route("web", 10);
         bad.split.canary.as_mut().unwrap().arm.cluster = STABLE.to_owned();
@@ -308,7 +311,7 @@ fn one_bad_cluster_does_not_reject_its_neighbours() {
             cluster(CANARY, &["10.1.0.8:8080"]),
         ],
     );
-    let mut response = pair.server.next(&after).unwrap();
+    let mut response = pair.server.next(&after, pair.now).unwrap();
     response.resources[0].resource.as_mut().unwrap().value = vec![0xff];
     pair.deliver(response);
     assert!(
@@ -340,8 +343,8 @@ fn a_lost_stream_keeps_the_snapshot_and_the_next_one_brings_only_changes() {
     again.run(&before);
     assert_eq!(
         again.sent,
-        ["route-dst/10.96.0.2:80"],
-        "only the new destination is answered"
+        ["route-dst/10.96.0.2:80", "route~shop/web/80"],
+        "only the new destination is answered, and the lease renewed"
     );
     assert_eq!(again.shown("web"), percent(1));
 
@@ -364,7 +367,7 @@ fn a_route_that_was_received_but_never_shown_is_not_claimed_after_a_reconnect() 
             cluster("shop/web/80/v3", &[]),
         ],
     );
-    let response = pair.server.next(&after).unwrap();
+    let response = pair.server.next(&after, pair.now).unwrap();
     pair.deliver(response);
     pair.client.disconnected();
     let mut again = Pair::connected(pair.client);

@@ -1,5 +1,8 @@
 use proptest::prelude::*;
+use std::time::Duration;
+
 use traffic_core::config::Revocation;
+use traffic_core::lease::Lease;
 
 use super::*;
 
@@ -23,6 +26,7 @@ fn route(canary: Option<(u32, u64)>) -> Route {
                 },
                 weight: Weight::new(units).unwrap(),
                 run,
+                lease: Lease::for_weight(Weight::new(units).unwrap()),
             }),
         },
         revoked: Vec::new(),
@@ -33,7 +37,9 @@ fn route(canary: Option<(u32, u64)>) -> Route {
 fn problem(spoil: impl FnOnce(&mut wire::RouteConfiguration)) -> RouteProblem {
     let mut config = encode(&route(Some((1_000, 7))));
     spoil(&mut config);
-    decode(&config).expect_err("the route was spoiled").problem
+    decode(&config, None)
+        .expect_err("the route was spoiled")
+        .problem
 }
 
 fn clusters(config: &mut wire::RouteConfiguration) -> &mut Vec<ClusterWeight> {
@@ -60,7 +66,7 @@ fn about(config: &mut wire::RouteConfiguration) -> &mut Struct {
 fn every_percentage_survives_the_wire() {
     for percent in 0..=100 {
         let route = route(Some((percent * 1_000, 7)));
-        assert_eq!(decode(&encode(&route)), Ok(route));
+        assert_eq!(decode(&encode(&route), ttl(&route)), Ok(route));
     }
 }
 
@@ -148,7 +154,7 @@ fn the_nack_text_names_the_route_and_the_field() {
     about(&mut config)
         .fields
         .insert("protocol".to_owned(), metadata::text("quic"));
-    let text = decode(&config).unwrap_err().to_string();
+    let text = decode(&config, None).unwrap_err().to_string();
     assert_eq!(
         text,
         "route `shop/web/80`: metadata field `protocol` is `quic`, known are detect, http, opaque"
@@ -167,7 +173,11 @@ fn any_route() -> impl Strategy<Value = Route> {
         Just(Protocol::Http),
         Just(Protocol::Opaque)
     ];
-    let canary = proptest::option::of((0..=Weight::SCALE, any::<u64>()));
+    let canary = proptest::option::of((
+        0..=Weight::SCALE,
+        any::<u64>(),
+        proptest::option::of(1..u64::from(u32::MAX)),
+    ));
     (
         name,
         name,
@@ -186,13 +196,17 @@ fn any_route() -> impl Strategy<Value = Route> {
                         cluster: format!("{namespace}/{service}/{port}/v1"),
                         revision: "v1".to_owned(),
                     },
-                    canary: canary.map(|(units, run)| CanaryArm {
+                    canary: canary.map(|(units, run, lease)| CanaryArm {
                         arm: Arm {
                             cluster: format!("{namespace}/{service}/{port}/v2"),
                             revision: "v2".to_owned(),
                         },
                         weight: Weight::new(units).unwrap(),
                         run,
+                        lease: match lease {
+                            Some(millis) if units != 0 => Lease::Ttl(Duration::from_millis(millis)),
+                            Some(_) | None => Lease::Unlimited,
+                        },
                     }),
                 },
                 namespace,
@@ -210,6 +224,6 @@ proptest! {
         use prost::Message;
         let bytes = encode(&route).encode_to_vec();
         let config = wire::RouteConfiguration::decode(bytes.as_slice()).unwrap();
-        prop_assert_eq!(decode(&config), Ok(route));
+        prop_assert_eq!(decode(&config, ttl(&route)), Ok(route));
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::heartbeats::Leases;
 use super::{ProtocolError, Verdict};
 use crate::Request;
 use crate::kind::Kind;
@@ -29,6 +31,8 @@ pub(super) enum Answer {
         verdict: Verdict,
         /// Sent before, and not known to be replaced: one for each rollout.
         kept: Vec<Given>,
+        /// When the resource's lease is to be renewed; `None`: it has none.
+        renew_at: Option<Instant>,
     },
 }
 
@@ -76,7 +80,13 @@ impl Subscriptions {
     }
 
     /// What the proxy brought along and is still current counts as sent and accepted. Whether there was any.
-    pub(super) fn settle(&mut self, kind: Kind, resources: &Resources) -> bool {
+    pub(super) fn settle(
+        &mut self,
+        kind: Kind,
+        resources: &Resources,
+        leases: Leases,
+        now: Instant,
+    ) -> bool {
         let mut settled = false;
         for (name, answer) in &mut self.names {
             if *answer != Answer::Resumed {
@@ -90,6 +100,8 @@ impl Subscriptions {
                 nonce: 0,
                 verdict: Verdict::Accepted,
                 kept: Vec::new(),
+                // Nobody knows when it was renewed last: now is not too early.
+                renew_at: leases.ttl(target).map(|_| now),
             });
             settled = true;
         }
@@ -97,13 +109,20 @@ impl Subscriptions {
     }
 
     /// Records that `resource` is sent for `name` (`None`: that there is none).
-    pub(super) fn give(&mut self, name: String, resource: Option<Given>, nonce: u64) {
+    pub(super) fn give(
+        &mut self,
+        name: String,
+        resource: Option<Given>,
+        nonce: u64,
+        renew_at: Option<Instant>,
+    ) {
         let answer = self.names.entry(name).or_insert(Answer::Waiting);
         *answer = Answer::Given {
             kept: answer.in_use().into_iter().cloned().collect(),
             resource,
             nonce,
             verdict: Verdict::Pending,
+            renew_at,
         };
     }
 
@@ -145,6 +164,7 @@ impl Subscriptions {
                     verdict,
                     resource: _,
                     kept,
+                    renew_at: _,
                 } if *nonce == acknowledged => {
                     *verdict = judgement.clone();
                     if judgement == Verdict::Accepted {
@@ -180,6 +200,7 @@ impl Answer {
             verdict,
             kept,
             nonce: _,
+            renew_at: _,
         } = self
         else {
             return Vec::new();
@@ -204,7 +225,7 @@ impl Given {
         }
     }
 
-    fn is(&self, resource: &Resource) -> bool {
+    pub(super) fn is(&self, resource: &Resource) -> bool {
         self.name == resource.name && self.version == resource.version
     }
 }

@@ -1,8 +1,10 @@
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Route, Split, Weight,
 };
+use traffic_core::lease::Lease;
 
 use super::*;
 
@@ -16,6 +18,7 @@ pub(crate) fn route(service: &str, percent: u32) -> Route {
         arm: arm("v2"),
         weight: Weight::percent(percent).unwrap(),
         run: 1,
+        lease: Lease::for_weight(Weight::percent(percent).unwrap()),
     };
     Route {
         name: format!("shop/{service}/80"),
@@ -63,12 +66,15 @@ pub(crate) fn world(routes: &[Route], clusters: &[Cluster]) -> Resources {
     resources
 }
 
+/// A moment; these tests take no time.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 const WEB: &str = "dst/10.96.0.1:80";
 const API: &str = "dst/10.96.0.2:80";
 const STABLE: &str = "shop/web/80/v1";
 const CANARY: &str = "shop/web/80/v2";
 
-fn subscribe(kind: Kind, names: &[&str]) -> Request {
+pub(crate) fn subscribe(kind: Kind, names: &[&str]) -> Request {
     Request {
         type_url: kind.type_url().to_owned(),
         resource_names_subscribe: names.iter().map(|&name| name.to_owned()).collect(),
@@ -76,7 +82,7 @@ fn subscribe(kind: Kind, names: &[&str]) -> Request {
     }
 }
 
-fn ack(response: &Response) -> Request {
+pub(crate) fn ack(response: &Response) -> Request {
     Request {
         type_url: response.type_url.clone(),
         response_nonce: response.nonce.clone(),
@@ -84,7 +90,7 @@ fn ack(response: &Response) -> Request {
     }
 }
 
-fn nack(response: &Response, message: &str) -> Request {
+pub(crate) fn nack(response: &Response, message: &str) -> Request {
     let status = envoy_types::pb::google::rpc::Status {
         code: 3,
         message: message.to_owned(),
@@ -97,8 +103,8 @@ fn nack(response: &Response, message: &str) -> Request {
 }
 
 fn drain(server: &mut DeltaServer, resources: &Resources) -> Vec<Response> {
-    let sent = std::iter::from_fn(|| server.next(resources)).collect();
-    assert_eq!(server.urgency(resources), Urgency::Nothing);
+    let sent = std::iter::from_fn(|| server.next(resources, *START)).collect();
+    assert_eq!(server.urgency(resources, *START), Urgency::Nothing);
     sent
 }
 
@@ -196,7 +202,7 @@ fn a_second_alias_of_a_known_route_is_answered_too() {
     server
         .on_request(subscribe(Kind::Route, &["dst/[fd00::1]:80"]))
         .unwrap();
-    assert_eq!(server.urgency(&resources), Urgency::Now);
+    assert_eq!(server.urgency(&resources, *START), Urgency::Now);
     assert_eq!(
         summary(&drain(&mut server, &resources)),
         ["route +shop/web/80"]
@@ -207,7 +213,7 @@ fn a_second_alias_of_a_known_route_is_answered_too() {
 fn a_weight_change_is_one_route_and_nothing_else() {
     let mut server = settled(&full_world(1, &["10.1.0.2:8080"]));
     let raised = full_world(10, &["10.1.0.2:8080"]);
-    assert_eq!(server.urgency(&raised), Urgency::Now);
+    assert_eq!(server.urgency(&raised, *START), Urgency::Now);
     let sent = drain(&mut server, &raised);
     assert_eq!(summary(&sent), ["route +shop/web/80"]);
     assert_eq!(
@@ -227,7 +233,7 @@ fn a_weight_change_is_one_route_and_nothing_else() {
 fn endpoints_alone_can_wait() {
     let mut server = settled(&full_world(1, &[]));
     let grown = full_world(1, &["10.1.0.2:8080"]);
-    assert_eq!(server.urgency(&grown), Urgency::CanWait);
+    assert_eq!(server.urgency(&grown, *START), Urgency::CanWait);
     assert_eq!(
         summary(&drain(&mut server, &grown)),
         ["endpoints +shop/web/80/v2"]
