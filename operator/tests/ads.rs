@@ -11,10 +11,12 @@ use std::time::Duration;
 use aviary_operator::ads::{Acks, Ads};
 use aviary_operator::key::Key;
 use aviary_proxy::control::Link;
-use aviary_xds::Request;
 use aviary_xds::grpc::Client;
+use aviary_xds::{Kind, Request};
 use mesh::{Mesh, Proxy, destination, now, percent, weight, world, world_lent, world_with_canary};
-use tonic::Code;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
 use traffic_core::config::Revocation;
 
 const WEB: &str = "shop/web";
@@ -337,6 +339,52 @@ async fn a_newer_stream_of_a_pod_takes_the_place_of_the_older() {
         }
     };
     assert_eq!(ended.code(), Code::Aborted);
+}
+
+/// A stream that asks for `names` and refuses what it is sent with a text of so many bytes.
+async fn hostile(mesh: &Mesh, names: usize, text: usize) -> Status {
+    let (requests, sent) = mpsc::channel(1);
+    let mut responses = mesh.stream("shop/hostile", ReceiverStream::new(sent)).await;
+    let first = Request {
+        type_url: Kind::Route.type_url().to_owned(),
+        resource_names_subscribe: (0..names).map(|number| format!("{number}")).collect(),
+        ..Request::default()
+    };
+    requests.send(first).await.unwrap();
+    loop {
+        match responses.message().await {
+            Ok(message) => {
+                let message = message.expect("it ends with a reason");
+                let mut nack = Request {
+                    type_url: message.type_url,
+                    response_nonce: message.nonce,
+                    ..Request::default()
+                };
+                nack.error_detail.get_or_insert_default().message = "x".repeat(text);
+                requests.send(nack).await.unwrap();
+            }
+            Err(status) => return status,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_asks_for_too_many_names_ends_with_the_limit() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let status = hostile(&mesh, 4097, 0).await;
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert_eq!(
+        status.message(),
+        "this stream subscribes to more than 4096 route resources, which is the limit"
+    );
+}
+
+#[tokio::test]
+async fn a_message_of_a_mebibyte_ends_its_stream() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let status = hostile(&mesh, 1000, 1 << 20).await;
+    assert_eq!(status.code(), Code::OutOfRange);
+    assert_eq!(mesh.ads.counts().rejections, 0, "it was not even read");
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// A token review takes milliseconds.
 const AUTHENTICATION: Duration = Duration::from_secs(5);
+/// A proxy that calls a thousand Services says so in half of this.
+const LARGEST_REQUEST: usize = 256 << 10;
 /// How long the last messages may take after `stop`.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Messages between a stream's task and its transport: more would let old ones queue up in front of a weight change.
@@ -57,7 +59,7 @@ impl Ads {
         let serving = tonic::transport::Server::builder()
             .http2_keepalive_interval(Some(PING_INTERVAL))
             .http2_keepalive_timeout(Some(PING_TIMEOUT))
-            .add_service(Server::new(service))
+            .add_service(Server::new(service).max_decoding_message_size(LARGEST_REQUEST))
             .serve_with_incoming_shutdown(listener.incoming(), stop.clone().cancelled_owned());
         // A peer that answers nothing would keep a graceful end waiting for ever (hyper#4170).
         let too_late = async {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aviary_xds::server::{Urgency, is_heartbeat};
+use aviary_xds::server::{ProtocolError, Urgency, is_heartbeat};
 use aviary_xds::{DeltaServer, Kind, Request, Resources, Response};
 use jiff::Timestamp;
 use rollout_core::time::Time;
@@ -142,10 +142,7 @@ impl Session {
     }
 
     fn receive(&mut self, request: Request) -> Result<(), Status> {
-        let received = self
-            .server
-            .on_request(request)
-            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let received = self.server.on_request(request).map_err(refusal)?;
         if let Some(node) = received.node {
             tracing::debug!(
                 id = node.id,
@@ -185,6 +182,16 @@ impl Session {
         if self.ads.registry().update(&self.pod, self.stream, view) {
             self.ads.changed();
         }
+    }
+}
+
+fn refusal(error: ProtocolError) -> Status {
+    let text = error.to_string();
+    match error {
+        ProtocolError::UnknownType(_) | ProtocolError::Wildcard(_) | ProtocolError::Node(_) => {
+            Status::invalid_argument(text)
+        }
+        ProtocolError::Limit(_) => Status::resource_exhausted(text),
     }
 }
 

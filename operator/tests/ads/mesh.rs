@@ -203,7 +203,19 @@ impl Mesh {
             resource_names_subscribe: vec![alias(destination("web"))],
             ..Request::default()
         };
-        let requests = tokio_stream::once(web).chain(tokio_stream::pending());
+        self.stream(
+            token,
+            tokio_stream::once(web).chain(tokio_stream::pending()),
+        )
+        .await
+    }
+
+    /// A stream of this pod with these requests.
+    pub async fn stream(
+        &self,
+        token: &str,
+        requests: impl tokio_stream::Stream<Item = Request> + Send + 'static,
+    ) -> Streaming<Response> {
         let mut request = tonic::Request::new(requests);
         request
             .metadata_mut()

@@ -13,9 +13,10 @@
 //!   for again;
 //! - when the stream is lost the snapshot stays; the next stream starts with what is installed, so that only changes are sent.
 //!
-//! Destinations are never forgotten: a pod calls a bounded number of services. Revocations are the data plane's business.
+//! The last [`MOST_DESTINATIONS`] destinations are remembered; one that was forgotten is asked for again when it is called again.
+//! Revocations are the data plane's business.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -33,6 +34,10 @@ mod receive;
 
 use acks::Awaiting;
 use leases::Leases;
+
+/// A pod calls a bounded number of Services; one that scans addresses must not fill the control plane's memory, nor reach the
+/// limit at which that ends the stream.
+pub const MOST_DESTINATIONS: usize = 1000;
 
 /// Counts snapshots: [`DeltaClient::installed`] says which one every worker has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +59,8 @@ pub struct Output {
 #[derive(Debug, Default)]
 pub struct DeltaClient {
     destinations: BTreeMap<SocketAddr, Destination>,
+    /// In the order in which they were demanded.
+    demanded: VecDeque<SocketAddr>,
     /// The newest that was received, by name.
     routes: HashMap<String, Arc<HeldRoute>>,
     /// Those that a received or a visible route names.
@@ -123,13 +130,42 @@ impl DeltaClient {
         for destination in destinations {
             self.destinations.entry(destination).or_insert_with(|| {
                 fresh.push(alias(destination));
+                self.demanded.push_back(destination);
                 Destination::default()
             });
         }
-        if self.stream.is_some() && !fresh.is_empty() {
-            output.requests.push(subscribe(Kind::Route, fresh));
+        if fresh.is_empty() {
+            return output;
+        }
+        let forgotten = self.forget_destinations();
+        let settle = !forgotten.is_empty();
+        if self.stream.is_some() {
+            output.requests.push(Request {
+                resource_names_unsubscribe: forgotten,
+                ..subscribe(Kind::Route, fresh)
+            });
+        }
+        if settle {
+            self.settle(&mut output);
         }
         output
+    }
+
+    /// Makes room, first of destinations that have no route; gives their aliases.
+    fn forget_destinations(&mut self) -> Vec<String> {
+        let mut forgotten = Vec::new();
+        while self.demanded.len() > MOST_DESTINATIONS {
+            let nowhere = |address: &SocketAddr| {
+                let known = self.destinations.get(address);
+                known.is_none_or(|each| each.answer == Answer::Nowhere)
+            };
+            let oldest = self.demanded.iter().position(nowhere).unwrap_or(0);
+            if let Some(address) = self.demanded.remove(oldest) {
+                self.destinations.remove(&address);
+                forgotten.push(alias(address));
+            }
+        }
+        forgotten
     }
 
     /// A stream is open: says who we are, what we want and what we have.
@@ -202,7 +238,7 @@ impl DeltaClient {
     }
 
     /// Takes back canaries' weights that were not renewed in time. If there is a stream, the control plane is asked for them
-    /// again: it must not go on believing that they are in use.
+    /// again: it must not go on believing that they are in use, and an acknowledgement that is still due counts no more.
     pub fn lapse(&mut self, now: Instant) -> Output {
         let mut output = Output::default();
         let mut again = Vec::new();

@@ -28,15 +28,14 @@ use crate::resources::{Resource, Resources};
 use crate::{Request, Response};
 
 mod heartbeats;
+pub mod limits;
 mod subscriptions;
 
 pub use heartbeats::is_heartbeat;
 
 use heartbeats::Leases;
+use limits::Limit;
 use subscriptions::{Answer, Given, Subscriptions};
-
-/// The most bytes of a NACK's text that are kept. It goes into logs and into the status of rollouts, and its author may be anyone.
-pub const LONGEST_REJECTION: usize = 256;
 
 #[derive(Clone, Debug, Default)]
 pub struct DeltaServer {
@@ -44,6 +43,8 @@ pub struct DeltaServer {
     last_nonce: u64,
     edition: u64,
     leases: Leases,
+    /// Whether there was a request.
+    greeted: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub enum Verdict {
     Pending,
     /// The proxy has installed it.
     Accepted,
-    /// The proxy keeps what it had before; the text of its NACK, cut to [`LONGEST_REJECTION`].
+    /// The proxy keeps what it had before; the text of its NACK, cut to [`limits::LONGEST_REJECTION`].
     Rejected(Arc<str>),
 }
 
@@ -87,7 +88,7 @@ pub struct Received {
     pub kind: Kind,
     /// In the first request of a stream.
     pub node: Option<Node>,
-    /// The text of a NACK, cut to [`LONGEST_REJECTION`].
+    /// The text of a NACK, cut to [`limits::LONGEST_REJECTION`].
     pub rejection: Option<Arc<str>>,
 }
 
@@ -111,20 +112,22 @@ pub enum ProtocolError {
     Wildcard(Kind),
     #[error(transparent)]
     Node(#[from] InvalidNode),
+    #[error(transparent)]
+    Limit(#[from] Limit),
 }
 
 impl DeltaServer {
     pub fn on_request(&mut self, mut request: Request) -> Result<Received, ProtocolError> {
         let kind = Kind::from_type_url(&request.type_url)?;
         self.edition += 1;
-        if request.node.as_ref().is_some_and(node::honours_leases) {
-            self.leases = Leases::Honoured;
-        }
-        let node = request.node.as_ref().map(node::decode).transpose()?;
+        let node = self.greet(&request)?;
+        limits::check_names(kind, &request)?;
         let subscriptions = &mut self.kinds[kind];
         // Subscriptions before the verdict: a stale nonce voids the verdict only.
         subscriptions.change(kind, &mut request)?;
-        let rejection = request.error_detail.map(|status| cut(&status.message));
+        let rejection = request
+            .error_detail
+            .map(|status| limits::cut(&status.message));
         if let Ok(nonce) = request.response_nonce.parse() {
             let verdict = rejection
                 .clone()
@@ -136,6 +139,20 @@ impl DeltaServer {
             node,
             rejection,
         })
+    }
+
+    /// What the first request of the stream says about the proxy; a node in a later one is not read.
+    fn greet(&mut self, request: &Request) -> Result<Option<Node>, ProtocolError> {
+        let greeted = std::mem::replace(&mut self.greeted, true);
+        let Some(wire) = request.node.as_ref().filter(|_| !greeted) else {
+            return Ok(None);
+        };
+        if node::honours_leases(wire) {
+            self.leases = Leases::Honoured;
+        }
+        let node = node::decode(wire)?;
+        limits::check_node(&node)?;
+        Ok(Some(node))
     }
 
     /// The next message for this proxy, by what is due most.
@@ -379,12 +396,6 @@ impl DeltaServer {
             ..Response::default()
         })
     }
-}
-
-/// The text of a NACK as it is kept: shared by all names that it is about, and no longer than anyone wants to read.
-fn cut(text: &str) -> Arc<str> {
-    let end = text.floor_char_boundary(LONGEST_REJECTION);
-    Arc::from(&text[..end])
 }
 
 /// Which subscriptions a message may carry.

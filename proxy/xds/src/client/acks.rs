@@ -62,8 +62,7 @@ impl DeltaClient {
         self.stream = Some(stream);
     }
 
-    /// The route is visible at every destination that it answers, with the weight that it says, or a newer answer has taken its
-    /// place.
+    /// The route is visible at every destination that it answers, or a newer answer has taken its place.
     fn is_settled(&self, name: &str, version: &str) -> bool {
         if self
             .routes
@@ -71,9 +70,6 @@ impl DeltaClient {
             .is_none_or(|latest| latest.version != version)
         {
             return true;
-        }
-        if self.leases.has_lapsed(name, version) {
-            return false;
         }
         let answered = self
             .destinations

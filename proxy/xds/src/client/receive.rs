@@ -15,6 +15,7 @@ use crate::cluster::{self, InvalidCluster};
 use crate::kind::{Kind, UnknownType};
 use crate::resources::destination;
 use crate::route::{self, InvalidRoute};
+use crate::server::limits;
 use crate::{Request, Response};
 
 /// google.rpc.Code INVALID_ARGUMENT.
@@ -235,6 +236,7 @@ fn reject(type_url: String, nonce: String, invalid: Vec<Invalid>, output: &mut O
         .collect::<Vec<_>>()
         .join("; ");
     output.rejected = Some(message.clone());
+    let message = limits::cut(&message).to_string();
     output.requests.push(Request {
         type_url,
         response_nonce: nonce,

@@ -428,3 +428,23 @@ fn both_destinations_of_a_service_change_together() {
         vec![Weight::percent(10).unwrap(); 2]
     );
 }
+
+#[test]
+fn a_pod_that_scans_addresses_is_remembered_by_its_services_and_last_thousand_calls() {
+    let mut pair = settled(&full_world(1, &[]));
+    let resources = full_world(1, &[]);
+    for subnet in 0..20 {
+        let addresses = (0..=99).map(|host| SocketAddr::from(([10, 2, subnet, host], 80)));
+        let output = pair.client.demand(addresses);
+        pair.carry(output);
+        pair.run(&resources);
+    }
+    assert_eq!(pair.shown("web"), percent(1));
+    assert_eq!(pair.client.snapshot.routes.len(), MOST_DESTINATIONS);
+    assert_eq!(
+        pair.server.routes().len(),
+        MOST_DESTINATIONS,
+        "unsubscribed, too"
+    );
+    assert_eq!(pair.rejected, [""; 0]);
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::heartbeats::Leases;
+use super::limits::{self, Limit};
 use super::{ProtocolError, Verdict};
 use crate::Request;
 use crate::kind::Kind;
@@ -75,6 +76,9 @@ impl Subscriptions {
                 Answer::Waiting
             };
             self.names.insert(name, answer);
+            if self.names.len() > limits::MOST_NAMES {
+                return Err(Limit::Names(kind).into());
+            }
         }
         Ok(())
     }
@@ -105,6 +109,8 @@ impl Subscriptions {
             });
             settled = true;
         }
+        // All that was resumed is settled now.
+        self.initial = HashMap::new();
         settled
     }
 
