@@ -16,6 +16,7 @@ mod authenticate;
 mod debounce;
 mod registry;
 mod service;
+mod sign;
 mod stream;
 mod view;
 
@@ -34,14 +35,16 @@ use crate::mesh::World;
 pub use acks::{Acks, Laggard, Rejection};
 pub use authenticate::{AuthError, Authenticated, Authenticator, PodIdentity};
 pub use service::ServeError;
+pub use sign::{KEY_BYTES, RevocationKey};
 
 use registry::Registry;
 
 /// The handle on the server. Clones are the same server.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Ads(Arc<Inner>);
 
 struct Inner {
+    key: RevocationKey,
     resources: watch::Sender<Option<Arc<Resources>>>,
     world: Mutex<Option<Arc<World>>>,
     registry: Mutex<Registry>,
@@ -71,12 +74,21 @@ pub struct Counts {
 }
 
 impl Ads {
-    pub fn new() -> Ads {
-        Ads::default()
+    /// Revocations are signed with `key`.
+    pub fn new(key: RevocationKey) -> Ads {
+        Ads(Arc::new(Inner {
+            key,
+            resources: watch::Sender::new(None),
+            world: Mutex::default(),
+            registry: Mutex::default(),
+            changes: watch::Sender::new(0),
+            counters: Counters::default(),
+        }))
     }
 
     /// Serves `world` from now on. Returns at once; every stream is sent what changed for it, routes first.
     pub fn set_world(&self, world: Arc<World>) {
+        let world = self.0.key.sign_world(world);
         let mut current = lock(&self.0.world);
         if current.as_ref().is_some_and(|current| *current == world) {
             return;
@@ -103,7 +115,8 @@ impl Ads {
         self.registry().connected()
     }
 
-    /// Every rollback that a proxy has told us of since this process started, sorted.
+    /// Every rollback that a proxy has told us of since this process started, sorted. Only what this installation has made: a
+    /// report without its signature counts for nothing.
     pub fn revoked(&self) -> Vec<Revocation> {
         self.registry().revoked()
     }
@@ -142,18 +155,6 @@ impl Ads {
 
     fn changed(&self) {
         self.0.changes.send_modify(|version| *version += 1);
-    }
-}
-
-impl Default for Inner {
-    fn default() -> Inner {
-        Inner {
-            resources: watch::Sender::new(None),
-            world: Mutex::default(),
-            registry: Mutex::default(),
-            changes: watch::Sender::new(0),
-            counters: Counters::default(),
-        }
     }
 }
 

@@ -25,7 +25,10 @@ pub use root::{Root, RootError};
 pub use secret::SecretError;
 pub use serving::ServingError;
 
+use secret::Kept;
 use serving::Serving;
+
+use crate::ads::RevocationKey;
 
 /// How often the age of the serving certificate is looked at: by the clock on the wall, which goes on when a
 /// machine sleeps.
@@ -43,6 +46,7 @@ pub enum CertificateError {
 #[derive(Clone)]
 pub struct Authority {
     root: Arc<Root>,
+    revocation_key: RevocationKey,
     serving: Arc<Serving>,
 }
 
@@ -53,19 +57,32 @@ impl Authority {
         namespace: &str,
     ) -> Result<Authority, CertificateError> {
         let now = OffsetDateTime::now_utc();
-        let root = secret::load_or_create(client, namespace, now).await?;
-        Ok(Authority::new(root, namespace, now)?)
+        let Kept {
+            root,
+            revocation_key,
+        } = secret::load_or_create(client, namespace, now).await?;
+        Ok(Authority::new(root, revocation_key, namespace, now)?)
     }
 
     /// An authority from its root; `namespace` is the operator's, for the names that it serves under.
     pub fn new(
         root: Root,
+        revocation_key: RevocationKey,
         namespace: &str,
         now: OffsetDateTime,
     ) -> Result<Authority, ServingError> {
         let root = Arc::new(root);
         let serving = Arc::new(Serving::new(Arc::clone(&root), namespace, now)?);
-        Ok(Authority { root, serving })
+        Ok(Authority {
+            root,
+            revocation_key,
+            serving,
+        })
+    }
+
+    /// The key that revocations are signed with: the same on every replica, and after a restart.
+    pub fn revocation_key(&self) -> RevocationKey {
+        self.revocation_key.clone()
     }
 
     /// The certificate that clients have to trust, as PEM.

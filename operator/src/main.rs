@@ -92,7 +92,7 @@ async fn start(
         .context("no certificate authority")?;
     tasks.spawn(authority.clone().run(watching.clone(), stop.clone()));
 
-    let ads = Ads::new();
+    let ads = Ads::new(authority.revocation_key());
     let (wake, woken) = mpsc::unbounded_channel();
     let wakes = Wakes {
         traffic: Arc::new(Notify::new()),

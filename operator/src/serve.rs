@@ -117,11 +117,13 @@ mod tests {
     use tokio_rustls::TlsConnector;
 
     use super::*;
+    use crate::ads::RevocationKey;
     use crate::certificates::{Authority, Root};
 
     fn authority() -> Authority {
         let now = OffsetDateTime::now_utc();
-        Authority::new(Root::generate(now).unwrap(), "aviary-system", now).unwrap()
+        let key = RevocationKey::new(&[1; 32]);
+        Authority::new(Root::generate(now).unwrap(), key, "aviary-system", now).unwrap()
     }
 
     fn connector(authority: &Authority, alpn: &[&[u8]]) -> TlsConnector {

@@ -8,16 +8,19 @@ mod mesh;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aviary_operator::ads::{Acks, Ads};
+use aviary_operator::ads::{Acks, Ads, RevocationKey};
 use aviary_operator::key::Key;
 use aviary_proxy::control::Link;
 use aviary_xds::grpc::Client;
 use aviary_xds::{Kind, Request};
-use mesh::{Mesh, Proxy, destination, now, percent, weight, world, world_lent, world_with_canary};
+use mesh::{
+    Mesh, Proxy, destination, key, now, percent, weight, world, world_lent, world_revoking,
+    world_with_canary,
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
-use traffic_core::config::Revocation;
+use traffic_core::config::{Revocation, SignedRevocation};
 
 const WEB: &str = "shop/web";
 
@@ -286,18 +289,49 @@ async fn a_weight_is_renewed_as_long_as_the_control_plane_is_there() {
     assert_eq!(proxy.snapshots(), 1, "and nothing else happened");
 }
 
-#[tokio::test]
-async fn revocations_that_a_proxy_remembers_are_reported_when_it_connects() {
-    let mesh = Mesh::serving(world(&[])).await;
-    let revocation = Revocation {
-        rollout: WEB.to_owned(),
+fn revocation(rollout: &str, run: u64) -> Revocation {
+    Revocation {
+        rollout: rollout.to_owned(),
         revision: "v2".to_owned(),
-        run: 7,
-    };
-    let _proxy = mesh
-        .proxy_remembering("web-1", vec![revocation.clone()])
+        run,
+    }
+}
+
+#[tokio::test]
+async fn a_rollback_that_a_proxy_was_told_survives_a_restart_of_the_control_plane() {
+    let mut mesh = Mesh::serving(world_revoking(revocation(WEB, 7))).await;
+    let mut proxy = mesh.proxy("web-1").await;
+    proxy.call("web").await;
+    proxy
+        .shows("web", |route| route.revoked[0].signature.is_some())
         .await;
-    mesh.until("reported", |ads| ads.revoked() == [revocation.clone()])
+    assert!(mesh.ads.revoked().is_empty(), "nobody has reported it yet");
+    mesh.restart().await;
+    mesh.until("reported", |ads| ads.revoked() == [revocation(WEB, 7)])
+        .await;
+}
+
+#[tokio::test]
+async fn a_forged_report_changes_nothing() {
+    let mesh = Mesh::serving(world(&[])).await;
+    let honest = key().sign(&revocation(WEB, 7));
+    let signed_by_another = RevocationKey::new(&[8; 32]).sign(&revocation(WEB, 7));
+    let with_signature_of_another = |revocation| SignedRevocation {
+        revocation,
+        signature: honest.signature,
+    };
+    let forged = vec![
+        SignedRevocation::from(revocation(WEB, 7)),
+        signed_by_another,
+        with_signature_of_another(revocation("shop/api", 7)),
+        with_signature_of_another(revocation(WEB, u64::MAX)),
+    ];
+    let _hostile = mesh.proxy_remembering("hostile", forged).await;
+    mesh.until("connected", |ads| ads.connected().len() == 1)
+        .await;
+    assert!(mesh.ads.revoked().is_empty());
+    let _honest = mesh.proxy_remembering("honest", vec![honest.clone()]).await;
+    mesh.until("reported", |ads| ads.revoked() == [revocation(WEB, 7)])
         .await;
 }
 

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use traffic_core::config::{Revocation, Snapshot};
+use traffic_core::config::{SignedRevocation, Snapshot};
 
 /// An original destination that a pod called and for which the data plane has no entry in its snapshot.
 ///
@@ -38,9 +38,9 @@ pub trait Install: Send + Sync + 'static {
     /// the call, not in the future); the future resolves when every worker uses this snapshot or a later one.
     fn install(&self, snapshot: Arc<Snapshot>) -> Installed;
 
-    /// Every revocation that this proxy has seen, sorted: sent to the control plane when a stream opens, so that a
+    /// The revocations that this proxy has seen, the newest of each rollout, sorted: sent to the control plane when a stream opens, so that a
     /// new leader cannot undo a rollback that it did not see. Revocations in snapshots are learned by `install`.
-    fn revocations(&self) -> Vec<Revocation>;
+    fn revocations(&self) -> Vec<SignedRevocation>;
 
     /// The stream to the control plane opened or ended: `/ready`, metrics, and how long a connection to a new
     /// destination waits for an answer depend on it.

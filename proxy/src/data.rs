@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot};
-use traffic_core::config::{Revocation, Snapshot, Weight};
+use traffic_core::config::{SignedRevocation, Snapshot, Weight};
 use traffic_core::revoked::RevocationMemory;
 
 use crate::control::{Install, Installed, Link};
@@ -143,7 +143,7 @@ impl Data {
             "installs": self.metrics.installs.load(Ordering::Relaxed),
             "routes": routes.collect::<Vec<_>>(),
             "clusters": clusters.collect::<Vec<_>>(),
-            "revocations": revocations.iter().map(|r| serde_json::json!({
+            "revocations": revocations.iter().map(|each| &each.revocation).map(|r| serde_json::json!({
                 "rollout": r.rollout, "revision": r.revision, "run": r.run,
             })).collect::<Vec<_>>(),
         })
@@ -192,8 +192,8 @@ impl Install for Data {
         })
     }
 
-    fn revocations(&self) -> Vec<Revocation> {
-        self.state().memory.all()
+    fn revocations(&self) -> Vec<SignedRevocation> {
+        self.state().memory.report()
     }
 
     fn link(&self, link: Link) {

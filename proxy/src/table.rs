@@ -203,11 +203,12 @@ mod tests {
     #[test]
     fn a_revoked_run_is_prepared_at_weight_zero() {
         let mut memory = RevocationMemory::default();
-        memory.learn(&[Revocation {
+        let revocation = Revocation {
             rollout: "shop/web".into(),
             revision: "v2".into(),
             run: 1,
-        }]);
+        };
+        memory.learn(&[revocation.into()]);
         let table = prepare(&snapshot(50, 1), &Table::default(), &memory);
         assert_eq!(ready(&table).interleaver.weight(), Weight::ZERO);
         assert_eq!(weight(&ready(&table).split), Weight::ZERO);

@@ -118,7 +118,8 @@ impl Registry {
         gone.is_some()
     }
 
-    pub(super) fn report_revocations(&mut self, revocations: Vec<Revocation>) {
+    /// Those whose signatures were verified.
+    pub(super) fn report_revocations(&mut self, revocations: impl IntoIterator<Item = Revocation>) {
         let room = MOST_REVOCATIONS.saturating_sub(self.revoked.len());
         self.revoked.extend(revocations.into_iter().take(room));
     }

@@ -150,7 +150,19 @@ impl Session {
                 revocations = node.revocations.len(),
                 "node"
             );
-            self.ads.registry().report_revocations(node.revocations);
+            let key = &self.ads.0.key;
+            let (own, others): (Vec<_>, Vec<_>) = node
+                .revocations
+                .into_iter()
+                .partition(|signed| key.verify(signed));
+            if !others.is_empty() {
+                tracing::warn!(
+                    revocations = others.len(),
+                    "the proxy reports revocations without our signature: they do not count"
+                );
+            }
+            let own = own.into_iter().map(|signed| signed.revocation);
+            self.ads.registry().report_revocations(own);
         }
         if received.kind == Kind::Route && self.entered == Entered::No {
             self.entered = Entered::Yes;

@@ -1,6 +1,8 @@
-//! The Secret that keeps the root.
+//! The Secret that keeps what all replicas share: the root, and the key that revocations are signed with.
 //!
-//! Created once and then only read: there is no moment at which two replicas could work with different roots.
+//! Created once and then only read: there is no moment at which two replicas could work with different roots. A Secret from before
+//! there was a key, or a user's own, gets one at the first start: written only over the version that was read, so that the replica
+//! that writes first wins.
 
 use std::collections::BTreeMap;
 use std::string::FromUtf8Error;
@@ -12,10 +14,12 @@ use kube::{Api, Client};
 use time::OffsetDateTime;
 
 use super::root::{Root, RootError};
+use crate::ads::{KEY_BYTES, RevocationKey};
 use crate::names;
 
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
+const REVOCATION_KEY: &str = "revocation.key";
 /// Each try either finds the Secret or makes it; a second is needed when another replica was faster.
 const TRIES: u32 = 5;
 
@@ -37,29 +41,62 @@ pub enum SecretError {
         secret = names::CA_SECRET
     )]
     Root(#[source] RootError),
+    #[error("Secret {secret}: '{key}' cannot be added: may the operator update it?", secret = names::CA_SECRET, key = REVOCATION_KEY)]
+    Update(#[source] kube::Error),
+    #[error(
+        "Secret {secret}: '{key}' has {0} bytes, expected {KEY_BYTES}; remove it and a new one is made",
+        secret = names::CA_SECRET,
+        key = REVOCATION_KEY
+    )]
+    RevocationKey(usize),
+    #[error("no random bytes for a key")]
+    Random(#[source] aws_lc_rs::error::Unspecified),
     #[error("Secret {secret}: appears and disappears", secret = names::CA_SECRET)]
     Unstable,
+}
+
+/// What the Secret keeps.
+pub(super) struct Kept {
+    pub(super) root: Root,
+    pub(super) revocation_key: RevocationKey,
 }
 
 pub(super) async fn load_or_create(
     client: Client,
     namespace: &str,
     now: OffsetDateTime,
-) -> Result<Root, SecretError> {
+) -> Result<Kept, SecretError> {
     let secrets: Api<Secret> = Api::namespaced(client, namespace);
+    let how = PostParams::default();
     for _ in 0..TRIES {
         if let Some(found) = secrets
             .get_opt(names::CA_SECRET)
             .await
             .map_err(SecretError::Get)?
         {
-            return parse(found);
+            if has_revocation_key(&found) {
+                return parse(&found);
+            }
+            // A Secret that is of no use is not written to.
+            root(&found)?;
+            let with_key = add_revocation_key(found)?;
+            let written = secrets.replace(names::CA_SECRET, &how, &with_key);
+            match written.await {
+                Ok(written) => {
+                    tracing::info!(secret = names::CA_SECRET, "key for revocations made");
+                    return parse(&written);
+                }
+                // Another replica was faster, or somebody took the Secret away: look again.
+                Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => continue,
+                Err(error) => return Err(SecretError::Update(error)),
+            }
         }
         let root = Root::generate(now).map_err(SecretError::Root)?;
-        match secrets.create(&PostParams::default(), &secret(&root)).await {
+        let secret = add_revocation_key(secret(&root))?;
+        match secrets.create(&how, &secret).await {
             Ok(_) => {
                 tracing::info!(secret = names::CA_SECRET, "certificate authority made");
-                return Ok(root);
+                return parse(&secret);
             }
             // Another replica was faster: its root is the root.
             Err(kube::Error::Api(status)) if status.code == 409 => {}
@@ -89,120 +126,48 @@ fn secret(root: &Root) -> Secret {
     }
 }
 
-fn parse(secret: Secret) -> Result<Root, SecretError> {
-    let mut data = secret.data.unwrap_or_default();
-    let mut text = |key: &'static str| {
-        let bytes = data.remove(key).ok_or(SecretError::Missing(key))?;
-        String::from_utf8(bytes.0).map_err(|error| SecretError::Text(key, error))
+fn has_revocation_key(secret: &Secret) -> bool {
+    let data = secret.data.as_ref();
+    data.is_some_and(|data| data.contains_key(REVOCATION_KEY))
+}
+
+fn add_revocation_key(mut secret: Secret) -> Result<Secret, SecretError> {
+    let key = RevocationKey::generate().map_err(SecretError::Random)?;
+    let data = secret.data.get_or_insert_default();
+    data.insert(REVOCATION_KEY.to_owned(), ByteString(key.to_vec()));
+    Ok(secret)
+}
+
+fn parse(secret: &Secret) -> Result<Kept, SecretError> {
+    Ok(Kept {
+        root: root(secret)?,
+        revocation_key: revocation_key(secret)?,
+    })
+}
+
+fn root(secret: &Secret) -> Result<Root, SecretError> {
+    let text = |key: &'static str| {
+        let text = bytes(secret, key)?.to_vec();
+        String::from_utf8(text).map_err(|error| SecretError::Text(key, error))
     };
     let (certificate, key) = (text(CERTIFICATE)?, text(KEY)?);
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     Root::parse(&certificate, &key, &provider).map_err(SecretError::Root)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use http::{Method, Request, Response, StatusCode};
-    use kube::client::Body;
-    use serde_json::json;
-
-    use super::*;
-
-    /// An API server that knows one Secret. `faster` is what another replica creates between our read and our write.
-    #[derive(Default)]
-    struct Server {
-        stored: Option<Secret>,
-        faster: Option<Secret>,
-        calls: Vec<Method>,
-    }
-
-    impl Server {
-        fn answer(&mut self, method: Method, sent: &[u8]) -> (StatusCode, Vec<u8>) {
-            self.calls.push(method.clone());
-            let failure = |code: StatusCode, reason: &str| {
-                let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-                    "message": "", "reason": reason, "code": code.as_u16()});
-                (code, status.to_string().into_bytes())
-            };
-            if method == Method::POST {
-                if let Some(faster) = self.faster.take() {
-                    self.stored = Some(faster);
-                }
-                if self.stored.is_some() {
-                    return failure(StatusCode::CONFLICT, "AlreadyExists");
-                }
-                self.stored = Some(serde_json::from_slice(sent).unwrap());
-                return (StatusCode::CREATED, sent.to_vec());
-            }
-            match &self.stored {
-                Some(secret) => (StatusCode::OK, serde_json::to_vec(secret).unwrap()),
-                None => failure(StatusCode::NOT_FOUND, "NotFound"),
-            }
-        }
-    }
-
-    fn client(server: &Arc<Mutex<Server>>) -> Client {
-        let server = Arc::clone(server);
-        let service = tower::service_fn(move |request: Request<Body>| {
-            let server = Arc::clone(&server);
-            async move {
-                let method = request.method().clone();
-                let sent = request.into_body().collect_bytes().await.unwrap();
-                let (status, body) = server.lock().unwrap().answer(method, &sent);
-                Ok::<_, std::convert::Infallible>(
-                    Response::builder()
-                        .status(status)
-                        .body(Body::from(body))
-                        .unwrap(),
-                )
-            }
-        });
-        Client::new(service, "default")
-    }
-
-    async fn load(server: &Arc<Mutex<Server>>) -> Result<Root, SecretError> {
-        load_or_create(client(server), "aviary-system", OffsetDateTime::now_utc()).await
-    }
-
-    #[tokio::test]
-    async fn the_first_start_makes_a_root_and_the_next_one_finds_it() {
-        let server = Arc::new(Mutex::new(Server::default()));
-        let first = load(&server).await.unwrap();
-        let second = load(&server).await.unwrap();
-        assert_eq!(first.pem(), second.pem());
-        assert_eq!(
-            server.lock().unwrap().calls,
-            [Method::GET, Method::POST, Method::GET]
-        );
-    }
-
-    #[tokio::test]
-    async fn the_replica_that_writes_first_wins() {
-        let theirs = Root::generate(OffsetDateTime::now_utc()).unwrap();
-        let server = Arc::new(Mutex::new(Server {
-            faster: Some(secret(&theirs)),
-            ..Server::default()
-        }));
-        let ours = load(&server).await.unwrap();
-        assert_eq!(ours.pem(), theirs.pem());
-    }
-
-    #[tokio::test]
-    async fn a_damaged_secret_is_refused_with_what_to_do() {
-        let root = Root::generate(OffsetDateTime::now_utc()).unwrap();
-        let mut damaged = secret(&root);
-        damaged.data.as_mut().unwrap().remove(KEY);
-        let server = Arc::new(Mutex::new(Server {
-            stored: Some(damaged),
-            ..Server::default()
-        }));
-        let error = load(&server).await.err().unwrap().to_string();
-        assert!(
-            error.contains("Secret aviary-ca: has no 'tls.key'"),
-            "{error}"
-        );
-        assert!(error.contains("delete it"), "{error}");
-    }
+fn revocation_key(secret: &Secret) -> Result<RevocationKey, SecretError> {
+    let bytes = bytes(secret, REVOCATION_KEY)?;
+    let key: &[u8; KEY_BYTES] = bytes
+        .try_into()
+        .map_err(|_| SecretError::RevocationKey(bytes.len()))?;
+    Ok(RevocationKey::new(key))
 }
+
+fn bytes<'a>(secret: &'a Secret, key: &'static str) -> Result<&'a [u8], SecretError> {
+    let data = secret.data.as_ref().and_then(|data| data.get(key));
+    let ByteString(bytes) = data.ok_or(SecretError::Missing(key))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

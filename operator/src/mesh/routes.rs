@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
-use traffic_core::config::{Arm, CanaryArm, Cluster, Endpoint, Health, Route, Split, Weight};
+use traffic_core::config::{
+    Arm, CanaryArm, Cluster, Endpoint, Health, Route, SignedRevocation, Split, Weight,
+};
 use traffic_core::lease::Lease;
 
 use super::endpoints::{self, PodEndpoint, Slices};
@@ -107,7 +109,7 @@ impl Building<'_> {
                 protocol: protocol::of(port),
                 rollout: target.rollout.clone(),
                 split,
-                revoked,
+                revoked: revoked.into_iter().map(SignedRevocation::from).collect(),
             };
             let destinations = self.destinations(service, spec, number);
             self.world.routes.insert(

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aviary_operator::ads::{Ads, AuthError, Authenticated, Authenticator, PodIdentity};
+use aviary_operator::ads::{
+    Ads, AuthError, Authenticated, Authenticator, PodIdentity, RevocationKey,
+};
 use aviary_operator::mesh::{RouteEntry, World};
 use aviary_operator::serve::TlsListener;
 use aviary_proxy::ads;
@@ -24,12 +26,19 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint as ChannelEndpoint};
 use traffic_core::config::{
-    Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Revocation, Route, Snapshot, Split, Weight,
+    Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Revocation, Route, SignedRevocation,
+    Snapshot, Split, Weight,
 };
 use traffic_core::lease::Lease;
+use traffic_core::revoked::RevocationMemory;
 
 /// Generous: the machine may be busy. A test that passes never waits for it.
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What the control planes of these tests sign revocations with.
+pub fn key() -> RevocationKey {
+    RevocationKey::new(&[7; 32])
+}
 
 pub fn now() -> Time {
     Time(Timestamp::now().as_millisecond())
@@ -67,6 +76,15 @@ pub fn world_lent(ttl: Duration) -> Arc<World> {
     add(&mut world, "web", "v2", 10);
     let web = world.routes.get_mut("shop/web/80").unwrap();
     web.route.split.canary.as_mut().unwrap().lease = Lease::Ttl(ttl);
+    Arc::new(world)
+}
+
+/// The Service `web` with a canary that was rolled back.
+pub fn world_revoking(revocation: Revocation) -> Arc<World> {
+    let mut world = World::default();
+    add(&mut world, "web", &revocation.revision, 0);
+    let web = world.routes.get_mut("shop/web/80").unwrap();
+    web.route.revoked = vec![revocation.into()];
     Arc::new(world)
 }
 
@@ -142,7 +160,7 @@ impl Mesh {
 
     pub async fn without_world() -> Mesh {
         let (tls, root_pem) = authority();
-        let ads = Ads::new();
+        let ads = Ads::new(key());
         let stop = CancellationToken::new();
         let (address, server) =
             serve(&ads, SocketAddr::from(([127, 0, 0, 1], 0)), &tls, &stop).await;
@@ -166,7 +184,7 @@ impl Mesh {
     /// Another process at the same address: it has seen nothing and has no world yet.
     pub async fn restart(&mut self) {
         self.stop().await;
-        (self.ads, self.stop) = (Ads::new(), CancellationToken::new());
+        (self.ads, self.stop) = (Ads::new(key()), CancellationToken::new());
         let (_, server) = serve(&self.ads, self.address, &self.tls, &self.stop).await;
         self.server = Some(server);
     }
@@ -183,7 +201,7 @@ impl Mesh {
         self.proxy_remembering(pod, Vec::new()).await
     }
 
-    pub async fn proxy_remembering(&self, pod: &str, revocations: Vec<Revocation>) -> Proxy {
+    pub async fn proxy_remembering(&self, pod: &str, revocations: Vec<SignedRevocation>) -> Proxy {
         let proxy = Proxy::start(pod, self.address, &self.root_pem, revocations);
         proxy.is(Link::Connected).await;
         proxy
@@ -322,7 +340,7 @@ pub struct Proxy {
 }
 
 struct DataPlane {
-    revocations: Vec<Revocation>,
+    memory: Mutex<RevocationMemory>,
     all: Mutex<Vec<Arc<Snapshot>>>,
     newest: watch::Sender<Arc<Snapshot>>,
     /// Installs resolve while this is true.
@@ -332,6 +350,9 @@ struct DataPlane {
 
 impl Install for DataPlane {
     fn install(&self, snapshot: Arc<Snapshot>) -> Installed {
+        for route in snapshot.routes.values().flatten() {
+            self.memory.lock().unwrap().learn(&route.revoked);
+        }
         self.all.lock().unwrap().push(Arc::clone(&snapshot));
         self.newest.send_replace(snapshot);
         let mut open = self.open.subscribe();
@@ -340,8 +361,8 @@ impl Install for DataPlane {
         })
     }
 
-    fn revocations(&self) -> Vec<Revocation> {
-        self.revocations.clone()
+    fn revocations(&self) -> Vec<SignedRevocation> {
+        self.memory.lock().unwrap().report()
     }
 
     fn link(&self, link: Link) {
@@ -355,15 +376,17 @@ impl Proxy {
         pod: &str,
         address: SocketAddr,
         root_pem: &str,
-        revocations: Vec<Revocation>,
+        revocations: Vec<SignedRevocation>,
     ) -> Proxy {
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let token_file =
             std::env::temp_dir().join(format!("aviary-token-{}-{number}", std::process::id()));
         std::fs::write(&token_file, format!("shop/{pod}\n")).unwrap();
+        let mut memory = RevocationMemory::default();
+        memory.learn(&revocations);
         let plane = Arc::new(DataPlane {
-            revocations,
+            memory: Mutex::new(memory),
             all: Mutex::default(),
             newest: watch::Sender::default(),
             open: watch::Sender::new(true),

@@ -105,6 +105,28 @@ pub struct Revocation {
     pub run: u64,
 }
 
+/// The control plane's word that a revocation is its own. Opaque to proxies: they keep it and hand it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Signature(pub [u8; 32]);
+
+/// A revocation as it travels to proxies and back.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SignedRevocation {
+    pub revocation: Revocation,
+    /// `None`: of a control plane that did not sign yet. A proxy obeys it, and nobody believes its report of it.
+    pub signature: Option<Signature>,
+}
+
+impl From<Revocation> for SignedRevocation {
+    /// Without a signature.
+    fn from(revocation: Revocation) -> SignedRevocation {
+        SignedRevocation {
+            revocation,
+            signature: None,
+        }
+    }
+}
+
 /// What a proxy does with connections to one port of one Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
@@ -119,7 +141,7 @@ pub struct Route {
     pub rollout: String,
     pub split: Split,
     /// Revisions of this rollout that were rolled back.
-    pub revoked: Vec<Revocation>,
+    pub revoked: Vec<SignedRevocation>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,20 +6,29 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{Revocation, Route, Split, Weight};
+use crate::config::{Revocation, Route, Signature, SignedRevocation, Split, Weight};
 
 /// Revisions remembered for each rollout.
 pub const REMEMBERED: usize = 64;
+/// The most revocations that a report to the control plane carries.
+pub const REPORTED: usize = 500;
 
 /// Every revocation that this proxy has seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RevocationMemory {
-    /// By rollout, then revision: the newest run in which it was revoked.
-    rollouts: BTreeMap<String, BTreeMap<String, u64>>,
+    /// By rollout, then revision.
+    rollouts: BTreeMap<String, BTreeMap<String, Revoked>>,
+}
+
+/// The newest run in which a revision was revoked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Revoked {
+    run: u64,
+    signature: Option<Signature>,
 }
 
 impl RevocationMemory {
-    pub fn learn<'a>(&mut self, revocations: impl IntoIterator<Item = &'a Revocation>) {
+    pub fn learn<'a>(&mut self, revocations: impl IntoIterator<Item = &'a SignedRevocation>) {
         for revocation in revocations {
             self.learn_one(revocation);
         }
@@ -30,31 +39,63 @@ impl RevocationMemory {
         self.rollouts
             .get(rollout)
             .and_then(|revisions| revisions.get(revision))
-            .is_some_and(|&revoked| revoked >= run)
+            .is_some_and(|revoked| revoked.run >= run)
     }
 
     /// Everything remembered, sorted.
-    pub fn all(&self) -> Vec<Revocation> {
-        self.rollouts
-            .iter()
-            .flat_map(|(rollout, revisions)| {
-                revisions.iter().map(|(revision, &run)| Revocation {
-                    rollout: rollout.clone(),
-                    revision: revision.clone(),
-                    run,
-                })
-            })
-            .collect()
+    pub fn all(&self) -> Vec<SignedRevocation> {
+        let mut all = self.newest_first();
+        all.sort();
+        all
     }
 
-    fn learn_one(&mut self, revocation: &Revocation) {
+    /// The first [`REPORTED`], sorted: of every rollout the newest run, then of every rollout the one before, and so on.
+    pub fn report(&self) -> Vec<SignedRevocation> {
+        let mut report = self.newest_first();
+        report.truncate(REPORTED);
+        report.sort();
+        report
+    }
+
+    fn newest_first(&self) -> Vec<SignedRevocation> {
+        let mut ranked = Vec::new();
+        for (rollout, revisions) in &self.rollouts {
+            let mut of_rollout: Vec<_> = revisions.iter().collect();
+            of_rollout.sort_by_key(|(_, revoked)| std::cmp::Reverse(revoked.run));
+            let signed = of_rollout
+                .into_iter()
+                .map(|(revision, revoked)| SignedRevocation {
+                    revocation: Revocation {
+                        rollout: rollout.clone(),
+                        revision: revision.clone(),
+                        run: revoked.run,
+                    },
+                    signature: revoked.signature,
+                });
+            ranked.extend(signed.enumerate());
+        }
+        ranked.sort();
+        ranked.into_iter().map(|(_, signed)| signed).collect()
+    }
+
+    fn learn_one(&mut self, learned: &SignedRevocation) {
+        let SignedRevocation {
+            revocation,
+            signature,
+        } = learned;
         let revisions = self.rollouts.entry(revocation.rollout.clone()).or_default();
-        let run = revisions.entry(revocation.revision.clone()).or_default();
-        *run = revocation.run.max(*run);
+        let known = revisions.entry(revocation.revision.clone()).or_default();
+        // Of the same run the newest signature counts: the control plane may have another key.
+        if revocation.run >= known.run {
+            *known = Revoked {
+                run: revocation.run,
+                signature: signature.or(known.signature.filter(|_| revocation.run == known.run)),
+            };
+        }
         if revisions.len() > REMEMBERED {
             let oldest = revisions
                 .iter()
-                .min_by_key(|&(_, &run)| run)
+                .min_by_key(|(_, revoked)| revoked.run)
                 .map(|(revision, _)| revision.clone());
             if let Some(oldest) = oldest {
                 revisions.remove(&oldest);
@@ -80,12 +121,20 @@ mod tests {
     use crate::config::{Arm, CanaryArm, Protocol};
     use crate::lease::Lease;
 
-    fn revocation(revision: &str, run: u64) -> Revocation {
-        Revocation {
-            rollout: "shop/payment".into(),
+    fn of(rollout: &str, revision: &str, run: u64) -> SignedRevocation {
+        let revocation = Revocation {
+            rollout: rollout.into(),
             revision: revision.into(),
             run,
+        };
+        SignedRevocation {
+            revocation,
+            signature: Some(Signature([1; 32])),
         }
+    }
+
+    fn revocation(revision: &str, run: u64) -> SignedRevocation {
+        of("shop/payment", revision, run)
     }
 
     fn arm(revision: &str) -> Arm {
@@ -138,13 +187,7 @@ mod tests {
     #[test]
     fn other_revisions_and_rollouts_are_not_touched() {
         let mut memory = RevocationMemory::default();
-        memory.learn(&[
-            revocation("v2", 3),
-            Revocation {
-                rollout: "shop/other".into(),
-                ..revocation("v3", 9)
-            },
-        ]);
+        memory.learn(&[revocation("v2", 3), of("shop/other", "v3", 9)]);
         assert_eq!(
             weight(&route("v3", 1, 10), &memory),
             Weight::percent(10).unwrap()
@@ -167,7 +210,11 @@ mod tests {
         for run in (1..=200).rev() {
             memory.learn(&[revocation(&format!("r{run}"), run)]);
         }
-        let runs: Vec<u64> = memory.all().iter().map(|r| r.run).collect();
+        let runs: Vec<u64> = memory
+            .all()
+            .iter()
+            .map(|each| each.revocation.run)
+            .collect();
         assert_eq!(runs.len(), REMEMBERED);
         assert!(runs.iter().all(|&run| run > 200 - REMEMBERED as u64));
     }
@@ -181,5 +228,38 @@ mod tests {
             (split.stable, split.canary.unwrap().arm),
             (arm("v1"), arm("v2"))
         );
+    }
+
+    #[test]
+    fn a_signature_is_kept_with_its_run_and_replaced_by_a_newer_one() {
+        let signed = |run: u64, signature: Option<u8>| SignedRevocation {
+            signature: signature.map(|byte| Signature([byte; 32])),
+            ..revocation("v2", run)
+        };
+        let mut memory = RevocationMemory::default();
+        for (learned, kept) in [
+            (signed(3, None), signed(3, None)),
+            (signed(3, Some(1)), signed(3, Some(1))),
+            (signed(3, None), signed(3, Some(1))),
+            (signed(3, Some(2)), signed(3, Some(2))),
+            (signed(2, Some(9)), signed(3, Some(2))),
+            (signed(4, None), signed(4, None)),
+        ] {
+            memory.learn(&[learned]);
+            assert_eq!(memory.all(), [kept]);
+        }
+    }
+
+    #[test]
+    fn a_report_has_the_newest_runs_of_every_rollout() {
+        let mut memory = RevocationMemory::default();
+        for rollout in 0..100 {
+            for run in 1..=50 {
+                memory.learn(&[of(&format!("shop/{rollout}"), &format!("r{run}"), run)]);
+            }
+        }
+        let report = memory.report();
+        assert_eq!((memory.all().len(), report.len()), (5000, REPORTED));
+        assert!(report.iter().all(|each| each.revocation.run > 45));
     }
 }

@@ -217,7 +217,7 @@ impl Service {
                     lease: Lease::for_weight(self.weight),
                 }),
             },
-            revoked: self.revoked.clone(),
+            revoked: self.revoked.iter().cloned().map(Into::into).collect(),
         }
     }
 

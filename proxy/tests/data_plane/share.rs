@@ -119,7 +119,7 @@ async fn a_revoked_run_stays_at_zero_whatever_comes_later_and_a_newer_run_does_n
     assert_eq!(client.get("/").await.text, "v1");
     assert_eq!(
         aviary_proxy::control::Install::revocations(&*mesh.data),
-        [revocation]
+        [revocation.into()]
     );
 
     mesh.install(&Service { run: 2, ..service }).await;

@@ -4,7 +4,7 @@
 
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value};
-use traffic_core::config::Revocation;
+use traffic_core::config::{Revocation, Signature, SignedRevocation};
 
 /// The name of Aviary's metadata.
 pub(crate) const KEY: &str = "aviary.dev";
@@ -64,6 +64,21 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// `None`: there is none, from somebody who does not know of signatures.
+    fn signature(self, field: &'static str) -> Result<Option<Signature>, FieldProblem> {
+        let wrong = || FieldProblem::NotA {
+            field,
+            expected: "64 hexadecimal digits",
+        };
+        match self.text(field) {
+            Err(FieldProblem::Missing(_)) => Ok(None),
+            Err(problem) => Err(problem),
+            Ok(text) => unhex(text)
+                .map(|bytes| Some(Signature(bytes)))
+                .ok_or_else(wrong),
+        }
+    }
+
     fn structs(self, field: &'static str) -> Result<Vec<Fields<'a>>, FieldProblem> {
         let wrong = FieldProblem::NotA {
             field,
@@ -83,12 +98,18 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(crate) fn revocations(self, field: &'static str) -> Result<Vec<Revocation>, FieldProblem> {
+    pub(crate) fn revocations(
+        self,
+        field: &'static str,
+    ) -> Result<Vec<SignedRevocation>, FieldProblem> {
         let read = |each: Fields<'_>| {
-            Ok(Revocation {
-                rollout: each.text("rollout")?.to_owned(),
-                revision: each.text("revision")?.to_owned(),
-                run: each.number("run")?,
+            Ok(SignedRevocation {
+                revocation: Revocation {
+                    rollout: each.text("rollout")?.to_owned(),
+                    revision: each.text("revision")?.to_owned(),
+                    run: each.number("run")?,
+                },
+                signature: each.signature("signature")?,
             })
         };
         self.structs(field)?.into_iter().map(read).collect()
@@ -116,17 +137,64 @@ pub(crate) fn nested(fields: Struct) -> Value {
     }
 }
 
-pub(crate) fn revocations(revocations: &[Revocation]) -> Value {
-    let write = |each: &Revocation| {
-        nested(fields([
-            ("rollout", text(&each.rollout)),
-            ("revision", text(&each.revision)),
-            ("run", text(each.run.to_string())),
-        ]))
+pub(crate) fn revocations(revocations: &[SignedRevocation]) -> Value {
+    let write = |each: &SignedRevocation| {
+        let SignedRevocation {
+            revocation,
+            signature,
+        } = each;
+        let mut fields = fields([
+            ("rollout", text(&revocation.rollout)),
+            ("revision", text(&revocation.revision)),
+            ("run", text(revocation.run.to_string())),
+        ]);
+        if let Some(Signature(bytes)) = signature {
+            fields
+                .fields
+                .insert("signature".to_owned(), text(hex(bytes)));
+        }
+        nested(fields)
     };
     Value {
         kind: Some(Kind::ListValue(ListValue {
             values: revocations.iter().map(write).collect(),
         })),
+    }
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let digits: Option<Vec<u8>> = text
+        .chars()
+        .map(|digit| u8::try_from(digit.to_digit(16)?).ok())
+        .collect();
+    let bytes: Vec<u8> = digits?
+        .chunks_exact(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect();
+    bytes.try_into().ok().filter(|_| text.len() == 64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_is_sixty_four_digits_and_nothing_else() {
+        let bytes: [u8; 32] = std::array::from_fn(|index| index as u8 * 8);
+        assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        for wrong in [
+            String::new(),
+            "0".repeat(62),
+            "0".repeat(65),
+            "0".repeat(66),
+            "g".repeat(64),
+            "é".repeat(32),
+        ] {
+            assert_eq!(unhex(&wrong), None, "{wrong}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! token, not the node; the node carries what a token cannot.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
-use traffic_core::config::Revocation;
+use traffic_core::config::SignedRevocation;
 
 use crate::metadata::{self, FieldProblem, Fields};
 
@@ -16,7 +16,7 @@ pub struct Node {
     /// The proxy's version.
     pub version: String,
     /// Rollbacks that the proxy remembers: a new leader that did not see them must not undo them.
-    pub revocations: Vec<Revocation>,
+    pub revocations: Vec<SignedRevocation>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,6 +68,8 @@ pub(crate) fn decode(wire: &core::Node) -> Result<Node, InvalidNode> {
 
 #[cfg(test)]
 mod tests {
+    use traffic_core::config::{Revocation, Signature};
+
     use super::*;
 
     #[test]
@@ -75,11 +77,16 @@ mod tests {
         let node = Node {
             id: "web-1.shop".to_owned(),
             version: "0.1.0".to_owned(),
-            revocations: vec![Revocation {
-                rollout: "shop/web".to_owned(),
-                revision: "v2".to_owned(),
-                run: u64::MAX,
-            }],
+            revocations: [None, Some(Signature([0xab; 32]))]
+                .map(|signature| SignedRevocation {
+                    revocation: Revocation {
+                        rollout: "shop/web".to_owned(),
+                        revision: "v2".to_owned(),
+                        run: u64::MAX,
+                    },
+                    signature,
+                })
+                .into(),
         };
         assert_eq!(decode(&encode(&node)), Ok(node));
     }

@@ -8,6 +8,7 @@ use traffic_core::config::{
 use traffic_core::lease::Lease;
 
 use super::*;
+use crate::ads::RevocationKey;
 
 const STABLE: &str = "shop/web/80/v1";
 
@@ -59,7 +60,11 @@ fn up_to_date(resources: &Resources) -> Session {
         pod: "web-1".to_owned(),
         uid: "1".to_owned(),
     };
-    let mut session = Session::new(Ads::new(), pod, mpsc::channel(1).0);
+    let mut session = Session::new(
+        Ads::new(RevocationKey::new(&[1; 32])),
+        pod,
+        mpsc::channel(1).0,
+    );
     for (kind, name) in [
         (Kind::Route, alias(web())),
         (Kind::Endpoints, STABLE.to_owned()),

@@ -399,7 +399,7 @@ fn the_first_request_says_who_we_are_even_when_nothing_is_called() {
     let node = Node {
         id: "web-1.shop".to_owned(),
         version: "0.1.0".to_owned(),
-        revocations: vec![revocation],
+        revocations: vec![revocation.into()],
     };
     let mut output = DeltaClient::default().connected(&node);
     assert_eq!(output.requests.len(), 1, "no names would mean all clusters");

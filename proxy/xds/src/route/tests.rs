@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use std::time::Duration;
 
-use traffic_core::config::Revocation;
+use traffic_core::config::{Revocation, Signature, SignedRevocation};
 use traffic_core::lease::Lease;
 
 use super::*;
@@ -163,11 +163,18 @@ fn the_nack_text_names_the_route_and_the_field() {
 
 fn any_route() -> impl Strategy<Value = Route> {
     let name = "[a-z][a-z0-9-]{0,20}";
-    let revocation = (name, name, any::<u64>()).prop_map(|(rollout, revision, run)| Revocation {
-        rollout,
-        revision,
-        run,
-    });
+    let signature = proptest::option::of(any::<[u8; 32]>());
+    let revocation =
+        (name, name, any::<u64>(), signature).prop_map(|(rollout, revision, run, signature)| {
+            SignedRevocation {
+                revocation: Revocation {
+                    rollout,
+                    revision,
+                    run,
+                },
+                signature: signature.map(Signature),
+            }
+        });
     let protocol = prop_oneof![
         Just(Protocol::Detect),
         Just(Protocol::Http),

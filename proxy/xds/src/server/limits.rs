@@ -54,7 +54,7 @@ pub(crate) fn cut(text: &str) -> Arc<str> {
 
 #[cfg(test)]
 mod tests {
-    use traffic_core::config::Revocation;
+    use traffic_core::config::{Revocation, SignedRevocation};
 
     use super::super::tests::{nack, route, subscribe, world};
     use super::super::{DeltaServer, ProtocolError, Verdict};
@@ -120,10 +120,12 @@ mod tests {
     }
 
     fn reporting(revocations: usize) -> Request {
-        let revocation = |number: usize| Revocation {
-            rollout: "shop/web".to_owned(),
-            revision: number.to_string(),
-            run: 1,
+        let revocation = |number: usize| {
+            SignedRevocation::from(Revocation {
+                rollout: "shop/web".to_owned(),
+                revision: number.to_string(),
+                run: 1,
+            })
         };
         let node = Node {
             revocations: (0..revocations).map(revocation).collect(),
