@@ -18,14 +18,11 @@ pub const XDS_PORT: u16 = 15010;
 /// The operator's probes and metrics.
 pub const ADMIN_PORT: u16 = 15021;
 
-/// The sidecar's container and user.
-pub const PROXY_CONTAINER: &str = "aviary-proxy";
-/// The init container that sets the redirect rules.
-pub const INIT_CONTAINER: &str = "aviary-init";
-/// The redirect rules let this user's own connections through.
-pub const PROXY_UID: i64 = 2102;
-/// The sidecar's probes and metrics.
-pub const PROXY_HEALTH_PORT: u16 = 15020;
+pub use traffic_core::contract::{
+    HEALTH_PORT as PROXY_HEALTH_PORT, INIT_CONTAINER, PROXY_CONTAINER,
+};
+/// The sidecar's user, in the type that the Kubernetes API has for it.
+pub const PROXY_UID: i64 = traffic_core::contract::PROXY_UID as i64;
 
 /// On an injected pod: the version of the operator that injected it.
 pub const INJECTED_ANNOTATION: &str = "aviary.dev/injected";

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use traffic_core::contract;
+
 use crate::control::ControlPlane;
 use crate::init::Redirect;
 use crate::origin::Redirected;
@@ -59,13 +61,13 @@ impl<T: FromStr> FromStr for List<T> {
 #[derive(Debug, Args)]
 pub struct Init {
     /// The proxy's own UID: its connections are left alone.
-    #[arg(long, env = "AVIARY_PROXY_UID", default_value_t = crate::init::UID)]
+    #[arg(long, env = "AVIARY_PROXY_UID", default_value_t = contract::PROXY_UID)]
     pub proxy_uid: u32,
-    #[arg(long, env = "AVIARY_OUTBOUND_PORT", default_value_t = crate::init::OUTBOUND_PORT)]
+    #[arg(long, env = "AVIARY_OUTBOUND_PORT", default_value_t = contract::OUTBOUND_PORT)]
     pub outbound_port: u16,
-    #[arg(long, env = "AVIARY_INBOUND_PORT", default_value_t = crate::init::INBOUND_PORT)]
+    #[arg(long, env = "AVIARY_INBOUND_PORT", default_value_t = contract::INBOUND_PORT)]
     pub inbound_port: u16,
-    #[arg(long, env = "AVIARY_ADMIN_PORT", default_value_t = crate::init::ADMIN_PORT)]
+    #[arg(long, env = "AVIARY_ADMIN_PORT", default_value_t = contract::HEALTH_PORT)]
     pub admin_port: u16,
     /// Ports of the application that are not sent through the proxy, comma-separated.
     #[arg(long, env = "AVIARY_SKIP_INBOUND_PORTS", default_value = "")]
@@ -83,12 +85,12 @@ pub struct Init {
 
 #[derive(Debug, Args)]
 pub struct Run {
-    #[arg(long, env = "AVIARY_OUTBOUND_PORT", default_value_t = crate::init::OUTBOUND_PORT)]
+    #[arg(long, env = "AVIARY_OUTBOUND_PORT", default_value_t = contract::OUTBOUND_PORT)]
     pub outbound_port: u16,
-    #[arg(long, env = "AVIARY_INBOUND_PORT", default_value_t = crate::init::INBOUND_PORT)]
+    #[arg(long, env = "AVIARY_INBOUND_PORT", default_value_t = contract::INBOUND_PORT)]
     pub inbound_port: u16,
     /// Health and metrics.
-    #[arg(long, env = "AVIARY_ADMIN_PORT", default_value_t = crate::init::ADMIN_PORT)]
+    #[arg(long, env = "AVIARY_ADMIN_PORT", default_value_t = contract::HEALTH_PORT)]
     pub admin_port: u16,
     /// Threads that carry traffic.
     #[arg(long, env = "AVIARY_WORKERS", default_value_t = 1)]

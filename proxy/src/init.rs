@@ -8,7 +8,7 @@ mod rules;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
-pub use rules::{ADMIN_PORT, Cidr, INBOUND_PORT, OUTBOUND_PORT, Redirect, UID, render};
+pub use rules::{Cidr, Redirect, render};
 
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {

@@ -42,6 +42,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use traffic_core::config::Route;
+use traffic_core::contract::{label, metric};
 use traffic_core::outcome::Class;
 
 use histogram::Histogram;
@@ -198,48 +199,48 @@ impl Collector for Metrics {
             let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
             ports
                 .iter()
-                .map(|(port, metrics)| (vec![("port", port.to_string())], metrics.clone()))
+                .map(|(port, metrics)| (vec![(label::PORT, port.to_string())], metrics.clone()))
                 .collect()
         };
         let e = &mut encoder;
         by_class(
             e,
-            "aviary_outbound_requests",
+            metric::OUTBOUND_REQUESTS,
             "Requests by the revision that answered last",
             &arms,
             |a| &a.requests,
         )?;
         by_class(
             e,
-            "aviary_outbound_first_attempts",
+            metric::OUTBOUND_FIRST_ATTEMPTS,
             "First attempts by picked revision",
             &arms,
             |a| &a.first_attempts,
         )?;
         by_class(
             e,
-            "aviary_outbound_connections",
+            metric::OUTBOUND_CONNECTIONS,
             "Opaque connections opened",
             &arms,
             |a| &a.connections,
         )?;
         times(
             e,
-            "aviary_outbound_duration_seconds",
+            metric::OUTBOUND_DURATION,
             "Time to the answer's head, first attempts",
             &arms,
             |a| &a.duration,
         )?;
         by_class(
             e,
-            "aviary_inbound_requests",
+            metric::INBOUND_REQUESTS,
             "Requests to the application",
             &ports,
             |p| &p.requests,
         )?;
         times(
             e,
-            "aviary_inbound_duration_seconds",
+            metric::INBOUND_DURATION,
             "Time to the answer's head",
             &ports,
             |p| &p.duration,
@@ -251,21 +252,21 @@ impl Collector for Metrics {
 impl Metrics {
     fn encode_proxy(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         encoder
-            .encode_descriptor("aviary_proxy", "The proxy", None, MetricType::Info)?
+            .encode_descriptor(metric::PROXY, "The proxy", None, MetricType::Info)?
             .encode_info(&[("version", env!("CARGO_PKG_VERSION"))])?;
         for (name, help, value) in [
             (
-                "aviary_config_connected",
+                metric::CONFIG_CONNECTED,
                 "Whether a stream to the control plane is open",
                 &self.connected,
             ),
             (
-                "aviary_config_routes",
+                metric::CONFIG_ROUTES,
                 "Destinations with a route",
                 &self.routes,
             ),
             (
-                "aviary_streams_active",
+                metric::STREAMS_ACTIVE,
                 "Requests and opaque connections in progress",
                 &self.streams,
             ),
@@ -276,21 +277,21 @@ impl Metrics {
         }
         encoder
             .encode_descriptor(
-                "aviary_config_installs",
+                metric::CONFIG_INSTALLS,
                 "Snapshots installed",
                 None,
                 MetricType::Counter,
             )?
             .encode_counter::<NoLabelSet, _, f64>(&self.installs.load(Ordering::Relaxed), None)?;
         let mut metric = encoder.encode_descriptor(
-            "aviary_passthrough_connections",
+            metric::PASSTHROUGH_CONNECTIONS,
             "Outbound connections without a route",
             None,
             MetricType::Counter,
         )?;
         for (reason, counter) in [("no_route", &self.no_route), ("no_answer", &self.no_answer)] {
             metric
-                .encode_family(&[("reason", reason)])?
+                .encode_family(&[(label::REASON, reason)])?
                 .encode_counter::<NoLabelSet, _, f64>(&counter.load(Ordering::Relaxed), None)?;
         }
         Ok(())
@@ -300,10 +301,10 @@ impl Metrics {
 impl ArmLabels {
     fn pairs(&self) -> Labels<'static> {
         vec![
-            ("dst_namespace", self.namespace.clone()),
-            ("dst_service", self.service.clone()),
-            ("dst_port", self.port.to_string()),
-            ("revision", self.revision.clone()),
+            (label::DST_NAMESPACE, self.namespace.clone()),
+            (label::DST_SERVICE, self.service.clone()),
+            (label::DST_PORT, self.port.to_string()),
+            (label::REVISION, self.revision.clone()),
         ]
     }
 }
@@ -319,7 +320,7 @@ fn by_class<T>(
     for (labels, one) in series {
         for class in Class::ALL {
             let mut labels = labels.clone();
-            labels.push(("class", class.as_str().to_owned()));
+            labels.push((label::CLASS, class.as_str().to_owned()));
             metric
                 .encode_family(&labels)?
                 .encode_counter::<NoLabelSet, _, f64>(&counters(one).get(class), None)?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use aviary_crds::spec::Check as SpecCheck;
 use aviary_crds::units::{self, UnitError};
 use rollout_core::judge::Bound;
+use traffic_core::contract::{label, metric};
 
 use crate::admission::rollout::query::{self, Placeholder, QueryError};
 
@@ -111,12 +112,18 @@ impl Scope {
         Ok(match query {
             Query::Successes => {
                 format!(
-                    "sum by (class) (increase(aviary_outbound_first_attempts_total{{{selector}}}[{window}]))"
+                    "sum by ({}) (increase({}{}{{{selector}}}[{window}]))",
+                    label::CLASS,
+                    metric::OUTBOUND_FIRST_ATTEMPTS,
+                    metric::TOTAL
                 )
             }
             Query::FasterThan { .. } => {
                 format!(
-                    "sum by (le) (increase(aviary_outbound_duration_seconds_bucket{{{selector}}}[{window}]))"
+                    "sum by ({}) (increase({}{}{{{selector}}}[{window}]))",
+                    label::LE,
+                    metric::OUTBOUND_DURATION,
+                    metric::BUCKET
                 )
             }
             Query::Custom(text) => {
@@ -132,11 +139,15 @@ impl Scope {
             canary,
             ..
         } = self;
-        let mut selector =
-            format!(r#"dst_namespace="{namespace}",dst_service="{service}",revision="{canary}""#);
+        let mut selector = format!(
+            r#"{}="{namespace}",{}="{service}",{}="{canary}""#,
+            label::DST_NAMESPACE,
+            label::DST_SERVICE,
+            label::REVISION
+        );
         if !self.ports.is_empty() {
             let ports: Vec<String> = self.ports.iter().map(i32::to_string).collect();
-            selector.push_str(&format!(r#",dst_port=~"{}""#, ports.join("|")));
+            selector.push_str(&format!(r#",{}=~"{}""#, label::DST_PORT, ports.join("|")));
         }
         selector
     }

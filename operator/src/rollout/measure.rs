@@ -7,6 +7,7 @@ use std::time::Duration;
 use prometheus_http_query::Client;
 use prometheus_http_query::response::InstantVector;
 use rollout_core::judge::{self, Measured, Verdict};
+use traffic_core::contract::{class, label};
 
 use super::checks::{Check, Query, Scope};
 
@@ -169,13 +170,13 @@ fn successes(series: &[InstantVector]) -> (Measured, Option<u64>) {
     }
     let mut classes: HashMap<&str, f64> = HashMap::new();
     for one in series {
-        if let Some(class) = one.metric().get("class") {
+        if let Some(class) = one.metric().get(label::CLASS) {
             *classes.entry(class).or_default() += one.sample().value();
         }
     }
     let count = |class: &str| classes.get(class).copied().unwrap_or(0.0);
-    let good = count("success");
-    let total = good + count("failure") + count("unsent");
+    let good = count(class::SUCCESS);
+    let total = good + count(class::FAILURE) + count(class::UNSENT);
     (Measured::Share { good, total }, Some(whole(total)))
 }
 
@@ -184,7 +185,7 @@ fn faster_than(series: &[InstantVector], seconds: f64) -> (Measured, Option<u64>
     let mut buckets: Vec<(f64, f64)> = series
         .iter()
         .filter_map(|one| {
-            let le = one.metric().get("le")?;
+            let le = one.metric().get(label::LE)?;
             let le = if le == "+Inf" {
                 f64::INFINITY
             } else {

@@ -1,6 +1,8 @@
 //! The data plane's decisions, without any I/O: pure functions and small state that `aviary-proxy` drives.
 //! No type of http, hyper or h2, no clock and no socket appears here; time and randomness are parameters.
 //!
+//! [`contract`] has the names that the control plane knows too.
+//!
 //! In the order of a request: [`revoked`] clamps what the control plane asks for, [`lease`] says for how long it holds, [`split`]
 //! picks the revision,
 //! [`balance`] the endpoint, [`retry`] says whether a failed attempt may be sent again, and [`outcome`] what the
@@ -8,6 +10,7 @@
 
 pub mod balance;
 pub mod config;
+pub mod contract;
 pub mod lease;
 pub mod outcome;
 pub mod retry;

@@ -5,6 +5,8 @@
 //! Deliberately not failures: 4xx (the caller's fault) and gRPC codes that an application uses to say "no" (NOT_FOUND, ALREADY_EXISTS,
 //! PERMISSION_DENIED, RESOURCE_EXHAUSTED, ...).
 
+use crate::contract::class;
+
 /// The classes, in the order of the metrics' label values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -28,10 +30,10 @@ impl Class {
     /// The value of the label `class`.
     pub fn as_str(self) -> &'static str {
         match self {
-            Class::Success => "success",
-            Class::Failure => "failure",
-            Class::ClientClosed => "client_closed",
-            Class::Unsent => "unsent",
+            Class::Success => class::SUCCESS,
+            Class::Failure => class::FAILURE,
+            Class::ClientClosed => class::CLIENT_CLOSED,
+            Class::Unsent => class::UNSENT,
         }
     }
 

@@ -11,10 +11,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-pub const OUTBOUND_PORT: u16 = 15001;
-pub const INBOUND_PORT: u16 = 15006;
-pub const ADMIN_PORT: u16 = 15020;
-pub const UID: u32 = 2102;
+use traffic_core::contract::{HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, PROXY_UID};
 
 /// What to send through the proxy, and what not.
 #[derive(Clone, Debug)]
@@ -32,10 +29,10 @@ pub struct Redirect {
 impl Default for Redirect {
     fn default() -> Redirect {
         Redirect {
-            uid: UID,
+            uid: PROXY_UID,
             outbound_port: OUTBOUND_PORT,
             inbound_port: INBOUND_PORT,
-            admin_port: ADMIN_PORT,
+            admin_port: HEALTH_PORT,
             skip_inbound_ports: vec![],
             skip_outbound_ports: vec![],
             skip_outbound_cidrs: vec![],

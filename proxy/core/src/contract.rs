@@ -1,0 +1,75 @@
+//! What the sidecar and the control plane must call by the same name: the sidecar exports metrics that the operator judges by, and
+//! runs in a pod that the operator has prepared for it. A name that is spelled in two places can be changed in one, and then every
+//! window is without evidence; so each is spelled here.
+
+/// The metrics of `/metrics`, without the suffixes of their type ([`TOTAL`](metric::TOTAL), [`BUCKET`](metric::BUCKET)).
+pub mod metric {
+    /// Counter: requests, by the revision that answered last.
+    pub const OUTBOUND_REQUESTS: &str = "aviary_outbound_requests";
+    /// Counter: first attempts, by the revision that was picked. The evidence of analysis.
+    pub const OUTBOUND_FIRST_ATTEMPTS: &str = "aviary_outbound_first_attempts";
+    /// Counter: opaque connections opened.
+    pub const OUTBOUND_CONNECTIONS: &str = "aviary_outbound_connections";
+    /// Histogram: seconds to the answer's head, first attempts. The evidence of analysis.
+    pub const OUTBOUND_DURATION: &str = "aviary_outbound_duration_seconds";
+    /// Counter: requests to the application.
+    pub const INBOUND_REQUESTS: &str = "aviary_inbound_requests";
+    /// Histogram: seconds to the answer's head.
+    pub const INBOUND_DURATION: &str = "aviary_inbound_duration_seconds";
+    /// Info: the proxy's version.
+    pub const PROXY: &str = "aviary_proxy";
+    /// Gauge: whether a stream to the control plane is open.
+    pub const CONFIG_CONNECTED: &str = "aviary_config_connected";
+    /// Gauge: destinations with a route.
+    pub const CONFIG_ROUTES: &str = "aviary_config_routes";
+    /// Counter: snapshots that every worker has installed.
+    pub const CONFIG_INSTALLS: &str = "aviary_config_installs";
+    /// Counter: outbound connections without a route.
+    pub const PASSTHROUGH_CONNECTIONS: &str = "aviary_passthrough_connections";
+    /// Gauge: requests and opaque connections in progress.
+    pub const STREAMS_ACTIVE: &str = "aviary_streams_active";
+
+    /// What the text format appends to a counter's name.
+    pub const TOTAL: &str = "_total";
+    /// What the text format appends to a histogram's name for its buckets.
+    pub const BUCKET: &str = "_bucket";
+}
+
+/// The labels of the metrics.
+pub mod label {
+    /// The Service that was called, by original destination.
+    pub const DST_NAMESPACE: &str = "dst_namespace";
+    pub const DST_SERVICE: &str = "dst_service";
+    pub const DST_PORT: &str = "dst_port";
+    /// The revision that was picked.
+    pub const REVISION: &str = "revision";
+    /// How a request ended: one of [`class`](super::class).
+    pub const CLASS: &str = "class";
+    /// The application's port, on inbound metrics.
+    pub const PORT: &str = "port";
+    /// Why a connection was passed through.
+    pub const REASON: &str = "reason";
+    /// The upper bound of a histogram's bucket, in seconds.
+    pub const LE: &str = "le";
+}
+
+/// The values of the label `class`: the names of [`Class`](crate::outcome::Class).
+pub mod class {
+    pub const SUCCESS: &str = "success";
+    pub const FAILURE: &str = "failure";
+    pub const CLIENT_CLOSED: &str = "client_closed";
+    pub const UNSENT: &str = "unsent";
+}
+
+/// Where outbound connections are redirected to.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// Where inbound connections are redirected to.
+pub const INBOUND_PORT: u16 = 15006;
+/// The sidecar's probes and metrics.
+pub const HEALTH_PORT: u16 = 15020;
+/// The sidecar's user: the redirect rules let its connections through.
+pub const PROXY_UID: u32 = 2102;
+/// The sidecar's container.
+pub const PROXY_CONTAINER: &str = "aviary-proxy";
+/// The init container that sets the redirect rules.
+pub const INIT_CONTAINER: &str = "aviary-init";
