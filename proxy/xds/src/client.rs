@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use traffic_core::config::{Cluster, Route, Snapshot, Weight};
+use traffic_core::config::{Cluster, Route, Snapshot};
 
 use crate::kind::{ByKind, Kind};
 use crate::node::{self, Node};
@@ -31,6 +31,7 @@ use crate::{Request, Response};
 mod acks;
 mod leases;
 mod receive;
+mod visible;
 
 use acks::Awaiting;
 use leases::Leases;
@@ -300,155 +301,6 @@ impl DeltaClient {
         self.follow_clusters(output);
         self.publish(output);
         self.acknowledge(output);
-    }
-
-    /// Makes visible what is complete.
-    fn show(&mut self) {
-        for destination in self.destinations.values_mut() {
-            match &destination.answer {
-                Answer::Awaited => {}
-                Answer::Nowhere => destination.shown = Some(Shown::PassThrough),
-                Answer::Route(name) => {
-                    let known = |name: &String| {
-                        self.clusters
-                            .get(name)
-                            .is_some_and(HeldCluster::is_complete)
-                    };
-                    let complete = |held: &&Arc<HeldRoute>| clusters_in_use(&held.route).all(known);
-                    if let Some(held) = self.routes.get(name).filter(complete) {
-                        destination.shown = Some(Shown::Route(Arc::clone(held)));
-                    }
-                }
-            }
-        }
-    }
-
-    fn forget_routes(&mut self) {
-        let answers = self
-            .destinations
-            .values()
-            .filter_map(|each| match &each.answer {
-                Answer::Route(name) => Some(name.as_str()),
-                Answer::Awaited | Answer::Nowhere => None,
-            });
-        let named: BTreeSet<&str> = answers.collect();
-        self.routes.retain(|name, _| named.contains(name.as_str()));
-        let shown = self.destinations.values().filter_map(shown_route);
-        let held = self.routes.values().chain(shown);
-        let held: BTreeSet<(&str, &str)> = held
-            .map(|held| (held.route.name.as_str(), held.version.as_str()))
-            .collect();
-        self.leases
-            .retain(|(name, version)| held.contains(&(name.as_str(), version.as_str())));
-    }
-
-    fn wanted_clusters(&self) -> BTreeSet<String> {
-        let visible = self.destinations.values().filter_map(shown_route);
-        self.routes
-            .values()
-            .chain(visible)
-            .flat_map(|held| clusters_of(&held.route))
-            .cloned()
-            .collect()
-    }
-
-    fn follow_clusters(&mut self, output: &mut Output) {
-        let wanted = self.wanted_clusters();
-        let fresh: Vec<String> = wanted
-            .iter()
-            .filter(|name| !self.clusters.contains_key(*name))
-            .cloned()
-            .collect();
-        let unneeded: Vec<String> = self
-            .clusters
-            .keys()
-            .filter(|name| !wanted.contains(*name))
-            .cloned()
-            .collect();
-        self.clusters.retain(|name, _| wanted.contains(name));
-        self.clusters.extend(
-            fresh
-                .iter()
-                .map(|name| (name.clone(), HeldCluster::default())),
-        );
-        if fresh.is_empty() && unneeded.is_empty() {
-            return;
-        }
-        for kind in [Kind::Cluster, Kind::Endpoints] {
-            let unsubscribe = unneeded.clone();
-            output.requests.push(Request {
-                resource_names_unsubscribe: unsubscribe,
-                ..subscribe(kind, fresh.clone())
-            });
-        }
-    }
-
-    fn publish(&mut self, output: &mut Output) {
-        let mut snapshot = Snapshot::default();
-        for (destination, Destination { shown, answer: _ }) in &self.destinations {
-            match shown {
-                None => {}
-                Some(Shown::PassThrough) => drop(snapshot.routes.insert(*destination, None)),
-                Some(Shown::Route(held)) => {
-                    let route = if self.leases.has_lapsed(&held.route.name, &held.version) {
-                        Arc::new(leases::decayed(&held.route))
-                    } else {
-                        Arc::clone(&held.route)
-                    };
-                    snapshot.routes.insert(*destination, Some(route));
-                    for name in clusters_of(&held.route) {
-                        let known = self
-                            .clusters
-                            .get(name)
-                            .and_then(|held| held.cluster.clone());
-                        let cluster = known.unwrap_or_else(|| Arc::new(nobody(name)));
-                        snapshot.clusters.insert(name.clone(), cluster);
-                    }
-                }
-            }
-        }
-        if snapshot.routes == self.snapshot.routes && snapshot.clusters == self.snapshot.clusters {
-            return;
-        }
-        self.snapshot = Arc::new(snapshot);
-        self.generation.0 += 1;
-        output.snapshot = Some((self.generation, Arc::clone(&self.snapshot)));
-    }
-}
-
-impl HeldCluster {
-    fn is_complete(&self) -> bool {
-        self.cluster_version.is_some() && self.endpoints_version.is_some()
-    }
-}
-
-fn shown_route(destination: &Destination) -> Option<&Arc<HeldRoute>> {
-    match &destination.shown {
-        Some(Shown::Route(held)) => Some(held),
-        Some(Shown::PassThrough) | None => None,
-    }
-}
-
-fn clusters_of(route: &Route) -> impl Iterator<Item = &String> {
-    std::iter::once(&route.split.stable.cluster)
-        .chain(route.split.canary.iter().map(|canary| &canary.arm.cluster))
-}
-
-/// Those that get requests.
-fn clusters_in_use(route: &Route) -> impl Iterator<Item = &String> {
-    let canary = route
-        .split
-        .canary
-        .iter()
-        .filter(|canary| canary.weight != Weight::ZERO);
-    std::iter::once(&route.split.stable.cluster).chain(canary.map(|canary| &canary.arm.cluster))
-}
-
-/// A cluster of which nothing is known yet.
-fn nobody(name: &str) -> Cluster {
-    Cluster {
-        name: name.to_owned(),
-        endpoints: Vec::new(),
     }
 }
 

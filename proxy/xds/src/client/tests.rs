@@ -1,6 +1,7 @@
 use prost::Message;
 use traffic_core::config::{Revocation, Weight};
 
+use super::visible::clusters_of;
 use super::*;
 use crate::Resources;
 use crate::kind::Kind;
