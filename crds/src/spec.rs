@@ -21,7 +21,7 @@ use crate::units::{DURATION_PATTERN, PERCENT_PATTERN, QUANTILE_PATTERN};
     derive = "PartialEq",
     status = "CanaryRolloutStatus",
     selectable = ".spec.targetRef.name",
-    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase in ['Stable', 'Failed'] || self.spec.targetRef == oldSelf.spec.targetRef")
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase in ['Stable', 'Failed', 'Unsettled'] || self.spec.targetRef == oldSelf.spec.targetRef")
         .message("spec.targetRef cannot change while a release runs: put the stable template back into the Deployment to end the release first"),
     printcolumn(json_path = ".status.phase", name = "Phase", type_ = "string"),
     printcolumn(json_path = ".status.step.position", name = "Step", type_ = "string"),

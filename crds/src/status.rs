@@ -11,7 +11,8 @@ pub struct CanaryRolloutStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Where the release is: Stable, Starting, Scaling, Shifting, Soaking, Promoting, RollingBack or Failed.
+    /// Where the release is: Stable, Starting, Scaling, Shifting, Soaking, Promoting, Returning, RollingBack or Failed;
+    /// Unsettled while it is not clear which revision serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
     /// When the phase began; a hold moves it on.
@@ -68,10 +69,15 @@ pub enum Phase {
     Soaking,
     /// The last step passed; the Deployment rolls while the canary carries the traffic.
     Promoting,
+    /// A promotion was left: the stable pods come back, and take over from the canary as they become Ready.
+    Returning,
     /// The canary's weight is 0; its pods finish what they have and go.
     RollingBack,
     /// The release failed; the stable revision serves everyone, and the Deployment waits for another template.
     Failed,
+    /// It is not clear which revision serves: the Deployment is rolling or half rolled, or break-glass is on. Nothing is
+    /// split, and nothing is released until it is.
+    Unsettled,
 }
 
 impl Phase {
@@ -83,8 +89,10 @@ impl Phase {
             Phase::Shifting => "Shifting",
             Phase::Soaking => "Soaking",
             Phase::Promoting => "Promoting",
+            Phase::Returning => "Returning",
             Phase::RollingBack => "RollingBack",
             Phase::Failed => "Failed",
+            Phase::Unsettled => "Unsettled",
         }
     }
 }

@@ -143,6 +143,8 @@ fn ending(status: &CanaryRolloutStatus) -> Option<Ending> {
         | Phase::Shifting
         | Phase::Soaking
         | Phase::Promoting
-        | Phase::RollingBack => None,
+        | Phase::Returning
+        | Phase::RollingBack
+        | Phase::Unsettled => None,
     }
 }

@@ -156,7 +156,9 @@ pub fn zero_on_every_proxy(moments: &[Moment]) -> Option<i64> {
                 | Phase::Scaling
                 | Phase::Shifting
                 | Phase::Soaking
-                | Phase::Promoting,
+                | Phase::Promoting
+                | Phase::Returning
+                | Phase::Unsettled,
             )
             | None => false,
         });

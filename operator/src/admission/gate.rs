@@ -5,6 +5,7 @@
 //! conditions of the webhook leave them out, so that a person can act while the operator is down.
 
 mod decision;
+mod fate;
 mod words;
 
 use aviary_crds::CanaryRollout;
@@ -34,10 +35,20 @@ pub struct RolloutFacts {
     pub stable: Option<String>,
     /// The revision that is being released, or was last.
     pub canary: Option<String>,
+    /// What the last release that failed was of.
+    pub failed: Option<Failed>,
     pub phase: Option<Phase>,
     pub suspended: bool,
     /// Deleted, and about to be gone.
     pub deleting: bool,
+}
+
+/// A template that was rolled back: it is not tried again until more of it changes than its annotations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub revision: String,
+    /// The hash without annotations; none in a status that does not say.
+    pub content: Option<String>,
 }
 
 /// Where CanaryRollouts are looked up: a cache, since every change of a Deployment waits for the answer.
@@ -54,6 +65,19 @@ impl From<&CanaryRollout> for RolloutFacts {
     fn from(rollout: &CanaryRollout) -> Self {
         let status = rollout.status.as_ref();
         let revision = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let failed = |of: &String, content: &String| {
+            Some(Failed {
+                revision: revision(of)?,
+                content: revision(content),
+            })
+        };
+        let failure = status.and_then(|s| s.failure.as_ref());
+        let canary = status.and_then(|s| s.canary.as_ref());
+        // A status that does not say what failed still names the release that has.
+        let failed = match failure {
+            Some(failure) => failed(&failure.revision, &failure.content),
+            None => canary.and_then(|canary| failed(&canary.revision, &canary.content)),
+        };
         RolloutFacts {
             name: rollout.metadata.name.clone().unwrap_or_default(),
             target: rollout.spec.target_ref.name.clone(),
@@ -61,13 +85,29 @@ impl From<&CanaryRollout> for RolloutFacts {
             stable: status
                 .and_then(|s| s.stable.as_ref())
                 .and_then(|s| revision(&s.revision)),
-            canary: status
-                .and_then(|s| s.canary.as_ref())
-                .and_then(|c| revision(&c.revision)),
+            canary: canary.and_then(|c| revision(&c.revision)),
+            failed: failed.filter(|_| ended_badly(status.and_then(|s| s.phase))),
             phase: status.and_then(|s| s.phase),
             suspended: rollout.spec.suspend,
             deleting: rollout.metadata.deletion_timestamp.is_some(),
         }
+    }
+}
+
+/// Whether what was released last is what failed.
+fn ended_badly(phase: Option<Phase>) -> bool {
+    match phase {
+        Some(Phase::Returning | Phase::RollingBack | Phase::Failed) => true,
+        None
+        | Some(
+            Phase::Stable
+            | Phase::Starting
+            | Phase::Scaling
+            | Phase::Shifting
+            | Phase::Soaking
+            | Phase::Promoting
+            | Phase::Unsettled,
+        ) => false,
     }
 }
 

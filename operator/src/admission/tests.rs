@@ -28,6 +28,7 @@ impl Rollouts for One {
             weights: vec![1, 100],
             stable: Some(revision(&template("v1"))),
             canary: None,
+            failed: None,
             phase: Some(Phase::Stable),
             suspended: false,
             deleting: false,

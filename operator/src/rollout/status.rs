@@ -153,6 +153,7 @@ pub fn read(status: &CanaryRolloutStatus) -> Result<Option<State>, UnreadableSta
             since: began()?,
         },
         PhaseName::Failed => Phase::Failed,
+        PhaseName::Returning | PhaseName::Unsettled => return Err(UnreadableStatus("phase")),
     };
     if run.is_none() && !matches!(phase, Phase::Stable) {
         return Err(UnreadableStatus("canary"));

@@ -3,9 +3,9 @@
 //! | change | answer |
 //! |---|---|
 //! | the label's CanaryRollout does not exist, or releases another Deployment | allowed; the label goes, or nobody would ever open the gate |
-//! | another template while a promotion runs | denied |
+//! | the stable template, or the promoted one, while a promotion runs | allowed: the Deployment has to roll to it |
 //! | another template | paused |
-//! | `paused` cleared by `kubectl rollout resume`, on a template that is not the stable one | denied |
+//! | `paused` cleared by `kubectl rollout resume`, on a template that is not the stable one, where there is one | denied |
 //! | the same by anything else (a denial would fail a GitOps sync) | paused again |
 //! | the label dropped or changed | put back |
 
@@ -13,8 +13,8 @@ use aviary_crds::ROLLOUT_LABEL;
 use aviary_crds::status::Phase;
 use serde_json::Value;
 
+use super::fate::{Template, fate};
 use super::{RolloutFacts, words};
-use crate::revision::revision;
 
 /// The field manager of `kubectl rollout resume`: a person who means it, at a prompt that shows our answer.
 const KUBECTL_ROLLOUT: &str = "kubectl-rollout";
@@ -62,12 +62,6 @@ impl<'a> Change<'a> {
     }
 }
 
-/// The template of an adopted Deployment before and after a change.
-struct Templates {
-    old: String,
-    new: String,
-}
-
 /// Total, and without any effect. `facts`: the CanaryRollout that `change.rollout()` names, if it exists.
 pub fn decide(change: &Change<'_>, facts: Option<&RolloutFacts>) -> Decision {
     let Some(rollout) = change.rollout() else {
@@ -80,34 +74,23 @@ pub fn decide(change: &Change<'_>, facts: Option<&RolloutFacts>) -> Decision {
         return without_rollout(change, rollout, facts);
     };
 
-    let templates = Templates {
-        old: revision(&change.old["spec"]["template"]),
-        new: revision(&change.new["spec"]["template"]),
-    };
+    let (before, template) = (Template::of(change.old), Template::of(change.new));
     let mut edits = Vec::new();
     let mut warnings = Vec::new();
-    if templates.old != templates.new {
-        if facts.phase == Some(Phase::Promoting) {
-            return Decision::Deny {
-                message: words::promoting(change, facts),
-            };
-        }
-        if !paused(change.new) {
+    if before != template {
+        let fate = fate(facts, &template);
+        if fate.pauses() && !paused(change.new) {
             edits.push(Edit::Pause);
         }
-        if facts.stable.as_deref() == Some(templates.new.as_str()) {
-            warnings.extend(words::back_to_stable(change, facts));
-        } else {
-            warnings.extend(words::released(change, facts, &templates.new));
-        }
-    } else if resumed(change) && is_held(facts, &templates.new) {
+        warnings.extend(words::fate(change, facts, &template.revision, &fate));
+    } else if resumed(change) && is_held(facts, &template.revision) {
         if change.manager == Some(KUBECTL_ROLLOUT) {
             return Decision::Deny {
-                message: words::resume_denied(change, facts, &templates.new),
+                message: words::resume_denied(change, facts, &template.revision),
             };
         }
         edits.push(Edit::Pause);
-        warnings.extend(words::paused_again(change, facts, &templates.new));
+        warnings.extend(words::paused_again(change, facts, &template.revision));
     }
     if label(change.old).is_some() && label(change.new) != label(change.old) {
         edits.push(Edit::RestoreLabel(rollout.to_owned()));
@@ -142,10 +125,11 @@ fn resumed(change: &Change<'_>) -> bool {
 }
 
 /// Whether resuming would put a template on every pod that has not been released. While a promotion runs, that is what
-/// the operator itself wants; before there is a stable revision, it is not Aviary that has paused the Deployment.
+/// the operator itself wants; before there is a stable revision, it is not Aviary that has paused the Deployment; and
+/// while nobody knows which one is stable, a person may well be the one who settles it.
 fn is_held(facts: &RolloutFacts, template: &str) -> bool {
     match (&facts.stable, facts.phase) {
-        (None, _) | (Some(_), Some(Phase::Promoting)) => false,
+        (None, _) | (Some(_), Some(Phase::Promoting | Phase::Unsettled)) => false,
         (
             Some(stable),
             None
@@ -155,6 +139,7 @@ fn is_held(facts: &RolloutFacts, template: &str) -> bool {
                 | Phase::Scaling
                 | Phase::Shifting
                 | Phase::Soaking
+                | Phase::Returning
                 | Phase::RollingBack
                 | Phase::Failed,
             ),

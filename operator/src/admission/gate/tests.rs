@@ -1,7 +1,7 @@
 use aviary_crds::ROLLOUT_LABEL;
 
 use super::*;
-use crate::revision::revision;
+use crate::revision::{content, revision};
 
 fn deployment(image: &str, paused: Option<bool>) -> Value {
     let mut deployment = json!({
@@ -36,6 +36,10 @@ fn facts(phase: Phase) -> RolloutFacts {
         weights: vec![1, 10, 50, 100],
         stable: Some(revision(&template("v1"))),
         canary: Some(revision(&template("v2"))),
+        failed: ended_badly(Some(phase)).then(|| Failed {
+            revision: revision(&template("v2")),
+            content: Some(content(&template("v2"))),
+        }),
         phase: Some(phase),
         suspended: false,
         deleting: false,
@@ -86,21 +90,31 @@ fn denied(old: &Value, new: &Value, manager: &str, facts: &RolloutFacts) -> Stri
     }
 }
 
-const EVERY_PHASE: [Phase; 8] = [
+const EVERY_PHASE: [Phase; 10] = [
     Phase::Stable,
     Phase::Starting,
     Phase::Scaling,
     Phase::Shifting,
     Phase::Soaking,
     Phase::Promoting,
+    Phase::Returning,
     Phase::RollingBack,
     Phase::Failed,
+    Phase::Unsettled,
 ];
 
-fn all_but_promoting() -> impl Iterator<Item = Phase> {
+fn all_but(some: &[Phase]) -> impl Iterator<Item = Phase> {
     EVERY_PHASE
         .into_iter()
-        .filter(|phase| *phase != Phase::Promoting)
+        .filter(|phase| !some.contains(phase))
+}
+
+/// What is stored, which has to be unchanged, and the warnings.
+fn allowed(old: &Value, new: &Value, facts: &RolloutFacts) -> Vec<String> {
+    match decided(old, new, "kubectl", Some(facts)) {
+        Decision::Allow { warnings } => warnings,
+        other @ (Decision::Edit { .. } | Decision::Deny { .. }) => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -127,7 +141,7 @@ fn a_new_template_is_paused_and_the_user_is_told_what_happens_now() {
 
 #[test]
 fn a_new_template_is_never_stored_unpaused_while_the_rollout_exists() {
-    for phase in all_but_promoting() {
+    for phase in all_but(&[Phase::Promoting]) {
         for paused_before in [None, Some(false), Some(true)] {
             for paused_after in [None, Some(false), Some(true)] {
                 for image in ["v1", "v3"] {
@@ -187,8 +201,10 @@ fn a_release_that_is_replaced_is_named() {
             revision(&template("v2"))
         )
     );
-    let (_, warnings) = stored(&old, &new, "kubectl", Some(&facts(Phase::Failed)));
-    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    for ended in [Phase::Returning, Phase::RollingBack, Phase::Failed] {
+        let (_, warnings) = stored(&old, &new, "kubectl", Some(&facts(ended)));
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+    }
 }
 
 #[test]
@@ -283,7 +299,7 @@ fn going_back_to_the_stable_template_says_that_the_release_ends() {
 #[test]
 fn resuming_a_template_that_is_not_stable_is_denied_to_a_person_with_what_to_do_instead() {
     let (old, new) = (deployment("v2", Some(true)), deployment("v2", Some(false)));
-    for phase in all_but_promoting() {
+    for phase in all_but(&[Phase::Promoting, Phase::Unsettled]) {
         let message = denied(&old, &new, "kubectl-rollout", &facts(phase));
         for command in [
             "kubectl describe canaryrollout payment -n shop",
@@ -352,25 +368,188 @@ fn resuming_during_a_promotion_is_what_the_operator_wants_too() {
 }
 
 #[test]
-fn another_template_during_a_promotion_is_denied_with_how_to_wait() {
-    for image in ["v1", "v3"] {
-        let message = denied(
-            &deployment("v2", None),
-            &deployment(image, None),
-            "kubectl",
-            &facts(Phase::Promoting),
-        );
-        assert!(
-            message.contains(&format!(
-                "is promoting revision {}",
+fn the_stable_template_leaves_a_promotion_without_a_pause() {
+    let (old, new) = (deployment("v2", None), deployment("v1", None));
+    let warnings = allowed(&old, &new, &facts(Phase::Promoting));
+    assert_eq!(
+        warnings,
+        [
+            format!(
+                "Deployment shop/payment: the template is the stable one again: the promotion of revision {} is left, and the Deployment rolls back to stable",
                 revision(&template("v2"))
-            )),
-            "{message}"
+            ),
+            "traffic stays on the canary until the stable pods are Ready again; then they serve everyone".to_owned(),
+            "to follow it: kubectl get canaryrollout payment -n shop --watch".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn another_template_during_a_promotion_is_paused_and_waits_for_its_end() {
+    let (old, new) = (deployment("v2", None), deployment("v3", None));
+    let (stored, warnings) = stored(&old, &new, "kubectl", Some(&facts(Phase::Promoting)));
+    assert_eq!(stored, deployment("v3", Some(true)));
+    assert_eq!(
+        warnings,
+        [
+            format!(
+                "Deployment shop/payment: paused; CanaryRollout payment is promoting revision {}: where the Deployment has pods of it already, that is finished first",
+                revision(&template("v2"))
+            ),
+            format!(
+                "then revision {} is released from weight 0, in steps 1% -> 10% -> 50% -> 100%",
+                revision(&template("v3"))
+            ),
+            "to follow it: kubectl get canaryrollout payment -n shop --watch".to_owned(),
+        ]
+    );
+}
+
+#[test]
+fn the_promoted_template_itself_is_not_paused() {
+    // Somebody has applied v1 or v3 in the meantime, and thought better of it.
+    for before in ["v1", "v3"] {
+        let (old, new) = (deployment(before, None), deployment("v2", None));
+        let warnings = allowed(&old, &new, &facts(Phase::Promoting));
+        assert!(warnings[0].contains("goes on with it"), "{}", warnings[0]);
+    }
+}
+
+fn with_annotation(mut deployment: Value) -> Value {
+    deployment["spec"]["template"]["metadata"]["annotations"] = json!({"restartedAt": "now"});
+    deployment
+}
+
+#[test]
+fn an_annotation_alone_does_not_release_a_failed_template_again_and_the_gate_says_so() {
+    let old = deployment("v2", Some(true));
+    let new = with_annotation(deployment("v2", None));
+    for ended in [Phase::Returning, Phase::RollingBack, Phase::Failed] {
+        let (stored, warnings) = stored(&old, &new, "kubectl", Some(&facts(ended)));
+        assert_eq!(stored["spec"]["paused"], json!(true));
+        assert_eq!(
+            warnings,
+            [
+                format!(
+                    "Deployment shop/payment: paused, and not released: revision {} differs from {}, which was rolled back, only in annotations",
+                    revision(&new["spec"]["template"]),
+                    revision(&template("v2"))
+                ),
+                "to see why that was rolled back: kubectl describe canaryrollout payment -n shop".to_owned(),
+                "to try it again, change more than annotations, for example: kubectl set env deployment/payment -n shop ATTEMPT=2".to_owned(),
+            ]
         );
+    }
+}
+
+#[test]
+fn the_failed_template_itself_is_called_so() {
+    let old = with_annotation(deployment("v2", Some(true)));
+    let new = deployment("v2", Some(true));
+    let warnings = allowed(&old, &new, &facts(Phase::Failed));
+    assert!(
+        warnings[0].ends_with(&format!(
+            "not released: revision {} is the one that was rolled back",
+            revision(&template("v2"))
+        )),
+        "{}",
+        warnings[0]
+    );
+    // A status that does not know the content still knows the revision.
+    let mut unknown = facts(Phase::Failed);
+    unknown.failed = unknown.failed.map(|failed| Failed {
+        content: None,
+        ..failed
+    });
+    assert_eq!(allowed(&old, &new, &unknown), warnings);
+}
+
+#[test]
+fn an_annotation_alone_is_a_release_like_any_other_where_nothing_has_failed() {
+    let (old, new) = (
+        deployment("v1", None),
+        with_annotation(deployment("v1", None)),
+    );
+    let (_, warnings) = stored(&old, &new, "kubectl", Some(&facts(Phase::Stable)));
+    assert!(
+        warnings[0].contains("now releases revision"),
+        "{}",
+        warnings[0]
+    );
+}
+
+#[test]
+fn while_it_is_not_clear_what_serves_a_new_template_waits_and_a_resume_passes() {
+    let unsettled = facts(Phase::Unsettled);
+    for image in ["v1", "v3"] {
+        let (old, new) = (deployment("v2", None), deployment(image, None));
+        let (stored, warnings) = stored(&old, &new, "kubectl", Some(&unsettled));
+        assert_eq!(stored, deployment(image, Some(true)));
+        assert_eq!(
+            warnings,
+            [
+                format!(
+                    "Deployment shop/payment: paused; revision {} will be released by CanaryRollout payment once it is clear which revision serves",
+                    revision(&template(image))
+                ),
+                "to see what is not: kubectl describe canaryrollout payment -n shop".to_owned(),
+            ]
+        );
+    }
+    let (old, new) = (deployment("v2", Some(true)), deployment("v2", None));
+    for manager in ["kubectl-rollout", "argocd-controller"] {
+        assert_eq!(
+            decided(&old, &new, manager, Some(&unsettled)),
+            Decision::Allow {
+                warnings: Vec::new()
+            }
+        );
+    }
+}
+
+#[test]
+fn a_rollout_that_is_being_deleted_promises_nothing_in_any_phase() {
+    for phase in EVERY_PHASE {
+        let deleting = RolloutFacts {
+            deleting: true,
+            ..facts(phase)
+        };
+        let (old, new) = (deployment("v1", None), deployment("v3", None));
+        let (stored, warnings) = stored(&old, &new, "kubectl", Some(&deleting));
+        assert_eq!(stored["spec"]["paused"], json!(true), "{phase:?}");
         assert!(
-            message.contains("kubectl wait canaryrollout/payment -n shop --for=condition=Ready"),
-            "{message}"
+            warnings[0].contains("is being deleted"),
+            "{phase:?}: {}",
+            warnings[0]
         );
+    }
+}
+
+#[test]
+fn nothing_that_is_sent_or_unknown_makes_the_gate_fail() {
+    let label = json!({"metadata": {"labels": {ROLLOUT_LABEL: "payment"}}});
+    let objects = [
+        Value::Null,
+        json!("text"),
+        json!([]),
+        label.clone(),
+        json!({"metadata": label["metadata"], "spec": null}),
+        json!({"metadata": label["metadata"], "spec": {"paused": "yes", "template": 7}}),
+        deployment("v1", Some(true)),
+    ];
+    for phase in EVERY_PHASE.map(Some).into_iter().chain([None]) {
+        let nothing = RolloutFacts {
+            target: "payment".to_owned(),
+            phase,
+            ..RolloutFacts::default()
+        };
+        for old in &objects {
+            for new in &objects {
+                for facts in [None, Some(&nothing)] {
+                    decided(old, new, "kubectl", facts);
+                }
+            }
+        }
     }
 }
 
@@ -469,9 +648,54 @@ fn the_facts_come_from_spec_and_status() {
             weights: vec![1, 10, 50, 100],
             stable: Some("aaaaaaaaaa".to_owned()),
             canary: Some("bbbbbbbbbb".to_owned()),
+            failed: None,
             phase: Some(Phase::Soaking),
             suspended: false,
             deleting: false,
         }
+    );
+}
+
+#[test]
+fn what_failed_comes_from_the_failure_or_else_from_the_release_that_has_ended() {
+    let failed = |status: Value| {
+        let rollout: CanaryRollout = serde_json::from_value(json!({
+            "apiVersion": "aviary.dev/v1alpha1",
+            "kind": "CanaryRollout",
+            "metadata": {"name": "payment", "namespace": "shop"},
+            "spec": {"targetRef": {"kind": "Deployment", "name": "payment"}, "service": {"name": "payment"}},
+            "status": status,
+        }))
+        .unwrap();
+        RolloutFacts::from(&rollout).failed
+    };
+    let canary = json!({"revision": "bbbbbbbbbb", "content": "cccccccccc", "run": 2});
+    let failure =
+        json!({"revision": "dddddddddd", "content": "eeeeeeeeee", "cause": "AnalysisFailed"});
+    let is = |revision: &str, content: Option<&str>| {
+        Some(Failed {
+            revision: revision.to_owned(),
+            content: content.map(str::to_owned),
+        })
+    };
+    for phase in ["Returning", "RollingBack", "Failed"] {
+        assert_eq!(
+            failed(json!({"phase": phase, "canary": canary, "failure": failure})),
+            is("dddddddddd", Some("eeeeeeeeee"))
+        );
+        assert_eq!(
+            failed(json!({"phase": phase, "canary": canary})),
+            is("bbbbbbbbbb", Some("cccccccccc"))
+        );
+        assert_eq!(
+            failed(json!({"phase": phase, "canary": {"revision": "bbbbbbbbbb", "run": 2}})),
+            is("bbbbbbbbbb", None)
+        );
+        assert_eq!(failed(json!({"phase": phase})), None);
+    }
+    // A release that came back to the stable template is over: the next one is released, whatever it is.
+    assert_eq!(
+        failed(json!({"phase": "Stable", "canary": canary, "failure": failure})),
+        None
     );
 }

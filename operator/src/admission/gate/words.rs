@@ -4,20 +4,42 @@
 
 use aviary_crds::status::Phase;
 
-use super::RolloutFacts;
 use super::decision::Change;
+use super::fate::Fate;
+use super::{Failed, RolloutFacts};
 
-pub(super) fn released(change: &Change<'_>, facts: &RolloutFacts, template: &str) -> Vec<String> {
-    let (rollout, steps) = (&facts.name, steps(facts));
-    if facts.deleting {
-        return vec![
-            format!(
-                "{}: paused, and not released: CanaryRollout {rollout} is being deleted",
-                deployment(change)
-            ),
-            to_roll_out(change, "to roll it out once that is gone"),
-        ];
+/// What becomes of a changed template, whose revision is `template`.
+pub(super) fn fate(
+    change: &Change<'_>,
+    facts: &RolloutFacts,
+    template: &str,
+    fate: &Fate<'_>,
+) -> Vec<String> {
+    match fate {
+        Fate::Released => released(change, facts, template),
+        Fate::BackToStable => back_to_stable(change, facts),
+        Fate::LeavesPromotion => leaves_promotion(change, facts),
+        Fate::GoesOn => goes_on(change, facts, template),
+        Fate::AfterPromotion => after_promotion(change, facts, template),
+        Fate::OnceSettled => once_settled(change, facts, template),
+        Fate::NotTriedAgain(failed) => not_tried_again(change, facts, template, failed),
+        Fate::Forsaken => forsaken(change, facts),
     }
+}
+
+fn forsaken(change: &Change<'_>, facts: &RolloutFacts) -> Vec<String> {
+    vec![
+        format!(
+            "{}: paused, and not released: CanaryRollout {} is being deleted",
+            deployment(change),
+            facts.name
+        ),
+        to_roll_out(change, "to roll it out once that is gone"),
+    ]
+}
+
+fn released(change: &Change<'_>, facts: &RolloutFacts, template: &str) -> Vec<String> {
+    let (rollout, steps) = (&facts.name, steps(facts));
     let what = if facts.suspended {
         format!(
             "{}: paused; CanaryRollout {rollout} releases revision {template} in steps {steps}, once its spec.suspend is false again",
@@ -40,7 +62,7 @@ pub(super) fn released(change: &Change<'_>, facts: &RolloutFacts, template: &str
         .collect()
 }
 
-pub(super) fn back_to_stable(change: &Change<'_>, facts: &RolloutFacts) -> Vec<String> {
+fn back_to_stable(change: &Change<'_>, facts: &RolloutFacts) -> Vec<String> {
     let run = superseded(facts).map_or_else(String::new, |canary| {
         format!("the release of revision {canary} ends at weight 0, ")
     });
@@ -54,22 +76,93 @@ pub(super) fn back_to_stable(change: &Change<'_>, facts: &RolloutFacts) -> Vec<S
     ]
 }
 
-pub(super) fn promoting(change: &Change<'_>, facts: &RolloutFacts) -> String {
-    let (rollout, namespace) = (&facts.name, change.namespace);
-    let revision = match &facts.canary {
-        Some(canary) => format!("revision {canary}"),
-        None => "its template".to_owned(),
+/// Both sets of pods exist, so neither the Deployment nor the traffic may jump.
+fn leaves_promotion(change: &Change<'_>, facts: &RolloutFacts) -> Vec<String> {
+    let promoted = facts.canary.as_deref().unwrap_or("that was released");
+    vec![
+        format!(
+            "{}: the template is the stable one again: the promotion of revision {promoted} is left, and the Deployment rolls back to stable",
+            deployment(change)
+        ),
+        "traffic stays on the canary until the stable pods are Ready again; then they serve everyone"
+            .to_owned(),
+        follow(change, facts),
+    ]
+}
+
+fn goes_on(change: &Change<'_>, facts: &RolloutFacts, template: &str) -> Vec<String> {
+    vec![
+        format!(
+            "{}: CanaryRollout {} is promoting revision {template} already, and goes on with it",
+            deployment(change),
+            facts.name
+        ),
+        follow(change, facts),
+    ]
+}
+
+fn after_promotion(change: &Change<'_>, facts: &RolloutFacts, template: &str) -> Vec<String> {
+    let promoted = facts.canary.as_deref().unwrap_or("that was released");
+    let when = if facts.suspended {
+        ", once spec.suspend is false again"
+    } else {
+        ""
     };
-    format!(
-        "{}: CanaryRollout {rollout} is promoting {revision} right now, and changing the template meanwhile is not supported yet; wait until it is done and apply again: kubectl wait canaryrollout/{rollout} -n {namespace} --for=condition=Ready --timeout=15m",
-        deployment(change),
-    )
+    vec![
+        format!(
+            "{}: paused; CanaryRollout {} is promoting revision {promoted}: where the Deployment has pods of it already, that is finished first",
+            deployment(change),
+            facts.name
+        ),
+        format!(
+            "then revision {template} is released from weight 0, in steps {}{when}",
+            steps(facts)
+        ),
+        follow(change, facts),
+    ]
+}
+
+fn once_settled(change: &Change<'_>, facts: &RolloutFacts, template: &str) -> Vec<String> {
+    let (rollout, namespace) = (&facts.name, change.namespace);
+    vec![
+        format!(
+            "{}: paused; revision {template} will be released by CanaryRollout {rollout} once it is clear which revision serves",
+            deployment(change)
+        ),
+        format!("to see what is not: kubectl describe canaryrollout {rollout} -n {namespace}"),
+    ]
+}
+
+fn not_tried_again(
+    change: &Change<'_>,
+    facts: &RolloutFacts,
+    template: &str,
+    failed: &Failed,
+) -> Vec<String> {
+    let (rollout, name, namespace) = (&facts.name, change.name, change.namespace);
+    let why = if failed.revision == template {
+        format!("revision {template} is the one that was rolled back")
+    } else {
+        format!(
+            "revision {template} differs from {}, which was rolled back, only in annotations",
+            failed.revision
+        )
+    };
+    vec![
+        format!("{}: paused, and not released: {why}", deployment(change)),
+        format!(
+            "to see why that was rolled back: kubectl describe canaryrollout {rollout} -n {namespace}"
+        ),
+        format!(
+            "to try it again, change more than annotations, for example: kubectl set env deployment/{name} -n {namespace} ATTEMPT=2"
+        ),
+    ]
 }
 
 pub(super) fn resume_denied(change: &Change<'_>, facts: &RolloutFacts, template: &str) -> String {
     let (rollout, name, namespace) = (&facts.name, change.name, change.namespace);
     let why = match facts.phase {
-        Some(Phase::Failed | Phase::RollingBack) => "was rolled back",
+        Some(Phase::Failed | Phase::Returning | Phase::RollingBack) => "was rolled back",
         None
         | Some(
             Phase::Stable
@@ -77,7 +170,8 @@ pub(super) fn resume_denied(change: &Change<'_>, facts: &RolloutFacts, template:
             | Phase::Scaling
             | Phase::Shifting
             | Phase::Soaking
-            | Phase::Promoting,
+            | Phase::Promoting
+            | Phase::Unsettled,
         ) => "is being released",
     };
     format!(
@@ -175,9 +269,18 @@ fn steps(facts: &RolloutFacts) -> String {
 /// The revision whose release another template ends.
 fn superseded(facts: &RolloutFacts) -> Option<&str> {
     match facts.phase {
-        Some(
-            Phase::Starting | Phase::Scaling | Phase::Shifting | Phase::Soaking | Phase::Promoting,
-        ) => facts.canary.as_deref(),
-        None | Some(Phase::Stable | Phase::RollingBack | Phase::Failed) => None,
+        Some(Phase::Starting | Phase::Scaling | Phase::Shifting | Phase::Soaking) => {
+            facts.canary.as_deref()
+        }
+        // A promotion has a fate of its own.
+        None
+        | Some(
+            Phase::Stable
+            | Phase::Promoting
+            | Phase::Returning
+            | Phase::RollingBack
+            | Phase::Failed
+            | Phase::Unsettled,
+        ) => None,
     }
 }
