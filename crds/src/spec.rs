@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::status::CanaryRolloutStatus;
-use crate::units::{DURATION_PATTERN, PERCENT_PATTERN, QUANTILE_PATTERN};
+use crate::units::{
+    DNS_LABEL_PATTERN, DURATION_ABOVE_ZERO, DURATION_PATTERN, PERCENT_PATTERN, QUANTILE_PATTERN,
+};
 
 /// Releases new versions of a Deployment to a growing share of its users, and takes them away when they are bad.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -23,6 +25,8 @@ use crate::units::{DURATION_PATTERN, PERCENT_PATTERN, QUANTILE_PATTERN};
     selectable = ".spec.targetRef.name",
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase in ['Stable', 'Failed', 'Unsettled'] || self.spec.targetRef == oldSelf.spec.targetRef")
         .message("spec.targetRef cannot change while a release runs: put the stable template back into the Deployment to end the release first"),
+    validation = Rule::new("self.metadata.name.size() <= 63")
+        .message("metadata.name: at most 63 characters, since it becomes the value of the label aviary.dev/rollout on the Deployment: choose a shorter name"),
     printcolumn(json_path = ".status.phase", name = "Phase", type_ = "string"),
     printcolumn(json_path = ".status.step.position", name = "Step", type_ = "string"),
     printcolumn(json_path = ".status.weight.sent", name = "Weight", type_ = "integer"),
@@ -74,6 +78,7 @@ pub struct CanaryRolloutSpec {
     /// before the release is rolled back (a promotion is halted instead). Default 10m.
     #[serde(default = "default_progress_deadline")]
     #[schemars(regex(pattern = DURATION_PATTERN), length(max = 32))]
+    #[x_kube(validation = Rule::new(DURATION_ABOVE_ZERO).message("spec.progressDeadline must be longer than 0s, for example 10m"))]
     pub progress_deadline: String,
 
     /// How many pods the canary gets. Proportional: its weight's share of the Deployment's replicas, rounded up,
@@ -115,7 +120,7 @@ pub struct TargetRef {
 #[serde(rename_all = "camelCase")]
 pub struct ServiceRef {
     /// The Service's name, in the namespace of the CanaryRollout. Its selector has to match the Deployment's pods.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = DNS_LABEL_PATTERN))]
     pub name: String,
     /// The Service's ports that are judged. Default: all of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -196,6 +201,7 @@ pub struct Analysis {
     /// Prometheus, or windows are empty. Default 30s.
     #[serde(default = "default_interval")]
     #[schemars(regex(pattern = DURATION_PATTERN), length(max = 32))]
+    #[x_kube(validation = Rule::new(DURATION_ABOVE_ZERO).message("spec.analysis.interval is the length of a window and must be longer than 0s: write at least 1s, for example 30s"))]
     pub interval: String,
     /// How many failed windows in a row are tolerated: one more rolls the release back. Default 2.
     #[serde(default = "default_failure_limit")]
@@ -287,7 +293,7 @@ pub struct SuccessRate {
 }
 
 /// An upper bound of a latency quantile.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Latency {
     /// For example `0.99` (a string: no floats in this API). Default 0.99.
@@ -296,6 +302,7 @@ pub struct Latency {
     pub quantile: String,
     /// For example `500ms`.
     #[schemars(regex(pattern = DURATION_PATTERN), length(max = 32))]
+    #[x_kube(validation = Rule::new(DURATION_ABOVE_ZERO).message("latency.atMost must be longer than 0s: nothing is answered at once; write for example 500ms"))]
     pub at_most: String,
 }
 

@@ -1,11 +1,12 @@
 //! What is true now, and all that a restarted operator needs to go on from the same place.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How far a release is, what is served, and what was judged.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryRolloutStatus {
     /// The generation of the spec that this status speaks of.
@@ -52,6 +53,7 @@ pub struct CanaryRolloutStatus {
     pub target: Option<TargetStatus>,
     /// Ready, Reconciling and Stalled by the rules of kstatus, and Analysis, Promoted, RolledBack.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
     pub conditions: Vec<Condition>,
 }
 

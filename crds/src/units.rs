@@ -6,6 +6,10 @@ use std::time::Duration;
 
 /// Durations that the schema admits: one or more of a number with `ms`, `s`, `m` or `h`.
 pub const DURATION_PATTERN: &str = r"^([0-9]{1,6}(ms|s|m|h))+$";
+/// The same, with a length: CEL for fields where no time at all makes no sense.
+pub const DURATION_ABOVE_ZERO: &str = "self.matches('[1-9]')";
+/// Names of Services: labels of DNS (newer clusters let them begin with a digit).
+pub const DNS_LABEL_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 /// Percentages that the schema admits: 0% to 100%, up to three decimals.
 pub const PERCENT_PATTERN: &str = r"^(100(\.0{1,3})?|[0-9]{1,2}(\.[0-9]{1,3})?)%$";
 /// Quantiles that the schema admits: above 0 and below 1.

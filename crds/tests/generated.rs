@@ -95,3 +95,57 @@ fn every_field_of_the_spec_is_documented() {
         "fields without a description for `kubectl explain`"
     );
 }
+
+fn schema() -> serde_json::Value {
+    let yaml = aviary_crds::manifest().expect("the CRD serialises");
+    let crd: serde_json::Value = serde_saphyr::from_str(&yaml).expect("the manifest is YAML");
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
+}
+
+fn rules(schema: &serde_json::Value) -> Vec<&str> {
+    let rules = schema["x-kubernetes-validations"].as_array();
+    rules
+        .into_iter()
+        .flatten()
+        .filter_map(|rule| rule["rule"].as_str())
+        .collect()
+}
+
+/// Two writers of different conditions must not overwrite each other's.
+#[test]
+fn conditions_are_a_map_by_type() {
+    let schema = schema();
+    let conditions = &schema["properties"]["status"]["properties"]["conditions"];
+    assert_eq!(conditions["x-kubernetes-list-type"], "map");
+    assert_eq!(
+        conditions["x-kubernetes-list-map-keys"],
+        serde_json::json!(["type"])
+    );
+}
+
+#[test]
+fn the_api_server_refuses_names_that_fit_no_label() {
+    let schema = schema();
+    assert!(rules(&schema).contains(&"self.metadata.name.size() <= 63"));
+}
+
+#[test]
+fn the_api_server_refuses_durations_of_nothing() {
+    let schema = schema();
+    for field in [
+        "/progressDeadline",
+        "/analysis/properties/interval",
+        "/analysis/properties/checks/items/properties/latency/properties/atMost",
+    ] {
+        let pointer = format!("/properties/spec/properties{field}");
+        let field = schema.pointer(&pointer).expect("the field exists");
+        assert_eq!(rules(field), ["self.matches('[1-9]')"], "{pointer}");
+    }
+}
+
+#[test]
+fn the_name_of_a_service_is_a_dns_label() {
+    let schema = schema();
+    let name = &schema["properties"]["spec"]["properties"]["service"]["properties"]["name"];
+    assert_eq!(name["pattern"], aviary_crds::units::DNS_LABEL_PATTERN);
+}

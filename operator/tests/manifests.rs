@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use aviary_crds::{
     BREAK_GLASS_ANNOTATION, CanaryRollout, INJECT_LABEL, REVISION_LABEL, ROLLOUT_LABEL,
 };
-use aviary_operator::admission::rollout::{Facts, PrometheusPolicy, Severity, validate};
+use aviary_operator::admission::rollout::{Facts, PrometheusPolicy, Severity, Target, validate};
 use aviary_operator::names;
+use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 fn config() -> PathBuf {
@@ -374,8 +375,9 @@ fn the_samples_are_right() {
         });
         found.map(|(_, document)| document.clone()).unwrap()
     };
+    let deployment: DynamicObject = serde_json::from_value(find("Deployment", "payment")).unwrap();
     let facts = Facts {
-        deployment: serde_json::from_value(find("Deployment", "payment")).unwrap(),
+        deployment: Some(Target::from(&deployment)),
         service: serde_json::from_value(find("Service", "payment")).unwrap(),
         prometheus: PrometheusPolicy {
             default: Some("http://prometheus.monitoring:9090".to_owned()),

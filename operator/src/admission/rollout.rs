@@ -23,7 +23,7 @@ use axum::response::Response;
 use super::Admission;
 use super::review::{Answer, Request, Review};
 pub use checks::validate;
-pub use facts::{Cluster, Facts, Lookup, LookupError, PrometheusPolicy};
+pub use facts::{Cluster, Facts, Lookup, LookupError, PrometheusPolicy, Rival, Target};
 
 /// The API server waits five seconds for us; a warning after three is better than its silence.
 const LOOKUP: Duration = Duration::from_secs(3);

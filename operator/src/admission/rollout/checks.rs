@@ -4,23 +4,46 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aviary_crds::{CanaryRollout, units};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 
-use super::facts::{Facts, claim_names};
+use super::facts::{Facts, Rival, Target};
 use super::{Problem, Severity, query};
 
 /// Prometheus has nothing to say about less.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
+/// What fits into the value of a label.
+const LONGEST_NAME: usize = 63;
+
+/// The name of the canary copy is that of the Deployment with its revision, and has to be a name too. Kubernetes cuts
+/// the names of the ReplicaSet and of the pods by itself, so nothing else limits it.
+const LONGEST_TARGET: usize = 253 - "-canary-0123456789".len();
+
 /// Everything that is wrong with `rollout`, in the order of its fields.
 pub fn validate(rollout: &CanaryRollout, facts: &Facts) -> Vec<Problem> {
     let mut problems = Vec::new();
+    name(rollout, &mut problems);
     target(rollout, facts, &mut problems);
     service(rollout, facts, &mut problems);
     analysis(rollout, facts, &mut problems);
+    deadline(rollout, &mut problems);
     problems
+}
+
+fn name(rollout: &CanaryRollout, problems: &mut Vec<Problem>) {
+    let name = rollout.name_any();
+    if name.len() > LONGEST_NAME {
+        problems.push(refuse(
+            "metadata.name",
+            format!(
+                "{name} has {} characters, and at most {LONGEST_NAME} fit into the label {} that the Deployment gets; create it again under a shorter name, and delete this one (kubectl delete canaryrollout {name} -n {})",
+                name.len(),
+                aviary_crds::ROLLOUT_LABEL,
+                rollout.namespace().unwrap_or_default(),
+            ),
+        ));
+    }
 }
 
 fn target(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>) {
@@ -31,8 +54,16 @@ fn target(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>) {
             FIELD,
             format!(
                 "CanaryRollout {0} already releases Deployment {name}, and the older one wins; delete it (kubectl delete canaryrollout {0} -n {1}) or choose another target",
-                other.name_any(),
-                other.namespace().unwrap_or_default(),
+                other.name, other.namespace,
+            ),
+        ));
+    }
+    if name.len() > LONGEST_TARGET {
+        problems.push(refuse(
+            FIELD,
+            format!(
+                "the name of Deployment {name} has {} characters, and its canary would be called {name}-canary-<revision>, which is longer than the 253 that Kubernetes admits; at most {LONGEST_TARGET} leave room for it, so give the Deployment a shorter name",
+                name.len()
             ),
         ));
     }
@@ -43,11 +74,7 @@ fn target(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>) {
         ));
         return;
     };
-    let strategy = deployment
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.strategy.as_ref());
-    if strategy.and_then(|strategy| strategy.type_.as_deref()) == Some("Recreate") {
+    if deployment.strategy.as_deref() == Some("Recreate") {
         problems.push(refuse(
             FIELD,
             format!(
@@ -55,7 +82,7 @@ fn target(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>) {
             ),
         ));
     }
-    for claim in claim_names(deployment) {
+    for claim in &deployment.claims {
         let modes = facts
             .claims
             .get(claim)
@@ -76,24 +103,20 @@ fn target(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>) {
     }
 }
 
-fn older_on_same_target<'a>(
-    rollout: &CanaryRollout,
-    others: &'a [CanaryRollout],
-) -> Option<&'a CanaryRollout> {
-    // A rollout that is being created has no time yet: every other is older.
-    let age = |r: &CanaryRollout| {
-        (
-            r.metadata.creation_timestamp.is_none(),
-            r.metadata.creation_timestamp.clone(),
-            r.name_any(),
-        )
-    };
-    others
-        .iter()
-        .filter(|other| other.name_any() != rollout.name_any())
-        .filter(|other| other.spec.target_ref.name == rollout.spec.target_ref.name)
-        .filter(|other| age(other) < age(rollout))
-        .min_by_key(|other| age(other))
+fn older_on_same_target<'a>(rollout: &CanaryRollout, others: &'a [Rival]) -> Option<&'a Rival> {
+    let this = Rival::from(rollout);
+    let mut oldest: Option<&Rival> = None;
+    for other in others {
+        let rivals = (&other.namespace, &other.target) == (&this.namespace, &this.target)
+            && other.name != this.name;
+        if rivals
+            && other.is_older_than(&this)
+            && oldest.is_none_or(|oldest| other.is_older_than(oldest))
+        {
+            oldest = Some(other);
+        }
+    }
+    oldest
 }
 
 fn service(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>) {
@@ -121,6 +144,15 @@ fn service(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>) 
         ));
         return;
     }
+    if spec.session_affinity.as_deref() == Some("ClientIP") {
+        problems.push(refuse(
+            FIELD,
+            format!(
+                "Service {name} has sessionAffinity: ClientIP, which keeps each caller on one pod, so its requests cannot be divided by weight; take it out (kubectl patch service {name} -n {} -p '{{\"spec\":{{\"sessionAffinity\":\"None\"}}}}'), or name another Service",
+                rollout.namespace().unwrap_or_default()
+            ),
+        ));
+    }
     if let Some(deployment) = &facts.deployment {
         problems.extend(selector(
             name,
@@ -134,23 +166,17 @@ fn service(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>) 
 fn selector(
     service: &str,
     selector: &BTreeMap<String, String>,
-    deployment: &Deployment,
+    deployment: &Target,
 ) -> Option<Problem> {
     const FIELD: &str = "spec.service.name";
-    let name = deployment.name_any();
+    let name = &deployment.name;
     if selector.is_empty() {
         let message = format!(
             "Service {service} has no selector: give it one that matches the pods of Deployment {name}"
         );
         return Some(refuse(FIELD, message));
     }
-    let template = deployment
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.template.metadata.as_ref());
-    let labels = template
-        .and_then(|metadata| metadata.labels.clone())
-        .unwrap_or_default();
+    let labels = &deployment.labels;
     let lacking: BTreeMap<String, String> = selector
         .clone()
         .into_iter()
@@ -162,7 +188,7 @@ fn selector(
             format!(
                 "Service {service} selects {}, and the pods of Deployment {name} have {}: its requests never reach them; change the Service's selector, or name the Deployment's own Service",
                 labels_text(&lacking),
-                labels_text(&labels)
+                labels_text(labels)
             ),
         )
     })
@@ -210,6 +236,10 @@ fn analysis(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>)
         Err(error) => problems.push(refuse("spec.analysis.interval", error.to_string())),
     }
     for (i, check) in analysis.checks.iter().enumerate() {
+        if let Some(latency) = &check.latency {
+            let field = format!("spec.analysis.checks[{i}].latency.atMost");
+            takes_time(&field, &latency.at_most, "500ms", problems);
+        }
         let Some(prometheus) = &check.prometheus else {
             continue;
         };
@@ -239,6 +269,26 @@ fn analysis(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>)
                 prometheus.address, prometheus.address
             ),
         ));
+    }
+}
+
+fn deadline(rollout: &CanaryRollout, problems: &mut Vec<Problem>) {
+    takes_time(
+        "spec.progressDeadline",
+        &rollout.spec.progress_deadline,
+        "10m",
+        problems,
+    );
+}
+
+fn takes_time(field: &str, text: &str, example: &str, problems: &mut Vec<Problem>) {
+    match units::duration(text) {
+        Ok(Duration::ZERO) => problems.push(refuse(
+            field,
+            format!("{text} is no time at all; write for example {example}"),
+        )),
+        Ok(_) => {}
+        Err(error) => problems.push(refuse(field, error.to_string())),
     }
 }
 

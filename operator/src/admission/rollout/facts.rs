@@ -6,19 +6,107 @@ use aviary_crds::CanaryRollout;
 use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
-use kube::api::ListParams;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
 
 /// What [`super::validate`] looks at.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    pub deployment: Option<Deployment>,
+    pub deployment: Option<Target>,
     pub service: Option<Service>,
-    /// The CanaryRollouts of the namespace; the one that is checked may be among them.
-    pub rollouts: Vec<CanaryRollout>,
-    /// Access modes of the volume claims that the Deployment mounts, by name, as far as they exist.
+    /// The CanaryRollouts of the namespace, or of more; the one that is checked may be among them.
+    pub rollouts: Vec<Rival>,
+    /// Access modes of the volume claims of the namespace, by name, as far as they exist.
     pub claims: BTreeMap<String, Vec<String>>,
     pub prometheus: PrometheusPolicy,
+}
+
+impl Facts {
+    /// From objects that somebody watches already: nothing is fetched.
+    pub fn from_objects<'a>(
+        deployment: Option<&DynamicObject>,
+        service: Option<&Service>,
+        rollouts: impl Iterator<Item = &'a CanaryRollout>,
+        claims: BTreeMap<String, Vec<String>>,
+        prometheus: &PrometheusPolicy,
+    ) -> Facts {
+        Facts {
+            deployment: deployment.map(Target::from),
+            service: service.cloned(),
+            rollouts: rollouts.map(Rival::from).collect(),
+            claims,
+            prometheus: prometheus.clone(),
+        }
+    }
+}
+
+/// What matters of the Deployment. Read from raw JSON, so that a field of a later Kubernetes hides none of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    pub name: String,
+    pub strategy: Option<String>,
+    /// The labels of its pods.
+    pub labels: BTreeMap<String, String>,
+    /// The volume claims that all of its pods mount together.
+    pub claims: Vec<String>,
+}
+
+impl From<&DynamicObject> for Target {
+    fn from(deployment: &DynamicObject) -> Self {
+        let spec = &deployment.data["spec"];
+        let template = &spec["template"];
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let labels = template["metadata"]["labels"].as_object();
+        let volumes = template["spec"]["volumes"].as_array();
+        Target {
+            name: deployment.name_any(),
+            strategy: text(&spec["strategy"]["type"]),
+            labels: labels
+                .into_iter()
+                .flatten()
+                .filter_map(|(key, value)| Some((key.clone(), text(value)?)))
+                .collect(),
+            claims: volumes
+                .into_iter()
+                .flatten()
+                .filter_map(|volume| text(&volume["persistentVolumeClaim"]["claimName"]))
+                .collect(),
+        }
+    }
+}
+
+/// A CanaryRollout that may want the same Deployment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    pub namespace: String,
+    pub name: String,
+    pub target: String,
+    /// None while it is being created.
+    pub created: Option<Timestamp>,
+}
+
+impl From<&CanaryRollout> for Rival {
+    fn from(rollout: &CanaryRollout) -> Self {
+        Rival {
+            namespace: rollout.namespace().unwrap_or_default(),
+            name: rollout.name_any(),
+            target: rollout.spec.target_ref.name.clone(),
+            created: rollout.creation_timestamp().map(|time| time.0),
+        }
+    }
+}
+
+impl Rival {
+    /// The older of two wins. One that is being created is younger than all others; names decide between equals.
+    pub(super) fn is_older_than(&self, other: &Rival) -> bool {
+        self.age() < other.age()
+    }
+
+    fn age(&self) -> (bool, Option<Timestamp>, &str) {
+        (self.created.is_none(), self.created, &self.name)
+    }
 }
 
 /// Which addresses the operator fetches metrics from.
@@ -78,7 +166,9 @@ impl Lookup for Cluster {
 impl Cluster {
     async fn fetch(&self, rollout: &CanaryRollout) -> Result<Facts, LookupError> {
         let namespace = rollout.namespace().unwrap_or_default();
-        let deployments: Api<Deployment> = Api::namespaced(self.client.clone(), &namespace);
+        let deployment = ApiResource::erase::<Deployment>(&());
+        let deployments: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &namespace, &deployment);
         let services: Api<Service> = Api::namespaced(self.client.clone(), &namespace);
         let rollouts: Api<CanaryRollout> = Api::namespaced(self.client.clone(), &namespace);
         let everything = ListParams::default();
@@ -89,45 +179,34 @@ impl Cluster {
         );
         let deployment = deployment.map_err(LookupError::Deployment)?;
         let claims = match &deployment {
-            Some(deployment) => self.claims(&namespace, deployment).await?,
+            Some(deployment) => self.claims(&namespace, &Target::from(deployment)).await?,
             None => BTreeMap::new(),
         };
-        Ok(Facts {
-            deployment,
-            service: service.map_err(LookupError::Service)?,
-            rollouts: rollouts.map_err(LookupError::Rollouts)?.items,
+        Ok(Facts::from_objects(
+            deployment.as_ref(),
+            service.map_err(LookupError::Service)?.as_ref(),
+            rollouts.map_err(LookupError::Rollouts)?.items.iter(),
             claims,
-            prometheus: self.prometheus.clone(),
-        })
+            &self.prometheus,
+        ))
     }
 
     async fn claims(
         &self,
         namespace: &str,
-        deployment: &Deployment,
+        target: &Target,
     ) -> Result<BTreeMap<String, Vec<String>>, LookupError> {
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
         let mut claims = BTreeMap::new();
-        for name in claim_names(deployment) {
+        for name in &target.claims {
             if let Some(claim) = api.get_opt(name).await.map_err(LookupError::Claims)? {
                 let modes = claim
                     .spec
                     .and_then(|spec| spec.access_modes)
                     .unwrap_or_default();
-                claims.insert(name.to_owned(), modes);
+                claims.insert(name.clone(), modes);
             }
         }
         Ok(claims)
     }
-}
-
-/// The volume claims that every pod of `deployment` mounts together.
-pub(super) fn claim_names(deployment: &Deployment) -> impl Iterator<Item = &str> {
-    deployment
-        .spec
-        .iter()
-        .filter_map(|spec| spec.template.spec.as_ref())
-        .flat_map(|pod| pod.volumes.iter().flatten())
-        .filter_map(|volume| volume.persistent_volume_claim.as_ref())
-        .map(|claim| claim.claim_name.as_str())
 }

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
+use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
 use super::*;
@@ -23,13 +24,7 @@ fn named(name: &str, created: Option<&str>, spec: Value) -> CanaryRollout {
 
 /// A Deployment, a Service and nothing wrong.
 fn facts() -> Facts {
-    let deployment = json!({
-        "metadata": {"name": "payment", "namespace": "shop"},
-        "spec": {
-            "selector": {"matchLabels": {"app": "payment"}},
-            "template": {"metadata": {"labels": {"app": "payment", "tier": "back"}}, "spec": {"containers": []}},
-        }
-    });
+    let deployment = deployment();
     let service = json!({
         "metadata": {"name": "payment", "namespace": "shop"},
         "spec": {
@@ -38,22 +33,42 @@ fn facts() -> Facts {
             "ports": [{"port": 8080, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}],
         }
     });
-    Facts {
-        deployment: serde_json::from_value(deployment).unwrap(),
-        service: serde_json::from_value(service).unwrap(),
-        rollouts: Vec::new(),
-        claims: BTreeMap::new(),
-        prometheus: PrometheusPolicy {
-            default: Some("http://prometheus.monitoring:9090".to_owned()),
-            allowed: vec!["https://metrics.example/api".to_owned()],
-        },
-    }
+    let prometheus = PrometheusPolicy {
+        default: Some("http://prometheus.monitoring:9090".to_owned()),
+        allowed: vec!["https://metrics.example/api".to_owned()],
+    };
+    let service = serde_json::from_value(service).unwrap();
+    Facts::from_objects(
+        Some(&object(&deployment)),
+        Some(&service),
+        std::iter::empty(),
+        BTreeMap::new(),
+        &prometheus,
+    )
+}
+
+fn deployment() -> Value {
+    json!({
+        "metadata": {"name": "payment", "namespace": "shop"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "payment"}},
+            "template": {"metadata": {"labels": {"app": "payment", "tier": "back"}}, "spec": {"containers": []}},
+        }
+    })
+}
+
+fn object(deployment: &Value) -> DynamicObject {
+    serde_json::from_value(deployment.clone()).unwrap()
 }
 
 /// `facts` with its Deployment or Service merged with `change`.
 fn with(mut facts: Facts, kind: &str, change: Value) -> Facts {
     match kind {
-        "Deployment" => facts.deployment = Some(merged(facts.deployment, &change)),
+        "Deployment" => {
+            let mut deployment = deployment();
+            json_patch::merge(&mut deployment, &change);
+            facts.deployment = Some(Target::from(&object(&deployment)));
+        }
         "Service" => facts.service = Some(merged(facts.service, &change)),
         other => panic!("{other}"),
     }
@@ -152,6 +167,107 @@ fn services_that_cannot_be_split_are_refused() {
 }
 
 #[test]
+fn a_service_that_keeps_callers_on_one_pod_is_refused_with_the_command_that_mends_it() {
+    let sticky = with(
+        facts(),
+        "Service",
+        json!({"spec": {"sessionAffinity": "ClientIP"}}),
+    );
+    refused(
+        &validate(&rollout(json!({})), &sticky),
+        "spec.service.name",
+        r#"kubectl patch service payment -n shop -p '{"spec":{"sessionAffinity":"None"}}'"#,
+    );
+    let plain = with(
+        facts(),
+        "Service",
+        json!({"spec": {"sessionAffinity": "None"}}),
+    );
+    assert_eq!(validate(&rollout(json!({})), &plain), []);
+}
+
+#[test]
+fn a_name_that_fits_no_label_is_refused() {
+    let spec = json!({"targetRef": {"kind": "Deployment", "name": "payment"}, "service": {"name": "payment"}});
+    let fits = named(&"a".repeat(63), None, spec.clone());
+    assert_eq!(validate(&fits, &facts()), []);
+    let long = named(&"a".repeat(64), None, spec);
+    refused(
+        &validate(&long, &facts()),
+        "metadata.name",
+        "at most 63 fit into the label aviary.dev/rollout",
+    );
+}
+
+#[test]
+fn a_deployment_whose_copy_could_have_no_name_is_refused() {
+    let revision = crate::revision::revision(&json!({}));
+    for (length, is_refused) in [(235, false), (236, true)] {
+        let name = "a".repeat(length);
+        let copy = crate::rollout::copy::name(&name, &revision);
+        assert_eq!(copy.len() > 253, is_refused, "{length}");
+        let facts = with(facts(), "Deployment", json!({"metadata": {"name": name}}));
+        let problems = validate(&rollout(json!({"targetRef": {"name": name}})), &facts);
+        if is_refused {
+            refused(&problems, "spec.targetRef.name", "at most 235 leave room");
+        } else {
+            assert_eq!(problems, []);
+        }
+    }
+}
+
+#[test]
+fn what_takes_no_time_at_all_is_refused() {
+    refused(
+        &validate(&rollout(json!({"progressDeadline": "0s"})), &facts()),
+        "spec.progressDeadline",
+        "write for example 10m",
+    );
+    let checks = json!([{"name": "latency", "latency": {"atMost": "0ms"}}]);
+    refused(
+        &validate(&rollout(json!({"analysis": {"checks": checks}})), &facts()),
+        "spec.analysis.checks[0].latency.atMost",
+        "write for example 500ms",
+    );
+}
+
+#[test]
+fn facts_from_watched_objects_are_those_that_would_be_fetched() {
+    let mut deployment = deployment();
+    let change = json!({
+        "spec": {
+            "strategy": {"type": "Recreate"},
+            "fieldOfALaterKubernetes": [1],
+            "template": {"spec": {"volumes": [{"name": "a", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "b"}]}},
+        }
+    });
+    json_patch::merge(&mut deployment, &change);
+    let target = Target::from(&object(&deployment));
+    assert_eq!(target.name, "payment");
+    assert_eq!(target.strategy.as_deref(), Some("Recreate"));
+    assert_eq!(labels(&target), "app=payment,tier=back");
+    assert_eq!(target.claims, ["data"]);
+    // Whatever a Deployment looks like, there is something to say about it.
+    let nothing = object(&json!({"metadata": {"name": "payment"}, "spec": {"template": 1}}));
+    assert_eq!(
+        Target::from(&nothing),
+        Target {
+            name: "payment".to_owned(),
+            ..Target::default()
+        }
+    );
+}
+
+fn labels(target: &Target) -> String {
+    let pairs: Vec<String> = target
+        .labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    pairs.join(",")
+}
+
+#[test]
 fn ports_have_to_be_tcp_ports_of_the_service() {
     let problems = validate(
         &rollout(json!({"service": {"ports": [8080, 9000, 53]}})),
@@ -210,8 +326,11 @@ fn the_older_of_two_rollouts_on_one_target_wins() {
     let spec = json!({"targetRef": {"kind": "Deployment", "name": "payment"}, "service": {"name": "payment"}});
     let older = named("a-first", Some("2026-01-01T00:00:00Z"), spec.clone());
     let newer = named("b-second", Some("2026-01-02T00:00:00Z"), spec.clone());
+    let mut elsewhere = older.clone();
+    elsewhere.metadata.namespace = Some("another".to_owned());
+    elsewhere.metadata.name = Some("0-oldest".to_owned());
     let facts = Facts {
-        rollouts: vec![newer.clone(), older.clone()],
+        rollouts: [&newer, &older, &elsewhere].map(Rival::from).to_vec(),
         ..facts()
     };
     assert_eq!(validate(&older, &facts), []);
