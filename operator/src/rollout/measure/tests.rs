@@ -1,0 +1,342 @@
+//! Against servers that speak HTTP, but not what a Prometheus should say.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::response::Response;
+use axum::routing::get;
+use futures::{Stream, StreamExt, stream};
+use rollout_core::judge::Bound;
+
+use super::*;
+
+/// In every answer, at a place where other people's metrics would be.
+const SECRET: &str = "customer-4711";
+
+/// A server that answers every query alike.
+async fn server(answer: impl Fn() -> Response + Clone + Send + Sync + 'static) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let routes = Router::new().route("/api/v1/query", get(move || async move { answer() }));
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    address
+}
+
+fn response(status: u16, content_type: &str, body: impl Into<Body>) -> Response {
+    Response::builder()
+        .status(status)
+        .header("content-type", content_type)
+        .body(body.into())
+        .unwrap()
+}
+
+async fn json_server(status: u16, body: String) -> String {
+    server(move || response(status, "application/json", body.clone())).await
+}
+
+fn streaming(chunks: impl Stream<Item = &'static str> + Send + 'static) -> Response {
+    let chunks = chunks.map(|chunk| Ok::<_, Infallible>(Bytes::from_static(chunk.as_bytes())));
+    response(200, "application/json", Body::from_stream(chunks))
+}
+
+fn custom() -> Query {
+    Query::Custom("up".to_owned())
+}
+
+fn latency() -> Query {
+    Query::FasterThan {
+        seconds: 0.5,
+        quantile: 0.99,
+    }
+}
+
+async fn outcome(address: &str, query: Query) -> Outcome {
+    let bound = match query {
+        Query::Successes | Query::FasterThan { .. } => Bound::ShareAtLeast(0.99),
+        Query::Custom(_) => Bound::Between {
+            at_least: None,
+            at_most: Some(100.0),
+        },
+    };
+    let check = Check {
+        name: "check".to_owned(),
+        query,
+        bound,
+    };
+    let scope = Scope {
+        namespace: "shop".to_owned(),
+        service: "payment".to_owned(),
+        ports: Vec::new(),
+        deployment: "payment".to_owned(),
+        stable: "aaaaaaaaaa".to_owned(),
+        canary: "bbbbbbbbbb".to_owned(),
+        interval: Duration::from_secs(30),
+    };
+    let http = http_client().unwrap();
+    let window = judge_window(&http, Some(address), &scope, &[check]).await;
+    assert_eq!(window.verdict, window.outcomes[0].verdict);
+    window.outcomes[0].clone()
+}
+
+/// No evidence, for a reason that says `part`, is short and repeats nothing.
+async fn nothing(address: &str, query: Query, part: &str) {
+    let outcome = outcome(address, query.clone()).await;
+    let reason = &outcome.reason;
+    assert_eq!(outcome.verdict, Verdict::NoEvidence, "{query:?}: {reason}");
+    assert_eq!(outcome.requests, None, "{query:?}: {reason}");
+    assert!(reason.contains(part), "{query:?}: {reason}, and not {part}");
+    assert!(reason.len() <= LONGEST_REASON, "{reason}");
+    assert!(!reason.contains(SECRET), "{reason}");
+}
+
+fn result(kind: &str, result: &str) -> String {
+    format!(r#"{{"status":"success","data":{{"resultType":"{kind}","result":{result}}}}}"#)
+}
+
+fn series(labels: &str, value: &str) -> String {
+    format!(r#"{{"metric":{{{labels}}},"value":[1,"{value}"]}}"#)
+}
+
+#[tokio::test]
+async fn what_prometheus_says_is_judged() {
+    for (query, body, verdict, requests) in [
+        (
+            custom(),
+            result("scalar", r#"[1,"7"]"#),
+            Verdict::Pass,
+            None,
+        ),
+        (
+            custom(),
+            result("vector", &format!("[{}]", series("", "700"))),
+            Verdict::Fail,
+            None,
+        ),
+        (
+            Query::Successes,
+            result(
+                "vector",
+                &format!(
+                    "[{},{}]",
+                    series(r#""class":"success""#, "999.6"),
+                    series(r#""class":"failure""#, "0.4")
+                ),
+            ),
+            Verdict::Pass,
+            Some(1000),
+        ),
+        (
+            latency(),
+            result(
+                "vector",
+                &format!(
+                    "[{},{}]",
+                    series(r#""le":"0.5""#, "10"),
+                    series(r#""le":"+Inf""#, "1000")
+                ),
+            ),
+            Verdict::Fail,
+            Some(1000),
+        ),
+    ] {
+        let address = json_server(200, body.clone()).await;
+        let outcome = outcome(&address, query).await;
+        assert_eq!(outcome.verdict, verdict, "{body}: {}", outcome.reason);
+        assert_eq!(outcome.requests, requests, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_makes_no_sense_measures_nothing() {
+    let own = format!(r#""tenant":"{SECRET}""#);
+    let two = format!("[{},{}]", series(&own, "1"), series("", "2"));
+    let of = |label: &str, value: &str| format!("[{}]", series(label, value));
+    let twice = |label: &str| format!("[{0},{0}]", series(label, "1"));
+    let class = r#""class":"success""#;
+    let infinity = r#""le":"+Inf""#;
+    let strange = format!(r#""le":"{SECRET}""#);
+    for (query, kind, value, part) in [
+        // The user's own query.
+        (custom(), "vector", "[]".to_owned(), "no series"),
+        (custom(), "vector", two, "gave 2 series"),
+        (custom(), "vector", of(&own, "NaN"), "not a finite number"),
+        (custom(), "vector", of(&own, "+Inf"), "not a finite number"),
+        (custom(), "vector", of(&own, "1e999"), "not a finite number"),
+        (
+            custom(),
+            "scalar",
+            r#"[1,"NaN"]"#.to_owned(),
+            "not a finite number",
+        ),
+        (custom(), "matrix", "[]".to_owned(), "gave a matrix"),
+        // The operator's.
+        (Query::Successes, "vector", "[]".to_owned(), "no samples"),
+        (
+            Query::Successes,
+            "scalar",
+            r#"[1,"7"]"#.to_owned(),
+            "gave a scalar",
+        ),
+        (Query::Successes, "matrix", "[]".to_owned(), "gave a matrix"),
+        (Query::Successes, "vector", of(&own, "7"), "no label class"),
+        (Query::Successes, "vector", of(class, "NaN"), "cannot be"),
+        (Query::Successes, "vector", of(class, "-1"), "cannot be"),
+        (Query::Successes, "vector", of(class, "1e300"), "cannot be"),
+        (Query::Successes, "vector", twice(class), "same label class"),
+        (latency(), "vector", "[]".to_owned(), "no samples"),
+        (latency(), "vector", of(&own, "7"), "no label le"),
+        (latency(), "vector", of(&strange, "7"), "no label le"),
+        (latency(), "vector", of(r#""le":"NaN""#, "7"), "no label le"),
+        (
+            latency(),
+            "vector",
+            of(r#""le":"0.5""#, "7"),
+            "no +Inf bucket",
+        ),
+        (latency(), "vector", of(infinity, "+Inf"), "cannot be"),
+        (latency(), "vector", twice(infinity), "same label le"),
+    ] {
+        let address = json_server(200, result(kind, &value)).await;
+        nothing(&address, query, part).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_another_form_measures_nothing() {
+    let secret = format!(r#"["{SECRET}"]"#);
+    for body in [
+        String::new(),
+        "null".to_owned(),
+        "[]".to_owned(),
+        format!(r#"{{"{SECRET}":1}}"#),
+        r#"{"status":"success"}"#.to_owned(),
+        result("vector", &secret),
+        result(
+            "vector",
+            &format!(r#"[{{"metric":{{}},"value":[1,"{SECRET}"]}}]"#),
+        ),
+        result("vector", r#"[{"metric":{},"value":[1,7]}]"#),
+        result("vector", r#"[{"metric":{"class":7},"value":[1,"7"]}]"#),
+        result("vector", r#"[{"metric":{},"value":[]}]"#),
+        result("vector", r#"[{"metric":{}}]"#),
+        result("scalar", "[]"),
+        result("string", &format!(r#"[1,"{SECRET}"]"#)),
+        result(SECRET, "[]"),
+        "[".repeat(100_000),
+        result("vector", "[]")[..20].to_owned(),
+    ] {
+        let address = json_server(200, body.clone()).await;
+        for query in [custom(), Query::Successes, latency()] {
+            nothing(&address, query, "no result of a query (HTTP status 200)").await;
+        }
+    }
+    // A good result does not go with a bad status.
+    let address = json_server(500, result("scalar", r#"[1,"7"]"#)).await;
+    nothing(&address, custom(), "no result of a query (HTTP status 500)").await;
+}
+
+#[tokio::test]
+async fn an_error_of_prometheus_is_named_by_its_kind_and_not_repeated() {
+    for kind in [
+        "bad_data",
+        "execution",
+        "timeout",
+        "internal",
+        "unavailable",
+    ] {
+        let body = format!(
+            r#"{{"status":"error","errorType":"{kind}","error":"found duplicate series for {SECRET}"}}"#
+        );
+        let address = json_server(422, body).await;
+        nothing(&address, custom(), &format!("refused the query ({kind})")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_html_measures_nothing() {
+    for (status, content_type) in [(200, "text/html"), (502, "text/html"), (302, "text/plain")] {
+        let page = format!("<html>{SECRET}</html>");
+        let address = server(move || response(status, content_type, page.clone())).await;
+        let part = format!("does not speak JSON (HTTP status {status})");
+        nothing(&address, custom(), &part).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_an_end_is_given_up_at_one_mebibyte() {
+    let address = server(|| streaming(stream::repeat("[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["))).await;
+    let began = Instant::now();
+    nothing(&address, Query::Successes, "larger than 1 MiB").await;
+    assert!(
+        began.elapsed() < ask::PATIENCE,
+        "it waited for the deadline"
+    );
+}
+
+#[tokio::test]
+async fn the_largest_answer_is_still_read() {
+    let answer = result("scalar", r#"[1,"7"]"#);
+    for (length, verdict) in [
+        (1024 * 1024, Verdict::Pass),
+        (1024 * 1024 + 1, Verdict::NoEvidence),
+    ] {
+        let address = json_server(200, answer.clone() + &" ".repeat(length - answer.len())).await;
+        let outcome = outcome(&address, custom()).await;
+        assert_eq!(outcome.verdict, verdict, "{length}: {}", outcome.reason);
+    }
+}
+
+async fn asked(address: &str, patience: Duration) -> String {
+    let client = Client::from(http_client().unwrap(), address).unwrap();
+    let began = Instant::now();
+    let answer = ask::ask(&client, "up", patience).await;
+    assert!(began.elapsed() < patience + Duration::from_secs(2));
+    answer.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_away_after_its_time_wherever_it_hangs() {
+    let patience = Duration::from_millis(300);
+    let too_late = "Prometheus did not answer within 0.3s";
+    // Before the head: nobody accepts.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", silent.local_addr().unwrap());
+    assert_eq!(asked(&address, patience).await, too_late);
+    // After it.
+    let address = server(|| streaming(stream::pending())).await;
+    assert_eq!(asked(&address, patience).await, too_late);
+    // A byte now and then is no answer either.
+    let trickle = || {
+        streaming(stream::repeat(" ").then(|byte| async move {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            byte
+        }))
+    };
+    let address = server(trickle).await;
+    assert_eq!(asked(&address, patience).await, too_late);
+}
+
+#[tokio::test]
+async fn nobody_at_the_address_measures_nothing() {
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", gone.local_addr().unwrap());
+    drop(gone);
+    nothing(
+        &address,
+        custom(),
+        "Prometheus did not answer: Connection refused",
+    )
+    .await;
+    nothing("not an address", custom(), "is no address of a Prometheus").await;
+    nothing(&"x".repeat(2048), custom(), "...").await;
+}
+
+#[test]
+fn reasons_are_cut_between_characters() {
+    let reason = cut("\u{e9}".repeat(200));
+    assert!(reason.len() <= LONGEST_REASON && reason.len() > LONGEST_REASON - 3);
+    assert!(reason.ends_with("\u{e9}..."), "{reason}");
+    assert_eq!(cut("short".to_owned()), "short");
+}
