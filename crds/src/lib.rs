@@ -17,6 +17,8 @@ pub use status::CanaryRolloutStatus;
 pub const ROLLOUT_LABEL: &str = "aviary.dev/rollout";
 /// Label on the pods of a canary copy: their revision.
 pub const REVISION_LABEL: &str = "aviary.dev/revision";
+/// Annotation on a ReplicaSet that was rebuilt from a kept template, since a paused Deployment does not do it.
+pub const RESTORED_ANNOTATION: &str = "aviary.dev/restored";
 /// Annotation on a Deployment that switches the gate off for it.
 pub const BREAK_GLASS_ANNOTATION: &str = "aviary.dev/break-glass";
 /// Namespace label (`enabled`) and pod label (`true`, `false`) that ask for a sidecar.

@@ -8,10 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aviary_crds::{
-    BREAK_GLASS_ANNOTATION, CanaryRollout, INJECT_LABEL, REVISION_LABEL, ROLLOUT_LABEL,
+    BREAK_GLASS_ANNOTATION, CanaryRollout, INJECT_LABEL, RESTORED_ANNOTATION, REVISION_LABEL,
+    ROLLOUT_LABEL,
 };
 use aviary_operator::admission::rollout::{Facts, PrometheusPolicy, Severity, Target, validate};
 use aviary_operator::names;
+use aviary_operator::rollout::copy::CANARY_OF_LABEL;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
@@ -120,6 +122,141 @@ fn the_operator_reads_no_secret_but_its_own_and_writes_no_webhook_but_its_own() 
             assert_eq!(strings(&rule["resourceNames"]), [names::CA_SECRET]);
         }
     }
+}
+
+/// Whoever adds a right has to say so here, and whoever no longer uses one takes it away.
+#[test]
+fn the_operator_has_these_rights_and_no_others() {
+    let read = ["get", "list", "watch"];
+    let with = |verbs: &[&'static str]| [&read, verbs].concat();
+    let expected = [
+        ("aviary.dev", "canaryrollouts", with(&["patch"])),
+        (
+            "aviary.dev",
+            "canaryrollouts/status",
+            vec!["update", "patch"],
+        ),
+        ("apps", "deployments", with(&["create", "patch", "delete"])),
+        ("apps", "deployments/status", vec!["patch"]),
+        ("apps", "replicasets", with(&["create", "patch", "delete"])),
+        ("apps", "controllerrevisions", with(&["create", "delete"])),
+        ("", "pods", with(&[])),
+        ("", "services", with(&[])),
+        ("", "persistentvolumeclaims", with(&[])),
+        ("discovery.k8s.io", "endpointslices", with(&[])),
+        ("events.k8s.io", "events", vec!["create", "patch"]),
+        ("authentication.k8s.io", "tokenreviews", vec!["create"]),
+        (
+            "admissionregistration.k8s.io",
+            "mutatingwebhookconfigurations",
+            with(&["patch"]),
+        ),
+        (
+            "admissionregistration.k8s.io",
+            "validatingwebhookconfigurations",
+            with(&["patch"]),
+        ),
+    ];
+    let mut rights = BTreeSet::new();
+    let role = the("ClusterRole", names::OPERATOR);
+    for rule in list(&role["rules"]) {
+        for group in strings(&rule["apiGroups"]) {
+            for resource in strings(&rule["resources"]) {
+                for verb in strings(&rule["verbs"]) {
+                    let right = format!("{verb} {resource} of '{group}'");
+                    assert!(rights.insert(right.clone()), "twice: {right}");
+                }
+            }
+        }
+    }
+    let expected: BTreeSet<String> = expected
+        .iter()
+        .flat_map(|(group, resource, verbs)| {
+            verbs
+                .iter()
+                .map(move |verb| format!("{verb} {resource} of '{group}'"))
+        })
+        .collect();
+    let more: Vec<_> = rights.difference(&expected).collect();
+    let less: Vec<_> = expected.difference(&rights).collect();
+    assert!(
+        more.is_empty() && less.is_empty(),
+        "too many: {more:?}; too few: {less:?}"
+    );
+}
+
+/// What they refuse is tried on a real API server, in `e2e/tests/rbac.rs`.
+#[test]
+fn policies_hold_the_operator_and_nobody_else_to_what_it_writes() {
+    let policies: Vec<Value> = of_kind("ValidatingAdmissionPolicy")
+        .into_iter()
+        .filter(|policy| policy["metadata"]["name"] != "aviary-gate")
+        .collect();
+    let mut written = BTreeSet::new();
+    for policy in &policies {
+        let name = policy["metadata"]["name"].as_str().unwrap();
+        let spec = &policy["spec"];
+        assert_eq!(spec["failurePolicy"], "Fail", "{name}");
+        let conditions = conditions(spec);
+        assert_eq!(conditions.len(), 1, "{name}");
+        // Split as kustomize does it, for whoever installs under another name.
+        let user: Vec<&str> = conditions[0].1.split('\'').collect();
+        assert_eq!(
+            user,
+            [
+                "request.userInfo.username == ",
+                "system:serviceaccount:",
+                " + ",
+                names::NAMESPACE,
+                " + ",
+                ":",
+                " + ",
+                names::OPERATOR,
+                ""
+            ],
+            "{name}"
+        );
+        let binding = the("ValidatingAdmissionPolicyBinding", name);
+        assert_eq!(
+            binding["spec"],
+            json!({"policyName": name, "validationActions": ["Deny"]})
+        );
+        for rule in list(&spec["matchConstraints"]["resourceRules"]) {
+            assert_eq!(
+                strings(&rule["operations"]),
+                ["CREATE", "UPDATE", "DELETE"],
+                "{name}"
+            );
+            // The one that forbids whole namespaces forbids nothing elsewhere.
+            if spec["matchConstraints"].get("namespaceSelector").is_none() {
+                written.extend(strings(&rule["resources"]));
+            }
+        }
+    }
+    // All that the operator can write of a kind that is not its own.
+    assert_eq!(
+        written,
+        BTreeSet::from(["controllerrevisions", "deployments", "replicasets"])
+    );
+    let text = |name: &str| the("ValidatingAdmissionPolicy", name).to_string();
+    for (name, key) in [
+        ("aviary-operator-deployments", CANARY_OF_LABEL),
+        ("aviary-operator-deployments", REVISION_LABEL),
+        ("aviary-operator-deployments", ROLLOUT_LABEL),
+        ("aviary-operator-replicasets", RESTORED_ANNOTATION),
+        ("aviary-operator-controllerrevisions", ROLLOUT_LABEL),
+    ] {
+        assert!(text(name).contains(&format!("'{key}'")), "{name}: {key}");
+    }
+    let namespaces = the("ValidatingAdmissionPolicy", "aviary-operator-namespaces");
+    assert_eq!(
+        namespaces["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"],
+        json!([{
+            "key": "kubernetes.io/metadata.name",
+            "operator": "In",
+            "values": ["kube-system", "kube-public", "kube-node-lease"],
+        }])
+    );
 }
 
 #[test]
