@@ -291,6 +291,8 @@ fn prepare(cluster: &Cluster) -> (Value, Value) {
     let payment = owner("Deployment", "payment", &cluster.uid("deployment/payment"));
     let controlling = controlled_by(payment.clone());
     cluster.create(&copy("payment-canary-abc", std::slice::from_ref(&payment)));
+    let held = json!({"metadata": {"name": "held"}, "spec": {"paused": true}});
+    cluster.create(&changed(&deployment("held", 0), &held));
     cluster.create(&replica_set("empty", 0, controlling.clone()));
     // No Deployment's selector matches it.
     let other = json!({"app": "other"});
@@ -335,6 +337,10 @@ fn allowed(
                 "deployment/payment",
                 &json!({"metadata": {"labels": {"aviary.dev/rollout": "payment"}}, "spec": {"paused": true}}),
             ),
+        ),
+        (
+            "resume",
+            patch("deployment/held", &json!({"spec": {"paused": null}})),
         ),
         (
             "say how it stands",
