@@ -14,5 +14,10 @@ pub const ANALYSIS: &str = "Analysis";
 pub const PROMOTED: &str = "Promoted";
 /// True when the last release was rolled back.
 pub const ROLLED_BACK: &str = "RolledBack";
+/// True while a release runs and callers outside the mesh call its Service: no weight holds them, and no check sees them. The message
+/// says about how many requests that are. Unknown without an answer of Prometheus.
+pub const OUTSIDE_CALLERS: &str = "OutsideCallers";
 /// On the Deployment's status: how the release of its newest template stands.
 pub const RELEASED: &str = "aviary.dev/Released";
+/// False while pods of something else are behind the rollout's Services: they serve in the stable arm.
+pub const EXCLUSIVE: &str = "Exclusive";

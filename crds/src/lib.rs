@@ -5,6 +5,11 @@
 //! what needs other objects is checked by the operator. `crdgen` writes the YAML beside this crate, and a
 //! test compares the two.
 
+#![allow(
+    unreachable_pub,
+    reason = "the derives repeat the types inside functions of their own"
+)]
+
 pub mod condition;
 pub mod spec;
 pub mod status;
@@ -17,7 +22,9 @@ pub use status::CanaryRolloutStatus;
 pub const ROLLOUT_LABEL: &str = "aviary.dev/rollout";
 /// Label on the pods of a canary copy: their revision.
 pub const REVISION_LABEL: &str = "aviary.dev/revision";
-/// Annotation on a ReplicaSet that was rebuilt from a kept template, since a paused Deployment does not do it.
+/// Label on a canary copy: the name of the CanaryRollout that made it.
+pub const CANARY_OF_LABEL: &str = "aviary.dev/canary-of";
+/// Annotation on a ReplicaSet that the operator made again from a template that it had kept: the revision.
 pub const RESTORED_ANNOTATION: &str = "aviary.dev/restored";
 /// Annotation on a Deployment that switches the gate off for it.
 pub const BREAK_GLASS_ANNOTATION: &str = "aviary.dev/break-glass";

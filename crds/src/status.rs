@@ -44,13 +44,10 @@ pub struct CanaryRolloutStatus {
     /// How the last release that failed came to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureStatus>,
-    /// Revisions that were rolled back, with the run in which it happened: no proxy raises them again but for a newer run. At most 8.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
-    pub revoked: Vec<RevokedStatus>,
-    /// The template that the Deployment asks for.
+    /// The operator's memory of the release: not for people, and not to be edited. Without it, the operator begins afresh
+    /// with the revision that serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<TargetStatus>,
+    pub machine: Option<Machine>,
     /// Ready, Reconciling and Stalled by the rules of kstatus, and Analysis, Promoted, RolledBack.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
@@ -99,22 +96,6 @@ impl Phase {
     }
 }
 
-/// The template that the Deployment asks for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TargetStatus {
-    /// Hash of the pod template.
-    pub revision: String,
-    /// The same hash without the template's annotations.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub content: String,
-    /// The Deployment's generation when the template was seen.
-    pub generation: i64,
-    /// Whether the Deployment was paused by the gate.
-    #[serde(default)]
-    pub gated: bool,
-}
-
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StableStatus {
@@ -138,9 +119,6 @@ pub struct CanaryStatus {
     /// When the run began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<MicroTime>,
-    /// The replicas of the Deployment when the step began: the canary's size is a share of them.
-    #[serde(default)]
-    pub base_replicas: i32,
     /// The canary's pods that are Ready, and how many this step needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<i32>,
@@ -149,19 +127,11 @@ pub struct CanaryStatus {
     /// Since when no pod of the canary, or not enough for its weight, has been Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unready_since: Option<MicroTime>,
-    /// Since when a suspension or a freeze holds the run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub held_since: Option<MicroTime>,
-    /// Requests that were judged in this step, failed windows in a row, up to when windows were judged, and
-    /// whether one of this step's windows passed.
+    /// Requests that were judged in this step, and failed windows in a row.
     #[serde(default)]
     pub requests: i64,
     #[serde(default)]
     pub failed_windows: i32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub judged_until: Option<MicroTime>,
-    #[serde(default)]
-    pub passed: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -234,7 +204,7 @@ pub struct VerdictRecord {
 pub enum CauseStatus {
     /// More failed windows in a row than spec.analysis.failureLimit.
     AnalysisFailed,
-    /// Pods or acknowledgements took longer than spec.progressDeadline.
+    /// The canary's pods took longer than spec.progressDeadline.
     ProgressDeadlineExceeded,
     /// The canary's pods were taken away, or not Ready for longer than spec.progressDeadline.
     CanaryLost,
@@ -246,6 +216,10 @@ pub enum CauseStatus {
     TemplateReverted,
     /// The CanaryRollout was deleted.
     Deleted,
+    /// A person has taken over, by the annotation aviary.dev/break-glass.
+    BreakGlass,
+    /// Nothing was released: the Deployment was found paused on a template that does not serve.
+    FoundPaused,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -267,9 +241,20 @@ pub struct FailureStatus {
     pub message: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct RevokedStatus {
-    pub revision: String,
-    pub run: i64,
+/// What the operator remembers, in a form of its own, with a version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Machine(pub serde_json::Value);
+
+impl JsonSchema for Machine {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Machine".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "object",
+            "x-kubernetes-preserve-unknown-fields": true,
+        })
+    }
 }

@@ -5,8 +5,28 @@
 //! server-side apply, finalizers, garbage collection, the rollout's logic, webhooks by URL
 //! (`clientConfig.url: https://127.0.0.1:PORT` with a caBundle; there is no kube-proxy, so
 //! Services lead nowhere).
+//!
+//! With Aviary: the [`Operator`] as a process of this machine, with the rights that its manifests
+//! give it, behind a [`Wire`] to the API server that can be cut; and [`Evidence`] by which a
+//! release is judged where no requests are.
 
+mod bench;
+mod companion;
+mod evidence;
+mod install;
+mod operator;
 pub mod pods;
+mod seen;
+mod shop;
+mod wire;
+
+pub use bench::{Bench, BenchError};
+pub use evidence::{Evidence, EvidenceError};
+pub use install::InstallError;
+pub use operator::{Operator, OperatorError, binary as operator_binary};
+pub use seen::{Revision, Seen};
+pub use shop::{Plan, Shop, ShopError, deployment, list, service};
+pub use wire::{Caught, Matching, Wire, WireError};
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -21,6 +41,7 @@ use tokio::sync::oneshot;
 
 use crate::cluster::signals::{CleanUp, clean_up_on_signals};
 use crate::cluster::{BinaryError, binary, is_ready, last_lines, wait_until};
+use crate::harness::Kubectl;
 
 const END: Duration = Duration::from_secs(10);
 
@@ -71,6 +92,16 @@ impl ControlPlane {
     /// Of the administrator.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// For what goes with it: removed at its end.
+    pub fn directory(&self) -> &Path {
+        &self.running.directory
+    }
+
+    /// kubectl as the stories use it.
+    pub fn tool(&self) -> Kubectl {
+        Kubectl::ControlPlane(self.binary.clone(), self.kubeconfig.clone())
     }
 
     /// kubectl of its version, as its administrator.

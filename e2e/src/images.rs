@@ -139,7 +139,7 @@ fn compile(profile: Profile) -> Result<Vec<PathBuf>, ImagesError> {
 }
 
 /// Where cargo says that it put a binary.
-fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+pub(crate) fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let artifacts = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());

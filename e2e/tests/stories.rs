@@ -5,15 +5,15 @@
 //! `PROMETHEUS_URL` tell them in yours. `cargo test -p aviary-e2e --test stories -- rolled_back` tells some.
 
 mod stories {
-    pub mod bad_input;
-    pub mod gate;
-    pub mod injection;
-    pub mod outages;
-    pub mod promotion;
-    pub mod rollback;
-    pub mod runner;
-    pub mod superseded;
-    pub mod theatre;
+    pub(crate) mod bad_input;
+    pub(crate) mod gate;
+    pub(crate) mod injection;
+    pub(crate) mod outages;
+    pub(crate) mod promotion;
+    pub(crate) mod rollback;
+    pub(crate) mod runner;
+    pub(crate) mod superseded;
+    pub(crate) mod theatre;
 }
 
 use std::process::ExitCode;

@@ -12,3 +12,4 @@ pub mod options;
 pub mod revision;
 pub mod rollout;
 pub mod serve;
+pub mod text;

@@ -12,19 +12,16 @@ use aviary_operator::ads::Ads;
 use aviary_operator::certificates::Authority;
 use aviary_operator::identity::TokenReviews;
 use aviary_operator::options::{LogFormat, Options};
-use aviary_operator::rollout::controller::{self, Context};
+use aviary_operator::rollout::driver::Driver;
 use aviary_operator::rollout::measure;
-use aviary_operator::rollout::memory::Memories;
-use aviary_operator::rollout::stores::{self, Wakes};
-use aviary_operator::rollout::traffic::Traffic;
-use aviary_operator::rollout::{recollect, sweep, tell};
+use aviary_operator::rollout::perform::Performer;
+use aviary_operator::rollout::watch::{self, Changes};
 use aviary_operator::serve::TlsListener;
 use clap::Parser;
 use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -93,12 +90,8 @@ async fn start(
     tasks.spawn(authority.clone().run(watching.clone(), stop.clone()));
 
     let ads = Ads::new(authority.revocation_key());
-    let (wake, woken) = mpsc::unbounded_channel();
-    let wakes = Wakes {
-        traffic: Arc::new(Notify::new()),
-        rollouts: wake.clone(),
-    };
-    let stores = stores::watch(&watching, &options.namespace, &ads, &wakes, tasks);
+    let (changes, changed) = Changes::new();
+    let views = watch::watch(&watching, &options.namespace, &ads, &changes, tasks);
     let prometheus = PrometheusPolicy {
         default: options.prometheus_address.clone(),
         allowed: options.prometheus_allow.clone(),
@@ -116,8 +109,8 @@ async fn start(
     };
     let admission = Admission {
         injector: Arc::new(injector),
-        rollouts: Arc::new(stores.rollouts.clone()),
-        lookup: lookup.clone(),
+        rollouts: Arc::new(views.rollouts.clone()),
+        lookup,
         metrics: admission_metrics,
     };
     let listener = TlsListener::bind(options.webhook_address, authority.server_config())
@@ -133,23 +126,13 @@ async fn start(
     });
     webhooks.ready();
 
-    stores.ready().await;
+    views.ready().await;
     caches.ready();
-    let traffic = Traffic::new(ads.clone(), stores.clone(), wakes.traffic.clone());
-    let context = Arc::new(Context {
-        recorder: tell::recorder(&client),
-        http: measure::http_client()?,
-        memories: Memories::default(),
-        traffic: traffic.clone(),
-        client: client.clone(),
-        ads: ads.clone(),
-        stores,
-        lookup,
-        prometheus,
-        wake,
-    });
-    recollect::restore(&context);
-    traffic.open();
+    let instance = std::env::var("POD_NAME").ok();
+    let performer = Performer::new(client.clone(), instance);
+    let http = measure::http_client()?;
+    let mut driver = Driver::new(views, ads.clone(), prometheus, performer, http);
+    driver.open();
     let listener = TlsListener::bind(options.xds_address, authority.server_config())
         .await
         .with_context(|| format!("cannot listen on {}", options.xds_address))?;
@@ -159,9 +142,7 @@ async fn start(
             tracing::error!(%error, "the xDS server ended");
         }
     });
-    tasks.spawn(traffic.follow());
-    tasks.spawn(sweep::sweep(Arc::clone(&context)));
-    tasks.spawn(controller::run(context, watching, woken, stop.clone()));
+    tasks.spawn(driver.run(changed, stop.clone()));
     xds.ready();
     tracing::info!(webhooks = %options.webhook_address, xds = %options.xds_address, "ready");
     Ok(())

@@ -7,11 +7,11 @@
 //!   any other Service x port ────────────> one cluster <ns>/<svc>/<port>/-       of all its endpoints
 //! ```
 //!
-//! The weight arrives decided (`rollout-core`); here is only the last guard: a canary without a healthy endpoint gets none.
+//! The weight arrives decided (`rollout-core`); here are only the last guards: a canary without a healthy endpoint gets none,
+//! and the stable arm is never without endpoints while anything else behind the Service has some.
 //! Not here: headless Services and those with session affinity (calls to them pass through), and ports that are not TCP.
 
 mod endpoints;
-mod pods;
 mod protocol;
 mod routes;
 mod world;
@@ -22,9 +22,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use traffic_core::config::{Revocation, Weight};
+use rollout_core::CanarySplit;
+use traffic_core::config::Revocation;
 
-pub use pods::{ReplicaSetRevisions, revision_of_pod};
+use crate::key::Key;
+
 pub use routes::view;
 pub use world::{RouteEntry, World};
 
@@ -33,10 +35,10 @@ pub use world::{RouteEntry, World};
 pub struct Objects<'a> {
     pub services: &'a [Arc<Service>],
     pub slices: &'a [Arc<EndpointSlice>],
-    /// From (namespace, pod) to the pod's revision: see [`revision_of_pod`].
-    pub revisions: &'a BTreeMap<(String, String), String>,
-    /// The pods of canary copies (namespace, pod): they get requests by a split or not at all.
-    pub copies: &'a BTreeSet<(String, String)>,
+    /// The revisions of pods, as far as they belong to an adopted Deployment or its copies.
+    pub revisions: &'a BTreeMap<Key, String>,
+    /// The pods of canary copies: they get requests by a split or not at all.
+    pub copies: &'a BTreeSet<Key>,
 }
 
 /// One adopted Deployment, and how its traffic is to be split.
@@ -49,6 +51,7 @@ pub struct TargetSplit {
     pub deployment: String,
     /// Labels of its pod template.
     pub pod_labels: BTreeMap<String, String>,
+    /// [`TargetSplit::ALL`]: nobody knows which revision serves, so all pods of the Deployment do.
     pub stable: String,
     pub canary: Option<CanarySplit>,
     pub revoked: Vec<Revocation>,
@@ -72,17 +75,10 @@ impl TargetSplit {
         }
     }
 
-    fn is_none(&self) -> bool {
-        self.rollout.is_empty()
+    /// Whether all pods but those of copies are one arm.
+    fn is_all(&self) -> bool {
+        self.stable == TargetSplit::ALL
     }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CanarySplit {
-    pub revision: String,
-    /// The effective weight.
-    pub weight: Weight,
-    pub run: u64,
 }
 
 /// The world, and what is not in it though somebody may expect it.
@@ -101,8 +97,14 @@ pub enum Finding {
         service: String,
         rollouts: Vec<String>,
     },
-    /// A ready endpoint of a pod whose revision nobody knows: it gets no requests through the mesh.
-    UnknownRevision { service: String, endpoint: String },
+    /// A ready endpoint that is of none of the rollout's revisions: it serves in the stable arm.
+    NotExclusive {
+        rollout: String,
+        service: String,
+        endpoint: String,
+    },
+    /// No pod of the stable revision is ready: others answer in its place.
+    StableEmpty { rollout: String, service: String },
     /// The ClusterIP and port are a second Service's, too; the first by name has them.
     SharedAddress { service: String, address: String },
 }
@@ -116,9 +118,15 @@ impl fmt::Display for Finding {
                  give each Deployment a Service of its own",
                 rollouts.join(", ")
             ),
-            Finding::UnknownRevision { service, endpoint } => write!(
+            Finding::NotExclusive {
+                service, endpoint, ..
+            } => write!(
                 f,
-                "{endpoint}, a ready endpoint of Service {service}, is of no known revision: it gets no requests from meshed pods"
+                "{endpoint}, a ready endpoint of Service {service}, is of none of the rollout's revisions: it serves in the stable arm"
+            ),
+            Finding::StableEmpty { service, .. } => write!(
+                f,
+                "no pod of the stable revision behind Service {service} is ready: what else is ready answers in its place"
             ),
             Finding::SharedAddress { service, address } => {
                 write!(

@@ -1,30 +1,44 @@
-//! The rollout controller: the thin shell around `rollout-core`.
+//! The rollout controller: the shell around `rollout-core`.
 //!
 //! ```text
-//!   observe (client, stores) -> advance (pure) -> lower (ADS) -> persist (client) -> raise (ADS) -> apply (client)
+//!   watch -> views ┐
+//!   ads, traffic   ├-> look (pure) -> advance (pure) -> session: lowers at once, writes, raises what is written
+//!   evidence       ┘                                    effects (pure list) -> perform, one request at a time
 //! ```
 //!
-//! Lowering a weight happens before anything is written, raising it only after the new state was persisted with
-//! the resourceVersion that was read: so a rollback needs no API server, and a raise has exactly one author.
+//! Lowering a weight waits for nothing; raising one needs a [`persisted::Persisted`], which only an object of the API server
+//! can make. So a rollback needs no API server, and a raise has exactly one author. Only the [`driver`] knows everybody: every
+//! other module takes what it uses.
 
-pub mod apply;
 pub mod checks;
-pub mod conditions;
-pub mod controller;
-pub mod copy;
+mod conditions;
+pub(crate) mod copy;
+mod deployment;
+pub mod driver;
+mod effects;
 pub mod events;
+pub mod evidence;
+mod facts;
+pub mod heard;
+mod look;
+mod machine;
 pub mod measure;
-pub mod memory;
-pub mod observe;
-pub mod persist;
-pub mod plan;
-pub mod problems;
-pub mod recollect;
-pub mod report;
-pub mod revisions;
-pub mod status;
-pub mod stores;
-pub mod sweep;
-pub mod tell;
+mod obstacle;
+pub mod perform;
+mod persisted;
+mod plan;
+mod problems;
+mod proxies;
+mod render;
+mod replica_sets;
+mod revisions;
+mod sentence;
+pub mod session;
+#[cfg(test)]
+mod testing;
 pub mod traffic;
-pub mod windows;
+mod trouble;
+mod verdicts;
+pub mod views;
+pub mod watch;
+pub mod write;

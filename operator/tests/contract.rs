@@ -5,18 +5,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aviary_operator::admission::inject::{Injection, Injector};
 use aviary_operator::names;
+use aviary_operator::options::PullPolicy;
 use aviary_operator::rollout::checks::{Query, Scope};
+use aviary_proxy::cli::Cli;
 use aviary_proxy::init::Redirect;
-use aviary_proxy::metrics::Metrics;
+use aviary_proxy::metrics::{Metrics, Workload};
+use clap::CommandFactory;
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
+use serde_json::json;
 use traffic_core::config::{Arm, Protocol, Route, Split};
-use traffic_core::contract::class;
+use traffic_core::contract::{class, label, peer};
 
 const REVISION: &str = "v2";
 
-/// The real text of a sidecar's `/metrics` that routes to `shop/web`.
-fn exported() -> String {
+/// The real text of a sidecar's `/metrics` that routes to `shop/web`, beside an application at port 8080.
+fn exported(pod: Workload) -> String {
     let arm = Arm {
         cluster: format!("shop/web/80/{REVISION}"),
         revision: REVISION.to_owned(),
@@ -34,9 +39,17 @@ fn exported() -> String {
         },
         revoked: Vec::new(),
     };
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::of(pod));
     metrics.arm(&route, REVISION);
+    metrics.port(8080);
     metrics.render().unwrap()
+}
+
+fn pod(workload: &str) -> Workload {
+    Workload {
+        namespace: "shop".to_owned(),
+        name: workload.to_owned(),
+    }
 }
 
 /// The selector in a query, and the labels that it sums by.
@@ -45,20 +58,46 @@ fn taken_apart(query: &Expr) -> (&VectorSelector, Vec<String>) {
         Expr::Aggregate(aggregate) => {
             let by = match &aggregate.modifier {
                 Some(LabelModifier::Include(labels)) => labels.labels.clone(),
+                None => Vec::new(),
                 other => panic!("not `by`: {other:?}"),
             };
             (taken_apart(&aggregate.expr).0, by)
         }
+        Expr::Binary(scaled) => taken_apart(&scaled.lhs),
         Expr::Call(call) => taken_apart(&call.args.args[0]),
         Expr::MatrixSelector(matrix) => (&matrix.vs, Vec::new()),
         other => panic!("not a query of ours: {other:?}"),
     }
 }
 
-#[test]
-fn every_built_in_query_finds_its_series_in_a_sidecar_s_metrics() {
-    let exported = exported();
-    let scope = Scope {
+/// The value of a label in a line of `/metrics`.
+fn value<'a>(line: &'a str, label: &str) -> Option<&'a str> {
+    let labels = line.split_once('{')?.1;
+    labels
+        .split(',')
+        .find_map(|pair| pair.strip_prefix(label)?.strip_prefix("=\""))?
+        .split('"')
+        .next()
+}
+
+/// The series of `exported` that a query reads.
+fn read_by<'a>(text: &str, exported: &'a str) -> (Vec<&'a str>, Vec<String>) {
+    let parsed = parser::parse(text).unwrap();
+    let (selector, by) = taken_apart(&parsed);
+    let name = format!("{}{{", selector.name.as_ref().unwrap());
+    let series = exported.lines().filter(|line| {
+        line.starts_with(&name)
+            && selector
+                .matchers
+                .matchers
+                .iter()
+                .all(|each| each.is_match(value(line, &each.name).unwrap_or_default()))
+    });
+    (series.collect(), by)
+}
+
+fn scope() -> Scope {
+    Scope {
         namespace: "shop".to_owned(),
         service: "web".to_owned(),
         ports: vec![80],
@@ -66,7 +105,12 @@ fn every_built_in_query_finds_its_series_in_a_sidecar_s_metrics() {
         stable: "v1".to_owned(),
         canary: REVISION.to_owned(),
         interval: Duration::from_secs(10),
-    };
+    }
+}
+
+#[test]
+fn every_built_in_query_finds_its_series_in_a_sidecar_s_metrics() {
+    let exported = exported(pod("web"));
     for query in [
         Query::Successes,
         Query::FasterThan {
@@ -74,30 +118,47 @@ fn every_built_in_query_finds_its_series_in_a_sidecar_s_metrics() {
             quantile: 0.99,
         },
     ] {
-        let text = scope.promql(&query).unwrap();
-        let parsed = parser::parse(&text).unwrap();
-        let (selector, by) = taken_apart(&parsed);
-        let name = format!("{}{{", selector.name.as_ref().unwrap());
-        let found = exported.lines().any(|line| {
-            let matchers = &selector.matchers.matchers;
-            line.starts_with(&name)
-                && matchers
-                    .iter()
-                    .all(|each| line.contains(&format!(r#"{}="{}""#, each.name, each.value)))
-                && by
-                    .iter()
-                    .all(|label| line.contains(&format!(r#"{label}=""#)))
-        });
+        let text = scope().promql(&query).unwrap();
+        let (series, by) = read_by(&text, &exported);
+        let grouped = |line: &&str| by.iter().all(|label| value(line, label).is_some());
         assert!(
-            found && !by.is_empty(),
-            "{text} finds nothing in\n{exported}"
+            !by.is_empty() && !series.is_empty() && series.iter().all(grouped),
+            "{text} finds {series:?} in\n{exported}"
         );
     }
 }
 
 #[test]
+fn calls_from_outside_are_those_to_the_deployment_s_own_pods_and_to_the_canary_s() {
+    let text = scope().outside();
+    for (workload, found) in [
+        ("web".to_owned(), 4),
+        (format!("web-canary-{REVISION}"), 4),
+        ("web-canary-v3".to_owned(), 0),
+        ("web-canary".to_owned(), 0),
+        ("other".to_owned(), 0),
+    ] {
+        let exported = exported(pod(&workload));
+        let (series, by) = read_by(&text, &exported);
+        assert_eq!(
+            series.len(),
+            found,
+            "{text} finds {series:?} in\n{exported}"
+        );
+        assert!(by.is_empty(), "{text} gives many series");
+        let outside = |line: &&str| value(line, label::PEER) == Some(peer::OUTSIDE);
+        assert!(series.iter().all(outside), "{series:?}");
+    }
+    let elsewhere = exported(Workload {
+        namespace: "other".to_owned(),
+        ..pod("web")
+    });
+    assert_eq!(read_by(&text, &elsewhere).0, [""; 0]);
+}
+
+#[test]
 fn every_class_that_the_operator_counts_is_exported() {
-    let exported = exported();
+    let exported = exported(pod("web"));
     for class in [
         class::SUCCESS,
         class::FAILURE,
@@ -118,4 +179,36 @@ fn the_sidecar_runs_as_the_injector_prepares_its_pod() {
         (i64::from(uid), admin_port),
         (names::PROXY_UID, names::PROXY_HEALTH_PORT)
     );
+}
+
+#[test]
+fn every_variable_that_the_injector_sets_is_one_that_the_sidecar_reads() {
+    let injector = Injector {
+        image: "aviary-proxy".to_owned(),
+        pull_policy: PullPolicy::IfNotPresent,
+        namespace: "aviary-system".to_owned(),
+        root_pem: String::new(),
+    };
+    let mut pod = json!({"metadata": {}, "spec": {"containers": []}});
+    match injector.inject(&pod).unwrap() {
+        Injection::Inject { patch, .. } => json_patch::patch(&mut pod, &patch).unwrap(),
+        left @ Injection::LeftAlone { .. } => panic!("{left:?}"),
+    }
+    let sidecar = pod["spec"]["initContainers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|container| container["name"] == names::PROXY_CONTAINER)
+        .unwrap();
+    let command = Cli::command();
+    let run = command.find_subcommand("run").unwrap();
+    let set = sidecar["env"].as_array().unwrap();
+    assert!(!set.is_empty());
+    for variable in set {
+        let name = variable["name"].as_str().unwrap();
+        let read = run
+            .get_arguments()
+            .any(|flag| flag.get_env().is_some_and(|env| env == name));
+        assert!(read, "the sidecar does not read {name}");
+    }
 }

@@ -7,13 +7,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use aviary_crds::CANARY_OF_LABEL;
 use aviary_crds::{
     BREAK_GLASS_ANNOTATION, CanaryRollout, INJECT_LABEL, RESTORED_ANNOTATION, REVISION_LABEL,
     ROLLOUT_LABEL,
 };
 use aviary_operator::admission::rollout::{Facts, PrometheusPolicy, Severity, Target, validate};
 use aviary_operator::names;
-use aviary_operator::rollout::copy::CANARY_OF_LABEL;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 

@@ -12,6 +12,7 @@ use traffic_core::contract;
 
 use crate::control::ControlPlane;
 use crate::init::Redirect;
+use crate::metrics::Workload;
 use crate::origin::Redirected;
 use crate::run::{Options, addresses};
 
@@ -120,6 +121,9 @@ pub struct Run {
     pub pod_name: String,
     #[arg(long, env = "POD_NAMESPACE", default_value = "")]
     pub pod_namespace: String,
+    /// What the pod is one of: its Deployment, or another owner.
+    #[arg(long, env = "AVIARY_WORKLOAD", default_value = "")]
+    pub workload: String,
     #[arg(long, env = "POD_IP")]
     pub pod_ip: Option<IpAddr>,
 }
@@ -150,6 +154,10 @@ impl Run {
             drain_delay: self.drain_delay,
             drain_deadline: self.drain_deadline,
             origin: Arc::new(Redirected),
+            workload: Workload {
+                namespace: self.pod_namespace.clone(),
+                name: self.workload.clone(),
+            },
         }
     }
 

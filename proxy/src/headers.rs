@@ -8,6 +8,7 @@ use http::header::{
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use std::net::SocketAddr;
+use traffic_core::contract::header;
 
 use crate::body::ResponseBody;
 use crate::endpoint;
@@ -15,7 +16,7 @@ use crate::endpoint;
 /// Says in an answer of the proxy's own why it is one.
 pub const ERROR: HeaderName = HeaderName::from_static("x-aviary-error");
 /// Between proxies, HTTP/1.1 only: "my application never saw this request". Never passed on.
-pub const UNSENT: HeaderName = HeaderName::from_static("x-aviary-unsent");
+pub const UNSENT: HeaderName = HeaderName::from_static(header::UNSENT);
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

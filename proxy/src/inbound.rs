@@ -1,4 +1,4 @@
-//! The world calls the application: HTTP is passed on with its outcome counted, everything else is copied.
+//! The world calls the application: HTTP is passed on with its outcome and its sender counted, everything else is copied.
 //!
 //! If the application cannot be reached, nothing of the request was processed, and a calling proxy may send it elsewhere. It is told so:
 //! REFUSED_STREAM in HTTP/2, a 503 with a marker header (which no proxy passes on) in HTTP/1.1.
@@ -23,7 +23,7 @@ use crate::headers::{self, Upgrade};
 use crate::origin::Side;
 use crate::tally::Tally;
 use crate::worker::{App, Worker};
-use crate::{copy, serve};
+use crate::{copy, peer, serve};
 
 /// Serves one connection to the application.
 pub async fn serve(worker: Rc<Worker>, stream: TcpStream) {
@@ -137,8 +137,10 @@ async fn handle(
     let arrived = Instant::now();
     let metrics = app.metrics.borrow().clone();
     let known = metrics.is_some();
+    let peer = peer::take(&mut request, app.endpoint.address().ip());
     let mut tally = Tally::inbound(
         metrics.unwrap_or_else(|| worker.shared.metrics.port(0)),
+        peer,
         arrived,
     );
     let stream = Stream::open(&worker.shared.metrics);

@@ -15,10 +15,14 @@
 //! or stream refused): see `traffic_core::outcome`. The success rate of a revision over a window is
 //! `first_attempts{class="success"}` / `first_attempts{class=~"success|failure|unsent"}`.
 //!
-//! Seen from the called side. Label `port` is the application's; `0` for ports that never accepted a connection:
+//! Seen from the called side. Labels `namespace`, `workload` (the pod's Deployment, or another owner) and `port` (the application's; `0` for
+//! ports that never accepted a connection):
 //!
-//! | `aviary_inbound_requests_total` | counter | `class` | requests, at their end |
+//! | `aviary_inbound_requests_total` | counter | `peer`, `class` | requests, at their end |
 //! | `aviary_inbound_duration_seconds` | histogram | | from the arrival of a request's head to the head of its answer |
+//!
+//! `peer` is `mesh` (a sidecar picked the revision), `probe` (the authority is the pod's own address: probes, scrapes) or `outside`
+//! (anybody else: no weight holds them, and no check sees them); see `peer`. Opaque connections are not counted.
 //!
 //! The proxy itself:
 //!
@@ -44,6 +48,7 @@ use prometheus_client::registry::Registry;
 use traffic_core::config::Route;
 use traffic_core::contract::{label, metric};
 use traffic_core::outcome::Class;
+use traffic_core::peer::Peer;
 
 use histogram::Histogram;
 
@@ -82,14 +87,25 @@ impl ArmMetrics {
 /// What is counted for one port of the application.
 #[derive(Debug, Default)]
 pub struct PortMetrics {
-    pub requests: ByClass,
+    requests: [ByClass; 3],
     duration: Histogram,
 }
 
 impl PortMetrics {
+    pub fn requests(&self, peer: Peer) -> &ByClass {
+        &self.requests[peer.index()]
+    }
+
     pub fn answered_after(&self, time: Duration) {
         self.duration.record(time);
     }
+}
+
+/// What this pod is one of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    pub namespace: String,
+    pub name: String,
 }
 
 /// Why a connection was passed through.
@@ -117,6 +133,7 @@ struct Kept {
 
 #[derive(Debug, Default)]
 pub struct Metrics {
+    workload: Workload,
     arms: Mutex<BTreeMap<ArmLabels, Kept>>,
     ports: Mutex<BTreeMap<u16, Arc<PortMetrics>>>,
     pub connected: AtomicI64,
@@ -128,6 +145,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// With the labels of this workload on what comes in.
+    pub fn of(workload: Workload) -> Metrics {
+        Metrics {
+            workload,
+            ..Metrics::default()
+        }
+    }
+
     /// The handle of a revision of `route`; its series exist from now on.
     pub fn arm(&self, route: &Route, revision: &str) -> Arc<ArmMetrics> {
         let labels = ArmLabels {
@@ -199,9 +224,19 @@ impl Collector for Metrics {
             let ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
             ports
                 .iter()
-                .map(|(port, metrics)| (vec![(label::PORT, port.to_string())], metrics.clone()))
+                .map(|(port, metrics)| (self.workload.pairs(*port), metrics.clone()))
                 .collect()
         };
+        let by_peer: Vec<(Labels<'_>, (Peer, Arc<PortMetrics>))> = ports
+            .iter()
+            .flat_map(|(labels, port)| {
+                Peer::ALL.map(|peer| {
+                    let mut labels = labels.clone();
+                    labels.push((label::PEER, peer.as_str().to_owned()));
+                    (labels, (peer, port.clone()))
+                })
+            })
+            .collect();
         let e = &mut encoder;
         by_class(
             e,
@@ -235,8 +270,8 @@ impl Collector for Metrics {
             e,
             metric::INBOUND_REQUESTS,
             "Requests to the application",
-            &ports,
-            |p| &p.requests,
+            &by_peer,
+            |(peer, port)| port.requests(*peer),
         )?;
         times(
             e,
@@ -298,6 +333,16 @@ impl Metrics {
     }
 }
 
+impl Workload {
+    fn pairs(&self, port: u16) -> Labels<'static> {
+        vec![
+            (label::NAMESPACE, self.namespace.clone()),
+            (label::WORKLOAD, self.name.clone()),
+            (label::PORT, port.to_string()),
+        ]
+    }
+}
+
 impl ArmLabels {
     fn pairs(&self) -> Labels<'static> {
         vec![
@@ -313,7 +358,7 @@ fn by_class<T>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    series: &[(Labels<'_>, Arc<T>)],
+    series: &[(Labels<'_>, T)],
     counters: impl Fn(&T) -> &ByClass,
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;

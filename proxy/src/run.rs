@@ -26,7 +26,7 @@ use crate::control::{DEMANDS, Demand};
 use crate::data::{Data, LinkState};
 use crate::drain::{Phase, Phases};
 use crate::listen::{self, BindError};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Workload};
 use crate::origin::{OriginalDestination, OwnListeners, Side};
 use crate::worker::{self, Command, Shared};
 
@@ -39,6 +39,7 @@ pub struct Options {
     pub drain_delay: Duration,
     pub drain_deadline: Duration,
     pub origin: Arc<dyn OriginalDestination>,
+    pub workload: Workload,
 }
 
 /// The addresses to listen on for these ports: outbound on loopback only, or any pod that reaches it could borrow this pod's way out.
@@ -107,7 +108,7 @@ impl Proxy {
             .into_iter()
             .flatten()
             .map(|(_, address)| *address);
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(Metrics::of(options.workload));
         let link = Arc::new(LinkState::new());
         let (phase, phases) = Phases::new();
         let (demand, demands) = mpsc::channel(DEMANDS);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use traffic_core::outcome::Class;
+use traffic_core::peer::Peer;
 use traffic_core::retry::Attempt;
 
 use crate::metrics::{ArmMetrics, PortMetrics};
@@ -13,7 +14,7 @@ use crate::metrics::{ArmMetrics, PortMetrics};
 #[derive(Debug)]
 enum Account {
     Arm(Arc<ArmMetrics>, Attempt),
-    Port(Arc<PortMetrics>),
+    Port(Arc<PortMetrics>, Peer),
     /// A destination without a route: nobody's.
     Nobody,
 }
@@ -34,9 +35,9 @@ impl Tally {
         }
     }
 
-    pub fn inbound(port: Arc<PortMetrics>, arrived: Instant) -> Tally {
+    pub fn inbound(port: Arc<PortMetrics>, peer: Peer, arrived: Instant) -> Tally {
         Tally {
-            account: Account::Port(port),
+            account: Account::Port(port, peer),
             arrived,
             counted: None,
         }
@@ -60,7 +61,9 @@ impl Tally {
 
     /// The application's port turned out to be one.
     pub fn of_port(&mut self, port: Arc<PortMetrics>) {
-        self.account = Account::Port(port);
+        if let Account::Port(account, _) = &mut self.account {
+            *account = port;
+        }
     }
 
     /// The head of an answer is here.
@@ -68,7 +71,7 @@ impl Tally {
         let time = self.arrived.elapsed();
         match &self.account {
             Account::Arm(arm, Attempt::First) => arm.answered_after(time),
-            Account::Port(port) => port.answered_after(time),
+            Account::Port(port, _) => port.answered_after(time),
             Account::Arm(_, Attempt::Second) | Account::Nobody => {}
         }
     }
@@ -87,7 +90,7 @@ impl Tally {
                     Attempt::Second => {}
                 }
             }
-            Account::Port(port) => port.requests.add(class),
+            Account::Port(port, peer) => port.requests(*peer).add(class),
             Account::Nobody => {}
         }
     }

@@ -102,7 +102,9 @@ fn connections_are_redirected_both_ways_and_reach_where_they_were_going() {
         let health = spaces.call_http(&spaces.world, &at(pod, 8080));
         assert!(health.starts_with("HTTP/1.1 200"), "{health}");
         assert_eq!(
-            spaces.metric("aviary_inbound_requests_total{port=\"8080\",class=\"success\"}"),
+            spaces.metric(
+                "aviary_inbound_requests_total{namespace=\"\",workload=\"\",port=\"8080\",peer=\"outside\",class=\"success\"}"
+            ),
             1.0
         );
         // Directly to the proxy's own ports: refused, not looped.

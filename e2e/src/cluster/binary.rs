@@ -41,7 +41,7 @@ pub enum BinaryError {
 }
 
 /// The binary's path, after building it if need be.
-pub fn ensure(mut progress: impl FnMut(&str)) -> Result<PathBuf, BinaryError> {
+pub(crate) fn ensure(mut progress: impl FnMut(&str)) -> Result<PathBuf, BinaryError> {
     let go = go_version()?;
     let cache = cache_directory(
         std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from),

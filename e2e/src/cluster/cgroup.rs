@@ -25,7 +25,7 @@ pub enum CgroupError {
 }
 
 /// Makes it in every hierarchy of cgroup v1, or in the one of v2.
-pub fn make() -> Result<(), CgroupError> {
+pub(super) fn make() -> Result<(), CgroupError> {
     let root = Path::new(ROOT);
     if root.join("cgroup.controllers").exists() {
         return make_unified(root);
@@ -71,7 +71,7 @@ fn pass_on(available: &str) -> String {
 
 /// Removes it everywhere; the names of those that would not go within the time. A cgroup is busy
 /// for a moment after its last process.
-pub fn remove(within: Duration) -> Vec<PathBuf> {
+pub(super) fn remove(within: Duration) -> Vec<PathBuf> {
     let root = Path::new(ROOT);
     let mut ours: Vec<_> = hierarchies(root)
         .into_iter()
@@ -86,7 +86,7 @@ pub fn remove(within: Duration) -> Vec<PathBuf> {
 }
 
 /// Whatever is not in use.
-pub fn remove_now() -> Vec<PathBuf> {
+pub(super) fn remove_now() -> Vec<PathBuf> {
     remove(Duration::ZERO)
 }
 

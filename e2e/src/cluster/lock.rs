@@ -56,13 +56,13 @@ impl std::fmt::Display for Holder {
 
 /// The lock, until it is dropped. The file goes with it.
 #[derive(Debug)]
-pub struct Lock {
+pub(super) struct Lock {
     path: PathBuf,
     _file: File,
 }
 
 impl Lock {
-    pub fn take(path: &Path, holder: &Holder) -> Result<Self, LockError> {
+    pub(super) fn take(path: &Path, holder: &Holder) -> Result<Self, LockError> {
         let failed = |source| LockError::File {
             path: path.to_owned(),
             source,

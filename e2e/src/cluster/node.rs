@@ -26,7 +26,7 @@ const BURIAL: Duration = Duration::from_secs(2);
 /// Lines of a log, when something went wrong.
 const TAIL: usize = 20;
 
-pub struct Node {
+pub(super) struct Node {
     child: Child,
     lifeline: Option<ChildStdin>,
     output: Option<ChildStdout>,
@@ -34,7 +34,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn spawn(binary: &Path, state: &State) -> io::Result<Self> {
+    pub(super) fn spawn(binary: &Path, state: &State) -> io::Result<Self> {
         let mut child = Command::new("unshare")
             .args([
                 "--net",
@@ -70,24 +70,24 @@ impl Node {
         })
     }
 
-    pub fn process(&self) -> Process {
+    pub(super) fn process(&self) -> Process {
         self.process
     }
 
     /// Its standard output; once.
-    pub fn take_output(&mut self) -> Option<ChildStdout> {
+    pub(super) fn take_output(&mut self) -> Option<ChildStdout> {
         self.output.take()
     }
 
     /// Lets it live on after this process.
-    pub fn cut_loose(&mut self) -> io::Result<()> {
+    pub(super) fn cut_loose(&mut self) -> io::Result<()> {
         match self.lifeline.take() {
             Some(mut lifeline) => lifeline.write_all(b"keep\n"),
             None => Ok(()),
         }
     }
 
-    pub fn end(mut self) -> bool {
+    pub(super) fn end(mut self) -> bool {
         let gone = end(self.process);
         if gone {
             let _ = self.child.wait();
@@ -97,7 +97,7 @@ impl Node {
 }
 
 /// Ends a node by its `unshare`; whether it is gone. Nobody needs the data again, so nothing is asked.
-pub fn end(unshare: Process) -> bool {
+pub(super) fn end(unshare: Process) -> bool {
     let inside = unshare.children();
     for first in &inside {
         first.signal(Signal::SIGKILL);
@@ -111,13 +111,13 @@ pub fn end(unshare: Process) -> bool {
 }
 
 /// Blocks until the line "ready ..." comes; false when the node ended instead.
-pub fn is_ready(output: ChildStdout) -> bool {
+pub(crate) fn is_ready(output: ChildStdout) -> bool {
     let mut line = String::new();
     BufReader::new(output).read_line(&mut line).is_ok() && line.starts_with("ready")
 }
 
 /// The last lines of the logs, to say why a start failed.
-pub fn last_words(state: &State) -> String {
+pub(super) fn last_words(state: &State) -> String {
     let mut text = tail(&state.file("up.log"));
     for component in ["containerd", "kubelet", "kube-apiserver"] {
         let lines = tail(&state.kubernetes().join(format!("{component}.log")));
@@ -128,7 +128,7 @@ pub fn last_words(state: &State) -> String {
     text
 }
 
-pub fn tail(log: &Path) -> String {
+pub(crate) fn tail(log: &Path) -> String {
     let text = fs::read(log)
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .unwrap_or_default();

@@ -32,7 +32,7 @@ pub enum Missing {
     State(PathBuf, &'static str),
 }
 
-pub fn check_root() -> Result<(), Missing> {
+pub(super) fn check_root() -> Result<(), Missing> {
     if geteuid().is_root() {
         Ok(())
     } else {
@@ -40,7 +40,7 @@ pub fn check_root() -> Result<(), Missing> {
     }
 }
 
-pub fn check(state: &Path) -> Result<(), Missing> {
+pub(super) fn check(state: &Path) -> Result<(), Missing> {
     check_root()?;
     if let Some(covered) = COVERED
         .into_iter()

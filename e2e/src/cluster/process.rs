@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 
 /// A process by its id and its start time: ids are given out again, pairs are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
+pub(crate) struct Process {
     pub pid: i32,
     started: u64,
 }
 
 impl Process {
     /// None when there is no such process, or only its zombie.
-    pub fn find(pid: i32) -> Option<Self> {
+    pub(crate) fn find(pid: i32) -> Option<Self> {
         let stat = Stat::read(pid)?;
         (stat.state != 'Z').then_some(Self {
             pid,
@@ -25,15 +25,15 @@ impl Process {
         })
     }
 
-    pub fn of(child: &std::process::Child) -> Option<Self> {
+    pub(crate) fn of(child: &std::process::Child) -> Option<Self> {
         Self::find(i32::try_from(child.id()).ok()?)
     }
 
-    pub fn is_alive(self) -> bool {
+    pub(crate) fn is_alive(self) -> bool {
         Self::find(self.pid) == Some(self)
     }
 
-    pub fn children(self) -> Vec<Self> {
+    pub(crate) fn children(self) -> Vec<Self> {
         let Ok(entries) = fs::read_dir("/proc") else {
             return Vec::new();
         };
@@ -44,20 +44,20 @@ impl Process {
     }
 
     /// A process that is gone already is no error.
-    pub fn signal(self, signal: Signal) {
+    pub(crate) fn signal(self, signal: Signal) {
         if self.is_alive() {
             let _ = kill(Pid::from_raw(self.pid), signal);
         }
     }
 
     /// Whether it was gone within the time.
-    pub fn wait_gone(self, within: Duration) -> bool {
+    pub(crate) fn wait_gone(self, within: Duration) -> bool {
         wait_until(within, || !self.is_alive())
     }
 }
 
 /// Whether the condition came true within the time.
-pub fn wait_until(within: Duration, mut condition: impl FnMut() -> bool) -> bool {
+pub(crate) fn wait_until(within: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + within;
     loop {
         if condition() {

@@ -23,7 +23,7 @@ const CONTAINERD_STARTS: Duration = Duration::from_secs(60);
 const CGROUPS_GO: Duration = Duration::from_secs(10);
 
 /// The parts of a cluster that have to be ended, wherever that is decided.
-pub struct Running {
+pub(super) struct Running {
     state: State,
     parts: Mutex<Option<Parts>>,
 }
@@ -34,7 +34,7 @@ struct Parts {
 }
 
 impl Running {
-    pub fn new(state: State, lock: Lock) -> Self {
+    pub(super) fn new(state: State, lock: Lock) -> Self {
         Self {
             state,
             parts: Mutex::new(Some(Parts {
@@ -44,7 +44,7 @@ impl Running {
         }
     }
 
-    pub fn start(
+    pub(super) fn start(
         &self,
         options: &Options,
         holder: Holder,
@@ -123,7 +123,7 @@ impl Running {
     }
 
     /// Hands the node over, to live on, and gives the lock back.
-    pub fn let_go(&self) -> Option<Node> {
+    pub(super) fn let_go(&self) -> Option<Node> {
         let parts = self
             .parts
             .lock()
@@ -133,7 +133,7 @@ impl Running {
     }
 
     /// Once; the second caller waits for the first.
-    pub fn end(&self) -> Result<(), ClusterError> {
+    pub(super) fn end(&self) -> Result<(), ClusterError> {
         let mut guard = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(mut parts) = guard.take() else {
             return Ok(());
@@ -162,7 +162,7 @@ impl CleanUp for Running {
     }
 }
 
-pub fn take_lock(state: &State, holder: &Holder) -> Result<Lock, ClusterError> {
+pub(super) fn take_lock(state: &State, holder: &Holder) -> Result<Lock, ClusterError> {
     loop {
         state
             .make_base()
@@ -176,7 +176,7 @@ pub fn take_lock(state: &State, holder: &Holder) -> Result<Lock, ClusterError> {
 }
 
 /// Removes whatever is there of a cluster. Only for the holder of the lock.
-pub fn clean(state: &State) -> Result<(), ClusterError> {
+pub(super) fn clean(state: &State) -> Result<(), ClusterError> {
     let mut left = Vec::new();
     if let Some(record) = state.record().filter(|record| record.node.is_alive())
         && !node::end(record.node)

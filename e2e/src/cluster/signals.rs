@@ -9,7 +9,7 @@ use std::thread;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Something that must not stay behind.
-pub trait CleanUp: Send + Sync {
+pub(crate) trait CleanUp: Send + Sync {
     fn clean_up(&self);
 }
 
@@ -17,7 +17,7 @@ static LEFT: Mutex<Vec<Weak<dyn CleanUp>>> = Mutex::new(Vec::new());
 static LISTEN: Once = Once::new();
 
 /// From now on SIGINT and SIGTERM clean this up, if it still exists, before they end the process.
-pub fn clean_up_on_signals(what: Weak<dyn CleanUp>) {
+pub(crate) fn clean_up_on_signals(what: Weak<dyn CleanUp>) {
     let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
     left.retain(|other| other.strong_count() > 0);
     left.push(what);

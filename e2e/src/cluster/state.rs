@@ -12,13 +12,13 @@ use super::process::Process;
 
 /// Everything is below one directory; all but the lock goes with the cluster.
 #[derive(Debug, Clone)]
-pub struct State {
+pub(crate) struct State {
     base: PathBuf,
 }
 
 /// Who runs, for `down`, `kubectl` and refusals of other processes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Record {
+pub(crate) struct Record {
     pub holder: Holder,
     /// Kept running after its holder's end.
     pub kept: bool,
@@ -29,14 +29,14 @@ pub struct Record {
 }
 
 impl State {
-    pub fn of_this_machine() -> Self {
+    pub(crate) fn of_this_machine() -> Self {
         Self {
             base: std::env::temp_dir().join("aviary-e2e"),
         }
     }
 
     /// Root only: the way to it may lead through a directory that everyone writes to.
-    pub fn make_base(&self) -> io::Result<()> {
+    pub(crate) fn make_base(&self) -> io::Result<()> {
         match DirBuilder::new().mode(0o700).create(&self.base) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => return other,
@@ -51,37 +51,37 @@ impl State {
         }
     }
 
-    pub fn base(&self) -> &Path {
+    pub(crate) fn base(&self) -> &Path {
         &self.base
     }
 
-    pub fn lock(&self) -> PathBuf {
+    pub(crate) fn lock(&self) -> PathBuf {
         self.base.join("lock")
     }
 
     /// The cluster's own directory.
-    pub fn cluster(&self) -> PathBuf {
+    pub(crate) fn cluster(&self) -> PathBuf {
         self.base.join("cluster")
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.cluster().join(name)
     }
 
-    pub fn kubernetes(&self) -> PathBuf {
+    pub(crate) fn kubernetes(&self) -> PathBuf {
         self.file("k8s")
     }
 
-    pub fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.kubernetes().join("admin.kubeconfig")
     }
 
-    pub fn containerd_socket(&self) -> PathBuf {
+    pub(crate) fn containerd_socket(&self) -> PathBuf {
         self.file("containerd.sock")
     }
 
     /// A new directory with the node's configuration.
-    pub fn write_configuration(&self) -> io::Result<()> {
+    pub(crate) fn write_configuration(&self) -> io::Result<()> {
         fs::create_dir_all(self.file("cni"))?;
         let here = self.cluster().to_string_lossy().into_owned();
         let fill = |template: &str| template.replace("@STATE@", &here);
@@ -96,17 +96,17 @@ impl State {
     }
 
     /// None when there is none, or none that can be read: then there is nothing to find by it.
-    pub fn record(&self) -> Option<Record> {
+    pub(crate) fn record(&self) -> Option<Record> {
         serde_json::from_str(&fs::read_to_string(self.file("node.json")).ok()?).ok()
     }
 
-    pub fn write_record(&self, record: &Record) -> io::Result<()> {
+    pub(crate) fn write_record(&self, record: &Record) -> io::Result<()> {
         let (file, temporary) = (self.file("node.json"), self.file("node.json.part"));
         fs::write(&temporary, serde_json::to_string(record)?)?;
         fs::rename(temporary, file)
     }
 
-    pub fn remove_cluster(&self) -> io::Result<()> {
+    pub(crate) fn remove_cluster(&self) -> io::Result<()> {
         match fs::remove_dir_all(self.cluster()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -114,7 +114,7 @@ impl State {
     }
 
     /// Only when empty: the lock may be somebody's again.
-    pub fn remove_base(&self) {
+    pub(crate) fn remove_base(&self) {
         let _ = fs::remove_dir(&self.base);
     }
 }

@@ -1,8 +1,11 @@
 //! Pods that only seem to run: the part of a kubelet that the API server sees.
 //!
 //! One node with a lease; every pod that the scheduler puts there is Running and Ready at once,
-//! with an address, and gone at once when it is deleted. A pod with the annotation
-//! [`UNREADY`] runs without ever getting Ready.
+//! with an address, and gone at once when it is deleted. Annotations make a pod behave otherwise,
+//! in a template or on a pod that runs already: [`UNREADY`], [`NEVER_STARTS`], [`SILENT_NODE`].
+//!
+//! Sidecars named [`SIDECAR`] are not `started`, since no proxy runs that could connect to the
+//! operator; with [`SIDECAR_STARTED`] one is, and is then a proxy that nobody hears.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -23,8 +26,17 @@ use kube::{Client, Config, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-/// A pod with this annotation does not get Ready.
+/// A pod with this annotation is not Ready.
 pub const UNREADY: &str = "e2e.aviary.dev/unready";
+/// A pod with this annotation stays Pending, as one whose image cannot be pulled.
+pub const NEVER_STARTS: &str = "e2e.aviary.dev/never-starts";
+/// A pod with this annotation is on a node that does not answer: its status stays what it is, and
+/// it is never gone when it is deleted.
+pub const SILENT_NODE: &str = "e2e.aviary.dev/silent-node";
+/// The sidecar of a pod with this annotation is started.
+pub const SIDECAR_STARTED: &str = "e2e.aviary.dev/sidecar-started";
+/// The mesh's sidecar.
+pub const SIDECAR: &str = "aviary-proxy";
 
 const NODE: &str = "simulated";
 const RENEW_EVERY: Duration = Duration::from_secs(10);
@@ -119,11 +131,9 @@ async fn run_pods(client: Client) {
 
 async fn advance(client: &Client, pod: &Pod, address: Ipv4Addr) -> kube::Result<()> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
-    let phase = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref());
-    let result = if pod.metadata.deletion_timestamp.is_some() {
+    let result = if has(pod, SILENT_NODE) {
+        Ok(())
+    } else if pod.metadata.deletion_timestamp.is_some() {
         let preconditions = Preconditions {
             uid: pod.uid(),
             resource_version: None,
@@ -133,7 +143,7 @@ async fn advance(client: &Client, pod: &Pod, address: Ipv4Addr) -> kube::Result<
             ..DeleteParams::default().grace_period(0)
         };
         pods.delete(&pod.name_any(), &now).await.map(drop)
-    } else if phase == Some("Pending") {
+    } else if !has(pod, NEVER_STARTS) && is_behind(pod) {
         let status = pod_status(pod, address, Timestamp::now());
         pods.patch_status(
             &pod.name_any(),
@@ -150,6 +160,22 @@ async fn advance(client: &Client, pod: &Pod, address: Ipv4Addr) -> kube::Result<
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
         other => other,
     }
+}
+
+fn has(pod: &Pod, annotation: &str) -> bool {
+    pod.annotations().contains_key(annotation)
+}
+
+/// Not running yet, or Ready and not meant to be, or the other way round.
+fn is_behind(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else {
+        return true;
+    };
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let ready = conditions
+        .iter()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    status.phase.as_deref() != Some("Running") || ready == has(pod, UNREADY)
 }
 
 /// One for each pod, and never the same again: 10.244.0.2 and on.
@@ -196,7 +222,7 @@ fn lease(now: Timestamp) -> Value {
 }
 
 fn pod_status(pod: &Pod, address: Ipv4Addr, now: Timestamp) -> Value {
-    let ready = !pod.annotations().contains_key(UNREADY);
+    let ready = !has(pod, UNREADY);
     let now = seconds(now);
     let (init, containers) = pod
         .spec
@@ -209,9 +235,10 @@ fn pod_status(pod: &Pod, address: Ipv4Addr, now: Timestamp) -> Value {
         })
         .unwrap_or_default();
     let runs = |container: &Container| {
+        let started = container.name != SIDECAR || has(pod, SIDECAR_STARTED);
         json!({
             "name": container.name, "image": container.image, "imageID": container.image,
-            "ready": ready, "started": true, "restartCount": 0, "state": {"running": {"startedAt": now}},
+            "ready": ready, "started": started, "restartCount": 0, "state": {"running": {"startedAt": now}},
         })
     };
     let done = |container: &Container| {
@@ -290,6 +317,31 @@ mod tests {
         assert_eq!(status["phase"], "Running");
         assert_eq!(status["conditions"][3]["status"], "False");
         assert_eq!(status["containerStatuses"][0]["ready"], false);
+    }
+
+    #[test]
+    fn a_sidecar_is_started_only_where_it_is_asked_for() {
+        let sidecar =
+            |annotations| status(annotations)["initContainerStatuses"][1]["started"].take();
+        assert_eq!(sidecar(json!({})), false);
+        assert_eq!(sidecar(json!({SIDECAR_STARTED: ""})), true);
+    }
+
+    #[test]
+    fn a_pod_that_runs_follows_its_annotation() {
+        let running = |ready: &str, annotations| {
+            let mut pod = pod(annotations);
+            pod.status = serde_json::from_value(json!({
+                "phase": "Running", "conditions": [{"type": "Ready", "status": ready}],
+            }))
+            .unwrap();
+            is_behind(&pod)
+        };
+        assert!(is_behind(&pod(json!({}))), "it has no status yet");
+        assert!(!running("True", json!({})));
+        assert!(running("True", json!({UNREADY: ""})));
+        assert!(!running("False", json!({UNREADY: ""})));
+        assert!(running("False", json!({})));
     }
 
     #[test]

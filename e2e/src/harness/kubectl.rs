@@ -44,6 +44,8 @@ pub enum Kubectl {
     Local(Access),
     /// The user's own, with the user's kubeconfig.
     Yours(PathBuf),
+    /// Of a control plane alone: the program that has kubectl in it, and the kubeconfig.
+    ControlPlane(PathBuf, PathBuf),
 }
 
 impl Kubectl {
@@ -53,6 +55,12 @@ impl Kubectl {
             Kubectl::Yours(kubeconfig) => {
                 let mut command = Command::new("kubectl");
                 command.args(args).env("KUBECONFIG", kubeconfig);
+                command
+            }
+            Kubectl::ControlPlane(program, kubeconfig) => {
+                let mut command = Command::new(program);
+                command.arg("kubectl").args(args);
+                command.env("KUBECONFIG", kubeconfig);
                 command
             }
         }
@@ -68,6 +76,11 @@ impl Kubectl {
         succeeded(args, self.run(args).await?)
     }
 
+    /// The same with `input` on its standard input.
+    pub async fn ok_with(&self, args: &[&str], input: &str) -> Result<Said, KubectlError> {
+        succeeded(args, self.run_with(args, input).await?)
+    }
+
     /// `kubectl apply -f -`; that it is refused is an answer too.
     pub async fn try_apply(&self, namespace: &str, yaml: &str) -> Result<Said, KubectlError> {
         self.run_with(&["apply", "--namespace", namespace, "-f", "-"], yaml)
@@ -81,7 +94,8 @@ impl Kubectl {
         )
     }
 
-    async fn run_with(&self, args: &[&str], input: &str) -> Result<Said, KubectlError> {
+    /// With `input` on its standard input; that it fails is an answer too.
+    pub async fn run_with(&self, args: &[&str], input: &str) -> Result<Said, KubectlError> {
         let mut command = self.command(args);
         command
             .stdin(Stdio::piped())

@@ -16,7 +16,7 @@ use super::workload::{Faults, Workload};
 pub use look::{Happened, condition};
 
 /// The Deployment, the Service and the CanaryRollout.
-pub const NAME: &str = "payment";
+pub(super) const NAME: &str = "payment";
 /// Pods on a busy machine.
 const STARTS: Duration = Duration::from_secs(180);
 /// One step: pods, acknowledgements, a short soak.

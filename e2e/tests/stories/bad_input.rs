@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::theatre::Scene;
 
-pub async fn nonsense_is_refused_and_the_message_says_how_to_mend_it(
+pub(crate) async fn nonsense_is_refused_and_the_message_says_how_to_mend_it(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     let shop = Shop::found(&scene.stage, &scene.namespace).await?;
@@ -78,7 +78,7 @@ pub async fn nonsense_is_refused_and_the_message_says_how_to_mend_it(
     Ok(())
 }
 
-pub async fn a_rollout_without_its_deployment_or_service_waits_and_says_so(
+pub(crate) async fn a_rollout_without_its_deployment_or_service_waits_and_says_so(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     let shop = Shop::found(&scene.stage, &scene.namespace).await?;

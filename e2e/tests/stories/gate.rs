@@ -6,7 +6,7 @@ use aviary_e2e::harness::{Faults, Workload};
 
 use super::theatre::Scene;
 
-pub async fn a_changed_template_is_answered_with_who_releases_it(
+pub(crate) async fn a_changed_template_is_answered_with_who_releases_it(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     let shop = scene
@@ -53,7 +53,7 @@ pub async fn a_changed_template_is_answered_with_who_releases_it(
     Ok(())
 }
 
-pub async fn resuming_a_failed_release_is_refused_and_says_what_to_do(
+pub(crate) async fn resuming_a_failed_release_is_refused_and_says_what_to_do(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     let shop = scene

@@ -23,7 +23,7 @@ spec:
       requests: {cpu: 1m}
 ";
 
-pub async fn only_labelled_pods_of_labelled_namespaces_get_a_sidecar(
+pub(crate) async fn only_labelled_pods_of_labelled_namespaces_get_a_sidecar(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     let shop = Shop::found(&scene.stage, &scene.namespace).await?;
@@ -52,7 +52,9 @@ pub async fn only_labelled_pods_of_labelled_namespaces_get_a_sidecar(
     Ok(())
 }
 
-pub async fn a_version_without_a_sidecar_gets_no_traffic(scene: &Scene<'_>) -> anyhow::Result<()> {
+pub(crate) async fn a_version_without_a_sidecar_gets_no_traffic(
+    scene: &Scene<'_>,
+) -> anyhow::Result<()> {
     let shop = scene.shop(&Workload::of_a_story()).await?;
     let mark = shop.record.mark();
     let template = r#"{"spec":{"template":{"metadata":{"labels":{"aviary.dev/inject":"false"}}}}}"#;

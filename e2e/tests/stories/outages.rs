@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::theatre::Scene;
 
-pub async fn a_killed_operator_goes_on_from_the_same_step_with_the_same_soak(
+pub(crate) async fn a_killed_operator_goes_on_from_the_same_step_with_the_same_soak(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     let shop = scene
@@ -81,7 +81,7 @@ pub async fn a_killed_operator_goes_on_from_the_same_step_with_the_same_soak(
     Ok(())
 }
 
-pub async fn without_prometheus_a_release_holds_and_then_goes_on(
+pub(crate) async fn without_prometheus_a_release_holds_and_then_goes_on(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     let workload = Workload::of_a_story()
@@ -148,7 +148,9 @@ pub async fn without_prometheus_a_release_holds_and_then_goes_on(
 /// Shorter than the node's lease: else Kubernetes itself takes all pods for lost, mesh or not.
 const AWAY: Duration = Duration::from_secs(30);
 
-pub async fn without_the_api_server_traffic_goes_on(scene: &Scene<'_>) -> anyhow::Result<()> {
+pub(crate) async fn without_the_api_server_traffic_goes_on(
+    scene: &Scene<'_>,
+) -> anyhow::Result<()> {
     let shop = scene
         .shop(&Workload::of_a_story().steps(&[(50, "20s"), (100, "6s")]))
         .await?;

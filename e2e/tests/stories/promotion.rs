@@ -8,7 +8,7 @@ use aviary_e2e::harness::{Faults, Workload, condition, shares, soaks, weights};
 use super::theatre::Scene;
 
 /// HTTP/1.1 keep-alive GET and POST and gRPC, over every weight change, the promotion and the end of the copy.
-pub async fn a_good_release_is_promoted_step_by_step_and_no_request_fails(
+pub(crate) async fn a_good_release_is_promoted_step_by_step_and_no_request_fails(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     let shop = scene.shop(&Workload::of_a_story()).await?;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::theatre::Scene;
 
-pub async fn a_bad_release_is_rolled_back_and_the_stable_version_serves(
+pub(crate) async fn a_bad_release_is_rolled_back_and_the_stable_version_serves(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     let shop = scene.shop(&Workload::of_a_story()).await?;
@@ -75,7 +75,7 @@ pub async fn a_bad_release_is_rolled_back_and_the_stable_version_serves(
     Ok(())
 }
 
-pub async fn deleting_the_rollout_leaves_all_traffic_on_the_stable_version(
+pub(crate) async fn deleting_the_rollout_leaves_all_traffic_on_the_stable_version(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     let shop = scene
@@ -105,7 +105,7 @@ pub async fn deleting_the_rollout_leaves_all_traffic_on_the_stable_version(
 }
 
 /// An image that does not exist: no pod of it is ever Ready.
-pub async fn a_version_that_never_starts_gets_no_traffic_and_is_given_up(
+pub(crate) async fn a_version_that_never_starts_gets_no_traffic_and_is_given_up(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     let shop = scene

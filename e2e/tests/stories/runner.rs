@@ -10,7 +10,7 @@ use libtest_mimic::Arguments;
 use super::theatre::Story;
 
 /// `tell` is given the number and the story; its error is for the person who reads the result.
-pub fn run(
+pub(crate) fn run(
     arguments: &Arguments,
     stories: &[Story],
     mut tell: impl FnMut(usize, Story) -> Result<(), String>,

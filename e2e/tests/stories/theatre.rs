@@ -14,13 +14,13 @@ use futures::future::BoxFuture;
 const PATIENCE: Duration = Duration::from_secs(420);
 
 #[derive(Clone, Copy)]
-pub struct Story {
+pub(crate) struct Story {
     pub name: &'static str,
     pub play: for<'a> fn(&'a Scene<'a>) -> BoxFuture<'a, anyhow::Result<()>>,
 }
 
 /// What a story is given.
-pub struct Scene<'a> {
+pub(crate) struct Scene<'a> {
     pub ground: &'a Ground,
     pub stage: Stage,
     pub namespace: String,
@@ -28,12 +28,12 @@ pub struct Scene<'a> {
 
 impl Scene<'_> {
     /// Given: version v1 serves, the caller calls, and a CanaryRollout has adopted the Deployment.
-    pub async fn shop(&self, workload: &Workload) -> anyhow::Result<Shop> {
+    pub(crate) async fn shop(&self, workload: &Workload) -> anyhow::Result<Shop> {
         Ok(Shop::open(&self.stage, &self.namespace, workload).await?)
     }
 }
 
-pub enum Theatre {
+pub(crate) enum Theatre {
     Closed,
     Open(Ground, Before),
     /// Why no story can be told.
@@ -41,7 +41,7 @@ pub enum Theatre {
 }
 
 impl Theatre {
-    pub fn closed() -> Theatre {
+    pub(crate) fn closed() -> Theatre {
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
             .expect("nobody has installed another one");
@@ -49,7 +49,7 @@ impl Theatre {
     }
 
     /// Tells a story. The error is for the person who reads the result.
-    pub fn tell(&mut self, number: usize, story: Story) -> Result<(), String> {
+    pub(crate) fn tell(&mut self, number: usize, story: Story) -> Result<(), String> {
         if let Theatre::Closed = self {
             *self = match open() {
                 Ok((ground, before)) => Theatre::Open(ground, before),
@@ -68,7 +68,7 @@ impl Theatre {
         }
     }
 
-    pub fn close(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn close(&mut self) -> anyhow::Result<()> {
         let Theatre::Open(ground, before) = std::mem::replace(self, Theatre::Closed) else {
             return Ok(());
         };

@@ -1,32 +1,37 @@
 //! The rollout machine: what a release does next, as pure functions. No Kubernetes, no clock, no randomness.
 //!
 //! ```text
+//!   Unsettled --- one revision serves ---> Stable          (from everywhere: another Deployment, break-glass, past the gate)
+//!
 //!            new template                ready            acknowledged        soaked, passed
 //!  Stable ----------------> Scaling{0} --------> Shifting{0} -----> Soaking{0} -----> Scaling{1} -> ... -> Soaking{last}
 //!    ^                          |                    |                  |                                      |
 //!    |                          +--------------------+--------+---------+--------------------------------------+
 //!    |                                  weight 0 at once      |  failed windows, deadline, lost,               | soaked, passed
 //!    |  template is stable again                              v  reverted, revoked, deleted                    v
-//!    +----------------------- Failed <------------------- RollingBack                                      Promoting
-//!    +-----------------------------------------------------------------------------------------------------------+
+//!    +----------------------- Failed <------------------- RollingBack <------ Returning <----------------- Promoting
+//!    |                                                   stable's pods are back     stable again               |
+//!    +---------------------------------------------------------------------------------------------------------+
 //!                                         the Deployment runs the new template
 //! ```
 //!
-//! Up is earned, down is free: raising a weight needs every condition of [`advance()`]; going to 0 needs none
-//! of them. `advance` decides, [`desired()`] is the only place where a weight is computed, [`judge`] has three
+//! Up is earned, down is free: raising a weight needs every condition of [`advance()`] and a persisted state; going to 0
+//! needs none of them. `advance` decides, [`desired()`] is the only place where a weight is computed, [`judge`] has three
 //! answers. The invariants are checked over the whole state graph in `tests/graph.rs`.
 
 pub mod advance;
 pub mod desired;
+pub mod event;
 pub mod judge;
 pub mod observation;
 pub mod plan;
 pub mod state;
 pub mod time;
 
-pub use advance::{Event, Transition, advance};
-pub use desired::{Copy, Desired, Gate, Share, desired, effective};
-pub use observation::{Observation, Window};
+pub use advance::{Transition, advance};
+pub use desired::{CanarySplit, Copies, Desired, Gate, Lease, Split, desired, effective};
+pub use event::Event;
+pub use observation::{Observation, Serving, Window};
 pub use plan::{Capacity, Percent, Plan, Step, Then};
-pub use state::{Cause, Failure, Phase, Revoked, Run, State, Template};
+pub use state::{Cause, Failure, Phase, Revoked, Run, State, Template, Unsettled};
 pub use time::{Span, Time};

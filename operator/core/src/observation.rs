@@ -2,13 +2,14 @@
 
 use crate::judge::Verdict;
 use crate::plan::Percent;
-use crate::state::Template;
+use crate::state::{Template, Unsettled};
 use crate::time::Time;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
     pub now: Time,
-    /// The Deployment's present template and generation.
+    /// The Deployment's uid, its present template and its generation.
+    pub deployment: String,
     pub template: Template,
     pub generation: i64,
     pub original: Original,
@@ -18,19 +19,40 @@ pub struct Observation {
     pub window: Option<Window>,
     /// The highest run of the canary's revision that a proxy reports as revoked.
     pub revoked: Option<u64>,
+    /// Nobody renewed the weight lease for as long as it lasts: proxies may have gone back to stable. Nothing is raised
+    /// until that is over, and at weight 0 there is nothing to renew.
+    pub lapsed: bool,
     /// The CanaryRollout is being deleted.
     pub deleted: bool,
+    /// A person has taken over.
+    pub break_glass: bool,
     /// Nothing forbids a raise: not suspended, not frozen, the lease held, the spec valid.
     pub may_raise: bool,
 }
 
 /// The user's Deployment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Original {
     pub replicas: u32,
     pub paused: bool,
     /// Every pod is of its present template, and available.
     pub rolled_out: bool,
+    pub serving: Serving,
+    /// Its Ready pods of the stable revision.
+    pub stable_ready: u32,
+    /// Its pods, Ready or not, of the canary's revision.
+    pub canary_pods: u32,
+    /// All its pods are of the canary's revision, as many as it asks for, and Ready.
+    pub canary_complete: bool,
+}
+
+/// What the Deployment's active ReplicaSets say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Serving {
+    /// One revision serves.
+    One(Template),
+    /// Nobody can tell yet.
+    Unclear(Unsettled),
 }
 
 /// The canary copy of the present run.

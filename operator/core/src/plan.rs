@@ -2,10 +2,15 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::Span;
 
 /// A whole percentage, 0..=100.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(try_from = "i64", into = "i64")]
 pub struct Percent(u8);
 
 impl Percent {
@@ -22,6 +27,33 @@ impl Percent {
     pub fn get(self) -> u8 {
         self.0
     }
+
+    /// What is left of the whole.
+    pub fn rest(self) -> Percent {
+        Percent(100 - self.0)
+    }
+
+    /// How much of `all` is `some`, rounded down; everything, if there is nothing to cover.
+    pub fn covered(some: u32, all: u32) -> Percent {
+        let share = u64::from(some) * 100 / u64::from(all.max(1));
+        if all == 0 {
+            return Percent::ALL;
+        }
+        Percent(u8::try_from(share.min(100)).unwrap_or(100))
+    }
+}
+
+impl TryFrom<i64> for Percent {
+    type Error = InvalidPlan;
+    fn try_from(percent: i64) -> Result<Percent, InvalidPlan> {
+        Percent::new(percent)
+    }
+}
+
+impl From<Percent> for i64 {
+    fn from(percent: Percent) -> i64 {
+        i64::from(percent.0)
+    }
 }
 
 impl fmt::Display for Percent {
@@ -30,7 +62,8 @@ impl fmt::Display for Percent {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Step {
     pub weight: Percent,
     /// Counted from the acknowledgement of the weight by every live proxy.
@@ -39,7 +72,7 @@ pub struct Step {
     pub min_requests: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Capacity {
     /// The weight's share of the Deployment's replicas, rounded up.
     Proportional,
@@ -48,15 +81,24 @@ pub enum Capacity {
 }
 
 /// What to do when the hold for missing evidence is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Then {
     Advance,
     Pause,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// The steps, which rise and end at 100 %, and the limits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Parts", into = "Parts")]
 pub struct Plan {
     steps: Vec<Step>,
+    limits: Limits,
+}
+
+/// The fields of a plan that have no rule of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
     /// Failed windows in a row that are tolerated.
     pub failure_limit: u32,
     /// The length of a window.
@@ -68,15 +110,34 @@ pub struct Plan {
     pub capacity: Capacity,
 }
 
-/// The fields of a plan that have no rule of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Limits {
-    pub failure_limit: u32,
-    pub interval: Span,
-    pub hold: Span,
-    pub then: Then,
-    pub progress_deadline: Span,
-    pub capacity: Capacity,
+/// A plan as it is stored: read back, it is checked again.
+#[derive(Serialize, Deserialize)]
+struct Parts {
+    steps: Vec<Step>,
+    limits: Limits,
+}
+
+impl TryFrom<Parts> for Plan {
+    type Error = InvalidPlan;
+    fn try_from(parts: Parts) -> Result<Plan, InvalidPlan> {
+        Plan::new(parts.steps, parts.limits)
+    }
+}
+
+impl From<Plan> for Parts {
+    fn from(plan: Plan) -> Parts {
+        Parts {
+            steps: plan.steps,
+            limits: plan.limits,
+        }
+    }
+}
+
+impl std::ops::Deref for Plan {
+    type Target = Limits;
+    fn deref(&self) -> &Limits {
+        &self.limits
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -112,35 +173,48 @@ impl Plan {
         if limits.interval <= Span(0) {
             return Err(InvalidPlan::Interval);
         }
-        let Limits {
-            failure_limit,
-            interval,
-            hold,
-            then,
-            progress_deadline,
-            capacity,
-        } = limits;
-        Ok(Plan {
-            steps,
-            failure_limit,
-            interval,
-            hold,
-            then,
-            progress_deadline,
-            capacity,
-        })
+        Ok(Plan { steps, limits })
     }
 
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
 
-    /// The step at `index`, or the last one: a shorter spec may have been applied while a run was further on.
+    /// The step at `index`; beyond the end, the last one.
     pub fn step(&self, index: usize) -> &Step {
         self.steps
             .get(index)
             .or(self.steps.last())
             .expect("a plan has at least one step")
+    }
+
+    /// The weight before the step at `index` is reached.
+    pub fn weight_before(&self, index: usize) -> Percent {
+        index
+            .checked_sub(1)
+            .map_or(Percent::ZERO, |before| self.step(before).weight)
+    }
+
+    /// This plan for a run that is at `current`, a step of another plan: with the steps below it and above it, and
+    /// `current` between them, with its weight and soak as it was begun. Gives the place of `current` too.
+    ///
+    /// So an edited plan never raises what is sent now; what comes next is its own next step.
+    pub fn around(&self, current: Step) -> (Plan, usize) {
+        let below = self
+            .steps
+            .iter()
+            .filter(|step| step.weight < current.weight);
+        let above = self
+            .steps
+            .iter()
+            .filter(|step| step.weight > current.weight);
+        let place = below.clone().count();
+        let steps = below.chain([&current]).chain(above).copied().collect();
+        let plan = Plan {
+            steps,
+            limits: self.limits,
+        };
+        (plan, place)
     }
 
     pub fn is_last(&self, index: usize) -> bool {
@@ -207,6 +281,73 @@ mod tests {
         assert_eq!(plan(&[1, 50]), Err(InvalidPlan::NotAll(Percent(50))));
         assert_eq!(Percent::new(101), Err(InvalidPlan::Percent(101)));
         assert_eq!(Percent::new(-1), Err(InvalidPlan::Percent(-1)));
+    }
+
+    #[test]
+    fn an_edited_plan_goes_around_the_step_that_is_begun() {
+        let at = |weight| Step {
+            weight: Percent(weight),
+            soak: Span(7),
+            min_requests: 3,
+        };
+        let weights = |plan: &Plan| plan.steps.iter().map(|s| s.weight.0).collect::<Vec<_>>();
+        let edited = plan(&[1, 20, 60, 100]).unwrap();
+        for (current, expected, place) in [
+            (10, vec![1, 10, 20, 60, 100], 1),
+            (60, vec![1, 20, 60, 100], 2),
+            (100, vec![1, 20, 60, 100], 3),
+        ] {
+            let (plan, index) = edited.around(at(current));
+            assert_eq!((weights(&plan), index), (expected, place));
+            assert_eq!(*plan.step(index), at(current), "as it was begun");
+        }
+    }
+
+    #[test]
+    fn what_is_covered_is_a_share_rounded_down_that_is_whole_only_when_nothing_is_missing() {
+        for (some, all, expected) in [
+            (0, 4, 0),
+            (3, 4, 75),
+            (1, 3, 33),
+            (2, 3, 66),
+            (999, 1000, 99),
+            (4, 4, 100),
+            (5, 4, 100),
+            (0, 0, 100),
+            (u32::MAX - 1, u32::MAX, 99),
+            (u32::MAX, u32::MAX, 100),
+        ] {
+            assert_eq!(
+                Percent::covered(some, all),
+                Percent(expected),
+                "{some} of {all}"
+            );
+        }
+        for all in 1..=120 {
+            let mut before = Percent::ZERO;
+            for some in 0..=all {
+                let covered = Percent::covered(some, all);
+                assert!(covered >= before, "{some} of {all}");
+                assert!(
+                    u32::from(covered.0) * all <= some * 100,
+                    "never more than there is"
+                );
+                assert_eq!(covered == Percent::ALL, some == all, "{some} of {all}");
+                assert_eq!(u32::from(covered.rest().0), 100 - u32::from(covered.0));
+                before = covered;
+            }
+        }
+    }
+
+    #[test]
+    fn a_stored_plan_is_read_back_and_a_mutilated_one_refused() {
+        let plan = plan(&[1, 10, 100]).unwrap();
+        let json = serde_json::to_value(&plan).unwrap();
+        assert_eq!(serde_json::from_value::<Plan>(json.clone()).unwrap(), plan);
+        let mut mutilated = json;
+        mutilated["steps"] = serde_json::json!([]);
+        let error = serde_json::from_value::<Plan>(mutilated).unwrap_err();
+        assert!(error.to_string().contains("there are no steps"), "{error}");
     }
 
     #[test]

@@ -4,24 +4,27 @@
 //! own writes, canary copies, and Deployments with the annotation `aviary.dev/break-glass` never come here: the match
 //! conditions of the webhook leave them out, so that a person can act while the operator is down.
 
+mod change;
 mod decision;
 mod fate;
 mod words;
 
 use aviary_crds::CanaryRollout;
-use aviary_crds::status::Phase;
+use aviary_crds::status::{CauseStatus, Phase};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use json_patch::{Patch, PatchOperation};
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::core::DeserializeGuard;
+use kube_runtime::reflector::{ObjectRef, Store};
 use serde_json::{Value, json};
 
 use super::Admission;
 use super::review::{Answer, Review, add, remove};
-pub use decision::{Change, Decision, Edit, decide};
+pub use change::Change;
+pub use decision::{Decision, Edit, decide};
 
 /// What the gate knows of a CanaryRollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct RolloutFacts {
     pub suspended: bool,
     /// Deleted, and about to be gone.
     pub deleting: bool,
+    /// This version of the operator cannot read it: nothing but its name is known.
+    pub illegible: bool,
 }
 
 /// A template that was rolled back: it is not tried again until more of it changes than its annotations.
@@ -75,6 +80,8 @@ impl From<&CanaryRollout> for RolloutFacts {
         let canary = status.and_then(|s| s.canary.as_ref());
         // A status that does not say what failed still names the release that has.
         let failed = match failure {
+            // What was taken back before anything was wrong with it may come again.
+            Some(failure) if failure.cause == CauseStatus::TemplateReverted => None,
             Some(failure) => failed(&failure.revision, &failure.content),
             None => canary.and_then(|canary| failed(&canary.revision, &canary.content)),
         };
@@ -90,6 +97,7 @@ impl From<&CanaryRollout> for RolloutFacts {
             phase: status.and_then(|s| s.phase),
             suspended: rollout.spec.suspend,
             deleting: rollout.metadata.deletion_timestamp.is_some(),
+            illegible: false,
         }
     }
 }
@@ -111,10 +119,17 @@ fn ended_badly(phase: Option<Phase>) -> bool {
     }
 }
 
-impl Rollouts for Store<CanaryRollout> {
+impl Rollouts for Store<DeserializeGuard<CanaryRollout>> {
     fn get(&self, namespace: &str, name: &str) -> Option<RolloutFacts> {
         let rollout = Store::get(self, &ObjectRef::new(name).within(namespace))?;
-        Some(RolloutFacts::from(&*rollout))
+        Some(match &rollout.0 {
+            Ok(rollout) => RolloutFacts::from(rollout),
+            Err(_) => RolloutFacts {
+                name: name.to_owned(),
+                illegible: true,
+                ..RolloutFacts::default()
+            },
+        })
     }
 
     fn synced(&self) -> bool {

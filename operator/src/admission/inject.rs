@@ -11,6 +11,7 @@
 mod containers;
 mod ports;
 mod probes;
+mod workload;
 
 use axum::Json;
 use axum::extract::State;
@@ -71,7 +72,7 @@ impl Injector {
         ));
         patch.push(add(
             ["spec", "initContainers", "1"],
-            containers::proxy(self),
+            containers::proxy(self, workload::of(pod)),
         ));
         if !spec["volumes"].is_array() {
             patch.push(add(["spec", "volumes"], json!([])));

@@ -32,6 +32,7 @@ impl Rollouts for One {
             phase: Some(Phase::Stable),
             suspended: false,
             deleting: false,
+            illegible: false,
         })
     }
 }

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use rollout_core::CanarySplit;
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Route, SignedRevocation, Split, Weight,
 };
 use traffic_core::lease::Lease;
+
+use crate::key::Key;
 
 use super::endpoints::{self, PodEndpoint, Slices};
 use super::{Finding, Objects, RouteEntry, TargetSplit, View, World, protocol};
@@ -68,35 +71,27 @@ impl Building<'_> {
             };
             let name = format!("{}/{number}", full_name(service));
             let found = endpoints::of_port(service, port, &self.slices);
-            self.report_strangers(objects, service, target, &found);
-            let cluster = |revision: &str| Cluster {
+            let arms = Arms::of(objects, target, &found);
+            self.report(service, target, &arms);
+            let cluster = |revision: &str, endpoints: Vec<Endpoint>| Cluster {
                 name: format!("{name}/{revision}"),
-                endpoints: of_revision(objects, target, &found, revision),
+                endpoints,
             };
-            let stable = cluster(&target.stable);
+            let stable = cluster(&target.stable, arms.stable);
             // While the original takes over the promoted revision, both arms are the same: nothing to split.
             let canary = target
                 .canary
                 .as_ref()
                 .filter(|canary| canary.revision != target.stable);
-            let canary = canary.map(|canary| (cluster(&canary.revision), canary));
+            let canary = canary.map(|canary| (cluster(&canary.revision, arms.canary), canary));
             let split = Split {
                 stable: Arm {
                     cluster: stable.name.clone(),
                     revision: target.stable.clone(),
                 },
-                canary: canary.as_ref().map(|(cluster, canary)| {
-                    let weight = guarded(canary.weight, cluster);
-                    CanaryArm {
-                        arm: Arm {
-                            cluster: cluster.name.clone(),
-                            revision: canary.revision.clone(),
-                        },
-                        weight,
-                        run: canary.run,
-                        lease: Lease::for_weight(weight),
-                    }
-                }),
+                canary: canary
+                    .as_ref()
+                    .map(|(cluster, canary)| canary_arm(cluster, canary)),
             };
             let mut revoked = target.revoked.clone();
             revoked.sort();
@@ -148,63 +143,145 @@ impl Building<'_> {
         free
     }
 
-    fn report_strangers(
-        &mut self,
-        objects: Objects<'_>,
-        service: &Service,
-        target: &TargetSplit,
-        found: &[PodEndpoint],
-    ) {
-        let ready = found
-            .iter()
-            .filter(|each| each.endpoint.health == Health::Healthy);
-        let strangers = ready.filter(|each| revision(objects, target, each).is_none());
-        self.findings
-            .extend(strangers.map(|each| Finding::UnknownRevision {
-                service: full_name(service),
-                endpoint: match &each.pod {
-                    Some(pod) => format!("pod {}/{pod}", target.namespace),
-                    None => each.endpoint.address.to_string(),
-                },
-            }));
+    fn report(&mut self, service: &Service, target: &TargetSplit, arms: &Arms) {
+        if target.rollout.is_empty() {
+            return;
+        }
+        let (rollout, service) = (&target.rollout, full_name(service));
+        let strangers = arms.strangers.iter().map(|endpoint| Finding::NotExclusive {
+            rollout: rollout.clone(),
+            service: service.clone(),
+            endpoint: endpoint.clone(),
+        });
+        self.findings.extend(strangers);
+        if arms.borrowed {
+            self.findings.insert(Finding::StableEmpty {
+                rollout: rollout.clone(),
+                service,
+            });
+        }
+    }
+}
+
+/// The endpoints of one port of a Service, by the arm that they serve in.
+#[derive(Default)]
+struct Arms {
+    stable: Vec<Endpoint>,
+    canary: Vec<Endpoint>,
+    /// Ready endpoints in the stable arm that are of none of the rollout's revisions.
+    strangers: Vec<String>,
+    /// The stable arm has none of its own.
+    borrowed: bool,
+}
+
+/// Whose an endpoint is.
+enum Whose<'a> {
+    /// Of the adopted Deployment or its copies.
+    Revision(&'a str),
+    /// Of a copy that is not known yet.
+    Copy,
+    /// Of something else behind the same Service.
+    Stranger,
+}
+
+impl Arms {
+    fn of(objects: Objects<'_>, target: &TargetSplit, found: &[PodEndpoint]) -> Arms {
+        let canary = target
+            .canary
+            .as_ref()
+            .map(|canary| canary.revision.as_str());
+        let mut arms = Arms::default();
+        let mut others = Vec::new();
+        for each in found {
+            match whose(objects, target, each) {
+                Whose::Copy => {}
+                Whose::Stranger => {
+                    if each.endpoint.health == Health::Healthy && !target.is_all() {
+                        arms.strangers.push(match &each.pod {
+                            Some(pod) => format!("pod {}/{pod}", target.namespace),
+                            None => each.endpoint.address.to_string(),
+                        });
+                    }
+                    arms.stable.push(each.endpoint);
+                }
+                Whose::Revision(_) if target.is_all() => arms.stable.push(each.endpoint),
+                Whose::Revision(revision) if revision == target.stable => {
+                    arms.stable.push(each.endpoint);
+                }
+                Whose::Revision(revision) if Some(revision) == canary => {
+                    arms.canary.push(each.endpoint);
+                }
+                Whose::Revision(_) if is_copy(objects, target, each) => {}
+                Whose::Revision(_) => others.push(each.endpoint),
+            }
+        }
+        // Nobody is sent where nobody answers while somebody else does.
+        for lender in [&others, &arms.canary] {
+            if !answers(&arms.stable) && answers(lender) {
+                arms.stable.extend(lender);
+                arms.stable.sort();
+                arms.borrowed = true;
+            }
+        }
+        arms
+    }
+}
+
+fn whose<'a>(objects: Objects<'a>, target: &TargetSplit, each: &PodEndpoint) -> Whose<'a> {
+    let key = each
+        .pod
+        .as_ref()
+        .map(|pod| Key::new(target.namespace.clone(), pod.clone()));
+    if target.is_all() && is_copy(objects, target, each) {
+        return Whose::Copy;
+    }
+    match key.and_then(|key| objects.revisions.get(&key)) {
+        Some(revision) => Whose::Revision(revision),
+        // Its endpoint may be seen before the pod itself.
+        None if is_copy(objects, target, each) => Whose::Copy,
+        None => Whose::Stranger,
+    }
+}
+
+fn is_copy(objects: Objects<'_>, target: &TargetSplit, each: &PodEndpoint) -> bool {
+    let Some(pod) = &each.pod else { return false };
+    let prefix = format!("{}-canary-", target.deployment);
+    objects
+        .copies
+        .contains(&Key::new(target.namespace.clone(), pod.clone()))
+        || (!target.deployment.is_empty() && pod.starts_with(&prefix))
+}
+
+fn canary_arm(cluster: &Cluster, canary: &CanarySplit) -> CanaryArm {
+    let weight = Weight::percent(u32::from(canary.weight.get())).unwrap_or(Weight::ZERO);
+    let weight = guarded(weight, cluster);
+    CanaryArm {
+        arm: Arm {
+            cluster: cluster.name.clone(),
+            revision: canary.revision.clone(),
+        },
+        weight,
+        run: canary.run,
+        lease: match canary.lease {
+            rollout_core::Lease::Held => Lease::for_weight(weight),
+            rollout_core::Lease::None => Lease::Unlimited,
+        },
     }
 }
 
 /// The last guard: whoever computed the weight, requests are not sent where nobody answers.
 fn guarded(weight: Weight, canary: &Cluster) -> Weight {
-    let answers = canary
-        .endpoints
-        .iter()
-        .any(|endpoint| endpoint.health == Health::Healthy);
-    if answers { weight } else { Weight::ZERO }
-}
-
-fn of_revision(
-    objects: Objects<'_>,
-    target: &TargetSplit,
-    found: &[PodEndpoint],
-    wanted: &str,
-) -> Vec<Endpoint> {
-    let of_it = found
-        .iter()
-        .filter(|each| revision(objects, target, each) == Some(wanted));
-    of_it.map(|each| each.endpoint).collect()
-}
-
-fn revision<'a>(
-    objects: Objects<'a>,
-    target: &TargetSplit,
-    endpoint: &PodEndpoint,
-) -> Option<&'a str> {
-    let pod = endpoint
-        .pod
-        .as_ref()
-        .map(|pod| (target.namespace.clone(), pod.clone()));
-    if target.is_none() {
-        let of_a_copy = pod.is_some_and(|pod| objects.copies.contains(&pod));
-        return Some(if of_a_copy { "copy" } else { TargetSplit::ALL });
+    if answers(&canary.endpoints) {
+        weight
+    } else {
+        Weight::ZERO
     }
-    objects.revisions.get(&pod?).map(String::as_str)
+}
+
+fn answers(endpoints: &[Endpoint]) -> bool {
+    endpoints
+        .iter()
+        .any(|endpoint| endpoint.health == Health::Healthy)
 }
 
 /// A Service that stands before its endpoints with an address of its own, and does not bind clients to one of them.

@@ -1,6 +1,6 @@
-use k8s_openapi::api::core::v1::Pod;
+use rollout_core::plan::Percent;
 use serde_json::{Value, json};
-use traffic_core::config::{Cluster, Health, Protocol};
+use traffic_core::config::{Cluster, Health, Protocol, Weight};
 
 use super::*;
 
@@ -55,17 +55,12 @@ fn ready(address: &str, pod: &str) -> Value {
     )
 }
 
-fn revisions(pods: &[(&str, &str)]) -> BTreeMap<(String, String), String> {
-    let pod = |(pod, revision): &(&str, &str)| {
-        (
-            ("shop".to_owned(), (*pod).to_owned()),
-            (*revision).to_owned(),
-        )
-    };
+fn revisions(pods: &[(&str, &str)]) -> BTreeMap<Key, String> {
+    let pod = |(pod, revision): &(&str, &str)| (Key::new("shop", *pod), (*revision).to_owned());
     pods.iter().map(pod).collect()
 }
 
-fn target(name: &str, canary: Option<u32>) -> TargetSplit {
+fn target(name: &str, canary: Option<i64>) -> TargetSplit {
     TargetSplit {
         rollout: format!("shop/{name}"),
         namespace: "shop".to_owned(),
@@ -78,8 +73,9 @@ fn target(name: &str, canary: Option<u32>) -> TargetSplit {
         stable: "v1".to_owned(),
         canary: canary.map(|percent| CanarySplit {
             revision: "v2".to_owned(),
-            weight: Weight::percent(percent).unwrap(),
+            weight: Percent::new(percent).unwrap(),
             run: 3,
+            lease: rollout_core::Lease::Held,
         }),
         revoked: Vec::new(),
     }
@@ -217,32 +213,73 @@ fn conditions_decide_about_health() {
     }
 }
 
+/// A second Deployment behind the same Service, or an endpoint that is no pod, loses nothing when the first is adopted.
 #[test]
-fn a_superseded_revision_is_left_out_and_an_unknown_one_is_reported() {
+fn strangers_serve_in_the_stable_arm_and_are_reported() {
     let nobody = json!({"addresses": ["10.1.0.7"]});
     let View { world, findings } = view_of(&[
         ready("10.1.0.9", "web-old"),
+        ready("10.1.0.1", "web-a"),
+        ready("10.1.0.3", "web-c"),
         ready("10.1.0.8", "stranger"),
         endpoint("10.1.0.6", "starting", json!({"ready": false})),
         nobody,
     ]);
-    assert!(
-        world
-            .clusters
-            .values()
-            .all(|cluster| cluster.endpoints.is_empty())
-    );
-    assert_eq!(world.clusters.len(), 2);
+    let stable = listed(&world.clusters["shop/web/80/v1"]);
+    assert_eq!(stable, ["10.1.0.1:8080", "10.1.0.7:8080", "10.1.0.8:8080"]);
+    assert_eq!(listed(&world.clusters["shop/web/80/v2"]), ["10.1.0.3:8080"]);
     let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
     assert_eq!(texts.len(), 2, "{texts:?}");
     assert!(
-        texts[0].starts_with("10.1.0.7:8080, a ready endpoint of Service shop/web"),
+        texts[0].starts_with("10.1.0.7:8080, a ready endpoint"),
         "{texts:?}"
     );
     assert!(
         texts[1].starts_with("pod shop/stranger, a ready endpoint"),
         "{texts:?}"
     );
+}
+
+#[test]
+fn the_stable_arm_is_never_empty_while_another_has_endpoints() {
+    let (stray, canary) = (ready("10.1.0.9", "web-old"), ready("10.1.0.3", "web-c"));
+    let stable = |endpoints: &[Value]| {
+        let view = view_of(endpoints);
+        let said = view
+            .findings
+            .iter()
+            .any(|f| matches!(f, Finding::StableEmpty { .. }));
+        (listed(&view.world.clusters["shop/web/80/v1"]), said)
+    };
+    let of = |address: &str| vec![format!("{address}:8080")];
+    assert_eq!(
+        stable(&[stray.clone(), canary.clone()]),
+        (of("10.1.0.9"), true),
+        "not the canary, as long as there is another"
+    );
+    assert_eq!(
+        stable(std::slice::from_ref(&canary)),
+        (of("10.1.0.3"), true)
+    );
+    assert_eq!(
+        stable(&[ready("10.1.0.1", "web-a"), stray, canary]),
+        (of("10.1.0.1"), false)
+    );
+    assert_eq!(stable(&[]), (Vec::new(), false));
+}
+
+/// EndpointSlices and pods are watched apart: an endpoint may be known before its pod.
+#[test]
+fn a_pod_of_a_copy_gets_nothing_outside_its_arm_even_before_it_is_known() {
+    let view = view_of(&[
+        ready("10.1.0.1", "web-a"),
+        ready("10.1.0.4", "web-canary-v2-5d-x"),
+    ]);
+    assert_eq!(
+        listed(&view.world.clusters["shop/web/80/v1"]),
+        ["10.1.0.1:8080"]
+    );
+    assert!(view.findings.is_empty(), "{:?}", view.findings);
 }
 
 #[test]
@@ -457,38 +494,4 @@ fn while_the_original_takes_over_the_promoted_revision_there_is_one_arm() {
     let view = view_of_services(&[web()], &[promoted]);
     assert_eq!(view.world.routes["shop/web/80"].route.split.canary, None);
     assert_eq!(view.world.clusters.len(), 1);
-}
-
-#[test]
-fn a_pod_s_revision_is_its_label_or_else_its_replica_set_s() {
-    let replica_sets: ReplicaSetRevisions = revisions(&[("web-5d", "v1")]);
-    let pod = |labels: Value, owner: Value| -> Pod {
-        object(
-            json!({"metadata": {"namespace": "shop", "name": "p", "labels": labels, "ownerReferences": owner}}),
-        )
-    };
-    let owner = |kind: &str, name: &str, controller: bool| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "u", "controller": controller}]);
-    let of = |pod: &Pod| revision_of_pod(pod, &replica_sets);
-    let labelled = pod(
-        json!({"aviary.dev/revision": "v2"}),
-        owner("ReplicaSet", "web-5d", true),
-    );
-    assert_eq!(of(&labelled).as_deref(), Some("v2"));
-    assert_eq!(
-        of(&pod(json!({}), owner("ReplicaSet", "web-5d", true))).as_deref(),
-        Some("v1")
-    );
-    assert_eq!(
-        of(&pod(json!({}), owner("ReplicaSet", "web-5d", false))),
-        None
-    );
-    assert_eq!(
-        of(&pod(json!({}), owner("ReplicaSet", "other", true))),
-        None
-    );
-    assert_eq!(
-        of(&pod(json!({}), owner("StatefulSet", "web-5d", true))),
-        None
-    );
-    assert_eq!(of(&pod(json!({}), json!(null))), None);
 }

@@ -9,9 +9,13 @@ use std::time::Duration;
 use aviary_crds::spec::Check as SpecCheck;
 use aviary_crds::units::{self, UnitError};
 use rollout_core::judge::Bound;
-use traffic_core::contract::{label, metric};
+use traffic_core::contract::{label, metric, peer};
 
+use super::copy;
 use crate::admission::rollout::query::{self, Placeholder, QueryError};
+
+/// Requests from outside the mesh are counted over at least this long.
+const MINUTE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
@@ -132,6 +136,26 @@ impl Scope {
         })
     }
 
+    /// PromQL for the requests a minute that came to the Deployment's pods, or to the canary's, from outside the mesh. Over the
+    /// last minute; over the interval if that is longer, since it is what says how often sidecars are scraped.
+    pub fn outside(&self) -> String {
+        let workload = |name: &str| name.replace('.', "[.]");
+        format!(
+            r#"sum(rate({}{}{{{}="{}",{}="{}",{}=~"{}|{}"}}[{}])) * {}"#,
+            metric::INBOUND_REQUESTS,
+            metric::TOTAL,
+            label::PEER,
+            peer::OUTSIDE,
+            label::NAMESPACE,
+            self.namespace,
+            label::WORKLOAD,
+            workload(&self.deployment),
+            workload(&copy::name(&self.deployment, &self.canary)),
+            window(self.interval.max(MINUTE)),
+            MINUTE.as_secs()
+        )
+    }
+
     fn selector(&self) -> String {
         let Scope {
             namespace,
@@ -203,6 +227,24 @@ mod tests {
     }
 
     #[test]
+    fn callers_outside_the_mesh_are_counted_over_a_minute_or_over_a_longer_interval() {
+        assert_eq!(
+            scope().outside(),
+            r#"sum(rate(aviary_inbound_requests_total{peer="outside",namespace="shop",workload=~"payment|payment-canary-bbbb"}[60000ms])) * 60"#
+        );
+        let slow = Scope {
+            interval: Duration::from_secs(300),
+            deployment: "payment.v1".into(),
+            ..scope()
+        };
+        let query = slow.outside();
+        assert!(
+            query.contains(r#"workload=~"payment[.]v1|payment[.]v1-canary-bbbb"}[300000ms]"#),
+            "{query}"
+        );
+    }
+
+    #[test]
     fn placeholders_are_replaced() {
         let query = Query::Custom(r#"max(depth{revision="{{ canary.revision }}",old="{{stable.revision}}"}[{{ interval }}])"#.into());
         assert_eq!(
@@ -228,5 +270,7 @@ mod tests {
             let text = scope().promql(&query).unwrap();
             assert!(promql_parser::parser::parse(&text).is_ok(), "{text}");
         }
+        let text = scope().outside();
+        assert!(promql_parser::parser::parse(&text).is_ok(), "{text}");
     }
 }

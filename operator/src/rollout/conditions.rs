@@ -1,4 +1,4 @@
-//! What a status says to people and to tools: one sentence, and the conditions.
+//! The conditions of a status, for tools.
 //!
 //! `Ready`, `Reconciling` and `Stalled` follow kstatus: while a release runs an object is Reconciling; Stalled means that
 //! nothing moves until somebody acts.
@@ -7,307 +7,229 @@ use aviary_crds::condition;
 use aviary_crds::status::{CanaryRolloutStatus, Verdict};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time as KubeTime};
 use k8s_openapi::jiff::Timestamp;
-use rollout_core::plan::Plan;
-use rollout_core::state::{Phase, State};
-use rollout_core::time::{Span, Time};
+use rollout_core::advance::inconclusive;
+use rollout_core::state::{Cause, Phase, State, Unsettled};
 
-use super::events::because;
-use super::observe::Acknowledgement;
+use super::events::{because, from_outside};
+use super::facts::Facts;
+use super::sentence::sentence;
+use crate::text::cut;
 
-/// Why a rollout cannot do what it is asked, whatever its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// CamelCase, for tools.
-    pub reason: &'static str,
-    pub message: String,
-}
+/// The longest message, in bytes.
+const MESSAGE: usize = 1500;
 
-/// What the sentence is made of.
-pub struct Facts<'a> {
-    pub plan: &'a Plan,
-    pub state: &'a State,
-    pub now: Time,
-    pub target: &'a str,
-    pub acknowledgement: &'a Acknowledgement,
-    pub ready: u32,
-    pub needed: u32,
-    pub suspended: bool,
-    pub frozen: bool,
-    /// The newest judgement, in words.
-    pub judged: &'a str,
-    /// What was seen when the weight went to 0.
-    pub failure: &'a str,
-}
-
-fn seconds(span: Span) -> String {
-    let seconds = (span.0.max(0) + 999) / 1000;
-    match (seconds / 60, seconds % 60) {
-        (0, rest) => format!("{rest}s"),
-        (minutes, 0) => format!("{minutes}m"),
-        (minutes, rest) => format!("{minutes}m{rest}s"),
-    }
-}
-
-/// What happens now, and what happens next and when.
-pub fn sentence(facts: &Facts<'_>) -> String {
-    let Facts {
-        plan,
-        state,
-        now,
-        target,
-        acknowledgement,
-        ready,
-        needed,
-        judged,
-        ..
-    } = facts;
-    let canary = state
-        .run
-        .as_ref()
-        .map_or("", |run| run.canary.revision.as_str());
-    let stable = &state.stable.revision;
-    let held = match (facts.suspended, facts.frozen) {
-        (true, _) => " Suspended: nothing is raised until spec.suspend is false.",
-        (false, true) => " Frozen: nothing is raised while the ConfigMap aviary-freeze exists.",
-        (false, false) => "",
+/// Sets all conditions, and the sentence. A problem outranks everything.
+pub(super) fn set(status: &mut CanaryRolloutStatus, facts: &Facts<'_>) {
+    let message = match facts.problem {
+        Some(problem) => problem.message.clone(),
+        None => sentence(facts),
     };
-    let of = |step: usize| format!("step {}/{}", step + 1, plan.steps().len());
-    let lag =
-        if acknowledgement.complete() {
-            String::new()
-        } else {
-            let who = if acknowledgement.laggards.is_empty() {
-                String::new()
-            } else {
-                format!(" (waiting for {})", acknowledgement.laggards.join(", "))
-            };
-            let refused = acknowledgement.rejected.as_ref().map_or_else(String::new, |text| {
-            format!("; the configuration was refused by {text}: it goes on with its last good one")
-        });
-            format!(
-                "; {} of {} proxies have acknowledged{who}{refused}",
-                acknowledgement.acknowledged, acknowledgement.proxies
-            )
-        };
-    let deadline = |since: Time| seconds((since + plan.progress_deadline) - *now);
-    match state.phase {
-        Phase::Stable if state.target != state.stable => {
-            format!(
-                "revision {stable} serves everyone; revision {} waits to be released.{held}",
-                state.target.revision
-            )
-        }
-        Phase::Stable => format!(
-            "revision {stable} serves everyone; change the template of Deployment {target} to start a release"
-        ),
-        Phase::Scaling { step, since } => {
-            let weight = plan.step(step).weight;
-            format!(
-                "{}: {ready} of {needed} pods of revision {canary} are Ready; then its weight goes to {weight}{lag}; rolled back in {} otherwise.{held}",
-                of(step),
-                deadline(since)
-            )
-        }
-        Phase::Shifting { step, since } => {
-            format!(
-                "{}: weight {} of revision {canary} was sent{lag}; rolled back in {} otherwise.{held}",
-                of(step),
-                plan.step(step).weight,
-                deadline(since)
-            )
-        }
-        Phase::Soaking { step, since } => {
-            let weight = plan.step(step).weight;
-            let left = (since + plan.step(step).soak) - *now;
-            let next = if plan.is_last(step) {
-                "it is promoted".to_owned()
-            } else {
-                format!("weight {}", plan.step(step + 1).weight)
-            };
-            let run = state.run.as_ref();
-            let wait = if left > Span(0) {
-                format!("{} more, then {next}", seconds(left))
-            } else if run.is_some_and(|run| run.failed_in_a_row > 0) {
-                format!("the soak is over, but the last window failed ({judged})")
-            } else {
-                format!(
-                    "the soak is over, but evidence is missing ({judged}); noEvidence decides {} after the soak",
-                    seconds(plan.hold)
-                )
-            };
-            format!(
-                "{}: revision {canary} has weight {weight}: {wait}{lag}.{held}",
-                of(step)
-            )
-        }
-        Phase::Promoting { since } if *now - since >= plan.progress_deadline => {
-            format!(
-                "the promotion of revision {canary} is stuck: Deployment {target} does not finish its rollout (kubectl describe deployment {target}); all traffic stays on the healthy canary"
-            )
-        }
-        Phase::Promoting { .. } => {
-            format!(
-                "every step passed: Deployment {target} rolls to revision {canary} while the canary carries the traffic"
-            )
-        }
-        Phase::RollingBack { cause, .. } => {
-            format!(
-                "weight 0: {}; revision {stable} serves everyone, the canary's pods go when every proxy has acknowledged{lag}",
-                because(cause, facts.failure)
-            )
-        }
-        Phase::Failed => {
-            let cause = state
-                .failure
-                .as_ref()
-                .map_or_else(String::new, |failure| because(failure.cause, facts.failure));
-            format!(
-                "revision {canary} was rolled back: {cause}; revision {stable} serves everyone; change the template of Deployment {target} (a fixed version, or the stable one) to go on"
-            )
-        }
-    }
-}
-
-/// Sets all conditions. `problem` outranks everything.
-pub fn set(
-    status: &mut CanaryRolloutStatus,
-    facts: Option<&Facts<'_>>,
-    problem: Option<&Problem>,
-    generation: Option<i64>,
-) {
-    let message = match (problem, facts) {
-        (Some(problem), _) => problem.message.clone(),
-        (None, Some(facts)) => sentence(facts),
-        (None, None) => String::new(),
-    };
+    let message = cut(message, MESSAGE);
     status.message = Some(message.clone());
-    let phase = facts.map(|facts| facts.state.phase);
-    let name = status.phase.map_or("Pending", |phase| phase.name());
-    let (mut ready, mut reconciling, mut stalled) = match phase {
-        Some(Phase::Stable)
-            if facts.is_some_and(|facts| facts.state.target == facts.state.stable) =>
-        {
-            ("True", "False", "False")
-        }
-        Some(Phase::Failed) => ("False", "False", "True"),
-        Some(Phase::Promoting { since })
-            if facts.is_some_and(|f| f.now - since >= f.plan.progress_deadline) =>
-        {
-            ("False", "True", "True")
-        }
-        Some(_) => ("False", "True", "False"),
-        None => ("False", "False", "False"),
-    };
-    let mut reason = name;
-    if let Some(problem) = problem {
-        (ready, stalled) = ("False", "True");
-        reconciling = if reconciling == "True" {
-            "True"
-        } else {
-            "False"
-        };
-        reason = problem.reason;
-    }
+    let mut conditions = std::mem::take(&mut status.conditions);
     let mut put = |type_: &str, value: &str, reason: &str, message: String| {
-        set_condition(
-            &mut status.conditions,
-            type_,
-            value,
-            reason,
-            message,
-            generation,
-        );
+        set_condition(&mut conditions, type_, value, reason, message, facts);
     };
-    put(condition::READY, ready, reason, message.clone());
-    put(condition::RECONCILING, reconciling, reason, message.clone());
+    let standing = Standing::of(status, facts);
+    let stalled = standing.stalled;
     put(
-        condition::STALLED,
-        stalled,
-        reason,
-        if stalled == "True" {
-            message
-        } else {
-            String::new()
-        },
+        condition::READY,
+        truth(standing.ready),
+        standing.reason,
+        message.clone(),
     );
-    let Some(facts) = facts else { return };
-    let (value, reason) = match status.verdict {
-        Some(Verdict::Pass) => ("True", "Passed"),
-        Some(Verdict::Fail) => ("False", "Failed"),
-        Some(Verdict::NoEvidence) => ("Unknown", "NoEvidence"),
-        None => ("Unknown", "NotJudgedYet"),
-    };
-    let run = facts.state.run.as_ref();
-    let promoted =
-        run.is_some_and(|run| run.canary == facts.state.stable) && facts.state.failure.is_none();
-    let failure = facts.state.failure.as_ref();
-    let mut put = |type_: &str, value: &str, reason: &str, message: String| {
-        set_condition(
-            &mut status.conditions,
-            type_,
+    put(
+        condition::RECONCILING,
+        truth(standing.reconciling),
+        standing.reason,
+        message.clone(),
+    );
+    let why = if stalled { message } else { String::new() };
+    put(condition::STALLED, truth(stalled), standing.reason, why);
+    if let Some(state) = facts.state {
+        let (value, reason) = match status.verdict {
+            Some(Verdict::Pass) => ("True", "Passed"),
+            Some(Verdict::Fail) => ("False", "Failed"),
+            Some(Verdict::NoEvidence) => ("Unknown", "NoEvidence"),
+            None => ("Unknown", "NotJudgedYet"),
+        };
+        put(
+            condition::ANALYSIS,
             value,
             reason,
-            message,
-            generation,
+            facts.verdicts.judged().to_owned(),
         );
-    };
-    put(condition::ANALYSIS, value, reason, facts.judged.to_owned());
-    let revision = run.map_or_else(String::new, |run| run.canary.revision.clone());
-    let (value, reason, message) = if promoted {
-        (
+        let (value, reason, message) = promoted(state);
+        put(condition::PROMOTED, value, reason, message);
+        let (value, reason, message) = rolled_back(state, facts);
+        put(condition::ROLLED_BACK, value, reason, message);
+        let (value, reason, message) = outside_callers(state, facts.verdicts.outside());
+        put(condition::OUTSIDE_CALLERS, value, reason, message);
+    }
+    let strangers = &facts.look.heard.sent.strangers;
+    if strangers.is_empty() {
+        put(condition::EXCLUSIVE, "True", "Exclusive", String::new());
+    } else {
+        let message = format!(
+            "not all pods behind the Services are of Deployment {}: {}; they serve in the stable arm, and are never a part of a release",
+            facts.look.rollout.spec.target_ref.name,
+            strangers.join(", ")
+        );
+        put(
+            condition::EXCLUSIVE,
+            "False",
+            "NotExclusive",
+            cut(message, MESSAGE),
+        );
+    }
+    status.conditions = conditions;
+}
+
+/// What kstatus asks for.
+struct Standing {
+    ready: bool,
+    reconciling: bool,
+    stalled: bool,
+    reason: &'static str,
+}
+
+impl Standing {
+    fn of(status: &CanaryRolloutStatus, facts: &Facts<'_>) -> Standing {
+        let name = status.phase.map_or("Pending", |phase| phase.name());
+        let standing = |ready, reconciling, stalled, reason| Standing {
+            ready,
+            reconciling,
+            stalled,
+            reason,
+        };
+        let now = facts.look.now;
+        let of_phase = match facts.state.map(|state| (state, state.phase)) {
+            None => standing(false, false, false, name),
+            Some((state, Phase::Stable)) if state.target == state.stable => {
+                standing(true, false, false, name)
+            }
+            Some((state, Phase::Failed)) => {
+                let found = state.failure.as_ref().map(|failure| failure.cause);
+                let reason = match found {
+                    Some(Cause::FoundPaused) => "FoundPaused",
+                    Some(_) | None => name,
+                };
+                standing(false, false, true, reason)
+            }
+            Some((_, Phase::Unsettled { why, .. })) => match why {
+                Unsettled::Rolling => standing(false, true, false, "Rolling"),
+                Unsettled::HalfRolled => standing(false, false, true, "HalfRolled"),
+                Unsettled::NothingServes => standing(false, false, true, "NothingServes"),
+                Unsettled::BreakGlass => standing(false, false, true, "BreakGlass"),
+                Unsettled::Leaving => standing(false, true, false, "Leaving"),
+            },
+            Some((state, Phase::Promoting { since } | Phase::Shifting { since, .. })) => {
+                let late = state
+                    .run
+                    .as_ref()
+                    .is_some_and(|run| now - since >= run.plan.progress_deadline);
+                standing(false, true, late, name)
+            }
+            Some((state, Phase::Soaking { .. })) if inconclusive(state, now) => {
+                standing(false, true, true, "Inconclusive")
+            }
+            Some((
+                _,
+                Phase::Stable
+                | Phase::Scaling { .. }
+                | Phase::Soaking { .. }
+                | Phase::Returning { .. }
+                | Phase::RollingBack { .. },
+            )) => standing(false, true, false, name),
+        };
+        match facts.problem {
+            Some(problem) => Standing {
+                ready: false,
+                stalled: true,
+                reason: problem.reason,
+                ..of_phase
+            },
+            None => of_phase,
+        }
+    }
+}
+
+fn promoted(state: &State) -> (&'static str, &'static str, String) {
+    match &state.run {
+        Some(run) if run.canary == state.stable && state.failure.is_none() => (
             "True",
             "Promoted",
-            format!("revision {revision} was promoted"),
-        )
-    } else {
-        (
-            "False",
-            if run.is_some() {
-                "NotPromoted"
-            } else {
-                "NothingReleasedYet"
-            },
-            String::new(),
-        )
-    };
-    put(condition::PROMOTED, value, reason, message);
-    let (value, reason, message) = match failure {
-        Some(failure) => (
+            format!("revision {} was promoted", run.canary.revision),
+        ),
+        Some(_) => ("False", "NotPromoted", String::new()),
+        None => ("False", "NothingReleasedYet", String::new()),
+    }
+}
+
+fn rolled_back(state: &State, facts: &Facts<'_>) -> (&'static str, &'static str, String) {
+    match &state.failure {
+        Some(failure) if failure.cause != Cause::FoundPaused => (
             "True",
             failure.cause.name(),
             format!(
                 "revision {}: {}",
                 failure.template.revision,
-                because(failure.cause, facts.failure)
+                because(failure.cause, facts.verdicts.failure())
             ),
         ),
-        None => ("False", "NotRolledBack", String::new()),
-    };
-    put(condition::ROLLED_BACK, value, reason, message);
+        Some(_) | None => ("False", "NotRolledBack", String::new()),
+    }
 }
 
+/// Why `OutsideCallers` is True, and the note about it.
+pub(super) const FROM_OUTSIDE: &str = "CallsFromOutside";
+
+fn outside_callers(state: &State, a_minute: Option<u64>) -> (&'static str, &'static str, String) {
+    match (state.running(), a_minute) {
+        (None, _) => ("False", "NoRelease", String::new()),
+        (Some(_), None) => ("Unknown", "NotMeasured", String::new()),
+        (Some(_), Some(0)) => ("False", "NoneSeen", String::new()),
+        (Some(_), Some(requests)) => ("True", FROM_OUTSIDE, from_outside(requests)),
+    }
+}
+
+/// What tools see of the conditions.
+pub(super) fn reasons(status: &CanaryRolloutStatus) -> Vec<(&str, &str, &str)> {
+    status
+        .conditions
+        .iter()
+        .map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str()))
+        .collect()
+}
+
+fn truth(value: bool) -> &'static str {
+    if value { "True" } else { "False" }
+}
+
+/// A condition keeps the time of its last change of status.
 fn set_condition(
     conditions: &mut Vec<Condition>,
     type_: &str,
     value: &str,
     reason: &str,
     message: String,
-    generation: Option<i64>,
+    facts: &Facts<'_>,
 ) {
-    let changed_at = conditions
-        .iter()
-        .find(|old| old.type_ == type_ && old.status == value)
-        .map_or_else(
-            || KubeTime(Timestamp::now()),
-            |old| old.last_transition_time.clone(),
-        );
+    let old = conditions.iter().find(|old| old.type_ == type_);
+    let since = old.filter(|old| old.status == value).map_or_else(
+        || {
+            let now = Timestamp::from_millisecond(facts.look.now.0);
+            KubeTime(now.unwrap_or(Timestamp::UNIX_EPOCH))
+        },
+        |old| old.last_transition_time.clone(),
+    );
     let new = Condition {
         type_: type_.to_owned(),
         status: value.to_owned(),
         reason: reason.to_owned(),
         message,
-        last_transition_time: changed_at,
-        observed_generation: generation,
+        last_transition_time: since,
+        observed_generation: facts.generation,
     };
     match conditions.iter_mut().find(|old| old.type_ == type_) {
         Some(old) => *old = new,
@@ -317,73 +239,69 @@ fn set_condition(
 
 #[cfg(test)]
 mod tests {
+    use rollout_core::plan::{Percent, Plan};
+    use rollout_core::time::Time;
+    use serde_json::{Value, json};
+
     use super::*;
-    use rollout_core::plan::{Capacity, Limits, Percent, Step, Then};
-    use rollout_core::state::{Cause, Failure, Run, Template};
+    use crate::key::Key;
+    use crate::rollout::heard::{Acknowledgement, Laggard};
+    use crate::rollout::problems::Problem;
+    use crate::rollout::render;
+    use crate::rollout::testing::{self, state};
+    use crate::rollout::verdicts::Verdicts;
 
-    fn plan() -> Plan {
-        let step = |weight| Step {
-            weight: Percent::new(weight).unwrap(),
-            soak: Span::seconds(90),
-            min_requests: 0,
-        };
-        let limits = Limits {
-            failure_limit: 2,
-            interval: Span::seconds(10),
-            hold: Span::seconds(600),
-            then: Then::Advance,
-            progress_deadline: Span::seconds(600),
-            capacity: Capacity::Proportional,
-        };
-        Plan::new(vec![step(10), step(100)], limits).unwrap()
+    struct Case {
+        state: State,
+        spec: Value,
+        acks: Acknowledgement,
+        strangers: Vec<String>,
+        problem: Option<Problem>,
+        outside: Option<u64>,
+        now: Time,
     }
 
-    fn state(phase: Phase) -> State {
-        let template = |name: &str| Template {
-            revision: name.to_owned(),
-            content: name.to_owned(),
-        };
-        let mut state = State::adopt(template("old"), 1);
-        state.target = template("new");
-        state.phase = phase;
-        state.run = Some(Run {
-            canary: template("new"),
-            number: 7,
-            started_at: Time(0),
-            base_replicas: 4,
-            judged_until: Time(0),
-            failed_in_a_row: 0,
-            requests: 0,
-            passed: false,
-            unready_since: None,
-            held_since: None,
-        });
-        state
-    }
-
-    fn status_of(
-        state: &State,
-        acknowledgement: &Acknowledgement,
-        suspended: bool,
-    ) -> CanaryRolloutStatus {
-        let plan = plan();
-        let facts = Facts {
-            plan: &plan,
-            state,
+    fn case(phase: Phase) -> Case {
+        Case {
+            state: state(phase),
+            spec: json!({}),
+            acks: Acknowledgement::default(),
+            strangers: Vec::new(),
+            problem: None,
+            outside: None,
             now: Time(30_000),
-            target: "payment",
-            acknowledgement,
-            ready: 1,
-            needed: 1,
-            suspended,
-            frozen: false,
-            judged: "success-rate: 95% of 60 requests",
-            failure: "success-rate: 95% of 60 requests",
-        };
-        let mut status = CanaryRolloutStatus::default();
-        super::super::status::write(&mut status, Some(&plan), state);
-        set(&mut status, Some(&facts), None, Some(3));
-        status
+        }
+    }
+
+    fn soaking() -> Phase {
+        Phase::Soaking {
+            step: 0,
+            since: Time(0),
+        }
+    }
+
+    impl Case {
+        fn status(&self) -> CanaryRolloutStatus {
+            let plan: Plan = testing::plan();
+            let mut look = testing::look(testing::rollout(json!({"spec": self.spec})), self.now);
+            look.heard.acks = self.acks.clone();
+            look.heard.sent.strangers = self.strangers.clone();
+            let mut verdicts = Verdicts::default();
+            verdicts.count(&testing::answer(self.outside), Percent::ALL);
+            let facts = Facts {
+                look: &look,
+                state: Some(&self.state),
+                plan: Some(&plan),
+                verdicts: &verdicts,
+                problem: self.problem.as_ref(),
+                generation: Some(3),
+            };
+            render::status(&facts, &CanaryRolloutStatus::default())
+        }
+
+        fn message(&self) -> String {
+            self.status().message.unwrap()
+        }
     }
 
     fn value(status: &CanaryRolloutStatus, type_: &str) -> String {
@@ -393,14 +311,7 @@ mod tests {
 
     #[test]
     fn a_soak_says_how_long_it_takes_and_what_comes_then() {
-        let status = status_of(
-            &state(Phase::Soaking {
-                step: 0,
-                since: Time(0),
-            }),
-            &Acknowledgement::default(),
-            false,
-        );
+        let status = case(soaking()).status();
         assert_eq!(
             status.message.as_deref(),
             Some("step 1/2: revision new has weight 10%: 1m more, then weight 100%.")
@@ -412,50 +323,66 @@ mod tests {
             value(&status, condition::ROLLED_BACK),
             "False/NotRolledBack"
         );
+        assert_eq!(value(&status, condition::EXCLUSIVE), "True/Exclusive");
     }
 
     #[test]
     fn a_failure_is_stalled_and_says_what_to_do() {
-        let mut failed = state(Phase::Failed);
-        failed.failure = Some(Failure {
-            template: failed.target.clone(),
-            run: 7,
-            cause: Cause::AnalysisFailed,
-            at: Time(0),
-        });
-        let status = status_of(&failed, &Acknowledgement::default(), false);
+        let status = case(Phase::Failed).status();
         assert_eq!(value(&status, condition::STALLED), "True/Failed");
         assert_eq!(
             value(&status, condition::ROLLED_BACK),
             "True/AnalysisFailed"
         );
         let message = status.message.unwrap();
+        assert!(message.contains("change the template"), "{message}");
+    }
+
+    #[test]
+    fn what_was_found_paused_did_not_fail_and_says_what_to_do() {
+        let mut found = case(Phase::Failed);
+        found.state.run = None;
+        found.state.failure.as_mut().unwrap().cause = Cause::FoundPaused;
+        let status = found.status();
+        assert_eq!(value(&status, condition::STALLED), "True/FoundPaused");
+        assert_eq!(
+            value(&status, condition::ROLLED_BACK),
+            "False/NotRolledBack"
+        );
+        let message = status.message.unwrap();
         assert!(
-            message.contains("95% of 60 requests") && message.contains("change the template"),
+            message.contains("found paused on revision new"),
             "{message}"
         );
     }
 
     #[test]
-    fn who_lags_and_who_refuses_is_named() {
-        let acknowledgement = Acknowledgement {
+    fn who_lags_until_when_and_who_refuses_is_named() {
+        let mut lagging = case(Phase::Shifting {
+            step: 0,
+            since: Time(0),
+        });
+        lagging.spec = json!({"suspend": true});
+        lagging.acks = Acknowledgement {
             proxies: 3,
-            acknowledged: 2,
-            laggards: vec!["shop/client-1".to_owned()],
+            acknowledged: 1,
+            settled: 1,
+            laggards: vec![
+                Laggard {
+                    pod: Key::new("shop", "client-1"),
+                    until: None,
+                },
+                Laggard {
+                    pod: Key::new("shop", "client-2"),
+                    until: Some(Time(61_000)),
+                },
+            ],
             rejected: Some("shop/client-1: route has no stable arm".to_owned()),
         };
-        let status = status_of(
-            &state(Phase::Shifting {
-                step: 0,
-                since: Time(0),
-            }),
-            &acknowledgement,
-            true,
-        );
-        let message = status.message.unwrap();
+        let message = lagging.message();
         for part in [
-            "2 of 3 proxies",
-            "waiting for shop/client-1",
+            "1 of 3 proxies",
+            "waiting for shop/client-1, shop/client-2 until 00:01:01Z",
             "route has no stable arm",
             "Suspended",
         ] {
@@ -465,17 +392,99 @@ mod tests {
 
     #[test]
     fn a_problem_outranks_the_phase() {
-        let mut status = CanaryRolloutStatus::default();
-        let problem = Problem {
-            reason: "TargetNotFound",
-            message: "Deployment payment does not exist".to_owned(),
-        };
-        set(&mut status, None, Some(&problem), Some(1));
-        assert_eq!(value(&status, condition::READY), "False/TargetNotFound");
-        assert_eq!(value(&status, condition::STALLED), "True/TargetNotFound");
+        let mut stuck = case(soaking());
+        stuck.problem = Some(Problem {
+            reason: "CopyNotMade",
+            message: "exceeded quota".to_owned(),
+        });
+        let status = stuck.status();
+        assert_eq!(value(&status, condition::READY), "False/CopyNotMade");
+        assert_eq!(value(&status, condition::STALLED), "True/CopyNotMade");
+        assert_eq!(value(&status, condition::RECONCILING), "True/CopyNotMade");
+        assert_eq!(status.message.as_deref(), Some("exceeded quota"));
+    }
+
+    #[test]
+    fn pods_of_something_else_behind_the_service_are_named() {
+        let mut shared = case(Phase::Stable);
+        shared.strangers = vec!["pod shop/other-1".to_owned()];
+        let status = shared.status();
+        assert_eq!(value(&status, condition::EXCLUSIVE), "False/NotExclusive");
+        let said = status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == condition::EXCLUSIVE);
+        assert!(said.unwrap().message.contains("pod shop/other-1"));
+    }
+
+    #[test]
+    fn callers_that_no_weight_holds_are_counted_while_a_release_runs() {
+        let mut called = case(soaking());
         assert_eq!(
-            status.message.as_deref(),
-            Some("Deployment payment does not exist")
+            value(&called.status(), condition::OUTSIDE_CALLERS),
+            "Unknown/NotMeasured"
         );
+        called.outside = Some(0);
+        assert_eq!(
+            value(&called.status(), condition::OUTSIDE_CALLERS),
+            "False/NoneSeen"
+        );
+        called.outside = Some(120);
+        let status = called.status();
+        assert_eq!(
+            value(&status, condition::OUTSIDE_CALLERS),
+            "True/CallsFromOutside"
+        );
+        let said = status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == condition::OUTSIDE_CALLERS);
+        let message = &said.unwrap().message;
+        for part in ["about 120 requests", "aviary.dev/inject=enabled"] {
+            assert!(message.contains(part), "{message}");
+        }
+        called.state.phase = Phase::Failed;
+        assert_eq!(
+            value(&called.status(), condition::OUTSIDE_CALLERS),
+            "False/NoRelease"
+        );
+    }
+
+    #[test]
+    fn evidence_that_allows_nothing_is_said_to_be_inconclusive() {
+        let mut late = case(soaking());
+        late.now = Time(90_000 + 600_000);
+        let status = late.status();
+        assert_eq!(value(&status, condition::STALLED), "True/Inconclusive");
+    }
+
+    #[test]
+    fn every_doubt_about_what_serves_says_why() {
+        let reasons: std::collections::BTreeSet<String> = Unsettled::ALL
+            .map(|why| {
+                let status = case(Phase::Unsettled {
+                    why,
+                    since: Time(0),
+                })
+                .status();
+                assert!(value(&status, condition::READY).starts_with("False/"));
+                value(&status, condition::RECONCILING)
+            })
+            .into();
+        assert_eq!(reasons.len(), Unsettled::ALL.len());
+    }
+
+    /// Refusals and reasons of others can be long: etcd takes 1.5 MiB in all.
+    #[test]
+    fn a_status_stays_small_whatever_others_say() {
+        let mut loud = case(Phase::Shifting {
+            step: 0,
+            since: Time(0),
+        });
+        loud.acks.proxies = 1;
+        loud.acks.rejected = Some("x".repeat(1 << 20));
+        loud.strangers = vec!["y".repeat(1 << 20)];
+        let size = serde_json::to_string(&loud.status()).unwrap().len();
+        assert!(size < 50_000, "{size}");
     }
 }

@@ -4,22 +4,19 @@
 //! that still serve. Its selector and pods carry the revision in addition, so that neither Deployment adopts the
 //! other's pods; the user's Services select both.
 
-use aviary_crds::REVISION_LABEL;
+use aviary_crds::{CANARY_OF_LABEL, REVISION_LABEL};
 use serde_json::{Map, Value, json};
 
-/// Label on a copy: the name of the CanaryRollout that made it.
-pub const CANARY_OF_LABEL: &str = "aviary.dev/canary-of";
-
-pub fn name(deployment: &str, revision: &str) -> String {
+pub(crate) fn name(deployment: &str, revision: &str) -> String {
     format!("{deployment}-canary-{revision}")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the Deployment has no {0}")]
-pub struct Incomplete(&'static str);
+pub(crate) struct Incomplete(&'static str);
 
 /// The copy of `original` (raw JSON, so that no field is lost) for `revision`.
-pub fn build(
+pub(crate) fn build(
     original: &Value,
     rollout: &str,
     revision: &str,

@@ -1,82 +1,159 @@
-//! What happened, as Kubernetes Events: one reason for each kind of thing, and a note for people.
+//! What happened, in words: one reason for each kind of thing, and a note for people. They become Events and log lines.
 
-use kube::runtime::events::{Event as KubeEvent, EventType};
 use rollout_core::plan::Plan;
-use rollout_core::{Cause, Event};
+use rollout_core::{Cause, Event, Unsettled};
 
-/// The event for a step of the machine. `canary` is the revision of the run, and `detail` the newest
-/// judgement's reason, for those that it explains.
-pub fn event(event: &Event, plan: &Plan, target: &str, canary: &str, detail: &str) -> KubeEvent {
-    let steps = plan.steps();
-    let (kind, reason, note) = match event {
-        Event::RunStarted { revision } => {
-            let weights: Vec<String> = steps.iter().map(|step| step.weight.to_string()).collect();
-            (
-                EventType::Normal,
-                "ReleaseStarted",
-                format!(
-                    "releasing revision {revision} of Deployment {target}: {}",
-                    weights.join(" -> ")
-                ),
-            )
+use crate::text::cut;
+
+/// The API refuses notes above 1024 bytes.
+const NOTE: usize = 1000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tone {
+    Normal,
+    Warning,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Note {
+    pub tone: Tone,
+    /// CamelCase, for tools.
+    pub reason: &'static str,
+    pub text: String,
+}
+
+impl Note {
+    pub fn normal(reason: &'static str, text: String) -> Note {
+        Note {
+            tone: Tone::Normal,
+            reason,
+            text: cut(text, NOTE),
         }
-        Event::Superseded { revision } => (
-            EventType::Normal,
+    }
+
+    pub fn warning(reason: &'static str, text: String) -> Note {
+        Note {
+            tone: Tone::Warning,
+            reason,
+            text: cut(text, NOTE),
+        }
+    }
+}
+
+/// What the notes about a run speak of.
+#[derive(Clone, Copy, Debug)]
+pub struct About<'a> {
+    /// The plan in force.
+    pub plan: &'a Plan,
+    /// The Deployment's name.
+    pub target: &'a str,
+    /// The revision of the run.
+    pub canary: &'a str,
+    /// The newest judgement's reason, for those events that it explains.
+    pub detail: &'a str,
+}
+
+/// The note for a step of the machine.
+pub fn note(event: &Event, about: About<'_>) -> Note {
+    let About {
+        plan,
+        target,
+        canary,
+        detail,
+    } = about;
+    let count = plan.steps().len();
+    match event {
+        Event::Adopted { revision } => Note::normal(
+            "Adopted",
+            format!(
+                "revision {revision} of Deployment {target} serves everyone: it is the stable one"
+            ),
+        ),
+        Event::FoundPaused { revision } => Note::warning(
+            "FoundPaused",
+            format!(
+                "Deployment {target} was found paused on revision {revision}, which does not serve; it is not released until the template changes"
+            ),
+        ),
+        Event::Unsettled { why } => Note::warning("Unsettled", because_unsettled(*why, target)),
+        Event::Recreated => Note::warning(
+            "Recreated",
+            format!(
+                "Deployment {target} is another one than before: what was known of the old one is void, and every weight is 0"
+            ),
+        ),
+        Event::RunStarted { revision } => Note::normal(
+            "ReleaseStarted",
+            format!(
+                "releasing revision {revision} of Deployment {target}: {}",
+                weights(plan)
+            ),
+        ),
+        Event::Superseded { revision } => Note::normal(
             "Superseded",
             format!("revision {revision} was superseded by a newer template; its weight is 0"),
         ),
-        Event::WeightRaised { step, weight } => (
-            EventType::Normal,
-            "WeightRaised",
+        Event::PlanChanged { plan, step } => Note::normal(
+            "PlanChanged",
             format!(
-                "step {}/{}: weight {weight} of revision {canary} sent to the proxies",
+                "spec.steps was edited: step {}/{} of {} is in force; nothing is raised before it is earned",
                 step + 1,
-                steps.len()
+                plan.steps().len(),
+                weights(plan)
             ),
         ),
-        Event::WeightAcknowledged { step, weight } => {
-            let soak = plan.step(*step).soak.0 / 1000;
-            (
-                EventType::Normal,
-                "SoakStarted",
-                format!(
-                    "step {}/{}: every proxy uses weight {weight} of revision {canary}; soaking for {soak}s",
-                    step + 1,
-                    steps.len()
-                ),
-            )
-        }
+        Event::LeaseLapsed { revision, from } => Note::warning(
+            "LeaseLapsed",
+            format!(
+                "no operator renewed weight {from} of revision {revision} for as long as proxies wait: they went back to stable, and the release begins again at its first step"
+            ),
+        ),
+        Event::WeightRaised { step, weight } => Note::normal(
+            "WeightRaised",
+            format!(
+                "step {}/{count}: weight {weight} of revision {canary} sent to the proxies",
+                step + 1
+            ),
+        ),
+        Event::WeightAcknowledged { step, weight } => Note::normal(
+            "SoakStarted",
+            format!(
+                "step {}/{count}: every proxy uses weight {weight} of revision {canary}; soaking for {}s",
+                step + 1,
+                plan.step(*step).soak.0 / 1000
+            ),
+        ),
         Event::WindowFailed {
             in_a_row,
             tolerated,
-        } => (
-            EventType::Warning,
+        } => Note::warning(
             "CheckFailed",
             format!("{in_a_row} failed window(s) in a row, {tolerated} tolerated: {detail}"),
         ),
-        Event::AdvancedWithoutEvidence { step } => (
-            EventType::Warning,
+        Event::AdvancedWithoutEvidence { step } => Note::warning(
             "AdvancedWithoutEvidence",
             format!(
-                "step {}/{} could not be judged within noEvidence.hold: {detail}",
-                step + 1,
-                steps.len()
+                "step {}/{count} could not be judged within noEvidence.hold: {detail}",
+                step + 1
             ),
         ),
-        Event::PromotionStarted { revision } => (
-            EventType::Normal,
+        Event::PromotionStarted { revision } => Note::normal(
             "Promoting",
             format!(
                 "every step passed: Deployment {target} rolls to revision {revision} while the canary carries the traffic"
             ),
         ),
-        Event::Promoted { revision } => (
-            EventType::Normal,
+        Event::Promoted { revision } => Note::normal(
             "Promoted",
             format!("revision {revision} is stable and serves everyone"),
         ),
-        Event::Ungated { revision } => (
-            EventType::Warning,
+        Event::Returning { revision } => Note::normal(
+            "Returning",
+            format!(
+                "Deployment {target} asks for the stable revision {revision} again: its pods take over as far as they are Ready"
+            ),
+        ),
+        Event::Ungated { revision } => Note::warning(
             "Ungated",
             format!(
                 "Deployment {target} rolled to revision {revision} without a release: the gate was switched off"
@@ -86,68 +163,93 @@ pub fn event(event: &Event, plan: &Plan, target: &str, canary: &str, detail: &st
             revision,
             cause,
             from,
-        } => (
-            EventType::Warning,
+        } => Note::warning(
             "RolledBack",
             format!(
                 "revision {revision} went from weight {from} to 0%: {}",
                 because(*cause, detail)
             ),
         ),
-        Event::RollbackComplete { revision } => (
-            EventType::Normal,
+        Event::RollbackComplete { revision } => Note::normal(
             "RollbackComplete",
             format!("no proxy uses revision {revision} any more, and its pods are gone"),
         ),
-        Event::Recovered { revision } => (
-            EventType::Normal,
+        Event::Recovered { revision } => Note::normal(
             "Recovered",
             format!("Deployment {target} asks for the stable revision {revision} again"),
         ),
-    };
-    of(kind, reason, note)
+    }
 }
 
-/// The recorder counts events of one reason and action as repetitions of the first, whatever their notes say; so the action says
-/// what the note says.
-pub fn of(kind: EventType, reason: &str, note: String) -> KubeEvent {
-    let mut action = note.clone();
-    let end = (0..=120.min(action.len()))
-        .rev()
-        .find(|&end| action.is_char_boundary(end))
-        .unwrap_or(0);
-    action.truncate(end);
-    KubeEvent {
-        type_: kind,
-        reason: reason.to_owned(),
-        note: Some(cut(note)),
-        action,
-        secondary: None,
-    }
+fn weights(plan: &Plan) -> String {
+    let weights: Vec<String> = plan
+        .steps()
+        .iter()
+        .map(|step| step.weight.to_string())
+        .collect();
+    weights.join(" -> ")
 }
 
 /// A sentence for a cause.
 pub fn because(cause: Cause, detail: &str) -> String {
     match cause {
         Cause::AnalysisFailed => format!("the checks failed ({detail})"),
-        Cause::ProgressDeadlineExceeded => "the canary's pods or the proxies' acknowledgements took longer than spec.progressDeadline".to_owned(),
+        Cause::ProgressDeadlineExceeded => {
+            "the canary's pods took longer than spec.progressDeadline".to_owned()
+        }
         Cause::CanaryLost => "the canary's pods were lost".to_owned(),
         Cause::NotMeshed => "a pod of the canary has no sidecar: label the namespace aviary.dev/inject=enabled, and leave the pods' label aviary.dev/inject alone".to_owned(),
         Cause::Revoked => "a proxy has seen this release rolled back before".to_owned(),
         Cause::TemplateReverted => "the Deployment's template is the stable one again".to_owned(),
         Cause::Deleted => "the CanaryRollout was deleted".to_owned(),
+        Cause::BreakGlass => "a person has taken over (annotation aviary.dev/break-glass)".to_owned(),
+        Cause::FoundPaused => "the Deployment was found paused on it".to_owned(),
     }
 }
 
-/// The API refuses notes above 1024 bytes.
-pub fn cut(mut note: String) -> String {
-    if note.len() > 1000 {
-        let mut end = 1000;
-        while !note.is_char_boundary(end) {
-            end -= 1;
-        }
-        note.truncate(end);
-        note.push_str("...");
+/// What callers outside the mesh mean for a release, and what to do about them.
+pub fn from_outside(requests: u64) -> String {
+    format!(
+        "about {requests} requests a minute come from callers outside the mesh: they are spread over stable and canary pods by the number of pods, not by weight, and no check sees them; give the callers a sidecar (label their namespace {}=enabled), or let them call through a gateway that has one",
+        aviary_crds::INJECT_LABEL
+    )
+}
+
+/// Why nobody knows which revision serves, and what ends that.
+pub fn because_unsettled(why: Unsettled, target: &str) -> String {
+    match why {
+        Unsettled::Rolling => format!(
+            "Deployment {target} rolls by itself: when it is done, what it runs is the stable revision"
+        ),
+        Unsettled::HalfRolled => format!(
+            "Deployment {target} is paused with pods of several revisions, so nobody can tell which one serves: resume it (kubectl rollout resume deployment/{target}), and when it has rolled, what it runs is the stable revision"
+        ),
+        Unsettled::NothingServes => format!(
+            "Deployment {target} is paused and has no pods, so nobody can tell which revision serves: scale it up or resume it"
+        ),
+        Unsettled::BreakGlass => format!(
+            "a person has taken over: Deployment {target} has the annotation aviary.dev/break-glass, so nothing is split, paused or released; when the annotation is removed, what serves then is the stable revision"
+        ),
+        Unsettled::Leaving => format!(
+            "the CanaryRollout was deleted while Deployment {target} rolled to a version that had passed every step: the Deployment goes on by itself"
+        ),
     }
-    note
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_and_every_doubt_has_a_sentence_of_its_own() {
+        let causes = Cause::ALL.map(|cause| because(cause, "why"));
+        let doubts = Unsettled::ALL.map(|why| because_unsettled(why, "payment"));
+        let all: std::collections::BTreeSet<&String> = causes.iter().chain(&doubts).collect();
+        assert_eq!(all.len(), causes.len() + doubts.len());
+    }
+
+    #[test]
+    fn a_note_is_never_longer_than_the_api_takes() {
+        assert!(Note::warning("X", "e".repeat(5000)).text.len() <= 1024);
+    }
 }

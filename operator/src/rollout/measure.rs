@@ -35,6 +35,8 @@ pub struct WindowOutcome {
     pub verdict: Verdict,
     pub requests: u64,
     pub outcomes: Vec<Outcome>,
+    /// Requests a minute from callers outside the mesh. A hint for people, of which nothing depends; `None`: nobody knows.
+    pub outside: Option<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +76,7 @@ pub async fn judge_window(
         Some(address) => Client::from(http.clone(), address)
             .map_err(|error| format!("'{address}' is no address of a Prometheus: {error}")),
     };
-    let outcomes = futures::future::join_all(checks.iter().map(|check| async {
+    let asked = futures::future::join_all(checks.iter().map(|check| async {
         let (measured, requests) = match &client {
             Ok(client) => measure(client, scope, &check.query).await,
             Err(why) => (Measured::Absent(why.clone()), None),
@@ -92,8 +94,9 @@ pub async fn judge_window(
             reason: cut(reason),
             requests,
         }
-    }))
-    .await;
+    }));
+    let outside = outside(client.as_ref().ok(), scope);
+    let (outcomes, outside) = futures::future::join(asked, outside).await;
     let verdict = judge::combine(outcomes.iter().map(|outcome| outcome.verdict));
     let requests = outcomes
         .iter()
@@ -104,7 +107,13 @@ pub async fn judge_window(
         verdict,
         requests,
         outcomes,
+        outside,
     }
+}
+
+async fn outside(client: Option<&Client>, scope: &Scope) -> Option<u64> {
+    let data = ask::ask(client?, &scope.outside(), ask::PATIENCE).await;
+    answer::outside(&data.ok()?)
 }
 
 async fn measure(client: &Client, scope: &Scope, query: &Query) -> (Measured, Option<u64>) {

@@ -15,7 +15,7 @@ pub struct Parsed {
 
 /// What the CRD's schema did not catch. Each says where.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum InvalidSpec {
+pub(super) enum InvalidSpec {
     #[error("spec.{field}: {source}")]
     Unit {
         field: &'static str,
@@ -27,7 +27,7 @@ pub enum InvalidSpec {
     Check(#[from] InvalidCheck),
 }
 
-pub fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, InvalidSpec> {
+pub(super) fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, InvalidSpec> {
     let mut steps = Vec::with_capacity(spec.steps.len());
     for step in &spec.steps {
         steps.push(Step {

@@ -1,106 +1,81 @@
 //! Which pod is of which revision.
 //!
-//! Pods of a copy carry their revision as a label. Pods of the user's own Deployment are of the revision that it asks for
-//! when their ReplicaSet has its present template, and of the stable one otherwise. The two templates are compared as the
-//! API server gives them now, so a field that a newer API server adds to both never makes a pod a stranger.
+//! Pods of a copy carry their revision as a label. Pods of the user's own Deployment are of the revision of their ReplicaSet's
+//! template. That of the Deployment's present template counts as what the machine calls it: the two templates are compared as
+//! the API server gives them now, so a field that a newer API server adds to both never makes a pod a stranger.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use aviary_crds::{REVISION_LABEL, ROLLOUT_LABEL};
 use kube::ResourceExt;
-use rollout_core::state::State;
 
-use super::stores::{REVISION, Stores};
-use crate::revision;
+use super::views::Views;
+use super::{deployment, replica_sets};
+use crate::key::Key;
 
-/// From (namespace, pod) to revision.
-pub type PodRevisions = BTreeMap<(String, String), String>;
+/// A name that no split has: it answers only where nobody else does.
+const UNKNOWN: &str = "(not known yet)";
 
-/// `state` gives the state of the rollout (namespace, name); `retired` holds the copies (namespace, revision) whose pods get
-/// nothing any more.
-pub fn of_pods(
-    stores: &Stores,
-    state: impl Fn(&str, &str) -> Option<State>,
+/// By pod.
+pub(super) type PodRevisions = BTreeMap<Key, String>;
+
+/// `target` gives the revision that the machine of a rollout calls the Deployment's present template; `retired` holds the
+/// copies (namespace, revision) whose pods get nothing any more.
+pub(super) fn of_pods(
+    views: &Views,
+    target: impl Fn(&Key) -> Option<String>,
     retired: &BTreeSet<(String, String)>,
 ) -> PodRevisions {
-    // (namespace, ReplicaSet) -> revision, for the ReplicaSets of adopted Deployments.
-    let mut originals = BTreeMap::new();
-    for original in stores.originals.state() {
-        let (Some(namespace), Some(rollout)) =
-            (original.namespace(), original.labels().get(ROLLOUT_LABEL))
-        else {
+    // By ReplicaSet of an adopted Deployment.
+    let mut sets: BTreeMap<Key, String> = BTreeMap::new();
+    for original in views.originals.state() {
+        let key = Key::of(&*original);
+        let rollout = original.labels().get(ROLLOUT_LABEL);
+        let Some(target) = rollout.and_then(|rollout| target(&key.beside(rollout))) else {
             continue;
         };
-        if let (Some(state), Some(template)) = (
-            state(&namespace, rollout),
-            original.data.pointer("/spec/template"),
-        ) {
-            originals.insert(
-                (namespace, original.name_any()),
-                (revision::revision(template), state),
-            );
-        }
-    }
-    let mut replica_sets = BTreeMap::new();
-    for replica_set in stores.replica_sets.state() {
-        let Some(namespace) = replica_set.namespace() else {
-            continue;
-        };
-        let Some(owner) = replica_set
-            .owner_references()
-            .iter()
-            .find(|owner| owner.kind == "Deployment")
-        else {
-            continue;
-        };
-        if let Some((present, state)) = originals.get(&(namespace.clone(), owner.name.clone())) {
-            let own = replica_set
-                .data
-                .get(REVISION)
-                .and_then(|revision| revision.as_str());
-            let of = if own == Some(present) {
-                &state.target
+        let present = deployment::template(&original).map(|template| template.revision);
+        for set in views.replica_sets_of(&original) {
+            let own = replica_sets::read(&set).template.revision;
+            let revision = if Some(&own) == present.as_ref() {
+                target.clone()
             } else {
-                &state.stable
+                own
             };
-            replica_sets.insert((namespace, replica_set.name_any()), of.revision.clone());
+            sets.insert(Key::of(&*set), revision);
         }
     }
     let mut revisions = BTreeMap::new();
-    for pod in stores.pods.state() {
-        let Some(namespace) = pod.namespace() else {
-            continue;
-        };
+    for pod in views.pods.state() {
+        let key = Key::of(&*pod);
         let revision = match pod.labels().get(REVISION_LABEL) {
             // A name that no split has: its endpoints are in no cluster.
-            Some(label) if retired.contains(&(namespace.clone(), label.clone())) => {
+            Some(label) if retired.contains(&(key.namespace.clone(), label.clone())) => {
                 Some(format!("{label} (retired)"))
             }
             Some(label) => Some(label.clone()),
             None => pod
                 .owner_references()
                 .iter()
-                .find(|owner| owner.kind == "ReplicaSet")
+                .find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true))
                 .and_then(|owner| {
-                    replica_sets
-                        .get(&(namespace.clone(), owner.name.clone()))
-                        .cloned()
+                    let set = key.beside(owner.name.clone());
+                    let own = sets.get(&set).cloned();
+                    // A pod may be seen before its ReplicaSet: until then it may be anything.
+                    own.or_else(|| (!views.has_replica_set(&set)).then(|| UNKNOWN.to_owned()))
                 }),
         };
         if let Some(revision) = revision {
-            revisions.insert((namespace, pod.name_any()), revision);
+            revisions.insert(key, revision);
         }
     }
     revisions
 }
 
-/// The pods of canary copies (namespace, pod).
-pub fn of_copies(stores: &Stores) -> BTreeSet<(String, String)> {
-    let pods = stores.pods.state();
-    let copies = pods
-        .iter()
-        .filter(|pod| pod.labels().contains_key(REVISION_LABEL));
-    copies
-        .filter_map(|pod| Some((pod.namespace()?, pod.name_any())))
-        .collect()
+/// The pods of canary copies.
+pub(super) fn of_copies(views: &Views) -> BTreeSet<Key> {
+    let copies = views
+        .pods
+        .state_filter(|pod| pod.labels().contains_key(REVISION_LABEL));
+    copies.iter().map(|pod| Key::of(&**pod)).collect()
 }

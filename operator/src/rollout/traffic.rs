@@ -1,152 +1,112 @@
-//! What the proxies are told: the splits of all rollouts, and the world made of them and of the stores.
+//! What the proxies are told: the splits of all rollouts, and the world made of them and of the views.
 //!
 //! A split is published at once; changes of endpoints are gathered for a moment first. Nothing is published before every
 //! rollout has said its split once, so a fresh operator never serves a world in which a canary is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
+use kube::ResourceExt;
+use kube::api::DynamicObject;
 use rollout_core::plan::Percent;
-use rollout_core::state::State;
-use tokio::sync::Notify;
+use rollout_core::state::{Revoked, State};
+use rollout_core::{CanarySplit, Split};
 use traffic_core::config::{Revocation, Weight};
 
+use super::heard::Sent;
 use super::revisions;
-use super::stores::Stores;
-use crate::ads::Ads;
-use crate::mesh::{self, CanarySplit, TargetSplit};
-
-/// How long changes of endpoints are gathered.
-const GATHER: Duration = Duration::from_millis(50);
-
-#[derive(Clone)]
-pub struct Traffic(Arc<Inner>);
-
-struct Inner {
-    ads: Ads,
-    stores: Stores,
-    wake: Arc<Notify>,
-    splits: Mutex<Splits>,
-}
-
-#[derive(Default)]
-struct Splits {
-    by_rollout: BTreeMap<(String, String), Split>,
-    sent: BTreeMap<(String, String), Sent>,
-    /// Nothing is published before.
-    open: bool,
-    said: Vec<String>,
-}
+use super::views::Views;
+use crate::key::Key;
+use crate::mesh::{self, Finding, TargetSplit, View, World};
 
 /// How one rollout's traffic is to go.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Split {
-    pub deployment: String,
-    pub pod_labels: BTreeMap<String, String>,
-    pub state: State,
-    /// The canary's revision, run and effective weight.
-    pub canary: Option<(String, u64, Percent)>,
+pub struct RolloutSplit {
+    deployment: String,
+    pod_labels: BTreeMap<String, String>,
+    stable: String,
+    /// What the machine calls the Deployment's present template.
+    target: String,
+    split: Split,
     /// Copies of these revisions get nothing any more.
-    pub retired: BTreeSet<String>,
+    retired: BTreeSet<String>,
+    revoked: Vec<Revoked>,
 }
 
-/// What is in the world that was published last.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
-    pub routes: usize,
-    pub canary: Option<(u64, Percent)>,
-    pub retired: BTreeSet<String>,
+impl RolloutSplit {
+    pub fn of(
+        deployment: &DynamicObject,
+        state: &State,
+        split: Split,
+        retired: BTreeSet<String>,
+    ) -> RolloutSplit {
+        let labels = deployment.data.pointer("/spec/template/metadata/labels");
+        RolloutSplit {
+            deployment: deployment.name_any(),
+            pod_labels: serde_json::from_value(labels.cloned().unwrap_or_default())
+                .unwrap_or_default(),
+            stable: state.stable.revision.clone(),
+            target: state.target.revision.clone(),
+            split,
+            retired,
+            revoked: state.revoked.clone(),
+        }
+    }
+
+    fn canary(&self) -> Option<&CanarySplit> {
+        match &self.split {
+            Split::Canary(canary) => Some(canary),
+            Split::All | Split::Stable => None,
+        }
+    }
+}
+
+/// The splits of all rollouts, and what was made of them last.
+#[derive(Default)]
+pub struct Traffic {
+    by_rollout: BTreeMap<Key, RolloutSplit>,
+    sent: BTreeMap<Key, Sent>,
+    said: BTreeSet<Finding>,
 }
 
 impl Traffic {
-    pub fn new(ads: Ads, stores: Stores, wake: Arc<Notify>) -> Traffic {
-        Traffic(Arc::new(Inner {
-            ads,
-            stores,
-            wake,
-            splits: Mutex::default(),
-        }))
-    }
-
-    /// Publishes from now on.
-    pub fn open(&self) {
-        self.lock().open = true;
-        self.publish();
-    }
-
-    /// Sends the split of one rollout to the proxies, now.
-    pub fn set(&self, namespace: &str, rollout: &str, split: Split) {
-        let key = (namespace.to_owned(), rollout.to_owned());
-        if self.lock().by_rollout.get(&key) != Some(&split) {
-            self.lock().by_rollout.insert(key, split);
-            self.publish();
+    /// How one rollout's traffic is to go from now on; `None`: its Services are balanced over all pods. Says whether that is
+    /// another way than before.
+    pub fn set(&mut self, key: &Key, split: Option<RolloutSplit>) -> bool {
+        match split {
+            Some(split) if self.by_rollout.get(key) == Some(&split) => false,
+            Some(split) => {
+                self.by_rollout.insert(key.clone(), split);
+                true
+            }
+            None => self.by_rollout.remove(key).is_some(),
         }
     }
 
-    /// The rollout is gone; calls to its Services pass through unsplit.
-    pub fn remove(&self, namespace: &str, rollout: &str) {
-        let removed = self
-            .lock()
-            .by_rollout
-            .remove(&(namespace.to_owned(), rollout.to_owned()));
-        if removed.is_some() {
-            self.publish();
-        }
+    /// What is in the world that was made last.
+    pub fn sent(&self, key: &Key) -> Sent {
+        self.sent.get(key).cloned().unwrap_or_default()
     }
 
-    pub fn sent(&self, namespace: &str, rollout: &str) -> Sent {
-        self.lock()
-            .sent
-            .get(&(namespace.to_owned(), rollout.to_owned()))
-            .cloned()
-            .unwrap_or_default()
-    }
-
-    /// The rollouts that have a split.
-    pub fn rollouts(&self) -> Vec<(String, String)> {
-        self.lock().by_rollout.keys().cloned().collect()
-    }
-
-    /// Publishes again whenever endpoints change.
-    pub async fn follow(self) {
-        loop {
-            self.0.wake.notified().await;
-            tokio::time::sleep(GATHER).await;
-            self.publish();
-        }
-    }
-
-    fn publish(&self) {
-        let mut splits = self.lock();
-        if !splits.open {
-            return;
-        }
-        let stores = &self.0.stores;
-        let targets: Vec<TargetSplit> = splits
+    /// The world as it is to be now. What was sent of a rollout whose split or pods changed is in the answer.
+    pub fn world(&mut self, views: &Views) -> (Arc<World>, BTreeSet<Key>) {
+        let targets: Vec<TargetSplit> = self
             .by_rollout
             .iter()
-            .map(|((namespace, name), split)| target(namespace, name, split))
+            .map(|(key, split)| target(key, split))
             .collect();
-        let retired = splits
+        let retired = self
             .by_rollout
             .iter()
-            .flat_map(|((namespace, _), split)| {
-                split
-                    .retired
-                    .iter()
-                    .map(move |r| (namespace.clone(), r.clone()))
+            .flat_map(|(key, split)| {
+                let of_one = split.retired.iter();
+                of_one.map(|revision| (key.namespace.clone(), revision.clone()))
             })
             .collect();
-        let state = |namespace: &str, rollout: &str| {
-            splits
-                .by_rollout
-                .get(&(namespace.to_owned(), rollout.to_owned()))
-                .map(|split| split.state.clone())
-        };
-        let revisions = revisions::of_pods(stores, state, &retired);
-        let copies = revisions::of_copies(stores);
-        let (services, slices) = (stores.services.state(), stores.slices.state());
+        let target_of = |key: &Key| self.by_rollout.get(key).map(|split| split.target.clone());
+        let revisions = revisions::of_pods(views, target_of, &retired);
+        let copies = revisions::of_copies(views);
+        let (services, slices) = (views.services.state(), views.slices.state());
         let view = mesh::view(
             mesh::Objects {
                 services: &services,
@@ -156,72 +116,80 @@ impl Traffic {
             },
             &targets,
         );
-        let said: Vec<String> = view.findings.iter().map(ToString::to_string).collect();
-        for finding in said.iter().filter(|finding| !splits.said.contains(finding)) {
-            tracing::info!(finding, "not everything goes through the split");
-        }
-        splits.said = said;
-        splits.sent = splits
+        let sent: BTreeMap<Key, Sent> = self
             .by_rollout
             .iter()
-            .map(|(key, split)| {
-                let rollout = format!("{}/{}", key.0, key.1);
-                let routes: Vec<_> = view
-                    .world
-                    .routes
-                    .values()
-                    .filter(|entry| entry.route.rollout == rollout)
-                    .collect();
-                // A canary without endpoints has weight 0 in the world, whatever was asked for.
-                let weight = routes
-                    .iter()
-                    .filter_map(|entry| entry.route.split.canary.as_ref())
-                    .map(|canary| canary.weight)
-                    .min();
-                let canary = match (&split.canary, weight) {
-                    (Some((_, run, wanted)), Some(weight)) => {
-                        let whole = i64::from(weight.units() / (Weight::SCALE / 100));
-                        Some((*run, Percent::new(whole).unwrap_or(*wanted)))
-                    }
-                    (Some(_), None) | (None, Some(_) | None) => None,
-                };
-                (
-                    key.clone(),
-                    Sent {
-                        routes: routes.len(),
-                        canary,
-                        retired: split.retired.clone(),
-                    },
-                )
-            })
+            .map(|(key, split)| (key.clone(), sent(key, split, &view)))
             .collect();
-        // Inside the lock: worlds must be published in the order in which they were made.
-        self.0.ads.set_world(Arc::new(view.world));
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Splits> {
-        self.0.splits.lock().unwrap_or_else(PoisonError::into_inner)
+        let changed = sent
+            .iter()
+            .filter(|(key, sent)| self.sent.get(key) != Some(sent))
+            .map(|(key, _)| key.clone())
+            .collect();
+        self.sent = sent;
+        let findings: BTreeSet<Finding> = view.findings.into_iter().collect();
+        for finding in findings.difference(&self.said) {
+            tracing::info!(%finding, "not everything goes through the split");
+        }
+        self.said = findings;
+        (Arc::new(view.world), changed)
     }
 }
 
-fn target(namespace: &str, name: &str, split: &Split) -> TargetSplit {
-    let rollout = format!("{namespace}/{name}");
+fn sent(key: &Key, split: &RolloutSplit, view: &View) -> Sent {
+    let rollout = key.to_string();
+    let routes: Vec<_> = view
+        .world
+        .routes
+        .values()
+        .filter(|entry| entry.route.rollout == rollout)
+        .collect();
+    // A canary without endpoints has weight 0 in the world, whatever was asked for.
+    let weight = routes
+        .iter()
+        .filter_map(|entry| entry.route.split.canary.as_ref())
+        .map(|canary| canary.weight)
+        .min();
+    let canary = split.canary().zip(weight).map(|(canary, weight)| {
+        let whole = i64::from(weight.units() / (Weight::SCALE / 100));
+        (canary.run, Percent::new(whole).unwrap_or(canary.weight))
+    });
+    let strangers = view.findings.iter().filter_map(|finding| match finding {
+        Finding::NotExclusive {
+            rollout: of,
+            endpoint,
+            ..
+        } if *of == rollout => Some(endpoint.clone()),
+        Finding::NotExclusive { .. }
+        | Finding::StableEmpty { .. }
+        | Finding::SharedService { .. }
+        | Finding::SharedAddress { .. } => None,
+    });
+    Sent {
+        routes: routes.len(),
+        canary,
+        retired: split.retired.clone(),
+        strangers: strangers
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .take(5)
+            .collect(),
+    }
+}
+
+fn target(key: &Key, split: &RolloutSplit) -> TargetSplit {
+    let rollout = key.to_string();
+    let stable = match &split.split {
+        Split::All => TargetSplit::ALL.to_owned(),
+        Split::Stable | Split::Canary(_) => split.stable.clone(),
+    };
     TargetSplit {
-        rollout: rollout.clone(),
-        namespace: namespace.to_owned(),
+        namespace: key.namespace.clone(),
         deployment: split.deployment.clone(),
         pod_labels: split.pod_labels.clone(),
-        stable: split.state.stable.revision.clone(),
-        canary: split
-            .canary
-            .as_ref()
-            .map(|(revision, run, weight)| CanarySplit {
-                revision: revision.clone(),
-                weight: Weight::percent(u32::from(weight.get())).unwrap_or(Weight::ZERO),
-                run: *run,
-            }),
+        stable,
+        canary: split.canary().cloned(),
         revoked: split
-            .state
             .revoked
             .iter()
             .map(|revoked| Revocation {
@@ -230,5 +198,6 @@ fn target(namespace: &str, name: &str, split: &Split) -> TargetSplit {
                 run: revoked.run,
             })
             .collect(),
+        rollout,
     }
 }

@@ -36,19 +36,19 @@ use traffic_core::revoked::RevocationMemory;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What the control planes of these tests sign revocations with.
-pub fn key() -> RevocationKey {
+pub(crate) fn key() -> RevocationKey {
     RevocationKey::new(&[7; 32])
 }
 
-pub fn now() -> Time {
+pub(crate) fn now() -> Time {
     Time(Timestamp::now().as_millisecond())
 }
 
-pub fn percent(percent: u32) -> Weight {
+pub(crate) fn percent(percent: u32) -> Weight {
     Weight::percent(percent).unwrap()
 }
 
-pub fn weight(route: &Route) -> Weight {
+pub(crate) fn weight(route: &Route) -> Weight {
     route
         .split
         .canary
@@ -56,13 +56,13 @@ pub fn weight(route: &Route) -> Weight {
         .map_or(Weight::ZERO, |canary| canary.weight)
 }
 
-pub fn destination(service: &str) -> SocketAddr {
+pub(crate) fn destination(service: &str) -> SocketAddr {
     let last = if service == "web" { 1 } else { 2 };
     SocketAddr::from(([10, 96, 0, last], 80))
 }
 
 /// Services with a stable v1 and a canary v2 at so many percent.
-pub fn world(services: &[(&str, u32)]) -> Arc<World> {
+pub(crate) fn world(services: &[(&str, u32)]) -> Arc<World> {
     let mut world = World::default();
     for (service, percent) in services {
         add(&mut world, service, "v2", *percent);
@@ -71,7 +71,7 @@ pub fn world(services: &[(&str, u32)]) -> Arc<World> {
 }
 
 /// The Service `web` with a canary at 10 %, which is lent for this long.
-pub fn world_lent(ttl: Duration) -> Arc<World> {
+pub(crate) fn world_lent(ttl: Duration) -> Arc<World> {
     let mut world = World::default();
     add(&mut world, "web", "v2", 10);
     let web = world.routes.get_mut("shop/web/80").unwrap();
@@ -80,7 +80,7 @@ pub fn world_lent(ttl: Duration) -> Arc<World> {
 }
 
 /// The Service `web` with a canary that was rolled back.
-pub fn world_revoking(revocation: Revocation) -> Arc<World> {
+pub(crate) fn world_revoking(revocation: Revocation) -> Arc<World> {
     let mut world = World::default();
     add(&mut world, "web", &revocation.revision, 0);
     let web = world.routes.get_mut("shop/web/80").unwrap();
@@ -89,7 +89,7 @@ pub fn world_revoking(revocation: Revocation) -> Arc<World> {
 }
 
 /// The Service `web` with a canary of this revision.
-pub fn world_with_canary(revision: &str, percent: u32) -> Arc<World> {
+pub(crate) fn world_with_canary(revision: &str, percent: u32) -> Arc<World> {
     let mut world = World::default();
     add(&mut world, "web", revision, percent);
     Arc::new(world)
@@ -141,7 +141,7 @@ fn add(world: &mut World, service: &str, canary: &str, percent: u32) {
     );
 }
 
-pub struct Mesh {
+pub(crate) struct Mesh {
     pub ads: Ads,
     address: SocketAddr,
     tls: Arc<ServerConfig>,
@@ -152,13 +152,13 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    pub async fn serving(world: Arc<World>) -> Mesh {
+    pub(crate) async fn serving(world: Arc<World>) -> Mesh {
         let mesh = Mesh::without_world().await;
         mesh.ads.set_world(world);
         mesh
     }
 
-    pub async fn without_world() -> Mesh {
+    pub(crate) async fn without_world() -> Mesh {
         let (tls, root_pem) = authority();
         let ads = Ads::new(key());
         let stop = CancellationToken::new();
@@ -174,7 +174,7 @@ impl Mesh {
         }
     }
 
-    pub async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         self.stop.cancel();
         if let Some(server) = self.server.take() {
             server.await.unwrap();
@@ -182,40 +182,44 @@ impl Mesh {
     }
 
     /// Another process at the same address: it has seen nothing and has no world yet.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.stop().await;
         (self.ads, self.stop) = (Ads::new(key()), CancellationToken::new());
         let (_, server) = serve(&self.ads, self.address, &self.tls, &self.stop).await;
         self.server = Some(server);
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn root_pem(&self) -> &str {
+    pub(crate) fn root_pem(&self) -> &str {
         &self.root_pem
     }
 
-    pub async fn proxy(&self, pod: &str) -> Proxy {
+    pub(crate) async fn proxy(&self, pod: &str) -> Proxy {
         self.proxy_remembering(pod, Vec::new()).await
     }
 
-    pub async fn proxy_remembering(&self, pod: &str, revocations: Vec<SignedRevocation>) -> Proxy {
+    pub(crate) async fn proxy_remembering(
+        &self,
+        pod: &str,
+        revocations: Vec<SignedRevocation>,
+    ) -> Proxy {
         let proxy = Proxy::start(pod, self.address, &self.root_pem, revocations);
         proxy.is(Link::Connected).await;
         proxy
     }
 
     /// A plain gRPC client.
-    pub async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&self.root_pem));
         let endpoint = ChannelEndpoint::from_shared(format!("https://{}", self.address)).unwrap();
         endpoint.tls_config(tls).unwrap().connect().await.unwrap()
     }
 
     /// A stream of this pod that calls `web` and acknowledges nothing.
-    pub async fn silent_stream(&self, token: &str) -> Streaming<Response> {
+    pub(crate) async fn silent_stream(&self, token: &str) -> Streaming<Response> {
         let web = Request {
             type_url: Kind::Route.type_url().to_owned(),
             resource_names_subscribe: vec![alias(destination("web"))],
@@ -229,7 +233,7 @@ impl Mesh {
     }
 
     /// A stream of this pod with these requests.
-    pub async fn stream(
+    pub(crate) async fn stream(
         &self,
         token: &str,
         requests: impl tokio_stream::Stream<Item = Request> + Send + 'static,
@@ -246,7 +250,7 @@ impl Mesh {
             .into_inner()
     }
 
-    pub async fn until(&self, what: &str, condition: impl Fn(&Ads) -> bool) {
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn(&Ads) -> bool) {
         let mut changes = self.ads.changes();
         let reached = async {
             while !condition(&self.ads) {
@@ -332,7 +336,7 @@ impl Authenticator for Names {
 }
 
 /// A sidecar's client and a data plane that records.
-pub struct Proxy {
+pub(crate) struct Proxy {
     plane: Arc<DataPlane>,
     demands: mpsc::Sender<Demand>,
     client: JoinHandle<()>,
@@ -372,7 +376,7 @@ impl Install for DataPlane {
 
 impl Proxy {
     /// Does not wait for the connection.
-    pub fn start(
+    pub(crate) fn start(
         pod: &str,
         address: SocketAddr,
         root_pem: &str,
@@ -412,12 +416,16 @@ impl Proxy {
         }
     }
 
-    pub async fn call(&mut self, service: &str) {
+    pub(crate) async fn call(&mut self, service: &str) {
         self.demands.send(destination(service)).await.unwrap();
     }
 
     /// The first snapshot whose route for the service is as wanted.
-    pub async fn shows(&self, service: &str, wanted: impl Fn(&Route) -> bool) -> Arc<Snapshot> {
+    pub(crate) async fn shows(
+        &self,
+        service: &str,
+        wanted: impl Fn(&Route) -> bool,
+    ) -> Arc<Snapshot> {
         let address = destination(service);
         self.until(service, |snapshot| {
             snapshot
@@ -429,7 +437,11 @@ impl Proxy {
         .await
     }
 
-    pub async fn until(&self, what: &str, wanted: impl Fn(&Snapshot) -> bool) -> Arc<Snapshot> {
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        wanted: impl Fn(&Snapshot) -> bool,
+    ) -> Arc<Snapshot> {
         let mut newest = self.plane.newest.subscribe();
         let found =
             tokio::time::timeout(DEADLINE, newest.wait_for(|snapshot| wanted(snapshot))).await;
@@ -440,18 +452,18 @@ impl Proxy {
             .clone()
     }
 
-    pub async fn is(&self, link: Link) {
+    pub(crate) async fn is(&self, link: Link) {
         let mut links = self.plane.link.subscribe();
         let found = tokio::time::timeout(DEADLINE, links.wait_for(|now| *now == Some(link))).await;
         found.unwrap_or_else(|_| panic!("never {link:?}")).unwrap();
     }
 
-    pub fn snapshots(&self) -> usize {
+    pub(crate) fn snapshots(&self) -> usize {
         self.plane.all.lock().unwrap().len()
     }
 
     /// No snapshot ever had a route without its clusters.
-    pub fn every_snapshot_is_whole(&self) -> bool {
+    pub(crate) fn every_snapshot_is_whole(&self) -> bool {
         self.plane.all.lock().unwrap().iter().all(|snapshot| {
             snapshot.routes.values().flatten().all(|route| {
                 let canary = route
@@ -471,16 +483,16 @@ impl Proxy {
         })
     }
 
-    pub fn hold_installs(&self) {
+    pub(crate) fn hold_installs(&self) {
         self.plane.open.send_replace(false);
     }
 
-    pub fn release_installs(&self) {
+    pub(crate) fn release_installs(&self) {
         self.plane.open.send_replace(true);
     }
 
     /// The process is gone.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         self.client.abort();
         (&mut self.client).await.unwrap_err();
     }

@@ -1,5 +1,5 @@
 //! What the sidecar and the control plane must call by the same name: the sidecar exports metrics that the operator judges by, and
-//! runs in a pod that the operator has prepared for it. A name that is spelled in two places can be changed in one, and then every
+//! runs in a pod that the operator has prepared for it; and one sidecar talks to another. A name that is spelled in two places can be changed in one, and then every
 //! window is without evidence; so each is spelled here.
 
 /// The metrics of `/metrics`, without the suffixes of their type ([`TOTAL`](metric::TOTAL), [`BUCKET`](metric::BUCKET)).
@@ -12,7 +12,7 @@ pub mod metric {
     pub const OUTBOUND_CONNECTIONS: &str = "aviary_outbound_connections";
     /// Histogram: seconds to the answer's head, first attempts. The evidence of analysis.
     pub const OUTBOUND_DURATION: &str = "aviary_outbound_duration_seconds";
-    /// Counter: requests to the application.
+    /// Counter: requests to the application, by who sent them. The evidence of callers outside the mesh.
     pub const INBOUND_REQUESTS: &str = "aviary_inbound_requests";
     /// Histogram: seconds to the answer's head.
     pub const INBOUND_DURATION: &str = "aviary_inbound_duration_seconds";
@@ -47,6 +47,12 @@ pub mod label {
     pub const CLASS: &str = "class";
     /// The application's port, on inbound metrics.
     pub const PORT: &str = "port";
+    /// The pod's namespace, on inbound metrics. Many scrape configurations add this label by themselves, with the same value.
+    pub const NAMESPACE: &str = "namespace";
+    /// What the pod is one of, on inbound metrics: the name of its Deployment, or of another owner.
+    pub const WORKLOAD: &str = "workload";
+    /// Who sent a request that came in: one of [`peer`](super::peer).
+    pub const PEER: &str = "peer";
     /// Why a connection was passed through.
     pub const REASON: &str = "reason";
     /// The upper bound of a histogram's bucket, in seconds.
@@ -59,6 +65,21 @@ pub mod class {
     pub const FAILURE: &str = "failure";
     pub const CLIENT_CLOSED: &str = "client_closed";
     pub const UNSENT: &str = "unsent";
+}
+
+/// The values of the label `peer`: the names of [`Peer`](crate::peer::Peer).
+pub mod peer {
+    pub const MESH: &str = "mesh";
+    pub const OUTSIDE: &str = "outside";
+    pub const PROBE: &str = "probe";
+}
+
+/// The headers that sidecars of any two versions exchange; no application uses or sees them.
+pub mod header {
+    /// In an answer: "my application never saw this request".
+    pub const UNSENT: &str = "x-aviary-unsent";
+    /// In a request: a sidecar picked the revision.
+    pub const PEER: &str = "x-aviary-peer";
 }
 
 /// Where outbound connections are redirected to.

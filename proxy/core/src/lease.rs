@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use crate::config::Weight;
+use crate::weight::Weight;
 
 /// How long a canary's weight is good for without a renewal, unless the control plane says otherwise.
 pub const TTL: Duration = Duration::from_secs(120);

@@ -4,15 +4,16 @@
 //! [`contract`] has the names that the control plane knows too.
 //!
 //! In the order of a request: [`revoked`] clamps what the control plane asks for, [`lease`] says for how long it holds, [`split`]
-//! picks the revision,
-//! [`balance`] the endpoint, [`retry`] says whether a failed attempt may be sent again, and [`outcome`] what the
-//! request counts as.
+//! picks the revision, [`balance`] the endpoint, [`retry`] says whether a failed attempt may be sent again, and [`outcome`] what the
+//! request counts as. [`peer`] says who sent one that comes in.
 
 pub mod balance;
 pub mod config;
 pub mod contract;
 pub mod lease;
 pub mod outcome;
+pub mod peer;
 pub mod retry;
 pub mod revoked;
 pub mod split;
+pub mod weight;

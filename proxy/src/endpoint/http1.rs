@@ -24,7 +24,7 @@ const MOST: usize = 256;
 type Sender = SendRequest<RequestBody>;
 
 #[derive(Debug, Default)]
-pub struct Pool {
+pub(super) struct Pool {
     idle: RefCell<Vec<Idle>>,
 }
 
@@ -70,7 +70,7 @@ impl Pool {
     }
 
     /// Closes what was idle too long and says how many are left.
-    pub fn sweep(&self, now: Instant) -> usize {
+    pub(super) fn sweep(&self, now: Instant) -> usize {
         let mut idle = self.idle.borrow_mut();
         idle.retain(|idle| {
             !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < IDLE
@@ -82,7 +82,7 @@ impl Pool {
     }
 }
 
-pub async fn send(
+pub(super) async fn send(
     endpoint: &Rc<Endpoint>,
     mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, super::Lease), SendError> {

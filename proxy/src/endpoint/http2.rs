@@ -31,7 +31,7 @@ const MAX_HEADERS: u32 = 256 * 1024;
 type Opening = Shared<LocalBoxFuture<'static, Result<(), Rc<ConnectError>>>>;
 
 #[derive(Debug, Default)]
-pub struct Pool {
+pub(super) struct Pool {
     connections: RefCell<Vec<Rc<Connection>>>,
     opening: RefCell<Option<Opening>>,
 }
@@ -65,14 +65,14 @@ impl Pool {
     }
 
     /// Forgets closed connections and says how many are left.
-    pub fn sweep(&self) -> usize {
+    pub(super) fn sweep(&self) -> usize {
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| !connection.sender.is_closed());
         connections.len()
     }
 }
 
-pub async fn send(
+pub(super) async fn send(
     endpoint: &Rc<Endpoint>,
     mut request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, super::Lease), SendError> {

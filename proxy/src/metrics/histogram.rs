@@ -22,14 +22,14 @@ const BOUNDS: [u64; 58] = {
 
 /// Times, counted by size.
 #[derive(Debug)]
-pub struct Histogram {
+pub(super) struct Histogram {
     /// The last one takes what is above every bound.
     buckets: [AtomicU64; BOUNDS.len() + 1],
     micros: AtomicU64,
 }
 
 /// What a histogram held at one moment, as the text format wants it.
-pub struct Reading {
+pub(super) struct Reading {
     pub seconds: f64,
     pub count: u64,
     /// (upper bound in seconds, times in this bucket alone).
@@ -46,14 +46,14 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    pub fn record(&self, time: Duration) {
+    pub(super) fn record(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         self.buckets[BOUNDS.partition_point(|&bound| bound < micros)]
             .fetch_add(1, Ordering::Relaxed);
         self.micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    pub fn read(&self) -> Reading {
+    pub(super) fn read(&self) -> Reading {
         let bounds = BOUNDS
             .iter()
             .map(|&micros| micros as f64 / 1e6)

@@ -14,7 +14,7 @@ use crate::endpoint::{self, Endpoint, InFlight};
 use crate::worker::Worker;
 
 /// Goes where the connection was going.
-pub async fn pass_through(worker: &Worker, stream: TcpStream, address: SocketAddr) {
+pub(super) async fn pass_through(worker: &Worker, stream: TcpStream, address: SocketAddr) {
     let open = Stream::open(&worker.shared.metrics);
     match endpoint::connect(address).await {
         Ok(other) => finish(copy::opaque(stream, other).await),
@@ -25,7 +25,7 @@ pub async fn pass_through(worker: &Worker, stream: TcpStream, address: SocketAdd
 }
 
 /// Goes to the revision that the split says.
-pub async fn split(worker: &Worker, stream: TcpStream, route: &Rc<LocalRoute>) {
+pub(super) async fn split(worker: &Worker, stream: TcpStream, route: &Rc<LocalRoute>) {
     let open = Stream::open(&worker.shared.metrics);
     let (pick, arm) = route.pick();
     let (mut arm, mut attempt, mut failed) = (arm, Attempt::First, None);

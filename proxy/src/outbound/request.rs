@@ -18,10 +18,11 @@ use crate::destination::{Destination, LocalRoute};
 use crate::drain::Stream;
 use crate::endpoint::{Cause, Endpoint, InFlight, Lease, SendError, Version};
 use crate::headers::{self, Upgrade};
+use crate::peer;
 use crate::tally::Tally;
 use crate::worker::Worker;
 
-pub async fn http1(
+pub(super) async fn http1(
     worker: Rc<Worker>,
     destination: Rc<Destination>,
     request: Request<Incoming>,
@@ -29,7 +30,7 @@ pub async fn http1(
     handle(&worker, &destination, request, Version::Http1).await
 }
 
-pub async fn http2(
+pub(super) async fn http2(
     worker: Rc<Worker>,
     destination: Rc<Destination>,
     request: Request<Incoming>,
@@ -78,6 +79,13 @@ async fn handle(
         Upgrade::Wanted => Some(copy::caller(&mut request)),
         Upgrade::No => None,
     };
+    let route = destination
+        .route()
+        .or_else(|| worker.route(destination.address));
+    match route {
+        Some(_) => peer::mark(request.headers_mut()),
+        None => peer::unmark(request.headers_mut()),
+    }
     let (head, body) = request.into_parts();
     let exchange = |tally| Exchange {
         tally,
@@ -87,10 +95,7 @@ async fn handle(
         head,
         version,
     };
-    match destination
-        .route()
-        .or_else(|| worker.route(destination.address))
-    {
+    match route {
         Some(route) => {
             let (pick, arm) = route.pick();
             let tally = Tally::outbound(arm.metrics.clone(), arrived);

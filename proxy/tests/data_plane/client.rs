@@ -18,14 +18,14 @@ use tokio::time::{Instant, sleep};
 
 type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 
-pub enum Client {
+pub(crate) enum Client {
     Http1(http1::SendRequest<Body>),
     Http2(http2::SendRequest<Body>),
 }
 
 /// A whole answer.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub text: String,
@@ -33,14 +33,14 @@ pub struct Answer {
 }
 
 impl Client {
-    pub async fn http1(address: SocketAddr) -> Client {
+    pub(crate) async fn http1(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).await.unwrap();
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection.with_upgrades());
         Client::Http1(sender)
     }
 
-    pub async fn http2(address: SocketAddr) -> Client {
+    pub(crate) async fn http2(address: SocketAddr) -> Client {
         let stream = TcpStream::connect(address).await.unwrap();
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
@@ -49,11 +49,14 @@ impl Client {
         Client::Http2(sender)
     }
 
-    pub async fn both(address: SocketAddr) -> [Client; 2] {
+    pub(crate) async fn both(address: SocketAddr) -> [Client; 2] {
         [Client::http1(address).await, Client::http2(address).await]
     }
 
-    pub async fn send(&mut self, mut request: Request<Body>) -> hyper::Result<Response<Incoming>> {
+    pub(crate) async fn send(
+        &mut self,
+        mut request: Request<Body>,
+    ) -> hyper::Result<Response<Incoming>> {
         match self {
             Client::Http1(sender) => {
                 sender.ready().await?;
@@ -68,23 +71,23 @@ impl Client {
         }
     }
 
-    pub async fn try_get(&mut self, path: &str) -> hyper::Result<Answer> {
+    pub(crate) async fn try_get(&mut self, path: &str) -> hyper::Result<Answer> {
         let response = self.send(get(path)).await?;
         whole(response).await
     }
 
-    pub async fn get(&mut self, path: &str) -> Answer {
+    pub(crate) async fn get(&mut self, path: &str) -> Answer {
         self.try_get(path).await.unwrap()
     }
 
-    pub async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Answer {
+    pub(crate) async fn post(&mut self, path: &str, body: impl Into<Bytes>) -> Answer {
         whole(self.send(post(path, body)).await.unwrap())
             .await
             .unwrap()
     }
 
     /// A unary gRPC call that the server answers with `code`.
-    pub async fn grpc(&mut self, code: u16) -> Answer {
+    pub(crate) async fn grpc(&mut self, code: u16) -> Answer {
         let mut request = post(&format!("/grpc/{code}"), "message");
         request
             .headers_mut()
@@ -96,20 +99,20 @@ impl Client {
     }
 }
 
-pub fn get(path: &str) -> Request<Body> {
+pub(crate) fn get(path: &str) -> Request<Body> {
     Request::get(path)
         .body(UnsyncBoxBody::new(Full::new(Bytes::new())))
         .unwrap()
 }
 
-pub fn post(path: &str, body: impl Into<Bytes>) -> Request<Body> {
+pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request<Body> {
     Request::post(path)
         .body(UnsyncBoxBody::new(Full::new(body.into())))
         .unwrap()
 }
 
 /// A body in pieces, which the client sends one by one.
-pub fn streamed(path: &str, pieces: Vec<&'static str>) -> Request<Body> {
+pub(crate) fn streamed(path: &str, pieces: Vec<&'static str>) -> Request<Body> {
     let frames = stream::iter(
         pieces
             .into_iter()
@@ -120,7 +123,7 @@ pub fn streamed(path: &str, pieces: Vec<&'static str>) -> Request<Body> {
         .unwrap()
 }
 
-pub async fn whole(response: Response<Incoming>) -> hyper::Result<Answer> {
+pub(crate) async fn whole(response: Response<Incoming>) -> hyper::Result<Answer> {
     let (head, body) = response.into_parts();
     let body = body.collect().await?;
     let trailers = body.trailers().cloned();
@@ -134,7 +137,7 @@ pub async fn whole(response: Response<Incoming>) -> hyper::Result<Answer> {
 }
 
 /// Waits for a condition; fails with `what` when it does not come true in 10 s.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");

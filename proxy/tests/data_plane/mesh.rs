@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aviary_proxy::control::{Demand, Install};
 use aviary_proxy::data::Data;
-use aviary_proxy::metrics::{ArmMetrics, ByClass, Metrics};
+use aviary_proxy::metrics::{ArmMetrics, ByClass, Metrics, Workload};
 use aviary_proxy::origin::{OriginalDestination, Side};
 use aviary_proxy::run::{Options, Proxy, loopback};
 use tokio::net::TcpStream;
@@ -20,12 +20,12 @@ use traffic_core::lease::Lease;
 use traffic_core::outcome::Class;
 
 /// Where every outbound connection of the tests was going: the Service's address.
-pub const SERVICE: &str = "10.96.0.7:80";
+pub(crate) const SERVICE: &str = "10.96.0.7:80";
 
 /// As a destination: the listener that took the connection.
-pub const ITSELF: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+pub(crate) const ITSELF: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-pub struct Mesh {
+pub(crate) struct Mesh {
     pub outbound: SocketAddr,
     pub inbound: SocketAddr,
     pub admin: SocketAddr,
@@ -37,7 +37,7 @@ pub struct Mesh {
 }
 
 /// What a test may choose.
-pub struct Given {
+pub(crate) struct Given {
     pub outbound: SocketAddr,
     pub inbound: SocketAddr,
     pub workers: usize,
@@ -77,7 +77,7 @@ impl OriginalDestination for Fixed {
 }
 
 impl Mesh {
-    pub fn start(given: Given) -> Mesh {
+    pub(crate) fn start(given: Given) -> Mesh {
         let mut proxy = Proxy::start(Options {
             outbound: loopback(),
             inbound: loopback(),
@@ -89,6 +89,10 @@ impl Mesh {
                 outbound: given.outbound,
                 inbound: given.inbound,
             }),
+            workload: Workload {
+                namespace: "shop".to_owned(),
+                name: "web".to_owned(),
+            },
         })
         .unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -118,28 +122,28 @@ impl Mesh {
     }
 
     /// A proxy that already knows the Service.
-    pub async fn with(service: &Service) -> Mesh {
+    pub(crate) async fn with(service: &Service) -> Mesh {
         let mesh = Mesh::start(Given::default());
         mesh.install(service).await;
         mesh
     }
 
-    pub async fn install(&self, service: &Service) {
+    pub(crate) async fn install(&self, service: &Service) {
         self.data.install(Arc::new(service.snapshot())).await;
     }
 
     /// As SIGTERM does.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
     }
 
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    pub fn arm(&self, revision: &str) -> Arc<ArmMetrics> {
+    pub(crate) fn arm(&self, revision: &str) -> Arc<ArmMetrics> {
         self.metrics.arm(&Service::default().route(), revision)
     }
 }
@@ -151,13 +155,13 @@ impl Drop for Mesh {
 }
 
 /// [success, failure, client_closed, unsent]
-pub fn counts(by: &ByClass) -> [u64; 4] {
+pub(crate) fn counts(by: &ByClass) -> [u64; 4] {
     Class::ALL.map(|class| by.get(class))
 }
 
 /// The Service `shop/web`, port 80, as the control plane describes it.
 #[derive(Clone)]
-pub struct Service {
+pub(crate) struct Service {
     pub stable: Vec<SocketAddr>,
     pub canary: Vec<SocketAddr>,
     pub weight: Weight,
@@ -180,7 +184,7 @@ impl Default for Service {
 }
 
 impl Service {
-    pub fn new(stable: SocketAddr, canary: SocketAddr, percent: u32) -> Service {
+    pub(crate) fn new(stable: SocketAddr, canary: SocketAddr, percent: u32) -> Service {
         Service {
             stable: vec![stable],
             canary: vec![canary],
@@ -189,14 +193,14 @@ impl Service {
         .at(percent)
     }
 
-    pub fn at(&self, percent: u32) -> Service {
+    pub(crate) fn at(&self, percent: u32) -> Service {
         Service {
             weight: Weight::percent(percent).unwrap(),
             ..self.clone()
         }
     }
 
-    pub fn route(&self) -> Route {
+    pub(crate) fn route(&self) -> Route {
         let arm = |revision: &str| Arm {
             cluster: format!("shop/web/80/{revision}"),
             revision: revision.into(),
@@ -221,7 +225,7 @@ impl Service {
         }
     }
 
-    pub fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Snapshot {
         let cluster = |revision: &str, addresses: &[SocketAddr]| {
             let name = format!("shop/web/80/{revision}");
             let endpoints = addresses.iter().map(|&address| Endpoint {

@@ -20,14 +20,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-pub struct Server {
+pub(crate) struct Server {
     pub address: SocketAddr,
     pub state: Arc<State>,
 }
 
-pub struct State {
+pub(crate) struct State {
     name: &'static str,
     pub requests: AtomicUsize,
     pub connections: AtomicUsize,
@@ -36,7 +36,7 @@ pub struct State {
 }
 
 impl Server {
-    pub async fn start(name: &'static str) -> Server {
+    pub(crate) async fn start(name: &'static str) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
@@ -62,17 +62,17 @@ impl Server {
         Server { address, state }
     }
 
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.state.requests.load(Ordering::SeqCst)
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::SeqCst)
     }
 }
 
 /// An address where nothing listens.
-pub async fn nobody() -> SocketAddr {
+pub(crate) async fn nobody() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0")
         .await
         .unwrap()
@@ -81,7 +81,7 @@ pub async fn nobody() -> SocketAddr {
 }
 
 /// Sends `greeting` to each connection, then echoes.
-pub async fn opaque(greeting: &'static str) -> SocketAddr {
+pub(crate) async fn opaque(greeting: &'static str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -98,7 +98,9 @@ pub async fn opaque(greeting: &'static str) -> SocketAddr {
 }
 
 /// Hands over each connection with the first bytes that came on it.
-pub async fn raw<F>(serve: impl Fn(TcpStream, Vec<u8>) -> F + Send + Sync + 'static) -> SocketAddr
+pub(crate) async fn raw<F>(
+    serve: impl Fn(TcpStream, Vec<u8>) -> F + Send + Sync + 'static,
+) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -143,6 +145,7 @@ async fn answer(
     }
     let mut response = match path.as_str() {
         "/echo" => Response::new(full(request.collect().await.unwrap().to_bytes())),
+        "/headers" => Response::new(full(Bytes::from(names(request.headers())))),
         "/held" => {
             state.held.acquire().await.unwrap().forget();
             Response::new(text(state.name))
@@ -180,6 +183,11 @@ async fn grpc(request: Request<Incoming>, code: u16) -> Response<Body> {
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     response
+}
+
+fn names(headers: &HeaderMap) -> String {
+    let names: Vec<&str> = headers.keys().map(|name| name.as_str()).collect();
+    names.join("\n")
 }
 
 fn full(bytes: Bytes) -> Body {

@@ -3,32 +3,21 @@
 //! | change | answer |
 //! |---|---|
 //! | the label's CanaryRollout does not exist, or releases another Deployment | allowed; the label goes, or nobody would ever open the gate |
-//! | the stable template, or the promoted one, while a promotion runs | allowed: the Deployment has to roll to it |
-//! | another template | paused |
+//! | another template | paused; the operator opens the gate for the stable one, and for the promoted one |
 //! | `paused` cleared by `kubectl rollout resume`, on a template that is not the stable one, where there is one | denied |
 //! | the same by anything else (a denial would fail a GitOps sync) | paused again |
 //! | the label dropped or changed | put back |
+//! | any of these, of a CanaryRollout that this version cannot read | paused, and the label put back: everything is held |
 
-use aviary_crds::ROLLOUT_LABEL;
 use aviary_crds::status::Phase;
 use serde_json::Value;
 
+use super::change::{Change, label};
 use super::fate::{Template, fate};
 use super::{RolloutFacts, words};
 
 /// The field manager of `kubectl rollout resume`: a person who means it, at a prompt that shows our answer.
 const KUBECTL_ROLLOUT: &str = "kubectl-rollout";
-
-/// An update of a Deployment, as raw JSON.
-#[derive(Clone, Copy, Debug)]
-pub struct Change<'a> {
-    pub namespace: &'a str,
-    pub name: &'a str,
-    pub old: &'a Value,
-    pub new: &'a Value,
-    /// Who makes it, as far as they say so.
-    pub manager: Option<&'a str>,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -55,13 +44,6 @@ pub enum Edit {
     DropLabel,
 }
 
-impl<'a> Change<'a> {
-    /// The CanaryRollout that releases the Deployment: the one of the old object, since only the operator adopts.
-    pub fn rollout(&self) -> Option<&'a str> {
-        label(self.old).or_else(|| label(self.new))
-    }
-}
-
 /// Total, and without any effect. `facts`: the CanaryRollout that `change.rollout()` names, if it exists.
 pub fn decide(change: &Change<'_>, facts: Option<&RolloutFacts>) -> Decision {
     let Some(rollout) = change.rollout() else {
@@ -69,6 +51,9 @@ pub fn decide(change: &Change<'_>, facts: Option<&RolloutFacts>) -> Decision {
             warnings: Vec::new(),
         };
     };
+    if facts.is_some_and(|facts| facts.illegible) {
+        return held(change, rollout);
+    }
     // Labels are copied along when a Deployment is: the CanaryRollout has the last word on what it releases.
     let Some(facts) = facts.filter(|facts| facts.target == change.name) else {
         return without_rollout(change, rollout, facts);
@@ -79,7 +64,7 @@ pub fn decide(change: &Change<'_>, facts: Option<&RolloutFacts>) -> Decision {
     let mut warnings = Vec::new();
     if before != template {
         let fate = fate(facts, &template);
-        if fate.pauses() && !paused(change.new) {
+        if !paused(change.new) {
             edits.push(Edit::Pause);
         }
         warnings.extend(words::fate(change, facts, &template.revision, &fate));
@@ -97,6 +82,27 @@ pub fn decide(change: &Change<'_>, facts: Option<&RolloutFacts>) -> Decision {
         warnings.push(words::label_restored(change, facts));
     }
 
+    if edits.is_empty() {
+        Decision::Allow { warnings }
+    } else {
+        Decision::Edit { edits, warnings }
+    }
+}
+
+/// A CanaryRollout that cannot be read is no CanaryRollout that does not exist: nothing rolls until it can be.
+fn held(change: &Change<'_>, rollout: &str) -> Decision {
+    let mut edits = Vec::new();
+    let mut warnings = Vec::new();
+    let changed = Template::of(change.old) != Template::of(change.new);
+    if changed || resumed(change) {
+        if !paused(change.new) {
+            edits.push(Edit::Pause);
+        }
+        warnings.push(words::illegible(change, rollout));
+    }
+    if label(change.old).is_some() && label(change.new) != label(change.old) {
+        edits.push(Edit::RestoreLabel(rollout.to_owned()));
+    }
     if edits.is_empty() {
         Decision::Allow { warnings }
     } else {
@@ -124,12 +130,15 @@ fn resumed(change: &Change<'_>) -> bool {
     paused(change.old) && !paused(change.new)
 }
 
-/// Whether resuming would put a template on every pod that has not been released. While a promotion runs, that is what
-/// the operator itself wants; before there is a stable revision, it is not Aviary that has paused the Deployment; and
+/// Whether resuming would put a template on every pod that has not been released. With the template that is promoted, that
+/// is what the operator itself wants; before there is a stable revision, it is not Aviary that has paused the Deployment; and
 /// while nobody knows which one is stable, a person may well be the one who settles it.
 fn is_held(facts: &RolloutFacts, template: &str) -> bool {
     match (&facts.stable, facts.phase) {
-        (None, _) | (Some(_), Some(Phase::Promoting | Phase::Unsettled)) => false,
+        (None, _) | (Some(_), Some(Phase::Unsettled)) => false,
+        (Some(stable), Some(Phase::Promoting)) => {
+            stable != template && facts.canary.as_deref() != Some(template)
+        }
         (
             Some(stable),
             None
@@ -149,10 +158,4 @@ fn is_held(facts: &RolloutFacts, template: &str) -> bool {
 
 fn paused(deployment: &Value) -> bool {
     deployment["spec"]["paused"].as_bool().unwrap_or(false)
-}
-
-fn label(deployment: &Value) -> Option<&str> {
-    deployment["metadata"]["labels"][ROLLOUT_LABEL]
-        .as_str()
-        .filter(|name| !name.is_empty())
 }

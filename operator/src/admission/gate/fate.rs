@@ -2,7 +2,7 @@
 //!
 //! | phase | template | fate |
 //! |---|---|---|
-//! | Promoting | the stable one | the promotion is left: the Deployment rolls back by itself |
+//! | Promoting | the stable one | the promotion is left: the operator opens the gate, and the Deployment rolls back |
 //! | Promoting | the one that is promoted | the promotion goes on |
 //! | Promoting | another | released when the promotion has ended |
 //! | Unsettled | any | waits until it is clear which revision serves |
@@ -10,6 +10,7 @@
 //! | Returning, RollingBack, Failed | the failed one, or the same but for annotations | not tried again |
 //! | any other | any other | released |
 //!
+//! Whatever becomes of it, it is stored paused: only the operator opens the gate, and only for what it has looked at.
 //! A CanaryRollout that is being deleted releases nothing any more.
 
 use aviary_crds::status::Phase;
@@ -55,22 +56,6 @@ pub(super) enum Fate<'a> {
     NotTriedAgain(&'a Failed),
     /// Nobody is left to release it.
     Forsaken,
-}
-
-impl Fate<'_> {
-    /// Whether the Deployment has to be stored paused.
-    pub(super) fn pauses(&self) -> bool {
-        match self {
-            // The pods that are needed are the ones that the Deployment makes of this template.
-            Fate::LeavesPromotion | Fate::GoesOn => false,
-            Fate::Released
-            | Fate::BackToStable
-            | Fate::AfterPromotion
-            | Fate::OnceSettled
-            | Fate::NotTriedAgain(_)
-            | Fate::Forsaken => true,
-        }
-    }
 }
 
 pub(super) fn fate<'a>(facts: &'a RolloutFacts, template: &Template) -> Fate<'a> {

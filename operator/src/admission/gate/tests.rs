@@ -43,6 +43,7 @@ fn facts(phase: Phase) -> RolloutFacts {
         phase: Some(phase),
         suspended: false,
         deleting: false,
+        illegible: false,
     }
 }
 
@@ -367,10 +368,12 @@ fn resuming_during_a_promotion_is_what_the_operator_wants_too() {
     );
 }
 
+/// Only the operator opens the gate; until then, nothing rolls to what it has not looked at.
 #[test]
-fn the_stable_template_leaves_a_promotion_without_a_pause() {
+fn the_stable_template_leaves_a_promotion() {
     let (old, new) = (deployment("v2", None), deployment("v1", None));
-    let warnings = allowed(&old, &new, &facts(Phase::Promoting));
+    let (stored, warnings) = stored(&old, &new, "kubectl", Some(&facts(Phase::Promoting)));
+    assert_eq!(stored, deployment("v1", Some(true)));
     assert_eq!(
         warnings,
         [
@@ -406,11 +409,19 @@ fn another_template_during_a_promotion_is_paused_and_waits_for_its_end() {
 }
 
 #[test]
-fn the_promoted_template_itself_is_not_paused() {
+fn a_third_template_cannot_be_resumed_while_another_is_promoted() {
+    let (old, new) = (deployment("v3", Some(true)), deployment("v3", None));
+    let message = denied(&old, &new, "kubectl-rollout", &facts(Phase::Promoting));
+    assert!(message.contains("payment"), "{message}");
+}
+
+#[test]
+fn with_the_promoted_template_itself_the_promotion_goes_on() {
     // Somebody has applied v1 or v3 in the meantime, and thought better of it.
     for before in ["v1", "v3"] {
         let (old, new) = (deployment(before, None), deployment("v2", None));
-        let warnings = allowed(&old, &new, &facts(Phase::Promoting));
+        let (stored, warnings) = stored(&old, &new, "kubectl", Some(&facts(Phase::Promoting)));
+        assert_eq!(stored["spec"]["paused"], json!(true));
         assert!(warnings[0].contains("goes on with it"), "{}", warnings[0]);
     }
 }
@@ -652,6 +663,7 @@ fn the_facts_come_from_spec_and_status() {
             phase: Some(Phase::Soaking),
             suspended: false,
             deleting: false,
+            illegible: false,
         }
     );
 }
@@ -698,4 +710,24 @@ fn what_failed_comes_from_the_failure_or_else_from_the_release_that_has_ended() 
         failed(json!({"phase": "Stable", "canary": canary, "failure": failure})),
         None
     );
+}
+
+#[test]
+fn a_rollout_that_this_version_cannot_read_holds_its_deployment() {
+    let illegible = RolloutFacts {
+        name: "payment".to_owned(),
+        illegible: true,
+        ..RolloutFacts::default()
+    };
+    let (v1, held) = (deployment("v1", None), deployment("v2", Some(true)));
+    for (old, new) in [
+        (&v1, deployment("v2", None)),
+        (&held, deployment("v2", None)),
+        (&held, unlabelled(deployment("v2", Some(false)))),
+    ] {
+        let (stored, warnings) = stored(old, &new, "kubectl", Some(&illegible));
+        assert_eq!(stored["spec"]["paused"], true);
+        assert_eq!(stored["metadata"]["labels"][ROLLOUT_LABEL], "payment");
+        assert!(warnings[0].contains("cannot read"), "{warnings:?}");
+    }
 }

@@ -4,7 +4,7 @@
 
 use aviary_crds::status::Phase;
 
-use super::decision::Change;
+use super::change::Change;
 use super::fate::Fate;
 use super::{Failed, RolloutFacts};
 
@@ -196,6 +196,13 @@ pub(super) fn paused_again(
         ),
         follow(change, facts),
     ]
+}
+
+pub(super) fn illegible(change: &Change<'_>, rollout: &str) -> String {
+    format!(
+        "{}: paused, and not released: this version of the operator cannot read CanaryRollout {rollout}; upgrade the operator, or apply a spec that it knows",
+        deployment(change)
+    )
 }
 
 pub(super) fn label_restored(change: &Change<'_>, facts: &RolloutFacts) -> String {

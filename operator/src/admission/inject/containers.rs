@@ -49,7 +49,7 @@ pub(super) fn init(injector: &Injector, inbound: &Ports, outbound: &Ports) -> Va
 /// that is away, would take every pod out of its Service; and a proxy that is dead fails the app's own probes, which
 /// come through it. There is no liveness probe: a proxy that is starved of CPU would be killed for it, with every
 /// connection that it holds.
-pub(super) fn proxy(injector: &Injector) -> Value {
+pub(super) fn proxy(injector: &Injector, workload: &str) -> Value {
     let field = |path: &str| json!({"fieldRef": {"apiVersion": "v1", "fieldPath": path}});
     let xds = format!(
         "https://{}.{}.svc:{}",
@@ -69,6 +69,7 @@ pub(super) fn proxy(injector: &Injector) -> Value {
             {"name": "AVIARY_ROOT_CERTS", "value": injector.root_pem},
             // The kubelet ends a native sidecar after the application: nobody is left to wait for.
             {"name": "AVIARY_DRAIN_DELAY", "value": "0s"},
+            {"name": "AVIARY_WORKLOAD", "value": workload},
             {"name": "POD_NAME", "valueFrom": field("metadata.name")},
             {"name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace")},
             {"name": "POD_IP", "valueFrom": field("status.podIP")},

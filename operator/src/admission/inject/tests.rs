@@ -11,7 +11,11 @@ fn injector() -> Injector {
 
 fn pod() -> Value {
     json!({
-        "metadata": {"generateName": "payment-6d4cf56db6-", "labels": {"app": "payment"}},
+        "metadata": {
+            "generateName": "payment-6d4cf56db6-",
+            "labels": {"app": "payment", "pod-template-hash": "6d4cf56db6"},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "payment-6d4cf56db6", "uid": "set", "controller": true}],
+        },
         "spec": {"containers": [{
             "name": "app",
             "image": "shop/payment:1",
@@ -78,6 +82,7 @@ fn the_sidecar_is_native_unprivileged_and_knows_where_the_operator_is() {
             {"name": "AVIARY_XDS_ADDRESS", "value": "https://aviary-xds.aviary-system.svc:15010"},
             {"name": "AVIARY_ROOT_CERTS", "value": "-----BEGIN CERTIFICATE-----"},
             {"name": "AVIARY_DRAIN_DELAY", "value": "0s"},
+            {"name": "AVIARY_WORKLOAD", "value": "payment"},
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}},
             {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}},
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}},

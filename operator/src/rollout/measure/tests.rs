@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use futures::{Stream, StreamExt, stream};
 use rollout_core::judge::Bound;
 
@@ -17,9 +17,13 @@ const SECRET: &str = "customer-4711";
 
 /// A server that answers every query alike.
 async fn server(answer: impl Fn() -> Response + Clone + Send + Sync + 'static) -> String {
+    serve(get(move || async move { answer() })).await
+}
+
+async fn serve(query: MethodRouter) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let routes = Router::new().route("/api/v1/query", get(move || async move { answer() }));
+    let routes = Router::new().route("/api/v1/query", query);
     tokio::spawn(async move { axum::serve(listener, routes).await });
     address
 }
@@ -65,7 +69,14 @@ async fn outcome(address: &str, query: Query) -> Outcome {
         query,
         bound,
     };
-    let scope = Scope {
+    let http = http_client().unwrap();
+    let window = judge_window(&http, Some(address), &scope(), &[check]).await;
+    assert_eq!(window.verdict, window.outcomes[0].verdict);
+    window.outcomes[0].clone()
+}
+
+fn scope() -> Scope {
+    Scope {
         namespace: "shop".to_owned(),
         service: "payment".to_owned(),
         ports: Vec::new(),
@@ -73,11 +84,7 @@ async fn outcome(address: &str, query: Query) -> Outcome {
         stable: "aaaaaaaaaa".to_owned(),
         canary: "bbbbbbbbbb".to_owned(),
         interval: Duration::from_secs(30),
-    };
-    let http = http_client().unwrap();
-    let window = judge_window(&http, Some(address), &scope, &[check]).await;
-    assert_eq!(window.verdict, window.outcomes[0].verdict);
-    window.outcomes[0].clone()
+    }
 }
 
 /// No evidence, for a reason that says `part`, is short and repeats nothing.
@@ -331,6 +338,55 @@ async fn nobody_at_the_address_measures_nothing() {
     .await;
     nothing("not an address", custom(), "is no address of a Prometheus").await;
     nothing(&"x".repeat(2048), custom(), "...").await;
+}
+
+/// Whatever is asked beside it, the check is judged.
+#[tokio::test]
+async fn calls_from_outside_are_a_number_or_nothing_and_never_change_a_judgement() {
+    let one = |value: &str| result("vector", &format!("[{}]", series("", value)));
+    for (answer, expected) in [
+        (one("119.6"), Some(120)),
+        (one("0"), Some(0)),
+        (one("NaN"), None),
+        (one("-1"), None),
+        (one("1e300"), None),
+        (result("vector", "[]"), None),
+        (
+            result(
+                "vector",
+                &format!("[{},{}]", series("", "1"), series(r#""a":"b""#, "2")),
+            ),
+            None,
+        ),
+        (result("scalar", r#"[1,"7"]"#), None),
+        ("<html>".to_owned(), None),
+    ] {
+        let beside = answer.clone();
+        let of_query = move |uri: axum::http::Uri| async move {
+            let body = if uri.query().unwrap_or_default().contains("outside") {
+                beside
+            } else {
+                result("scalar", r#"[1,"7"]"#)
+            };
+            response(200, "application/json", body)
+        };
+        let address = serve(get(of_query)).await;
+        let check = Check {
+            name: "check".to_owned(),
+            query: custom(),
+            bound: Bound::Between {
+                at_least: None,
+                at_most: Some(100.0),
+            },
+        };
+        let http = http_client().unwrap();
+        let window = judge_window(&http, Some(&address), &scope(), &[check]).await;
+        assert_eq!(window.outside, expected, "{answer}");
+        assert_eq!(window.verdict, Verdict::Pass, "{answer}");
+        assert_eq!(window.outcomes.len(), 1, "{answer}");
+    }
+    let nowhere = judge_window(&http_client().unwrap(), None, &scope(), &[]).await;
+    assert_eq!(nowhere.outside, None);
 }
 
 #[test]

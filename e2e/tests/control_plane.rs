@@ -1,0 +1,131 @@
+//! Releases on a real control plane, with the operator as a process and pods that only seem to run: what happens to
+//! objects, whatever people, tools and failing requests do meanwhile. There is no traffic here; the stories have it.
+//!
+//! Cases run side by side, each in its own namespace. Those that take something away from everybody (the operator, the
+//! webhooks, the types) come after them, one at a time. The control plane starts with the first case and ends with the
+//! last. `cargo test -p aviary-e2e --test control_plane -- paused` runs some; `AVIARY_OPERATOR_BIN` names another
+//! operator to run them against.
+
+mod control_plane {
+    pub(crate) mod alone;
+    pub(crate) mod break_glass;
+    pub(crate) mod edited;
+    pub(crate) mod failed;
+    pub(crate) mod faults;
+    pub(crate) mod hall;
+    pub(crate) mod paused;
+    pub(crate) mod promotion;
+    pub(crate) mod recreated;
+    pub(crate) mod refused;
+    pub(crate) mod release;
+}
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use control_plane::hall::{Case, Hall};
+use control_plane::{
+    alone, break_glass, edited, failed, faults, paused, promotion, recreated, refused, release,
+};
+use libtest_mimic::Arguments;
+
+/// As many as two cores carry: a case mostly waits.
+const SIDE_BY_SIDE: usize = 12;
+
+macro_rules! cases {
+    ($($module:ident::$name:ident,)*) => {
+        vec![$(Case { name: stringify!($name), run: |scene| Box::pin($module::$name(scene)) }),*]
+    };
+}
+
+fn side_by_side() -> Vec<Case> {
+    cases![
+        release::a_good_release_is_promoted,
+        release::a_bad_release_is_rolled_back_and_the_deployment_stays_paused,
+        recreated::a_deployment_that_is_recreated_between_releases_is_adopted_afresh,
+        recreated::a_deployment_that_is_recreated_during_a_release_is_adopted_afresh,
+        recreated::a_rollout_that_is_pointed_at_another_deployment_adopts_that_one,
+        failed::a_rollout_that_is_made_anew_after_a_failure_does_not_call_the_bad_version_stable,
+        failed::deleting_a_failed_rollout_says_that_the_deployment_stays_paused,
+        failed::deleting_the_rollout_during_a_release_takes_the_canary_away_and_says_what_stays_paused,
+        failed::a_namespace_with_a_running_release_can_be_deleted,
+        failed::deleting_the_rollout_of_a_deployment_at_rest_leaves_it_unpaused,
+        failed::an_annotation_alone_does_not_try_a_failed_version_again,
+        failed::a_copy_whose_rollout_went_without_its_finalizer_is_removed,
+        break_glass::with_break_glass_a_person_rolls_the_new_version_out_and_the_operator_stands_back,
+        break_glass::with_break_glass_a_failed_version_is_not_paused_again,
+        paused::applying_the_same_manifest_again_leaves_the_gate_closed,
+        paused::replacing_the_manifest_drops_neither_the_pause_nor_the_label,
+        paused::paused_false_in_the_manifest_does_not_open_the_gate,
+        paused::undo_and_restart_are_refused_by_kubectl_and_resume_by_the_gate,
+        paused::scaling_scales_the_stable_version,
+        paused::scaled_to_nothing_and_back_the_stable_version_serves_again_and_no_older_one,
+        paused::without_history_the_stable_version_comes_back_from_nothing_too,
+        paused::a_stable_replica_set_that_is_deleted_is_rebuilt_at_once,
+        paused::another_replica_set_that_somebody_scales_up_is_scaled_down_again,
+        paused::going_back_to_the_stable_template_ends_the_run_and_opens_the_gate,
+        paused::a_deployment_that_is_paused_at_first_sight_is_held_and_said,
+        promotion::a_stuck_promotion_is_left_by_going_back_to_the_stable_template,
+        promotion::a_stuck_promotion_is_left_by_a_version_that_is_mended,
+        promotion::a_stuck_promotion_is_left_by_deleting_the_rollout,
+        promotion::a_promotion_that_goes_on_takes_a_third_version_after_itself,
+        edited::edited_steps_do_not_raise_the_weight_of_a_running_release,
+        edited::edited_steps_lower_the_weight_at_once,
+        edited::a_suspended_release_holds_and_still_rolls_back,
+        refused::a_copy_that_may_not_be_created_is_said_and_tried_again,
+        refused::a_deployment_of_the_users_with_the_copys_name_is_never_adopted,
+        refused::a_rollout_whose_name_is_no_label_says_so,
+        refused::the_younger_of_two_rollouts_on_one_deployment_waits_and_says_so,
+        refused::what_cannot_be_released_is_refused_although_lookups_fail,
+        refused::a_service_that_ties_clients_to_pods_is_refused,
+        refused::strangers_behind_the_service_are_said,
+        faults::a_canary_that_turns_bad_while_no_status_can_be_written_goes_to_0_within_three_windows,
+        faults::a_version_that_is_stored_while_the_gate_opens_is_released_step_by_step,
+        faults::a_version_that_is_stored_while_a_promotion_begins_is_released_step_by_step,
+        faults::a_canary_pod_on_a_node_that_does_not_answer_keeps_no_rollback_from_ending,
+        faults::conflicts_and_throttling_delay_a_release_and_nothing_else,
+        faults::a_bad_canary_goes_to_0_although_its_copy_cannot_be_scaled,
+    ]
+}
+
+/// They disturb everybody.
+fn alone() -> Vec<Case> {
+    cases![
+        alone::a_strangers_container_named_like_the_sidecar_holds_nothing,
+        alone::a_rollout_made_invalid_while_the_operator_was_away_can_be_deleted,
+        alone::an_unreadable_memory_stalls_the_release_and_changes_nothing,
+        alone::a_canary_that_turns_bad_while_the_api_server_is_away_is_taken_back,
+        alone::a_release_goes_on_from_the_same_step_when_the_operator_comes_back,
+        alone::a_deployment_rolled_out_by_hand_while_the_operator_was_away_is_what_serves,
+        alone::a_rollout_of_a_newer_version_hides_no_other_one,
+        alone::an_operator_that_waits_for_evidence_rests,
+    ]
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let hall = match Hall::closed() {
+        Ok(hall) => Arc::new(hall),
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut together = arguments.clone();
+    together.test_threads.get_or_insert(SIDE_BY_SIDE);
+    let mut single = arguments;
+    single.test_threads = Some(1);
+    let failed = [(together, side_by_side()), (single, alone())]
+        .into_iter()
+        .filter(|(arguments, cases)| {
+            let trials = cases.iter().map(|case| hall.trial(*case)).collect();
+            libtest_mimic::run(arguments, trials).has_failed()
+        })
+        .count();
+    hall.close();
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,166 @@
+//! The ways to weight 0, in order. None of them asks for anything.
+
+use super::{edited, judged_run, rest, roll_back, supersede};
+use crate::desired::{Copies, desired};
+use crate::event::Event;
+use crate::judge::Verdict;
+use crate::observation::Observation;
+use crate::plan::{Percent, Plan};
+use crate::state::{Cause, Phase, State};
+use crate::time::Time;
+
+/// Everything of a running release that counts at once.
+pub(super) fn down(plan: &Plan, held: &mut State, seen: &Observation, happened: &mut Vec<Event>) {
+    let Some(run) = held.run.clone() else {
+        // Cannot come out of this machine.
+        held.phase = Phase::Failed;
+        return;
+    };
+    if rest::ungated_run(held, seen, happened) {
+        return;
+    }
+    if !seen.deleted && !seen.break_glass && held.target != held.stable && held.target != run.canary
+    {
+        supersede(plan, held, seen, happened);
+        return;
+    }
+    let first = matches!(held.phase, Phase::Scaling { step: 0, .. });
+    let cause = if seen.break_glass {
+        Some(Cause::BreakGlass)
+    } else if seen.deleted {
+        Some(Cause::Deleted)
+    } else if seen.revoked.is_some_and(|number| number >= run.number) {
+        Some(Cause::Revoked)
+    } else if held.target == held.stable {
+        Some(Cause::TemplateReverted)
+    } else if seen.copy.without_sidecar {
+        Some(Cause::NotMeshed)
+    } else if !first && !seen.copy.exists {
+        Some(Cause::CanaryLost)
+    } else {
+        None
+    };
+    let cause = cause
+        .or_else(|| judge_window(held, seen, happened))
+        .or_else(|| unready_for_long(held, seen));
+    match cause {
+        Some(cause) => roll_back(held, seen.now, cause, happened),
+        None => {
+            if seen.lapsed {
+                begin_again(held, seen, happened);
+            }
+            edited::take_in(plan, held, seen, happened);
+            miss(held, seen);
+        }
+    }
+}
+
+/// Pods that are needed only now are missed from now on: nothing else may happen before their deadline.
+fn miss(held: &mut State, seen: &Observation) {
+    if let (Copies::One { replicas, .. }, Some(run)) = (desired(held).copy, &mut held.run)
+        && seen.copy.ready < replicas
+    {
+        run.unready_since.get_or_insert(seen.now);
+    }
+}
+
+/// Counts a window once; the answer is the cause when it is one failure too many.
+fn judge_window(held: &mut State, seen: &Observation, happened: &mut Vec<Event>) -> Option<Cause> {
+    let window = seen.window?;
+    judged_run(held)?;
+    let soak_began = soaking_since(held.phase);
+    let run = held.run.as_mut()?;
+    // A window that ends in the future was measured on a clock that has been set back since. `judged_until` cannot
+    // follow it there, so it would be counted at every look.
+    if window.end <= run.judged_until || window.end > seen.now {
+        return None;
+    }
+    run.judged_until = window.end;
+    let of_this_soak = soak_began.is_some_and(|since| window.start >= since);
+    if of_this_soak {
+        run.requests = run.requests.saturating_add(window.requests);
+    }
+    match window.verdict {
+        Verdict::Pass => {
+            run.failed_in_a_row = 0;
+            run.passed |= of_this_soak;
+            None
+        }
+        Verdict::Fail => {
+            run.failed_in_a_row = run.failed_in_a_row.saturating_add(1);
+            run.passed = false;
+            happened.push(Event::WindowFailed {
+                in_a_row: run.failed_in_a_row,
+                tolerated: run.plan.failure_limit,
+            });
+            (run.failed_in_a_row > run.plan.failure_limit).then_some(Cause::AnalysisFailed)
+        }
+        Verdict::NoEvidence => None,
+    }
+}
+
+fn soaking_since(phase: Phase) -> Option<Time> {
+    match phase {
+        Phase::Soaking { since, .. } => Some(since),
+        Phase::Unsettled { .. }
+        | Phase::Stable
+        | Phase::Scaling { .. }
+        | Phase::Shifting { .. }
+        | Phase::Promoting { .. }
+        | Phase::Returning { .. }
+        | Phase::RollingBack { .. }
+        | Phase::Failed => None,
+    }
+}
+
+/// Fewer Ready pods than are needed lower the effective weight at once (the shell); for as long as the deadline, they end
+/// the run. While pods come up, time in which somebody holds the run does not count. An acknowledgement that is missing
+/// never ends a run.
+fn unready_for_long(held: &mut State, seen: &Observation) -> Option<Cause> {
+    let Copies::One { replicas, .. } = desired(held).copy else {
+        return None;
+    };
+    let scaling = matches!(held.phase, Phase::Scaling { .. });
+    let run = held.run.as_mut()?;
+    if seen.may_raise {
+        let was_held = run.held_since.take().map(|since| seen.now - since);
+        if let (true, Some(was_held), Some(since)) = (scaling, was_held, &mut run.unready_since) {
+            // Pods that went while the run was held have lost no time at all, and gain none.
+            *since = (*since + was_held).min(seen.now);
+        }
+    } else {
+        run.held_since.get_or_insert(seen.now);
+    }
+    if seen.copy.ready >= replicas {
+        run.unready_since = None;
+        return None;
+    }
+    let since = *run.unready_since.get_or_insert(seen.now);
+    let late = seen.now - since >= run.plan.progress_deadline;
+    match (late, scaling, run.held_since) {
+        (false, _, _) | (true, true, Some(_)) => None,
+        (true, true, None) => Some(Cause::ProgressDeadlineExceeded),
+        (true, false, _) => Some(Cause::CanaryLost),
+    }
+}
+
+/// The proxies went back to stable while nobody renewed the weight: it is earned again from the first step.
+fn begin_again(held: &mut State, seen: &Observation, happened: &mut Vec<Event>) {
+    let from = desired(held).weight();
+    let Some(run) = held.run.as_mut().filter(|_| from > Percent::ZERO) else {
+        return;
+    };
+    happened.push(Event::LeaseLapsed {
+        revision: run.canary.revision.clone(),
+        from,
+    });
+    run.judged_until = seen.now;
+    run.failed_in_a_row = 0;
+    run.requests = 0;
+    run.passed = false;
+    run.unready_since = None;
+    held.phase = Phase::Scaling {
+        step: 0,
+        since: seen.now,
+    };
+}

@@ -1,0 +1,82 @@
+//! What happened, for people.
+
+use crate::plan::{Percent, Plan};
+use crate::state::{Cause, Unsettled};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It is clear now which revision serves.
+    Adopted {
+        revision: String,
+    },
+    /// The Deployment asks for a template that does not serve, and was paused when it was first seen.
+    FoundPaused {
+        revision: String,
+    },
+    /// It is not clear any more which revision serves.
+    Unsettled {
+        why: Unsettled,
+    },
+    /// The Deployment is another one than before: all that was known of the old one is void.
+    Recreated,
+    RunStarted {
+        revision: String,
+    },
+    /// A newer template took the place of a canary, whose weight went to 0.
+    Superseded {
+        revision: String,
+    },
+    /// The spec's plan was edited while a run is under way: this one is in force.
+    PlanChanged {
+        plan: Plan,
+        /// The step that the run is at in it.
+        step: usize,
+    },
+    /// Nobody renewed the weight for as long as the lease lasts: the run begins again at its first step.
+    LeaseLapsed {
+        revision: String,
+        from: Percent,
+    },
+    WeightRaised {
+        step: usize,
+        weight: Percent,
+    },
+    /// Every live proxy uses the weight: the soak begins.
+    WeightAcknowledged {
+        step: usize,
+        weight: Percent,
+    },
+    WindowFailed {
+        in_a_row: u32,
+        tolerated: u32,
+    },
+    AdvancedWithoutEvidence {
+        step: usize,
+    },
+    PromotionStarted {
+        revision: String,
+    },
+    Promoted {
+        revision: String,
+    },
+    /// The Deployment asks for the stable template again while a promotion runs.
+    Returning {
+        revision: String,
+    },
+    /// The Deployment runs a template that no run released: somebody switched the gate off.
+    Ungated {
+        revision: String,
+    },
+    RolledBack {
+        revision: String,
+        cause: Cause,
+        from: Percent,
+    },
+    RollbackComplete {
+        revision: String,
+    },
+    /// The Deployment asks for the stable template again: the failure is history.
+    Recovered {
+        revision: String,
+    },
+}

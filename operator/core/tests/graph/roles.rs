@@ -1,0 +1,195 @@
+//! What the graph's states are made of: roles instead of revisions, ages instead of moments, four plans.
+
+use rollout_core::plan::{Capacity, Limits, Percent, Plan, Step, Then};
+use rollout_core::state::{Failure, Phase, Run, State, Template};
+use rollout_core::{Span, Time, desired};
+
+pub(crate) const NOW: Time = Time(1_000_000_000);
+/// Longer than a soak and than the deadline.
+pub(crate) const TICK: Span = Span(12_000);
+/// Longer than a soak and the hold after it.
+pub(crate) const OLDEST: Span = Span(24_000);
+pub(crate) const BASE: u32 = 4;
+pub(crate) const GROWN: u32 = 12;
+pub(crate) const HERE: &str = "here";
+pub(crate) const ELSEWHERE: &str = "elsewhere";
+
+/// The original plan, one that shortens it to a jump, one that lowers its first step, and one that moves every step to
+/// another place.
+pub(crate) fn plans() -> [Plan; 4] {
+    [&[10, 60, 100][..], &[100], &[5, 60, 100], &[5, 10, 60, 100]].map(plan)
+}
+
+pub(crate) fn plan(weights: &[i64]) -> Plan {
+    let step = |weight: &i64| Step {
+        weight: Percent::new(*weight).unwrap(),
+        soak: Span::seconds(10),
+        min_requests: 10,
+    };
+    let limits = Limits {
+        failure_limit: 1,
+        interval: Span::seconds(5),
+        hold: Span::seconds(10),
+        then: Then::Advance,
+        progress_deadline: Span::seconds(10),
+        capacity: Capacity::Proportional,
+    };
+    Plan::new(weights.iter().map(step).collect(), limits).unwrap()
+}
+
+pub(crate) fn role(name: &str) -> Template {
+    let content = match name {
+        "canary-annotated" => "canary",
+        other => other,
+    };
+    Template {
+        revision: name.to_owned(),
+        content: content.to_owned(),
+    }
+}
+
+pub(crate) fn weight(state: &State) -> Percent {
+    desired(state).weight()
+}
+
+pub(crate) fn running(state: &State) -> Option<&Run> {
+    match state.phase {
+        Phase::Scaling { .. } | Phase::Shifting { .. } | Phase::Soaking { .. } => {
+            state.run.as_ref()
+        }
+        Phase::Unsettled { .. }
+        | Phase::Stable
+        | Phase::Promoting { .. }
+        | Phase::Returning { .. }
+        | Phase::RollingBack { .. }
+        | Phase::Failed => None,
+    }
+}
+
+/// The run whose canary the phase is about.
+pub(crate) fn present(state: &State) -> Option<&Run> {
+    match state.phase {
+        Phase::Scaling { .. }
+        | Phase::Shifting { .. }
+        | Phase::Soaking { .. }
+        | Phase::Promoting { .. }
+        | Phase::Returning { .. }
+        | Phase::RollingBack { .. } => state.run.as_ref(),
+        Phase::Unsettled { .. } | Phase::Stable | Phase::Failed => None,
+    }
+}
+
+/// Renames and rounds what the machine cannot tell apart, as seen at the time `now`, and leaves out what a phase does not
+/// read: states that fold to the same one have the same future.
+pub(crate) fn fold(state: &State, now: Time) -> State {
+    let age = |at: Time| NOW + Span(-(now - at).0.clamp(0, OLDEST.0));
+    let fresh_or_old = |at: Time| NOW + Span(-(now - at).0.clamp(0, TICK.0));
+    let waiting = (state.target != state.stable).then_some(&state.target);
+    let canary = match state.phase {
+        Phase::Failed => state.failure.as_ref().map(|failure| &failure.template),
+        Phase::Unsettled { .. } | Phase::Stable => waiting,
+        Phase::Scaling { .. }
+        | Phase::Shifting { .. }
+        | Phase::Soaking { .. }
+        | Phase::Promoting { .. }
+        | Phase::Returning { .. }
+        | Phase::RollingBack { .. } => state.run.as_ref().map(|run| &run.canary),
+    };
+    let rename = |template: &Template| -> Template {
+        role(if *template == state.stable {
+            "stable"
+        } else if canary == Some(template) {
+            "canary"
+        } else if canary.is_some_and(|canary| canary.content == template.content) {
+            "canary-annotated"
+        } else {
+            "other"
+        })
+    };
+    let fold_run = |run: &Run| {
+        let (plan, asked) = match running(state) {
+            Some(run) => (run.plan.clone(), run.asked.clone()),
+            None => (plan(&[10, 60, 100]), plan(&[10, 60, 100])),
+        };
+        let mut folded = Run {
+            canary: rename(&run.canary),
+            number: 1,
+            plan,
+            asked,
+            started_at: NOW,
+            base_replicas: run.base_replicas,
+            judged_until: NOW,
+            failed_in_a_row: 0,
+            requests: 0,
+            passed: false,
+            unready_since: None,
+            held_since: None,
+        };
+        if running(state).is_some() {
+            folded.judged_until = fresh_or_old(run.judged_until);
+            folded.failed_in_a_row = run.failed_in_a_row;
+            folded.unready_since = run.unready_since.map(fresh_or_old);
+        }
+        if matches!(state.phase, Phase::Scaling { .. }) {
+            // Read only where pods come up: there a run that is held has what is left of the deadline afterwards. Pods that
+            // are missed later than it is held, as after a lapsed lease, have the whole of it, however long it was held.
+            folded.held_since = run.held_since.map(fresh_or_old);
+        }
+        if matches!(state.phase, Phase::Scaling { step: 0, .. }) {
+            // Nothing is judged at weight 0, and the first raise begins anew.
+            folded.judged_until = NOW;
+        }
+        if matches!(state.phase, Phase::Soaking { .. }) {
+            folded.passed = run.passed;
+            folded.requests = match run.requests {
+                0..10 => 0,
+                10..15 => 10,
+                _ => 15,
+            };
+        }
+        if matches!(state.phase, Phase::RollingBack { .. }) {
+            folded.base_replicas = BASE;
+        }
+        folded
+    };
+    let fold_failure = |failure: &Failure| Failure {
+        template: rename(&failure.template),
+        run: 1,
+        cause: failure.cause,
+        at: NOW,
+    };
+    let phase = match state.phase {
+        Phase::Unsettled { why, .. } => Phase::Unsettled { why, since: NOW },
+        Phase::Scaling { step, .. } => Phase::Scaling { step, since: NOW },
+        Phase::Shifting { step, since } => Phase::Shifting {
+            step,
+            since: fresh_or_old(since),
+        },
+        Phase::Soaking { step, since } => Phase::Soaking {
+            step,
+            since: age(since),
+        },
+        Phase::Promoting { since } => Phase::Promoting {
+            since: fresh_or_old(since),
+        },
+        Phase::Returning { covered, .. } => Phase::Returning {
+            covered,
+            since: NOW,
+        },
+        Phase::RollingBack { cause, .. } => Phase::RollingBack { cause, since: NOW },
+        phase @ (Phase::Stable | Phase::Failed) => phase,
+    };
+    let failed = matches!(state.phase, Phase::Failed | Phase::RollingBack { .. });
+    State {
+        deployment: HERE.to_owned(),
+        phase,
+        stable: role("stable"),
+        target: rename(&state.target),
+        generation: 1,
+        gated: state.gated,
+        run: present(state).map(fold_run),
+        last_run: 1,
+        failure: state.failure.as_ref().filter(|_| failed).map(fold_failure),
+        revoked: Vec::new(),
+    }
+}

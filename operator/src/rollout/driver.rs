@@ -1,0 +1,475 @@
+//! The driver: the one task that knows everybody. It wakes sessions, steps them, and hands what they ask to whoever does it;
+//! what comes of that wakes them again.
+//!
+//! ```text
+//!   changes of views, acknowledgements, answers, time -> due -> Session::step -> split    -> proxies, at once
+//!                                                                             -> question -> Prometheus, beside
+//!                                                                             -> write    -> API server, beside
+//! ```
+//!
+//! No step waits, so no rollout waits for another, and none for its own writes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aviary_crds::{CANARY_OF_LABEL, ROLLOUT_LABEL};
+use futures::FutureExt;
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use rollout_core::time::{Span, Time};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::events::{Note, Tone};
+use super::evidence::{Answer, Question};
+use super::heard::Heard;
+use super::measure;
+use super::perform::Performer;
+use super::proxies;
+use super::session::{Clock, Session, World};
+use super::traffic::Traffic;
+use super::views::{Guarded, Views};
+use super::watch::Change;
+use super::write::{Write, WriteError, Written};
+use crate::admission::rollout::PrometheusPolicy;
+use crate::ads::Ads;
+use crate::key::Key;
+
+/// How long changes of endpoints are gathered.
+const GATHER: Duration = Duration::from_millis(50);
+/// Nothing sleeps longer than this: the clock may be set meanwhile.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// A request that has not come to an end by then has failed.
+const PATIENCE: Duration = Duration::from_secs(12);
+/// A rollout that waits for somebody is looked at at least this often.
+const AGAIN: Span = Span::seconds(30);
+/// Requests to the API server at the same time.
+const WRITES: usize = 16;
+
+pub struct Driver {
+    views: Views,
+    ads: Ads,
+    policy: PrometheusPolicy,
+    performer: Performer,
+    http: reqwest::Client,
+    writes: Arc<Semaphore>,
+    traffic: Traffic,
+    sessions: HashMap<Key, Session>,
+    due: BTreeSet<Key>,
+    wakes: Wakes,
+    work: JoinSet<Done>,
+    started: Instant,
+}
+
+/// What was done beside the steps.
+enum Done {
+    /// With the uid of the rollout that asked for it: another one of its name may be there by now.
+    Wrote(Key, Option<String>, Written),
+    Answered(Key, Answer),
+}
+
+/// When to look at whom again.
+#[derive(Default)]
+struct Wakes {
+    at: BTreeSet<(Time, Key)>,
+    of: HashMap<Key, Time>,
+}
+
+impl Wakes {
+    fn set(&mut self, key: &Key, at: Option<Time>) {
+        if let Some(before) = self.of.remove(key) {
+            self.at.remove(&(before, key.clone()));
+        }
+        if let Some(at) = at {
+            self.of.insert(key.clone(), at);
+            self.at.insert((at, key.clone()));
+        }
+    }
+
+    fn due(&mut self, now: Time) -> Vec<Key> {
+        let due: Vec<Key> = self
+            .at
+            .iter()
+            .take_while(|(at, _)| *at <= now)
+            .map(|(_, key)| key.clone())
+            .collect();
+        due.iter().for_each(|key| self.set(key, None));
+        due
+    }
+
+    fn sleep(&self, now: Time) -> Duration {
+        let next = self.at.first().map_or(i64::MAX, |(at, _)| (*at - now).0);
+        Duration::from_millis(u64::try_from(next).unwrap_or(0)).min(LONGEST_SLEEP)
+    }
+}
+
+impl Driver {
+    pub fn new(
+        views: Views,
+        ads: Ads,
+        policy: PrometheusPolicy,
+        performer: Performer,
+        http: reqwest::Client,
+    ) -> Driver {
+        Driver {
+            views,
+            ads,
+            policy,
+            performer,
+            http,
+            writes: Arc::new(Semaphore::new(WRITES)),
+            traffic: Traffic::default(),
+            sessions: HashMap::new(),
+            due: BTreeSet::new(),
+            wakes: Wakes::default(),
+            work: JoinSet::new(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Every rollout that is known says its split, then the world is served: a restart must not look like a rollback.
+    pub fn open(&mut self) {
+        self.wake_everything();
+        let clock = self.clock();
+        for key in self.due.clone() {
+            self.refresh(&key, clock.now);
+            let world = World {
+                views: &self.views,
+                policy: &self.policy,
+            };
+            let session = self.sessions.get(&key);
+            let split = session.and_then(|session| session.resume(world, clock.now));
+            self.traffic.set(&key, split);
+        }
+        // Nobody is served yet: what is wrong with it is put right before anybody is.
+        self.publish();
+        while let Some(key) = self.due.pop_first() {
+            if self.step(&key) {
+                self.publish();
+            }
+        }
+    }
+
+    /// Until `stop`.
+    pub async fn run(
+        mut self,
+        mut changes: mpsc::UnboundedReceiver<Change>,
+        stop: CancellationToken,
+    ) {
+        let mut acknowledged = self.ads.changes();
+        let mut gathered: Option<tokio::time::Instant> = None;
+        loop {
+            let due = self.wakes.due(now());
+            self.due.extend(due);
+            while let Some(key) = self.due.pop_first() {
+                if self.step(&key) {
+                    gathered = None;
+                    self.publish();
+                }
+            }
+            let sleep = self.wakes.sleep(now());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(done) = self.work.join_next() => {
+                    // A task that was cancelled belongs to a process that ends.
+                    if let Ok(done) = done {
+                        self.done(done);
+                    }
+                }
+                changed = acknowledged.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.wake_running();
+                }
+                change = changes.recv() => {
+                    let Some(change) = change else { return };
+                    if self.changed(change) {
+                        gathered.get_or_insert_with(|| tokio::time::Instant::now() + GATHER);
+                    }
+                }
+                () = until(gathered) => {
+                    gathered = None;
+                    self.publish();
+                }
+                () = tokio::time::sleep(sleep) => {}
+            }
+        }
+    }
+
+    /// Notes whom a change wakes; says whether the world may be another one.
+    fn changed(&mut self, change: Change) -> bool {
+        match change {
+            Change::Rollout(key) => {
+                self.due.insert(key);
+                false
+            }
+            Change::Deployment(key) => {
+                let original = self.views.original(&key);
+                let rollout = original.and_then(|d| d.labels().get(ROLLOUT_LABEL).cloned());
+                self.due.extend(rollout.map(|rollout| key.beside(rollout)));
+                true
+            }
+            Change::Namespace(namespace) => {
+                let of_it = self
+                    .sessions
+                    .keys()
+                    .filter(|key| key.namespace == namespace);
+                self.due.extend(of_it.cloned());
+                true
+            }
+            Change::Everything => {
+                self.wake_everything();
+                true
+            }
+            Change::Traffic => true,
+        }
+    }
+
+    fn wake_everything(&mut self) {
+        let of = |object: &kube::api::DynamicObject, label: &str| {
+            let rollout = object.labels().get(label)?;
+            Some(Key::of(object).beside(rollout))
+        };
+        let rollouts = self.views.rollouts.state();
+        self.due
+            .extend(rollouts.iter().map(|each| Key::of(&**each)));
+        let originals = self.views.originals.state();
+        let copies = self.views.copies.state();
+        self.due
+            .extend(originals.iter().filter_map(|each| of(each, ROLLOUT_LABEL)));
+        self.due
+            .extend(copies.iter().filter_map(|each| of(each, CANARY_OF_LABEL)));
+        self.due.extend(self.sessions.keys().cloned());
+    }
+
+    /// Those for whom an acknowledgement can matter.
+    fn wake_running(&mut self) {
+        let running = self.sessions.iter().filter(|(_, session)| session.waits());
+        self.due.extend(running.map(|(key, _)| key.clone()));
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Wrote(key, uid, written) => {
+                let session = self.sessions.get_mut(&key);
+                if let Some(session) = session.filter(|session| session.uid() == uid) {
+                    let notes = session.wrote(written, now());
+                    log(&key, &notes);
+                    self.due.insert(key);
+                }
+            }
+            Done::Answered(key, answer) => {
+                if let Some(session) = self.sessions.get_mut(&key) {
+                    session.answered(answer);
+                    self.due.insert(key);
+                }
+            }
+        }
+    }
+
+    /// Steps one rollout. Says whether its traffic is to go another way.
+    fn step(&mut self, key: &Key) -> bool {
+        let clock = self.clock();
+        self.refresh(key, clock.now);
+        let heard = self.heard(key, clock.now);
+        let Some(session) = self.sessions.get_mut(key) else {
+            self.wakes.set(key, None);
+            return self.traffic.set(key, None);
+        };
+        let world = World {
+            views: &self.views,
+            policy: &self.policy,
+        };
+        let step = session.step(world, heard, clock);
+        log(key, &step.happened);
+        let other_way = self.traffic.set(key, step.split);
+        // A wake that was missed costs no more than this.
+        let again = session.waits().then_some(clock.now + AGAIN);
+        self.wakes
+            .set(key, step.wake.into_iter().chain(again).min());
+        if let Some(question) = step.question {
+            self.ask(key.clone(), question);
+        }
+        if let Some(write) = step.write {
+            self.write(key.clone(), write);
+        }
+        if step.over {
+            self.sessions.remove(key);
+            self.wakes.set(key, None);
+        }
+        other_way
+    }
+
+    /// The session has what the views have.
+    fn refresh(&mut self, key: &Key, now: Time) {
+        let seen = self.views.rollout(key);
+        match (seen.as_deref(), self.sessions.get_mut(key)) {
+            (Some(Guarded { 0: Ok(rollout) }), Some(session))
+                if session.uid() == rollout.metadata.uid =>
+            {
+                session.seen(&Arc::new(rollout.clone()));
+            }
+            (Some(Guarded { 0: Ok(rollout) }), _) => {
+                let session = Session::new(Arc::new(rollout.clone()), now);
+                self.sessions.insert(key.clone(), session);
+            }
+            (Some(Guarded { 0: Err(error) }), Some(session)) => {
+                session.seen_illegible(&error.error);
+            }
+            (Some(Guarded { 0: Err(error) }), None) => {
+                let session = Session::illegible(&error.metadata, &error.error, now);
+                self.sessions
+                    .extend(session.map(|session| (key.clone(), session)));
+            }
+            (None, Some(session)) => session.seen_gone(),
+            (None, None) => {
+                let session = self.left_behind(key, now);
+                self.sessions
+                    .extend(session.map(|session| (key.clone(), session)));
+            }
+        }
+    }
+
+    /// Something of a rollout that was gone before this process started.
+    fn left_behind(&self, key: &Key, now: Time) -> Option<Session> {
+        let original = self.views.originals_of(key).into_iter().next();
+        let copy = self.views.copies_of(key).into_iter().next();
+        let deployment = match (original, copy) {
+            (Some(original), _) => original.name_any(),
+            (None, Some(copy)) => copy.owner_references().first()?.name.clone(),
+            (None, None) => return None,
+        };
+        Session::left_behind(key, &deployment, now)
+    }
+
+    fn heard(&self, key: &Key, now: Time) -> Heard {
+        let waits = self.sessions.get(key).is_some_and(Session::waits);
+        Heard {
+            sent: self.traffic.sent(key),
+            acks: proxies::acknowledgement(&self.ads, &self.views, key, waits, self.started, now),
+            revoked: proxies::revoked(&self.ads, key),
+        }
+    }
+
+    fn publish(&mut self) {
+        let (world, changed) = self.traffic.world(&self.views);
+        self.ads.set_world(world);
+        // What was sent is a part of what they look at.
+        self.due.extend(changed);
+    }
+
+    fn ask(&mut self, key: Key, question: Question) {
+        let http = self.http.clone();
+        self.work.spawn(async move {
+            let asking = measure::judge_window(
+                &http,
+                question.address.as_deref(),
+                &question.scope,
+                &question.checks,
+            );
+            let outcome = AssertUnwindSafe(asking).catch_unwind().await.ok();
+            Done::Answered(
+                key,
+                Answer {
+                    run: question.run,
+                    start: question.start,
+                    end: question.end,
+                    outcome,
+                },
+            )
+        });
+    }
+
+    fn write(&mut self, key: Key, write: Write) {
+        let (performer, writes) = (self.performer.clone(), Arc::clone(&self.writes));
+        let uid = self.sessions.get(&key).and_then(Session::uid);
+        self.work.spawn(async move {
+            // The semaphore is never closed.
+            let _permit = writes.acquire().await;
+            let performing = AssertUnwindSafe(performer.perform(write)).catch_unwind();
+            let written = match tokio::time::timeout(PATIENCE, performing).await {
+                Ok(Ok(written)) => written,
+                Ok(Err(_)) => Err(WriteError::Unavailable("the request panicked".to_owned())),
+                Err(_) => Err(WriteError::Unavailable("no answer in time".to_owned())),
+            };
+            Done::Wrote(key, uid, written)
+        });
+    }
+
+    fn clock(&self) -> Clock {
+        let passed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Clock {
+            now: now(),
+            passed: Span(passed),
+        }
+    }
+}
+
+fn now() -> Time {
+    Time(Timestamp::now().as_millisecond())
+}
+
+async fn until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn log(rollout: &Key, notes: &[Note]) {
+    for Note { tone, reason, text } in notes {
+        match tone {
+            Tone::Normal => tracing::info!(
+                namespace = rollout.namespace,
+                rollout = rollout.name,
+                reason,
+                "{text}"
+            ),
+            Tone::Warning => tracing::warn!(
+                namespace = rollout.namespace,
+                rollout = rollout.name,
+                reason,
+                "{text}"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key::new("shop", name)
+    }
+
+    #[test]
+    fn whoever_is_due_is_woken_once_and_the_newest_time_counts() {
+        let mut wakes = Wakes::default();
+        wakes.set(&key("a"), Some(Time(10)));
+        wakes.set(&key("b"), Some(Time(20)));
+        wakes.set(&key("a"), Some(Time(30)));
+        assert_eq!(wakes.due(Time(19)), []);
+        assert_eq!(wakes.due(Time(30)), [key("b"), key("a")]);
+        assert_eq!(wakes.due(Time(99)), []);
+        wakes.set(&key("a"), Some(Time(100)));
+        wakes.set(&key("a"), None);
+        assert_eq!(wakes.due(Time(200)), []);
+    }
+
+    #[test]
+    fn a_sleep_ends_with_the_next_wake_and_is_never_long() {
+        let mut wakes = Wakes::default();
+        assert_eq!(wakes.sleep(Time(0)), LONGEST_SLEEP);
+        wakes.set(&key("a"), Some(Time(1500)));
+        assert_eq!(wakes.sleep(Time(500)), Duration::from_secs(1));
+        assert_eq!(wakes.sleep(Time(9000)), Duration::ZERO);
+        wakes.set(&key("a"), Some(Time(10_000_000)));
+        assert_eq!(wakes.sleep(Time(0)), LONGEST_SLEEP);
+    }
+}

@@ -1,0 +1,234 @@
+//! The question about a window, and its answer. It is asked beside everything else, and counts whatever becomes of the
+//! writes meanwhile.
+
+use std::time::Duration;
+
+use rollout_core::observation::Window;
+use rollout_core::state::State;
+use rollout_core::time::Time;
+
+use super::checks::{Check, Scope};
+use super::look::Look;
+use super::measure::WindowOutcome;
+use super::plan::Parsed;
+use crate::admission::rollout::PrometheusPolicy;
+
+/// One window to be judged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Question {
+    pub run: u64,
+    pub start: Time,
+    pub end: Time,
+    pub scope: Scope,
+    pub checks: Vec<Check>,
+    /// `None`: there is no Prometheus that may be asked.
+    pub address: Option<String>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub run: u64,
+    pub start: Time,
+    pub end: Time,
+    /// `None`: the question came to no end.
+    pub outcome: Option<WindowOutcome>,
+}
+
+/// Where the evidence of the present run is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Evidence {
+    #[default]
+    None,
+    Asked {
+        run: u64,
+    },
+    Answered(Answer),
+}
+
+impl Evidence {
+    /// The question that is due, if none is under way.
+    pub fn ask(
+        &mut self,
+        look: &Look,
+        state: &State,
+        parsed: &Parsed,
+        policy: &PrometheusPolicy,
+    ) -> Option<Question> {
+        let run = state.running()?;
+        let (start, end) = rollout_core::advance::window_due(state, look.now)?;
+        match self {
+            Evidence::Asked { run: asked } if *asked == run.number => return None,
+            Evidence::Answered(answer) if answer.run == run.number => return None,
+            Evidence::None | Evidence::Asked { .. } | Evidence::Answered(_) => {}
+        }
+        *self = Evidence::Asked { run: run.number };
+        let spec = &look.rollout.spec;
+        let address = spec
+            .analysis
+            .prometheus
+            .as_ref()
+            .map(|prometheus| prometheus.address.clone())
+            .or_else(|| policy.default.clone());
+        Some(Question {
+            run: run.number,
+            start,
+            end,
+            scope: Scope {
+                namespace: look.key.namespace.clone(),
+                service: spec.service.name.clone(),
+                ports: spec.service.ports.clone(),
+                deployment: spec.target_ref.name.clone(),
+                stable: state.stable.revision.clone(),
+                canary: run.canary.revision.clone(),
+                interval: Duration::from_millis(u64::try_from(run.plan.interval.0).unwrap_or(0)),
+            },
+            checks: parsed.checks.clone(),
+            // The operator fetches for nobody: an address outside the allow-list is no evidence.
+            address: address.filter(|address| policy.allows(address)),
+        })
+    }
+
+    /// An answer came. One that nobody waits for any more is dropped.
+    pub fn take(&mut self, answer: Answer) {
+        match self {
+            Evidence::Asked { run } if *run == answer.run && answer.outcome.is_some() => {
+                *self = Evidence::Answered(answer);
+            }
+            Evidence::Asked { run } if *run == answer.run => *self = Evidence::None,
+            Evidence::None | Evidence::Asked { .. } | Evidence::Answered(_) => {}
+        }
+    }
+
+    /// The window that was judged and is not counted yet.
+    pub fn window(&self, state: &State) -> Option<Window> {
+        let Evidence::Answered(answer) = self else {
+            return None;
+        };
+        let outcome = answer.outcome.as_ref()?;
+        (state.running()?.number == answer.run).then_some(Window {
+            start: answer.start,
+            end: answer.end,
+            verdict: outcome.verdict,
+            requests: outcome.requests,
+        })
+    }
+
+    /// It was counted, or nobody will count it.
+    pub fn settle(&mut self) -> Option<Answer> {
+        match std::mem::take(self) {
+            Evidence::Answered(answer) => Some(answer),
+            other @ (Evidence::None | Evidence::Asked { .. }) => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// The clock was set: what was answered was asked on the clock before.
+    pub fn shift(&mut self, by: rollout_core::time::Span) {
+        if let Evidence::Answered(answer) = self {
+            answer.start = answer.start + by;
+            answer.end = answer.end + by;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rollout_core::judge::Verdict;
+    use rollout_core::state::Phase;
+    use serde_json::json;
+
+    use super::*;
+    use crate::rollout::plan;
+    use crate::rollout::testing;
+
+    fn soaking() -> State {
+        testing::state(Phase::Soaking {
+            step: 0,
+            since: Time(0),
+        })
+    }
+
+    fn ask(
+        evidence: &mut Evidence,
+        state: &State,
+        now: i64,
+        policy: &PrometheusPolicy,
+    ) -> Option<Question> {
+        let rollout = testing::rollout(json!({}));
+        let parsed = plan::parse(&rollout.spec).unwrap();
+        let look = testing::look(rollout, Time(now));
+        evidence.ask(&look, state, &parsed, policy)
+    }
+
+    fn answer(question: &Question, outcome: Option<WindowOutcome>) -> Answer {
+        Answer {
+            run: question.run,
+            start: question.start,
+            end: question.end,
+            outcome,
+        }
+    }
+
+    fn passed() -> Option<WindowOutcome> {
+        Some(WindowOutcome {
+            outside: None,
+            verdict: Verdict::Pass,
+            requests: 5,
+            outcomes: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn a_window_is_asked_about_once_and_only_when_it_is_due() {
+        let (mut evidence, policy) = (Evidence::None, PrometheusPolicy::default());
+        assert_eq!(ask(&mut evidence, &soaking(), 14_999, &policy), None);
+        let question = ask(&mut evidence, &soaking(), 15_000, &policy).unwrap();
+        assert_eq!((question.start, question.end), (Time(5_000), Time(15_000)));
+        assert_eq!(
+            ask(&mut evidence, &soaking(), 99_000, &policy),
+            None,
+            "it is under way"
+        );
+        evidence.take(answer(&question, passed()));
+        let window = evidence.window(&soaking()).unwrap();
+        assert_eq!((window.end, window.requests), (Time(15_000), 5));
+        assert_eq!(
+            ask(&mut evidence, &soaking(), 99_000, &policy),
+            None,
+            "it is not counted yet"
+        );
+        assert!(evidence.settle().is_some() && evidence.settle().is_none());
+    }
+
+    #[test]
+    fn an_answer_about_another_run_counts_for_nothing() {
+        let (mut evidence, policy) = (Evidence::None, PrometheusPolicy::default());
+        let old = ask(&mut evidence, &soaking(), 15_000, &policy).unwrap();
+        let mut newer = soaking();
+        newer.run.as_mut().unwrap().number = 8;
+        let question = ask(&mut evidence, &newer, 20_000, &policy).unwrap();
+        evidence.take(answer(&old, passed()));
+        assert_eq!(evidence, Evidence::Asked { run: 8 });
+        evidence.take(answer(&question, None));
+        assert_eq!(evidence, Evidence::None, "it may be asked again");
+    }
+
+    #[test]
+    fn only_an_allowed_prometheus_is_asked() {
+        let of = |default: Option<&str>| {
+            let policy = PrometheusPolicy {
+                default: default.map(str::to_owned),
+                allowed: Vec::new(),
+            };
+            let mut evidence = Evidence::None;
+            ask(&mut evidence, &soaking(), 15_000, &policy)
+                .unwrap()
+                .address
+        };
+        assert_eq!(of(Some("http://a:9090")).as_deref(), Some("http://a:9090"));
+        assert_eq!(of(None), None);
+    }
+}

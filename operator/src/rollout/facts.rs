@@ -1,0 +1,29 @@
+//! What a status is made of.
+
+use rollout_core::plan::Plan;
+use rollout_core::state::State;
+
+use super::look::Look;
+use super::problems::Problem;
+use super::verdicts::Verdicts;
+
+/// What a status is made of.
+#[derive(Clone, Copy)]
+pub(super) struct Facts<'a> {
+    pub look: &'a Look,
+    /// `None` before anything is known of the Deployment.
+    pub state: Option<&'a State>,
+    /// The plan of the spec; a run has its own.
+    pub plan: Option<&'a Plan>,
+    pub verdicts: &'a Verdicts,
+    pub problem: Option<&'a Problem>,
+    pub generation: Option<i64>,
+}
+
+impl<'a> Facts<'a> {
+    /// The plan in force.
+    pub(super) fn plan_in_force(&self) -> Option<&'a Plan> {
+        let of_run = self.state.and_then(|state| state.run.as_ref());
+        of_run.map(|run| &run.plan).or(self.plan)
+    }
+}

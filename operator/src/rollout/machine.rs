@@ -1,0 +1,92 @@
+//! The machine's memory in `status.machine`: written and read here, and nowhere else.
+//!
+//! It is versioned. What this version cannot read is never taken for anything: the rollout is stalled and everything held.
+
+use aviary_crds::status::Machine;
+use rollout_core::state::State;
+use rollout_core::time::Time;
+use serde_json::{Value, json};
+
+use crate::text::cut;
+
+const VERSION: u64 = 1;
+
+/// What is kept over a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    pub state: State,
+    /// When an operator last said that it renews the weights: long after it, proxies have gone back to stable.
+    pub served_at: Time,
+}
+
+/// Why a memory cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("status.machine has version {0}, and this operator reads version {VERSION}")]
+    Version(String),
+    #[error("status.machine makes no sense: {0}")]
+    Nonsense(String),
+}
+
+pub(super) fn write(memory: &Memory) -> Machine {
+    Machine(json!({
+        "version": VERSION,
+        "servedAt": memory.served_at,
+        "state": memory.state,
+    }))
+}
+
+pub(super) fn read(Machine(value): &Machine) -> Result<Memory, Unreadable> {
+    let nonsense = |text: String| Unreadable::Nonsense(cut(text, 200));
+    match value.get("version") {
+        Some(version) if version.as_u64() == Some(VERSION) => {}
+        Some(version) => return Err(Unreadable::Version(cut(version.to_string(), 40))),
+        None => return Err(nonsense("it has no version".to_owned())),
+    }
+    let part = |name: &str| value.get(name).cloned().unwrap_or(Value::Null);
+    let state = serde_json::from_value(part("state"))
+        .map_err(|error| nonsense(format!("state: {error}")))?;
+    let served_at = serde_json::from_value(part("servedAt"))
+        .map_err(|error| nonsense(format!("servedAt: {error}")))?;
+    Ok(Memory { state, served_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rollout::testing;
+
+    #[test]
+    fn a_restarted_operator_reads_back_exactly_what_was_written() {
+        for state in testing::states() {
+            let memory = Memory {
+                state,
+                served_at: Time(77),
+            };
+            assert_eq!(read(&write(&memory)), Ok(memory));
+        }
+    }
+
+    #[test]
+    fn what_this_version_cannot_read_is_refused_and_says_why() {
+        let good = write(&Memory {
+            state: testing::states().remove(0),
+            served_at: Time(0),
+        });
+        let with = |change: Value| {
+            let mut value = good.0.clone();
+            json_patch::merge(&mut value, &change);
+            read(&Machine(value)).unwrap_err().to_string()
+        };
+        assert!(with(json!({"version": 2})).contains("version 2"));
+        assert!(with(json!({"version": null})).contains("no version"));
+        assert!(with(json!({"state": null})).contains("state"));
+        assert!(with(json!({"state": {"phase": {"name": "Flying"}}})).contains("Flying"));
+        let text = with(json!({"version": "x".repeat(100_000)}));
+        assert!(
+            text.len() < 200,
+            "a long text stays outside: {}",
+            text.len()
+        );
+    }
+}

@@ -1,0 +1,564 @@
+//! One session against a world of a few objects: what it sends, asks and writes, whatever becomes of its writes.
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube_runtime::watcher::Event;
+use rollout_core::judge::Verdict;
+use rollout_core::plan::Percent;
+use rollout_core::state::Phase;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::mesh::World as Mesh;
+use crate::rollout::heard::Acknowledgement;
+use crate::rollout::measure::WindowOutcome;
+use crate::rollout::testing::{self, Writers, object};
+use crate::rollout::traffic::Traffic;
+use crate::rollout::write::{Kind, Verb, WriteError, Written};
+
+/// Deployment `payment` with two pods, its Service, and a CanaryRollout that has been adopted.
+struct Shop {
+    views: Views,
+    writers: Writers,
+    policy: PrometheusPolicy,
+    traffic: Traffic,
+    world: Arc<Mesh>,
+    session: Session,
+    /// What the API server has.
+    stored: Value,
+    version: u64,
+    now: Time,
+    /// Notes that were told.
+    told: Vec<&'static str>,
+}
+
+/// What becomes of a write.
+#[derive(Clone, Copy, PartialEq)]
+enum Api {
+    Works,
+    /// The status cannot be written, everything else can.
+    RefusesStatus,
+    Away,
+}
+
+fn template(version: &str) -> Value {
+    json!({"metadata": {"labels": {"app": "payment"}}, "spec": {"containers": [{"name": "app", "image": version}]}})
+}
+
+impl Shop {
+    fn open() -> Shop {
+        let (views, writers) = testing::views();
+        let spec = json!({
+            "steps": [{"weight": 50, "soak": "10s"}, {"weight": 100, "soak": "10s"}],
+            "analysis": {"interval": "5s", "failureLimit": 2},
+        });
+        let rollout = testing::rollout(json!({"spec": spec}));
+        let stored = serde_json::to_value(&rollout).unwrap();
+        let now = Time(1_790_000_000_000);
+        let mut shop = Shop {
+            views,
+            writers,
+            policy: PrometheusPolicy::default(),
+            traffic: Traffic::default(),
+            world: Arc::default(),
+            session: Session::new(Arc::new(rollout), now),
+            stored,
+            version: 1,
+            now,
+            told: Vec::new(),
+        };
+        shop.service();
+        shop.deployment("v1", 1, false);
+        shop.rest(Api::Works);
+        assert_eq!(shop.phase(), "Stable");
+        shop
+    }
+
+    /// Open, and a canary with weight 50 % that is judged.
+    fn soaking() -> Shop {
+        let mut shop = Shop::open();
+        shop.deployment("v2", 2, true);
+        shop.rest(Api::Works);
+        shop.copy(1);
+        shop.rest(Api::Works);
+        assert_eq!(shop.phase(), "Soaking");
+        assert_eq!(shop.sent(), 50);
+        shop
+    }
+
+    fn service(&mut self) {
+        let service = json!({
+            "metadata": {"namespace": "shop", "name": "payment"},
+            "spec": {"clusterIP": "10.0.0.1", "selector": {"app": "payment"}, "ports": [{"port": 80}]},
+        });
+        let service = serde_json::from_value(service).unwrap();
+        self.writers
+            .services
+            .apply_watcher_event(&Event::Apply(service));
+        let endpoint = |pod: &str, address: &str| json!({"addresses": [address], "targetRef": {"kind": "Pod", "namespace": "shop", "name": pod}});
+        let slice: EndpointSlice = serde_json::from_value(json!({
+            "metadata": {"namespace": "shop", "name": "payment-1", "labels": {"kubernetes.io/service-name": "payment"}},
+            "addressType": "IPv4", "ports": [{"port": 8080}],
+            "endpoints": [endpoint("payment-1-a", "10.1.0.1"), endpoint("payment-canary-b", "10.1.0.2")],
+        }))
+        .unwrap();
+        self.writers
+            .slices
+            .apply_watcher_event(&Event::Apply(slice));
+    }
+
+    /// The Deployment as it is now, with the ReplicaSet of v1 active.
+    fn deployment(&mut self, version: &str, generation: i64, paused: bool) {
+        let deployment = object(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {
+                "namespace": "shop", "name": "payment", "uid": "uid", "generation": generation,
+                "resourceVersion": generation.to_string(), "labels": {"aviary.dev/rollout": "payment"},
+            },
+            "spec": {
+                "replicas": 2, "paused": paused, "template": template(version),
+                "selector": {"matchLabels": {"app": "payment"}},
+            },
+            "status": {
+                "observedGeneration": generation, "replicas": 2, "availableReplicas": 2,
+                "updatedReplicas": if paused { 0 } else { 2 },
+            },
+        }));
+        self.writers
+            .originals
+            .apply_watcher_event(&Event::Apply(deployment));
+        let mut set = object(json!({
+            "apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": {
+                "namespace": "shop", "name": "payment-1", "uid": "set", "resourceVersion": "1",
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "payment", "uid": "uid", "controller": true}],
+            },
+            "spec": {"replicas": 2, "template": template("v1")},
+            "status": {"replicas": 2, "readyReplicas": 2},
+        }));
+        crate::rollout::replica_sets::strip(&mut set);
+        self.writers
+            .replica_sets
+            .apply_watcher_event(&Event::Apply(set));
+        self.pod("payment-1-a", json!({}), json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "payment-1", "uid": "set", "controller": true}]));
+    }
+
+    fn pod(&mut self, name: &str, labels: Value, owners: Value) {
+        let pod = json!({
+            "metadata": {"namespace": "shop", "name": name, "labels": labels, "ownerReferences": owners},
+            "spec": {"containers": [{"name": "aviary-proxy"}]},
+        });
+        let pod = serde_json::from_value(pod).unwrap();
+        self.writers.pods.apply_watcher_event(&Event::Apply(pod));
+    }
+
+    /// The copy that was asked for is there, with this many Ready pods.
+    fn copy(&mut self, ready: u32) {
+        let revision = crate::revision::revision(&template("v2"));
+        let copy = object(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {
+                "namespace": "shop", "name": format!("payment-canary-{revision}"), "uid": "copy", "resourceVersion": "1",
+                "labels": {"aviary.dev/canary-of": "payment", "aviary.dev/revision": revision},
+            },
+            "spec": {"replicas": 1}, "status": {"readyReplicas": ready},
+        }));
+        self.writers.copies.apply_watcher_event(&Event::Apply(copy));
+        self.pod(
+            "payment-canary-b",
+            json!({"aviary.dev/revision": revision}),
+            json!([]),
+        );
+    }
+
+    fn delete_copy(&mut self) {
+        for copy in self.views.copies.state() {
+            let gone = Event::Delete((*copy).clone());
+            self.writers.copies.apply_watcher_event(&gone);
+        }
+    }
+
+    fn step(&mut self) -> Step {
+        let key = Key::new("shop", "payment");
+        let heard = Heard {
+            sent: self.traffic.sent(&key),
+            acks: Acknowledgement::default(),
+            revoked: Vec::new(),
+        };
+        let clock = Clock {
+            now: self.now,
+            passed: Span(self.now.0),
+        };
+        let world = World {
+            views: &self.views,
+            policy: &self.policy,
+        };
+        let step = self.session.step(world, heard, clock);
+        if self.traffic.set(&key, step.split.clone()) {
+            self.world = self.traffic.world(&self.views).0;
+        }
+        step
+    }
+
+    /// Steps and writes until nothing is written any more.
+    fn rest(&mut self, api: Api) {
+        for _ in 0..50 {
+            let sent = self.traffic.sent(&Key::new("shop", "payment"));
+            let step = self.step();
+            let Some(write) = step.write else {
+                if self.traffic.sent(&Key::new("shop", "payment")) == sent {
+                    return;
+                }
+                continue;
+            };
+            let written = self.perform(&write, api);
+            self.session.wrote(written, self.now);
+        }
+        panic!("it never comes to rest");
+    }
+
+    fn perform(&mut self, write: &Write, api: Api) -> Written {
+        match (api, &write.verb) {
+            (Api::Away, _) => Err(WriteError::Unavailable("away".to_owned())),
+            (Api::RefusesStatus, Verb::ReplaceStatus(_) | Verb::PatchStatus(_)) => {
+                Err(WriteError::Unavailable("etcd: no space".to_owned()))
+            }
+            (Api::Works, Verb::ReplaceStatus(object)) => {
+                let asked = object.pointer("/metadata/resourceVersion");
+                if asked != self.stored.pointer("/metadata/resourceVersion") {
+                    return Err(WriteError::Conflict);
+                }
+                let status = object["status"].clone();
+                Ok(Some(self.store(|stored| stored["status"] = status)))
+            }
+            (Api::Works, Verb::PatchStatus(patch)) => {
+                let patch = json!({"status": patch["status"]});
+                Ok(Some(self.store(|stored| json_patch::merge(stored, &patch))))
+            }
+            (_, Verb::Patch(patch)) if patch.pointer("/metadata/finalizers").is_some() => {
+                let finalizers = patch["metadata"]["finalizers"].clone();
+                Ok(Some(self.store(|stored| {
+                    stored["metadata"]["finalizers"] = finalizers
+                })))
+            }
+            (_, Verb::Get) if write.kind == Kind::ReplicaSet => Ok(Some(json!({
+                "kind": "ReplicaSet", "metadata": {"name": write.key.name}, "spec": {"template": template("v1")},
+            }))),
+            (_, Verb::Get) => Ok(Some(self.stored.clone())),
+            (_, Verb::Create(kept)) if write.kind == Kind::ControllerRevision => {
+                let kept = object(kept.clone());
+                self.writers.kept.apply_watcher_event(&Event::Apply(kept));
+                Ok(Some(json!({})))
+            }
+            (_, Verb::Tell { note, .. }) => {
+                self.told.push(note.reason);
+                Ok(None)
+            }
+            (_, Verb::Create(_) | Verb::Patch(_) | Verb::Delete { .. }) => Ok(Some(json!({}))),
+        }
+    }
+
+    /// Somebody writes the object.
+    fn store(&mut self, change: impl FnOnce(&mut Value)) -> Value {
+        change(&mut self.stored);
+        self.version += 1;
+        self.stored["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.stored.clone()
+    }
+
+    /// The watch brings what is stored.
+    fn watch(&mut self) {
+        let rollout: CanaryRollout = serde_json::from_value(self.stored.clone()).unwrap();
+        self.session.seen(&Arc::new(rollout));
+    }
+
+    /// The window that is due is judged.
+    fn judge(&mut self, verdict: Verdict, api: Api) {
+        self.judge_beside(verdict, api, None);
+    }
+
+    /// So many requests a minute come from outside the mesh meanwhile.
+    fn judge_beside(&mut self, verdict: Verdict, api: Api, outside: Option<u64>) {
+        self.now = self.now + Span(5_000);
+        let step = self.step();
+        let question = step.question.expect("a window is due");
+        if let Some(write) = step.write {
+            let written = self.perform(&write, api);
+            self.session.wrote(written, self.now);
+        }
+        self.session.answered(Answer {
+            run: question.run,
+            start: question.start,
+            end: question.end,
+            outcome: Some(WindowOutcome {
+                verdict,
+                requests: 20,
+                outcomes: Vec::new(),
+                outside,
+            }),
+        });
+        self.rest(api);
+    }
+
+    /// What the proxies are told, in percent.
+    fn sent(&self) -> u32 {
+        let route = &self.world.routes["shop/payment/80"].route;
+        let canary = route.split.canary.as_ref();
+        canary.map_or(0, |canary| canary.weight.units() / 1000)
+    }
+
+    fn phase(&self) -> String {
+        self.stored["status"]["phase"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    fn reason(&self, condition: &str) -> String {
+        let conditions = self.stored["status"]["conditions"].as_array().unwrap();
+        let found = conditions.iter().find(|c| c["type"] == condition).unwrap();
+        found["reason"].as_str().unwrap().to_owned()
+    }
+}
+
+#[test]
+fn windows_count_and_lower_though_no_status_can_be_written() {
+    for api in [Api::RefusesStatus, Api::Away] {
+        let mut shop = Shop::soaking();
+        for _ in 0..2 {
+            shop.judge(Verdict::Fail, api);
+            assert_eq!(shop.sent(), 50, "tolerated");
+        }
+        shop.judge(Verdict::Fail, api);
+        assert_eq!(shop.sent(), 0, "the third failed window");
+        assert_eq!(shop.phase(), "Soaking", "nobody could write it");
+        // When it can be written again, it is told.
+        shop.now = shop.now + Span(60_000);
+        shop.rest(Api::Works);
+        assert_eq!(shop.phase(), "RollingBack");
+        assert!(shop.told.contains(&"RolledBack"), "{:?}", shop.told);
+    }
+}
+
+#[test]
+fn nothing_is_raised_before_the_status_is_written() {
+    let mut shop = Shop::open();
+    shop.deployment("v2", 2, true);
+    shop.rest(Api::Works);
+    shop.copy(1);
+    for _ in 0..20 {
+        shop.rest(Api::RefusesStatus);
+        shop.now = shop.now + Span(10_000);
+        assert_eq!(shop.sent(), 0);
+    }
+    shop.rest(Api::Works);
+    assert_eq!(shop.sent(), 50);
+}
+
+#[test]
+fn a_status_that_cannot_be_written_is_told_once() {
+    let mut shop = Shop::soaking();
+    shop.told.clear();
+    for _ in 0..8 {
+        shop.judge(Verdict::Pass, Api::RefusesStatus);
+    }
+    let told = shop
+        .told
+        .iter()
+        .filter(|reason| **reason == "StatusNotWritten");
+    assert_eq!(told.count(), 1, "{:?}", shop.told);
+}
+
+#[test]
+fn a_write_whose_answer_was_lost_is_found_again() {
+    let mut shop = Shop::open();
+    shop.deployment("v2", 2, true);
+    let mut lost = 0;
+    for _ in 0..50 {
+        let Some(write) = shop.step().write else {
+            break;
+        };
+        let written = shop.perform(&write, Api::Works);
+        let is_status = matches!(write.verb, Verb::ReplaceStatus(_));
+        // It happened, and nobody was told.
+        let answer = if is_status && lost == 0 {
+            lost += 1;
+            Err(WriteError::Unavailable("cut".to_owned()))
+        } else {
+            written
+        };
+        shop.session.wrote(answer, shop.now);
+        shop.now = shop.now + Span(1_000);
+    }
+    assert_eq!(lost, 1);
+    assert_eq!(shop.phase(), "Starting");
+    let run = shop.session.state().unwrap().run.as_ref().unwrap().number;
+    assert_eq!(
+        shop.stored["status"]["canary"]["run"],
+        json!(run),
+        "one run, not two"
+    );
+}
+
+#[test]
+fn a_conflict_is_decided_anew_on_the_newest_spec() {
+    let mut shop = Shop::open();
+    shop.deployment("v2", 2, true);
+    shop.rest(Api::Works);
+    // Suspended behind our back: the view does not know it yet.
+    shop.store(|stored| stored["spec"]["suspend"] = json!(true));
+    shop.copy(1);
+    for _ in 0..5 {
+        shop.rest(Api::Works);
+        shop.now = shop.now + Span(1_000);
+    }
+    assert_eq!(shop.sent(), 0, "a suspended release is not raised");
+    shop.store(|stored| stored["spec"]["suspend"] = json!(false));
+    shop.watch();
+    shop.rest(Api::Works);
+    assert_eq!(shop.sent(), 50);
+}
+
+#[test]
+fn a_memory_that_cannot_be_read_holds_everything_and_is_not_written_over() {
+    let mut shop = Shop::soaking();
+    let garbage = json!({"version": 99, "hello": "world"});
+    let put = garbage.clone();
+    shop.store(move |stored| stored["status"]["machine"] = put);
+    shop.watch();
+    for _ in 0..4 {
+        shop.rest(Api::Works);
+        shop.now = shop.now + Span(20_000);
+    }
+    assert_eq!(shop.stored["status"]["machine"], garbage);
+    assert_eq!(shop.sent(), 50, "held");
+}
+
+#[test]
+fn an_object_that_cannot_be_read_holds_everything() {
+    let mut shop = Shop::soaking();
+    shop.session.seen_illegible("unknown variant `Later`");
+    shop.judge(Verdict::Pass, Api::Works);
+    shop.judge(Verdict::Pass, Api::Works);
+    shop.judge(Verdict::Pass, Api::Works);
+    assert_eq!(shop.sent(), 50, "it passed, and is held");
+    for _ in 0..3 {
+        shop.judge(Verdict::Fail, Api::Works);
+    }
+    assert_eq!(shop.sent(), 0, "the ways down stay open");
+}
+
+#[test]
+fn a_clock_that_is_set_changes_nothing() {
+    for hours in [-3, 3] {
+        let mut shop = Shop::soaking();
+        let began = shop.session.state().unwrap().clone();
+        let jump = Span(hours * 3_600_000);
+        let clock = Clock {
+            now: shop.now + jump,
+            passed: Span(shop.now.0),
+        };
+        shop.session.set_clock(clock);
+        assert_eq!(shop.session.state(), Some(&began.shifted(jump)));
+    }
+}
+
+#[test]
+fn a_refused_effect_is_a_condition_and_an_event() {
+    let mut shop = Shop::open();
+    shop.deployment("v2", 2, true);
+    for _ in 0..30 {
+        let Some(write) = shop.step().write else {
+            break;
+        };
+        let written = match &write.verb {
+            Verb::Create(_) => Err(WriteError::Refused("exceeded quota: pods".to_owned())),
+            _ => shop.perform(&write, Api::Works),
+        };
+        shop.session.wrote(written, shop.now);
+    }
+    assert_eq!(shop.reason("Stalled"), "CopyNotMade");
+    assert!(shop.told.contains(&"CopyNotMade"), "{:?}", shop.told);
+    assert_eq!(shop.told.iter().filter(|r| **r == "CopyNotMade").count(), 1);
+}
+
+#[test]
+fn at_rest_nothing_is_written_and_nothing_wakes() {
+    let mut shop = Shop::open();
+    for _ in 0..100 {
+        shop.now = shop.now + Span(60_000);
+        let step = shop.step();
+        assert_eq!(step.write, None);
+        assert_eq!(step.wake, None);
+        assert!(step.question.is_none());
+    }
+}
+
+#[test]
+fn a_deployment_of_another_uid_has_no_canary_from_the_first_look_on() {
+    let mut shop = Shop::soaking();
+    let mut other = (*shop.views.original(&Key::new("shop", "payment")).unwrap()).clone();
+    other.metadata.uid = Some("another".to_owned());
+    shop.writers
+        .originals
+        .apply_watcher_event(&Event::Apply(other));
+    shop.step();
+    assert_eq!(shop.sent(), 0);
+    assert!(matches!(
+        shop.session.state().unwrap().phase,
+        Phase::Unsettled { .. }
+    ));
+}
+
+#[test]
+fn a_canary_without_ready_pods_gets_nothing() {
+    let mut shop = Shop::soaking();
+    shop.copy(0);
+    shop.step();
+    assert_eq!(shop.sent(), 0);
+    let state = shop.session.state().unwrap();
+    assert_eq!(desired(state).weight(), Percent::new(50).unwrap());
+}
+
+#[test]
+fn callers_outside_the_mesh_are_told_of_once_in_a_run() {
+    let told = |shop: &Shop| {
+        let of_it = shop.told.iter().filter(|each| **each == "CallsFromOutside");
+        of_it.count()
+    };
+    let mut shop = Shop::soaking();
+    assert_eq!(shop.reason("OutsideCallers"), "NotMeasured");
+    shop.judge_beside(Verdict::NoEvidence, Api::Works, Some(0));
+    assert_eq!(
+        (shop.reason("OutsideCallers").as_str(), told(&shop)),
+        ("NoneSeen", 0)
+    );
+    for requests in [120, 90] {
+        shop.judge_beside(Verdict::NoEvidence, Api::Works, Some(requests));
+        assert_eq!(shop.reason("OutsideCallers"), "CallsFromOutside");
+        assert_eq!(told(&shop), 1);
+    }
+    // Nor by the process that takes over.
+    shop.session = Session::new(
+        Arc::new(serde_json::from_value(shop.stored.clone()).unwrap()),
+        shop.now,
+    );
+    shop.judge_beside(Verdict::NoEvidence, Api::Works, Some(60));
+    assert_eq!(shop.reason("OutsideCallers"), "CallsFromOutside");
+    assert_eq!(told(&shop), 1);
+    // Another run is another story.
+    shop.deployment("v1", 3, true);
+    shop.rest(Api::Works);
+    assert_eq!(shop.reason("OutsideCallers"), "NoRelease");
+    shop.delete_copy();
+    for _ in 0..3 {
+        shop.now = shop.now + Span(10_000);
+        shop.rest(Api::Works);
+    }
+    shop.deployment("v2", 4, true);
+    shop.rest(Api::Works);
+    shop.copy(1);
+    shop.rest(Api::Works);
+    assert_eq!(shop.phase(), "Soaking");
+    shop.judge_beside(Verdict::NoEvidence, Api::Works, Some(60));
+    assert_eq!(told(&shop), 2);
+}

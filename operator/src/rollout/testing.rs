@@ -1,0 +1,214 @@
+//! Fixtures of the unit tests.
+
+use std::sync::Arc;
+
+use aviary_crds::CanaryRollout;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::DynamicObject;
+use kube_runtime::reflector::store::Writer;
+use rollout_core::judge::Verdict;
+use rollout_core::plan::{Capacity, Limits, Percent, Plan, Step, Then};
+use rollout_core::state::{Cause, Failure, Phase, Revoked, Run, State, Template, Unsettled};
+use rollout_core::time::{Span, Time};
+use serde_json::{Value, json};
+
+use super::evidence::Answer;
+use super::heard::Heard;
+use super::look::{self, Look};
+use super::machine::{self, Memory};
+use super::measure::WindowOutcome;
+use super::persisted::Persisted;
+use super::views::{Guarded, Views};
+use super::write::Kind;
+use crate::admission::rollout::PrometheusPolicy;
+
+pub(crate) fn template(name: &str) -> Template {
+    Template {
+        revision: name.to_owned(),
+        content: format!("{name}-content"),
+    }
+}
+
+/// 10 % and 100 %, each for 90 s.
+pub(crate) fn plan() -> Plan {
+    let step = |weight| Step {
+        weight: Percent::new(weight).unwrap(),
+        soak: Span::seconds(90),
+        min_requests: 0,
+    };
+    let limits = Limits {
+        failure_limit: 2,
+        interval: Span::seconds(10),
+        hold: Span::seconds(600),
+        then: Then::Advance,
+        progress_deadline: Span::seconds(600),
+        capacity: Capacity::Proportional,
+    };
+    Plan::new(vec![step(10), step(100)], limits).unwrap()
+}
+
+/// Revision `new` of Deployment `uid` beside the stable `old`, in this phase.
+pub(crate) fn state(phase: Phase) -> State {
+    let mut state = State::unsettled("uid".to_owned(), template("new"), 7, Time(0));
+    state.phase = phase;
+    state.stable = template("old");
+    state.gated = true;
+    state.last_run = 7;
+    state.run = Some(Run {
+        canary: template("new"),
+        number: 7,
+        plan: plan(),
+        asked: plan(),
+        started_at: Time(0),
+        base_replicas: 4,
+        judged_until: Time(5000),
+        failed_in_a_row: 1,
+        requests: 250,
+        passed: true,
+        unready_since: Some(Time(1)),
+        held_since: Some(Time(2)),
+    });
+    state.failure = match phase {
+        Phase::RollingBack { cause, .. } => Some(failure(cause)),
+        Phase::Failed => Some(failure(Cause::AnalysisFailed)),
+        _ => None,
+    };
+    state.revoked = vec![Revoked {
+        revision: "older".to_owned(),
+        run: 3,
+    }];
+    state
+}
+
+fn failure(cause: Cause) -> Failure {
+    Failure {
+        template: template("new"),
+        run: 7,
+        cause,
+        at: Time(0),
+    }
+}
+
+/// A state of every kind.
+pub(crate) fn states() -> Vec<State> {
+    let since = Time(1_790_000_000_123);
+    let mut phases = vec![Phase::Stable, Phase::Failed, Phase::Promoting { since }];
+    for step in 0..2 {
+        phases.extend([
+            Phase::Scaling { step, since },
+            Phase::Shifting { step, since },
+            Phase::Soaking { step, since },
+        ]);
+    }
+    for covered in [Percent::ZERO, Percent::new(75).unwrap()] {
+        phases.push(Phase::Returning { covered, since });
+    }
+    phases.extend(Cause::ALL.map(|cause| Phase::RollingBack { cause, since }));
+    phases.extend(Unsettled::ALL.map(|why| Phase::Unsettled { why, since }));
+    phases.into_iter().map(state).collect()
+}
+
+/// The CanaryRollout `payment` in `shop`, with more in its spec.
+pub(crate) fn rollout(more: Value) -> CanaryRollout {
+    let mut object = json!({
+        "apiVersion": "aviary.dev/v1alpha1",
+        "kind": "CanaryRollout",
+        "metadata": {"name": "payment", "namespace": "shop", "uid": "rollout-uid", "resourceVersion": "1", "generation": 1},
+        "spec": {"targetRef": {"kind": "Deployment", "name": "payment"}, "service": {"name": "payment"}},
+    });
+    json_patch::merge(&mut object, &more);
+    serde_json::from_value(object).unwrap()
+}
+
+/// A window without checks, during which this many requests a minute came from outside the mesh.
+pub(crate) fn answer(outside: Option<u64>) -> Answer {
+    Answer {
+        run: 7,
+        start: Time(0),
+        end: Time(5000),
+        outcome: Some(WindowOutcome {
+            verdict: Verdict::NoEvidence,
+            requests: 0,
+            outcomes: Vec::new(),
+            outside,
+        }),
+    }
+}
+
+pub(crate) fn persisted(state: &State) -> Persisted {
+    let mut rollout = rollout(json!({}));
+    let memory = Memory {
+        state: state.clone(),
+        served_at: Time(0),
+    };
+    rollout.status = Some(aviary_crds::CanaryRolloutStatus {
+        machine: Some(machine::write(&memory)),
+        ..aviary_crds::CanaryRolloutStatus::default()
+    });
+    Persisted::of(&rollout).unwrap().unwrap()
+}
+
+/// A look at this rollout, without a Deployment or anything else.
+pub(crate) fn look(rollout: CanaryRollout, now: Time) -> Look {
+    let (views, _) = views();
+    look_at(&views, rollout, now)
+}
+
+/// A look at this rollout and what is in the views.
+pub(crate) fn look_at(views: &Views, rollout: CanaryRollout, now: Time) -> Look {
+    look::look(
+        views,
+        &Arc::new(rollout),
+        Heard::default(),
+        &PrometheusPolicy::default(),
+        now,
+    )
+}
+
+/// Stores without anything in them, and the writers that fill them.
+pub(crate) fn views() -> (Views, Writers) {
+    let of = |kind: Kind| Writer::new(kind.resource());
+    let writers = Writers {
+        rollouts: Writer::default(),
+        originals: of(Kind::Deployment),
+        copies: of(Kind::Deployment),
+        replica_sets: of(Kind::ReplicaSet),
+        kept: of(Kind::ControllerRevision),
+        pods: Writer::default(),
+        services: Writer::default(),
+        slices: Writer::default(),
+        claims: Writer::default(),
+        freezes: Writer::default(),
+    };
+    let views = Views {
+        rollouts: writers.rollouts.as_reader(),
+        originals: writers.originals.as_reader(),
+        copies: writers.copies.as_reader(),
+        replica_sets: writers.replica_sets.as_reader(),
+        kept: writers.kept.as_reader(),
+        pods: writers.pods.as_reader(),
+        services: writers.services.as_reader(),
+        slices: writers.slices.as_reader(),
+        claims: writers.claims.as_reader(),
+        freezes: writers.freezes.as_reader(),
+    };
+    (views, writers)
+}
+
+pub(crate) struct Writers {
+    pub(crate) rollouts: Writer<Guarded>,
+    pub(crate) originals: Writer<DynamicObject>,
+    pub(crate) copies: Writer<DynamicObject>,
+    pub(crate) replica_sets: Writer<DynamicObject>,
+    pub(crate) kept: Writer<DynamicObject>,
+    pub(crate) pods: Writer<Pod>,
+    pub(crate) services: Writer<Service>,
+    pub(crate) slices: Writer<EndpointSlice>,
+    pub(crate) claims: Writer<PersistentVolumeClaim>,
+    pub(crate) freezes: Writer<ConfigMap>,
+}
+
+pub(crate) fn object(value: Value) -> DynamicObject {
+    serde_json::from_value(value).unwrap()
+}

@@ -1,0 +1,29 @@
+//! Texts from outside are cut before they are kept: nobody fills a status, a log or our memory with them.
+
+/// At most `bytes` of the text, and three dots where something is missing.
+pub fn cut(mut text: String, bytes: usize) -> String {
+    if text.len() > bytes {
+        let mut end = bytes.saturating_sub(3);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push_str("...");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters_and_says_so() {
+        assert_eq!(cut("short".to_owned(), 5), "short");
+        assert_eq!(cut("longer".to_owned(), 5), "lo...");
+        for bytes in 3..40 {
+            let text = cut("\u{e9}".repeat(50), bytes);
+            assert!(text.len() <= bytes && text.ends_with("..."), "{text}");
+        }
+    }
+}
