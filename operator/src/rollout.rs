@@ -35,6 +35,8 @@ mod revisions;
 mod sentence;
 pub mod session;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 pub mod traffic;
 mod trouble;

@@ -1,0 +1,321 @@
+//! One operator process: it plays the driver's part, with the real sessions, traffic and view of the mesh. Whom it wakes, and
+//! in which order, the seed says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use aviary_crds::{CANARY_OF_LABEL, ROLLOUT_LABEL};
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use rollout_core::time::{Span, Time};
+use traffic_core::lease::LEASE;
+
+use super::proxies::{Links, millis};
+use super::watch::{Pending, Stream, Watches};
+use crate::admission::rollout::PrometheusPolicy;
+use crate::key::Key;
+use crate::mesh::World as MeshWorld;
+use crate::names::PROXY_CONTAINER;
+use crate::rollout::evidence::Question;
+use crate::rollout::heard::{Acknowledgement, Heard, Laggard};
+use crate::rollout::session::{Clock, Session, Step, World};
+use crate::rollout::traffic::Traffic;
+use crate::rollout::views::{Guarded, Views};
+use crate::rollout::watch::Change;
+use crate::rollout::write::Write;
+
+/// Nothing sleeps longer than this: the clock may be set meanwhile.
+const LONGEST_SLEEP: i64 = 30_000;
+/// How long changes of endpoints are gathered.
+const GATHER: i64 = 50;
+
+/// The rollout that a request is for: its name, and which of that name.
+pub(super) type Asker = (Key, Option<String>);
+
+pub(super) struct Operator {
+    pub(super) alive: bool,
+    /// It stands still until then: a machine that is overloaded, or a process that was stopped.
+    pub(super) stands_until: i64,
+    pub(super) watches: Watches,
+    pub(super) pending: BTreeMap<Stream, Pending>,
+    pub(super) views: Views,
+    pub(super) traffic: Traffic,
+    pub(super) sessions: BTreeMap<Key, Session>,
+    pub(super) due: BTreeSet<Key>,
+    wakes: BTreeMap<Key, Time>,
+    pub(super) gathered: Option<i64>,
+    pub(super) started: i64,
+    /// How far its clock is from the true one.
+    pub(super) clock: i64,
+    pub(super) requests: BTreeMap<u64, (Asker, Write)>,
+    pub(super) questions: BTreeMap<u64, (Key, Question)>,
+    pub(super) links: Links,
+    pub(super) world: Arc<MeshWorld>,
+    /// When it runs next.
+    pub(super) runs_at: Option<i64>,
+    policy: PrometheusPolicy,
+    pub(super) steps: u64,
+}
+
+impl Operator {
+    pub(super) fn new(now: i64) -> Operator {
+        let watches = Watches::new();
+        Operator {
+            alive: true,
+            stands_until: 0,
+            views: watches.views(),
+            watches,
+            pending: Stream::ALL
+                .map(|stream| (stream, Pending::default()))
+                .into(),
+            traffic: Traffic::default(),
+            sessions: BTreeMap::new(),
+            due: BTreeSet::new(),
+            wakes: BTreeMap::new(),
+            gathered: None,
+            started: now,
+            clock: 0,
+            requests: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            links: Links::default(),
+            world: Arc::default(),
+            runs_at: None,
+            policy: PrometheusPolicy {
+                default: Some("http://prometheus".to_owned()),
+                allowed: Vec::new(),
+            },
+            steps: 0,
+        }
+    }
+
+    pub(super) fn clock(&self, now: i64) -> Clock {
+        Clock {
+            now: Time(super::EPOCH + now + self.clock),
+            passed: Span(now - self.started),
+        }
+    }
+
+    /// Notes whom a change wakes; says whether the world may be another one.
+    pub(super) fn changed(&mut self, change: Change) -> bool {
+        match change {
+            Change::Rollout(key) => {
+                self.due.insert(key);
+                false
+            }
+            Change::Deployment(key) => {
+                let original = self.views.original(&key);
+                let rollout = original.and_then(|d| d.labels().get(ROLLOUT_LABEL).cloned());
+                self.due.extend(rollout.map(|rollout| key.beside(rollout)));
+                true
+            }
+            Change::Namespace(namespace) => {
+                self.due.extend(
+                    self.sessions
+                        .keys()
+                        .filter(|key| key.namespace == namespace)
+                        .cloned(),
+                );
+                true
+            }
+            Change::Everything => {
+                self.wake_everything();
+                true
+            }
+            Change::Traffic => true,
+        }
+    }
+
+    pub(super) fn wake_everything(&mut self) {
+        let of = |object: &kube::api::DynamicObject, label: &str| {
+            let rollout = object.labels().get(label)?;
+            Some(Key::of(object).beside(rollout))
+        };
+        self.due.extend(
+            self.views
+                .rollouts
+                .state()
+                .iter()
+                .map(|each| Key::of(&**each)),
+        );
+        let (originals, copies) = (self.views.originals.state(), self.views.copies.state());
+        self.due
+            .extend(originals.iter().filter_map(|each| of(each, ROLLOUT_LABEL)));
+        self.due
+            .extend(copies.iter().filter_map(|each| of(each, CANARY_OF_LABEL)));
+        self.due.extend(self.sessions.keys().cloned());
+    }
+
+    pub(super) fn wake_running(&mut self) {
+        let running = self.sessions.iter().filter(|(_, session)| session.waits());
+        self.due.extend(running.map(|(key, _)| key.clone()));
+    }
+
+    /// What the time has made due.
+    pub(super) fn wake_by_time(&mut self, now: i64) {
+        let now = self.clock(now).now;
+        let due: Vec<Key> = self
+            .wakes
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in due {
+            self.wakes.remove(&key);
+            self.due.insert(key);
+        }
+    }
+
+    /// When it has to look at the clock again.
+    pub(super) fn sleeps(&self, now: i64) -> i64 {
+        let clock = self.clock(now).now;
+        let next = self
+            .wakes
+            .values()
+            .map(|at| (*at - clock).0)
+            .min()
+            .unwrap_or(LONGEST_SLEEP);
+        let gathered = self.gathered.map_or(LONGEST_SLEEP, |at| at - now);
+        next.min(gathered).clamp(0, LONGEST_SLEEP)
+    }
+
+    pub(super) fn gather(&mut self, now: i64) {
+        self.gathered.get_or_insert(now + GATHER);
+    }
+
+    /// Steps one rollout. Says what it asks for, and whether its traffic is to go another way.
+    pub(super) fn step(&mut self, key: &Key, now: i64) -> Option<(Step, bool)> {
+        self.steps += 1;
+        let clock = self.clock(now);
+        self.refresh(key, clock.now);
+        let heard = self.heard(key, clock.now, now);
+        let Some(session) = self.sessions.get_mut(key) else {
+            self.wakes.remove(key);
+            let other_way = self.traffic.set(key, None);
+            return Some((Step::default(), other_way));
+        };
+        let world = World {
+            views: &self.views,
+            policy: &self.policy,
+        };
+        let mut step = session.step(world, heard, clock);
+        let other_way = self.traffic.set(key, step.split.take());
+        self.wakes.remove(key);
+        if let Some(wake) = step.wake {
+            self.wakes.insert(key.clone(), wake);
+        }
+        if step.over {
+            self.sessions.remove(key);
+            self.wakes.remove(key);
+        }
+        Some((step, other_way))
+    }
+
+    fn refresh(&mut self, key: &Key, now: Time) {
+        let seen = self.views.rollout(key);
+        match (seen.as_deref(), self.sessions.get_mut(key)) {
+            (Some(Guarded { 0: Ok(rollout) }), Some(session))
+                if session.uid() == rollout.metadata.uid =>
+            {
+                session.seen(&Arc::new(rollout.clone()));
+            }
+            (Some(Guarded { 0: Ok(rollout) }), _) => {
+                self.sessions
+                    .insert(key.clone(), Session::new(Arc::new(rollout.clone()), now));
+            }
+            (Some(Guarded { 0: Err(error) }), Some(session)) => {
+                session.seen_illegible(&error.error)
+            }
+            (Some(Guarded { 0: Err(error) }), None) => {
+                let session = Session::illegible(&error.metadata, &error.error, now);
+                self.sessions
+                    .extend(session.map(|session| (key.clone(), session)));
+            }
+            (None, Some(session)) => session.seen_gone(),
+            (None, None) => {
+                let session = self.left_behind(key, now);
+                self.sessions
+                    .extend(session.map(|session| (key.clone(), session)));
+            }
+        }
+    }
+
+    fn left_behind(&self, key: &Key, now: Time) -> Option<Session> {
+        let original = self.views.originals_of(key).into_iter().next();
+        let copy = self.views.copies_of(key).into_iter().next();
+        let deployment = match (original, copy) {
+            (Some(original), _) => original.name_any(),
+            (None, Some(copy)) => copy.owner_references().first()?.name.clone(),
+            (None, None) => return None,
+        };
+        Session::left_behind(key, &deployment, now)
+    }
+
+    fn heard(&mut self, key: &Key, clock: Time, now: i64) -> Heard {
+        let waits = self.sessions.get(key).is_some_and(Session::waits);
+        let mut acks = self.links.acknowledgement(key, &self.world, clock);
+        let left = self.started + millis(LEASE) - now;
+        if waits && left > 0 {
+            self.add_silent(&mut acks, clock + Span(left), now);
+        }
+        let rollout = key.to_string();
+        let revoked = self
+            .links
+            .revoked
+            .iter()
+            .filter(|each| each.rollout == rollout);
+        Heard {
+            sent: self.traffic.sent(key),
+            acks,
+            revoked: revoked
+                .map(|each| (each.revision.clone(), each.run))
+                .collect(),
+        }
+    }
+
+    /// Sidecars that run and have no stream: nobody knows what they use. Those of the pods that are called come back at once.
+    fn add_silent(&self, acks: &mut Acknowledgement, until: Time, now: i64) {
+        let connected = self.links.open();
+        let called_are_back = now - self.started > 10_000;
+        let mut pods = self.views.pods.state();
+        pods.sort_by_key(|pod| Key::of(&**pod));
+        for pod in pods {
+            let key = Key::of(&*pod);
+            let counted = acks.laggards.iter().any(|each| each.pod == key);
+            let called = key.namespace == "shop";
+            if counted
+                || connected.contains(&key)
+                || !sidecar_runs(&pod)
+                || (called && called_are_back)
+            {
+                continue;
+            }
+            acks.proxies += 1;
+            if acks.laggards.len() < 10 {
+                acks.laggards.push(Laggard {
+                    pod: key,
+                    until: Some(until),
+                });
+            }
+        }
+    }
+
+    /// What is served from now on. Says whether that is another world.
+    pub(super) fn publish(&mut self) -> bool {
+        self.gathered = None;
+        let (world, changed) = self.traffic.world(&self.views);
+        let other = *world != *self.world;
+        self.world = world;
+        self.due.extend(changed);
+        other
+    }
+}
+
+fn sidecar_runs(pod: &Pod) -> bool {
+    let statuses = pod
+        .status
+        .iter()
+        .flat_map(|status| status.init_container_statuses.iter().flatten());
+    statuses
+        .into_iter()
+        .any(|container| container.name == PROXY_CONTAINER && container.started == Some(true))
+}

@@ -1,0 +1,215 @@
+//! When the world calms down, every history comes to rest, and what is at rest is what the status says.
+
+use rollout_core::state::Phase;
+use serde_json::Value;
+use traffic_core::config::Weight;
+
+use super::agenda::Happening;
+use super::api::Type;
+use super::controllers::is_copy;
+use super::{By, Simulation};
+
+/// Nothing happens for longer than anything waits: a lease, a drain, a deadline.
+const QUIET: i64 = 240_000;
+/// By then every release is over.
+const LONGEST: i64 = 2_400_000;
+
+impl Simulation {
+    pub(super) fn calm(&mut self) {
+        self.calm_since = Some(self.agenda.now);
+        self.say("the world calms down".to_owned());
+        self.wrong.now.clear();
+        self.last_excuse = self.agenda.now;
+        self.prometheus.slow_until = 0;
+        self.prometheus.ignorant_until = 0;
+        self.prometheus.lies_until = 0;
+        for proxy in &mut self.proxies {
+            proxy.lags_until = proxy.lags_until.min(self.agenda.now);
+            proxy.refuses_until = proxy.refuses_until.min(self.agenda.now);
+        }
+        for number in 0..self.proxies.len() {
+            if let Some((_, link)) = self.proxies[number].link {
+                self.agenda.put(
+                    1,
+                    Happening::Hears {
+                        proxy: number,
+                        link,
+                    },
+                );
+            }
+        }
+        if self.chance.u8(..3) > 0 {
+            self.people_tidy_up();
+            self.spread(By::People);
+        }
+    }
+
+    pub(super) fn look_for_rest(&mut self) {
+        let Some(calm_since) = self.calm_since else {
+            return;
+        };
+        let now = self.agenda.now;
+        let quiet = now - self.last_change.max(self.last_write).max(calm_since);
+        if quiet > QUIET {
+            self.check.is_at_rest = true;
+            self.at_rest();
+        } else if now - calm_since > LONGEST {
+            self.check.is_at_rest = true;
+            if !self.is_held() {
+                let status = self.rollout_status();
+                self.check.violated(format!(
+                    "it does not come to rest: {} {}",
+                    status["phase"], status["message"]
+                ));
+            }
+        }
+    }
+
+    /// Held for a reason that is said.
+    fn is_held(&self) -> bool {
+        let status = self.rollout_status();
+        let stalled = status["conditions"].as_array().is_some_and(|all| {
+            all.iter()
+                .any(|each| each["type"] == "Stalled" && each["status"] == "True")
+        });
+        let spec = self.rollout_spec();
+        let frozen = self.api.list(Type::ConfigMap).next().is_some();
+        stalled || spec["suspend"] == true || frozen
+    }
+
+    /// Nothing is written for one that cannot be read, and that is said.
+    pub(super) fn is_illegible(&self) -> bool {
+        let conditions = self.rollout_status()["conditions"].clone();
+        let all = conditions.as_array().cloned().unwrap_or_default();
+        all.iter()
+            .any(|each| each["reason"] == "Illegible" || each["reason"] == "Unreadable")
+    }
+
+    fn at_rest(&mut self) {
+        let (status, spec) = (self.rollout_status(), self.rollout_spec());
+        if spec.is_null() {
+            self.nothing_is_left();
+            return;
+        }
+        let Some(state) = self.check.state.clone() else {
+            if !self.is_held()
+                && self
+                    .api
+                    .get(Type::Deployment, &self.deployment_key())
+                    .is_some()
+            {
+                self.check.violated(format!(
+                    "nothing is known of the release, and nobody is told: {status}"
+                ));
+            }
+            return;
+        };
+        let copies = self
+            .api
+            .list(Type::Deployment)
+            .filter(|each| is_copy(each))
+            .count();
+        let there = self
+            .api
+            .get(Type::Deployment, &self.deployment_key())
+            .is_some();
+        match state.phase {
+            // Nothing is tidied up for one that cannot be read.
+            Phase::Stable | Phase::Failed if self.is_illegible() => {}
+            Phase::Stable | Phase::Failed => {
+                if copies > 0 && there {
+                    self.check
+                        .violated(format!("{copies} copies are left in {:?}", state.phase));
+                }
+                self.status_is_true(&status);
+            }
+            Phase::Unsettled { .. } => {}
+            Phase::Scaling { .. }
+            | Phase::Shifting { .. }
+            | Phase::Soaking { .. }
+            | Phase::Promoting { .. }
+            | Phase::Returning { .. }
+            | Phase::RollingBack { .. } => {
+                if there && !self.is_held() {
+                    self.check.violated(format!(
+                        "it rests in {:?}: {}",
+                        state.phase, status["message"]
+                    ));
+                }
+            }
+        }
+    }
+
+    fn nothing_is_left(&mut self) {
+        let copies = self
+            .api
+            .list(Type::Deployment)
+            .filter(|each| is_copy(each))
+            .count();
+        if copies > 0 {
+            self.check
+                .violated(format!("{copies} copies outlive their rollout"));
+        }
+    }
+
+    /// What the proxies use, and what the ReplicaSets say.
+    fn status_is_true(&mut self, status: &Value) {
+        for number in 0..self.proxies.len() {
+            let proxy = &self.proxies[number];
+            if let Some((run, weight)) = proxy.uses().filter(|_| proxy.there) {
+                let weight = weight.units() / (Weight::SCALE / 100);
+                self.check.violated(format!(
+                    "proxy {number} uses weight {weight} of run {run}, and the status says {}",
+                    status["phase"]
+                ));
+            }
+        }
+        let Some(deployment) = self.api.get(Type::Deployment, &self.deployment_key()) else {
+            return;
+        };
+        // A pause on the stable template that no operator has made is a person's, and so is what it keeps from being made.
+        let state = self.check.state.as_ref();
+        if self.is_illegible()
+            || deployment["spec"]["paused"] == true
+                && state.is_some_and(|state| state.target == state.stable && !state.gated)
+        {
+            return;
+        }
+        let wanted = deployment["spec"]["replicas"].as_i64().unwrap_or(0);
+        let stable = status["stable"]["revision"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let active: Vec<String> = self
+            .api
+            .list(Type::ReplicaSet)
+            .filter(|set| {
+                super::controllers::controls(&deployment, set) && set["spec"]["replicas"] != 0
+            })
+            .map(|set| crate::revision::revision(&set["spec"]["template"]))
+            .collect();
+        // Until the one that is to serve is Ready, any other that serves is left alone.
+        let is_up = self.api.list(Type::ReplicaSet).any(|set| {
+            let revision = crate::revision::revision(&set["spec"]["template"]);
+            let ready = &set["status"]["readyReplicas"];
+            let own = super::controllers::controls(&deployment, set);
+            own && revision == stable && ready.as_i64() >= set["spec"]["replicas"].as_i64()
+        });
+        // One that was deleted before its template was kept is known to nobody.
+        let kept = self.deployment_key().beside(format!("payment-{stable}"));
+        let has_it =
+            active.contains(&stable) || self.api.get(Type::ControllerRevision, &kept).is_none();
+        if wanted > 0 && (!has_it || (is_up && active.len() > 1)) {
+            self.check.violated(format!(
+                "status says that {stable} serves, and the ReplicaSets with pods are {active:?}"
+            ));
+        }
+    }
+
+    /// One that was replaced, or thinks that it still leads, ends.
+    pub(super) fn ends(&mut self, process: usize) {
+        if self.operators[process].alive {
+            self.crash(process);
+        }
+    }
+}
