@@ -142,16 +142,19 @@ pub enum Unsettled {
     NothingServes,
     /// A person has taken over, by the annotation `aviary.dev/break-glass`.
     BreakGlass,
+    /// One revision serves; the pods of a release that ended here have to be gone before anything is called stable.
+    Clearing,
     /// The CanaryRollout was deleted while the Deployment rolled to a version that had passed every step.
     Leaving,
 }
 
 impl Unsettled {
-    pub const ALL: [Unsettled; 5] = [
+    pub const ALL: [Unsettled; 6] = [
         Unsettled::Rolling,
         Unsettled::HalfRolled,
         Unsettled::NothingServes,
         Unsettled::BreakGlass,
+        Unsettled::Clearing,
         Unsettled::Leaving,
     ];
 }

@@ -121,6 +121,7 @@ impl Standing {
                 Unsettled::HalfRolled => standing(false, false, true, "HalfRolled"),
                 Unsettled::NothingServes => standing(false, false, true, "NothingServes"),
                 Unsettled::BreakGlass => standing(false, false, true, "BreakGlass"),
+                Unsettled::Clearing => standing(false, true, false, "Clearing"),
                 Unsettled::Leaving => standing(false, true, false, "Leaving"),
             },
             Some((state, Phase::Promoting { since } | Phase::Shifting { since, .. })) => {

@@ -230,6 +230,9 @@ pub fn because_unsettled(why: Unsettled, target: &str) -> String {
         Unsettled::BreakGlass => format!(
             "a person has taken over: Deployment {target} has the annotation aviary.dev/break-glass, so nothing is split, paused or released; when the annotation is removed, what serves then is the stable revision"
         ),
+        Unsettled::Clearing => format!(
+            "the pods of a release that ended are going away; then what Deployment {target} runs is the stable revision"
+        ),
         Unsettled::Leaving => format!(
             "the CanaryRollout was deleted while Deployment {target} rolled to a version that had passed every step: the Deployment goes on by itself"
         ),

@@ -360,7 +360,7 @@ impl Session {
         };
         if happened
             .iter()
-            .any(|event| matches!(event, Event::RunStarted { .. }))
+            .any(|event| matches!(event, Event::RunStarted { .. } | Event::Recreated))
         {
             self.verdicts.begin();
         }

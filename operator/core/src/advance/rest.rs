@@ -72,10 +72,8 @@ pub(super) fn unsettled(held: &mut State, seen: &Observation) {
     } else {
         match seen.original.serving {
             Serving::Unclear(now) => *why = now,
-            Serving::One(_) if matches!(why, Unsettled::BreakGlass | Unsettled::Leaving) => {
-                *why = Unsettled::Rolling;
-            }
-            Serving::One(_) => {}
+            Serving::One(_) if seen.copy.exists => *why = Unsettled::Clearing,
+            Serving::One(_) => *why = Unsettled::Rolling,
         }
     }
 }
