@@ -64,6 +64,20 @@ pub(super) fn rolled_out(deployment: &DynamicObject) -> bool {
             .all(|count| number(deployment, &format!("/status/{count}")) == wanted)
 }
 
+/// How many pods more than `replicas` it may have while it rolls, rounded up as Kubernetes does; 25 % when nothing is said.
+pub(super) fn max_surge(deployment: &DynamicObject, replicas: u32) -> u32 {
+    let surge = deployment
+        .data
+        .pointer("/spec/strategy/rollingUpdate/maxSurge");
+    let count = surge
+        .and_then(Value::as_u64)
+        .and_then(|count| u32::try_from(count).ok());
+    let percent = surge
+        .and_then(Value::as_str)
+        .and_then(|text| text.strip_suffix('%')?.parse::<u32>().ok());
+    count.unwrap_or_else(|| replicas.saturating_mul(percent.unwrap_or(25)).div_ceil(100))
+}
+
 /// Quota and the like: what the Deployment controller says about pods that it cannot make.
 pub(super) fn replica_failure(deployment: &DynamicObject) -> Option<String> {
     let conditions = deployment.data.pointer("/status/conditions")?.as_array()?;
@@ -102,6 +116,21 @@ mod tests {
             let mut other = all.clone();
             other[field] = json!(value);
             assert!(!rolled_out(&deployment(other)), "{field}");
+        }
+    }
+
+    #[test]
+    fn the_surge_is_a_number_or_a_share_rounded_up() {
+        for (surge, expected) in [
+            (json!(3), 3),
+            (json!("50%"), 3),
+            (json!("1%"), 1),
+            (json!(0), 0),
+            (json!(null), 2),
+        ] {
+            let mut rolling = deployment(json!({}));
+            rolling.data["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": surge}});
+            assert_eq!(max_surge(&rolling, 5), expected, "{surge}");
         }
     }
 

@@ -286,11 +286,14 @@ fn promotion_at_once(
 fn seen_again(from: &State, class: &Class, held: &State) -> Observation {
     let mut seen = class.seen.clone();
     if number(held) != number(from) {
-        seen.copy = CopySeen {
-            exists: false,
-            ready: 0,
-            without_sidecar: false,
-        };
+        // Where nothing is released, copies of any run count.
+        if !matches!(held.phase, Phase::Unsettled { .. }) {
+            seen.copy = CopySeen {
+                exists: false,
+                ready: 0,
+                without_sidecar: false,
+            };
+        }
         seen.traffic = Traffic {
             sent: None,
             acknowledged: true,

@@ -2,7 +2,7 @@
 //! takes that of the present template, else the newest; one that is gone it does not make again. So, while the gate is
 //! closed:
 //!
-//! - the one that is to serve exists, and has pods when the Deployment asks for any;
+//! - the one that is to serve exists, and comes up if another one is active instead;
 //! - any other active one goes to 0, once the one that is to serve is Ready;
 //! - empty ones that Kubernetes would take instead are kept as ControllerRevisions and deleted.
 
@@ -46,13 +46,14 @@ pub(super) fn replica_sets(
     };
     let others = || look.sets.iter().filter(|set| set.name != serves.name);
     let mut effects = Vec::new();
-    if !serves.active() && replicas > 0 {
-        effects.push(scale(look, serves, replicas));
+    // With none active Kubernetes scales it by itself, since it is the only one left to take.
+    if !serves.active() && replicas > 0 && others().any(ReplicaSet::active) {
+        effects.push(scale(look, original, serves, replicas));
     }
     let serves_ready = serves.ready > 0 && serves.ready >= serves.wanted;
     if serves_ready {
         let active = others().filter(|set| set.active());
-        effects.extend(active.map(|set| scale(look, set, 0)));
+        effects.extend(active.map(|set| scale(look, original, set, 0)));
     }
     let template = deployment::template(original).map(|template| template.revision);
     let revivable = others().filter(|set| {
@@ -73,9 +74,21 @@ fn clear_away(
     kept::keep(look, original, set, fetched).unwrap_or_else(|| delete(look, set))
 }
 
-fn scale(look: &Look, set: &ReplicaSet, replicas: u32) -> Effect {
+/// With the annotations that the Deployment controller writes when it scales: an active ReplicaSet whose
+/// `desired-replicas` is not what its Deployment asks for counts as a scaling that goes on, and a Deployment that scales does
+/// not roll, ever.
+fn scale(look: &Look, original: &DynamicObject, set: &ReplicaSet, replicas: u32) -> Effect {
+    let desired = deployment::replicas(original);
+    let most = desired.saturating_add(deployment::max_surge(original, desired));
     let patch = json!({
-        "metadata": {"uid": set.uid, "resourceVersion": set.resource_version},
+        "metadata": {
+            "uid": set.uid,
+            "resourceVersion": set.resource_version,
+            "annotations": {
+                "deployment.kubernetes.io/desired-replicas": desired.to_string(),
+                "deployment.kubernetes.io/max-replicas": most.to_string(),
+            },
+        },
         "spec": {"replicas": replicas},
     });
     Effect {

@@ -231,8 +231,11 @@ fn another_active_replica_set_goes_to_0_once_the_stable_one_is_ready() {
     assert_eq!(with(1), []);
     let effects = with(2);
     assert_eq!(reasons(&effects), ["ReplicaSetNotScaled"]);
-    let expected =
-        json!({"metadata": {"uid": "set-new", "resourceVersion": "5"}, "spec": {"replicas": 0}});
+    let scaling = json!({"deployment.kubernetes.io/desired-replicas": "2", "deployment.kubernetes.io/max-replicas": "3"});
+    let expected = json!({
+        "metadata": {"uid": "set-new", "resourceVersion": "5", "annotations": scaling},
+        "spec": {"replicas": 0},
+    });
     assert_eq!(patch(&effects[0]), &expected);
 }
 
@@ -244,6 +247,18 @@ fn a_stable_replica_set_without_pods_comes_up_first() {
     assert_eq!(reasons(&effects), ["ReplicaSetNotScaled"]);
     assert_eq!(patch(&effects[0])["spec"]["replicas"], 2);
     assert_eq!(effects[0].write.key.name, "payment-old");
+    // Without that annotation the Deployment would never roll again.
+    let annotations = &patch(&effects[0])["metadata"]["annotations"];
+    assert_eq!(
+        annotations["deployment.kubernetes.io/desired-replicas"],
+        "2"
+    );
+}
+
+#[test]
+fn with_none_active_kubernetes_scales_the_stable_one_itself() {
+    let mut shop = Shop::new().set("old", 0, 0, 10).copy("new", 1).kept("old");
+    assert_eq!(shop.effects(SOAKING), []);
 }
 
 /// With none active, Kubernetes takes that of the template, else the newest.
