@@ -420,7 +420,7 @@ fn refused(
         "creates only what a paused Deployment has lost",
         "deletes only empty ReplicaSets of Deployments",
     );
-    let only_replicas = "changes spec.replicas of it and nothing else";
+    let only_replicas = "scales it and changes nothing else";
     let releases = "keeps templates of releases only";
     let user = |change: Value| patch("deployment/payment", &change);
     vec![

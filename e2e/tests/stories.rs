@@ -13,6 +13,7 @@ mod stories {
     pub(crate) mod rollback;
     pub(crate) mod runner;
     pub(crate) mod superseded;
+    pub(crate) mod surroundings;
     pub(crate) mod theatre;
 }
 
@@ -20,7 +21,9 @@ use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 use stories::theatre::{Story, Theatre};
-use stories::{bad_input, gate, injection, outages, promotion, rollback, runner, superseded};
+use stories::{
+    bad_input, gate, injection, outages, promotion, rollback, runner, superseded, surroundings,
+};
 
 macro_rules! told {
     ($($module:ident::$name:ident,)*) => {
@@ -41,6 +44,8 @@ fn all() -> Vec<Story> {
         outages::a_killed_operator_goes_on_from_the_same_step_with_the_same_soak,
         outages::without_prometheus_a_release_holds_and_then_goes_on,
         outages::without_the_api_server_traffic_goes_on,
+        surroundings::a_deployment_that_is_recreated_with_another_version_loses_no_request,
+        surroundings::callers_outside_the_mesh_are_said_while_a_release_runs,
         bad_input::nonsense_is_refused_and_the_message_says_how_to_mend_it,
         bad_input::a_rollout_without_its_deployment_or_service_waits_and_says_so,
         injection::only_labelled_pods_of_labelled_namespaces_get_a_sidecar,
