@@ -208,10 +208,10 @@ impl Session {
 
     /// The watch has a version of it.
     pub fn seen(&mut self, rollout: &Arc<CanaryRollout>) {
-        self.illegible = None;
         if newer(rollout, &self.rollout) {
-            // A view that is behind does not bring back what the API server says is gone.
+            // A view that is behind does not bring back what the API server says is gone, or cannot be read.
             self.gone = false;
+            self.illegible = None;
             self.rollout = Arc::clone(rollout);
             self.stale = false;
             // What a write of ours has done is compared when its answer is here.
