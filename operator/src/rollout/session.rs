@@ -10,31 +10,32 @@
 //! The state here is the truth while this process leads; the status is how another one finds it again. They differ only while
 //! a write is under way or cannot be done: then a weight that went down stays down, and none rises.
 
+mod clock;
+mod decide;
+mod leaving;
 mod orphan;
 mod status;
+mod words;
 mod writes;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use aviary_crds::{CanaryRollout, condition};
+use aviary_crds::CanaryRollout;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
+use rollout_core::Transition;
 use rollout_core::state::{Phase, State};
 use rollout_core::time::{Span, Time};
-use rollout_core::{Desired, Event, Split, Transition, advance, desired};
 use traffic_core::lease::LEASE;
 
-use super::conditions;
-use super::effects::{self, Fetched};
-use super::events::{self, Note};
+use super::effects::Fetched;
+use super::events::Note;
 use super::evidence::{Answer, Evidence, Question};
 use super::heard::Heard;
-use super::look::{Look, More, Target, look};
-use super::obstacle;
-use super::persisted::{Persisted, permitted};
+use super::look::{Look, look};
+use super::persisted::Persisted;
 use super::plan::{self, Parsed};
-use super::problems::Blocking;
 use super::traffic::RolloutSplit;
 use super::trouble::Troubles;
 use super::verdicts::Verdicts;
@@ -43,14 +44,8 @@ use super::write::Write;
 use crate::admission::rollout::PrometheusPolicy;
 use crate::key::Key;
 
+use leaving::{Leaving, gone_at};
 use writes::{Proposal, Purpose};
-
-/// How long a copy that no proxy knows any more may finish what it has.
-const DRAIN: Span = Span::seconds(5);
-/// A clock that differs by more from the time that passed was set.
-const JUMP: Span = Span::seconds(2);
-/// Notes that wait for an API server that is away; beyond, the oldest are lost to Events (the log has them).
-const UNTOLD: usize = 64;
 
 /// What a step works with.
 #[derive(Clone, Copy)]
@@ -114,14 +109,6 @@ pub struct Session {
     left_told: bool,
     shown_at: Option<Time>,
     clock: Option<Clock>,
-}
-
-/// A copy on its way out.
-#[derive(Clone, Copy, Debug)]
-struct Leaving {
-    since: Time,
-    /// Since when no proxy knows it.
-    unused: Option<Time>,
 }
 
 impl Session {
@@ -272,234 +259,6 @@ impl Session {
         step
     }
 
-    /// The plan of the run, when the spec has none that can be read: ways down need no spec. Without a run it is the one of
-    /// an empty spec: nothing begins with it, since a spec that cannot be read forbids every raise, but what serves, and who
-    /// has taken over, is followed.
-    fn of_its_own(&self) -> Option<Parsed> {
-        let run = self.state.as_ref().and_then(|state| state.run.as_ref());
-        let Some(run) = run else {
-            return plan::parse(&placeholder(&self.key, "")?.spec).ok();
-        };
-        Some(Parsed {
-            plan: run.plan.clone(),
-            checks: Vec::new(),
-        })
-    }
-
-    fn decide(&mut self, look: &Look, step: &mut Step) -> Option<Transition> {
-        let Target::Found {
-            deployment,
-            template,
-        } = &look.target
-        else {
-            return None;
-        };
-        if self.state.is_none() && self.unreadable.is_none() {
-            self.state = Some(State::unsettled(
-                deployment.uid().unwrap_or_default(),
-                template.clone(),
-                deployment.metadata.generation.unwrap_or(0),
-                look.now,
-            ));
-        }
-        let state = self.state.clone()?;
-        let more = More {
-            window: self.evidence.window(&state),
-            lapsed: self.lapsed,
-            may_raise: self.may_raise(look, &state),
-        };
-        let seen = look.observation(&state, more)?;
-        let parsed = self.parsed.clone()?;
-        let transition = advance(&parsed.plan, &state, &seen);
-        if self.under_way.as_ref().is_some_and(Purpose::is_raise)
-            && !worse(&state, &transition.held)
-        {
-            // What was earned is being written: less counts at once, anything else when that has come to an end.
-            return None;
-        }
-        self.lapsed = false;
-        self.count(&state, &transition.held);
-        self.state = Some(transition.held.clone());
-        step.happened = self.note(&transition.happened);
-        Some(transition)
-    }
-
-    /// Nothing forbids a raise.
-    fn may_raise(&self, look: &Look, state: &State) -> bool {
-        let spec_is_read = plan::parse(&self.rollout.spec).is_ok();
-        !self.rollout.spec.suspend
-            && !look.frozen
-            && spec_is_read
-            && self.illegible.is_none()
-            && self.unreadable.is_none()
-            && !obstacle::of(look, Some(state)).is_some_and(|problem| problem.blocks)
-    }
-
-    /// A window that the machine has taken in is kept for people.
-    fn count(&mut self, before: &State, held: &State) {
-        let Some(window) = self.evidence.window(before) else {
-            return;
-        };
-        let counted = held
-            .run
-            .as_ref()
-            .is_none_or(|run| run.judged_until >= window.end)
-            || held.running().is_none();
-        if counted && let Some(answer) = self.evidence.settle() {
-            self.verdicts.count(&answer, desired(before).weight());
-        }
-        if held.running().is_none() && before.running().is_some() {
-            self.verdicts.failed();
-        }
-    }
-
-    /// Words for what happened; they become Events when they can be written.
-    fn note(&mut self, happened: &[Event]) -> Vec<Note> {
-        let (Some(state), Some(parsed)) = (&self.state, &self.parsed) else {
-            return Vec::new();
-        };
-        if happened
-            .iter()
-            .any(|event| matches!(event, Event::RunStarted { .. } | Event::Recreated))
-        {
-            self.verdicts.begin();
-        }
-        let run = state.run.as_ref();
-        let about = events::About {
-            plan: run.map_or(&parsed.plan, |run| &run.plan),
-            target: &self.rollout.spec.target_ref.name,
-            canary: run.map_or("", |run| &run.canary.revision),
-            detail: self.verdicts.judged(),
-        };
-        let notes: Vec<Note> = happened
-            .iter()
-            .map(|event| events::note(event, about))
-            .collect();
-        notes.iter().for_each(|note| self.tell(note.clone()));
-        notes
-    }
-
-    fn tell(&mut self, note: Note) {
-        self.untold.push_back(note);
-        while self.untold.len() > UNTOLD {
-            self.untold.pop_front();
-        }
-    }
-
-    fn split(&self, look: &Look) -> Option<RolloutSplit> {
-        let state = self.state.as_ref()?;
-        let deployment = look.target.deployment()?;
-        let desired = desired(state);
-        let mut split = permitted(state, self.persisted.as_ref());
-        if let Split::Canary(canary) = &split {
-            split = Split::Canary(look.carried(state, canary));
-        }
-        Some(RolloutSplit::of(
-            deployment,
-            state,
-            split,
-            retired(&desired, look),
-        ))
-    }
-
-    /// A copy may go when no proxy knows it and what was under way had time to end; or when every proxy that could still
-    /// know it has gone back to stable by itself.
-    fn drain(&mut self, look: &Look) {
-        let Some(state) = &self.state else { return };
-        let unwanted = effects::unwanted(&desired(state), look);
-        let names: BTreeSet<String> = unwanted.iter().map(|copy| copy.name_any()).collect();
-        self.leaving.retain(|name, _| names.contains(name));
-        for copy in &unwanted {
-            let revision = copy.labels().get(aviary_crds::REVISION_LABEL);
-            let retired = revision.is_some_and(|r| look.heard.sent.retired.contains(r));
-            let leaving = self.leaving.entry(copy.name_any()).or_insert(Leaving {
-                since: look.now,
-                unused: None,
-            });
-            if retired && look.heard.acks.settled() {
-                leaving.unused.get_or_insert(look.now);
-            }
-        }
-    }
-
-    fn drained(&self, now: Time) -> BTreeSet<String> {
-        self.leaving
-            .iter()
-            .filter(|(_, leaving)| gone_at(leaving) <= now)
-            .map(|(name, _)| name.clone())
-            .collect()
-    }
-
-    fn problem(&self, look: &Look) -> Option<Blocking> {
-        if let Some(error) = &self.illegible {
-            return Some(Blocking::new(
-                "Illegible",
-                format!(
-                    "this version of the operator cannot read the CanaryRollout ({error}): everything is held; upgrade the operator, or apply a spec that it knows"
-                ),
-            ));
-        }
-        if let Some(why) = &self.unreadable {
-            let Key { namespace, name } = &self.key;
-            return Some(Blocking::new(
-                "Unreadable",
-                format!(
-                    "{why}; everything is held. To begin afresh with what serves: kubectl -n {namespace} patch canaryrollout {name} --subresource=status --type=merge -p '{{\"status\":{{\"machine\":null}}}}'"
-                ),
-            ));
-        }
-        if let Err(invalid) = plan::parse(&self.rollout.spec) {
-            return Some(Blocking::new("InvalidSpec", invalid.to_string()));
-        }
-        obstacle::of(look, self.state.as_ref()).or_else(|| {
-            let problem = self.troubles.problem()?;
-            Some(Blocking {
-                problem,
-                blocks: false,
-            })
-        })
-    }
-
-    fn tell_problem(&mut self, problem: Option<&Blocking>) {
-        let text = problem.map(|problem| problem.problem.message.clone());
-        if text == self.told_problem {
-            return;
-        }
-        if let Some(blocking) = problem
-            && self.troubles.problem().as_ref() != Some(&blocking.problem)
-        {
-            let note = Note::warning(blocking.problem.reason, blocking.problem.message.clone());
-            self.tell(note);
-        }
-        self.told_problem = text;
-    }
-
-    /// Once in a run: the condition has the newest number.
-    fn tell_outside(&mut self) {
-        let running = self.state.as_ref().and_then(State::running);
-        let run = running.map(|run| run.number);
-        match self.verdicts.outside() {
-            Some(requests) if requests > 0 && run.is_some() && run != self.told_outside => {
-                self.told_outside = run;
-                self.tell(Note::warning(
-                    conditions::FROM_OUTSIDE,
-                    events::from_outside(requests),
-                ));
-            }
-            Some(_) | None => {}
-        }
-    }
-
-    /// The run whose status says already that they do.
-    fn outside_in_status(&self) -> Option<u64> {
-        let status = self.rollout.status.as_ref()?;
-        let said = conditions::reasons(status)
-            .iter()
-            .any(|(type_, value, _)| *type_ == condition::OUTSIDE_CALLERS && *value == "True");
-        let run = self.state.as_ref()?.running()?;
-        said.then_some(run.number)
-    }
-
     fn wake(&self, look: &Look, transition: Option<&Transition>) -> Option<Time> {
         let drains = self.leaving.values().map(gone_at);
         [
@@ -514,57 +273,6 @@ impl Session {
         .filter(|at| *at > look.now)
         .min()
     }
-
-    /// A clock that was set is not time that passed.
-    fn set_clock(&mut self, clock: Clock) {
-        if let Some(before) = self.clock {
-            let jump = Span((clock.now - before.now).0 - (clock.passed.0 - before.passed.0));
-            if jump.0.abs() > JUMP.0 {
-                tracing::warn!(rollout = %self.key, milliseconds = jump.0, "the clock was set; nothing is counted from it");
-                self.state = self.state.take().map(|state| state.shifted(jump));
-                self.evidence.shift(jump);
-                self.troubles.shift(jump);
-                for leaving in self.leaving.values_mut() {
-                    leaving.since = leaving.since + jump;
-                    leaving.unused = leaving.unused.map(|at| at + jump);
-                }
-                self.shown_at = self.shown_at.map(|at| at + jump);
-            }
-        }
-        self.clock = Some(clock);
-    }
-}
-
-/// When a copy on its way out may be deleted.
-fn gone_at(leaving: &Leaving) -> Time {
-    let lease = Span(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX));
-    let lapsed = leaving.since + lease;
-    leaving
-        .unused
-        .map_or(lapsed, |unused| (unused + DRAIN).min(lapsed))
-}
-
-/// Copies of these revisions get nothing any more.
-fn retired(desired: &Desired, look: &Look) -> BTreeSet<String> {
-    effects::unwanted(desired, look)
-        .iter()
-        .filter_map(|copy| copy.labels().get(aviary_crds::REVISION_LABEL).cloned())
-        .collect()
-}
-
-/// Less weight, another phase or run, or one more failed window: that counts at once, whatever is being written.
-fn worse(before: &State, after: &State) -> bool {
-    let weight = |state: &State| desired(state).weight();
-    let fails = |state: &State| {
-        state
-            .run
-            .as_ref()
-            .map(|run| (run.number, run.failed_in_a_row))
-    };
-    weight(after) < weight(before)
-        || std::mem::discriminant(&after.phase) != std::mem::discriminant(&before.phase)
-        || after.deployment != before.deployment
-        || fails(after) > fails(before)
 }
 
 /// A CanaryRollout of which only the name is known.

@@ -6,8 +6,9 @@ use kube::api::DynamicObject;
 use rollout_core::Split;
 use serde_json::json;
 
+use super::leaving::{Leaving, gone_at};
 use super::writes::Purpose;
-use super::{Leaving, Session, Step, gone_at};
+use super::{Session, Step};
 use crate::key::Key;
 use crate::rollout::effects::{self, Effect};
 use crate::rollout::look::Look;

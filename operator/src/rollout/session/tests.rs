@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube_runtime::watcher::Event;
+use rollout_core::desired;
 use rollout_core::judge::Verdict;
 use rollout_core::plan::Percent;
 use rollout_core::state::Phase;

@@ -1,0 +1,108 @@
+//! What a look means for the state: what is true at once is kept, what was earned waits to be written.
+
+use kube::ResourceExt;
+use rollout_core::state::State;
+use rollout_core::{Transition, advance, desired};
+
+use super::{Purpose, Session, Step, placeholder};
+use crate::rollout::look::{Look, More, Target};
+use crate::rollout::obstacle;
+use crate::rollout::plan::{self, Parsed};
+
+impl Session {
+    /// The plan of the run, when the spec has none that can be read: ways down need no spec. Without a run it is the one of
+    /// an empty spec: nothing begins with it, since a spec that cannot be read forbids every raise, but what serves, and who
+    /// has taken over, is followed.
+    pub(super) fn of_its_own(&self) -> Option<Parsed> {
+        let run = self.state.as_ref().and_then(|state| state.run.as_ref());
+        let Some(run) = run else {
+            return plan::parse(&placeholder(&self.key, "")?.spec).ok();
+        };
+        Some(Parsed {
+            plan: run.plan.clone(),
+            checks: Vec::new(),
+        })
+    }
+
+    pub(super) fn decide(&mut self, look: &Look, step: &mut Step) -> Option<Transition> {
+        let Target::Found {
+            deployment,
+            template,
+        } = &look.target
+        else {
+            return None;
+        };
+        if self.state.is_none() && self.unreadable.is_none() {
+            self.state = Some(State::unsettled(
+                deployment.uid().unwrap_or_default(),
+                template.clone(),
+                deployment.metadata.generation.unwrap_or(0),
+                look.now,
+            ));
+        }
+        let state = self.state.clone()?;
+        let more = More {
+            window: self.evidence.window(&state),
+            lapsed: self.lapsed,
+            may_raise: self.may_raise(look, &state),
+        };
+        let seen = look.observation(&state, more)?;
+        let parsed = self.parsed.clone()?;
+        let transition = advance(&parsed.plan, &state, &seen);
+        if self.under_way.as_ref().is_some_and(Purpose::is_raise)
+            && !worse(&state, &transition.held)
+        {
+            // What was earned is being written: less counts at once, anything else when that has come to an end.
+            return None;
+        }
+        self.lapsed = false;
+        self.count(&state, &transition.held);
+        self.state = Some(transition.held.clone());
+        step.happened = self.note(&transition.happened);
+        Some(transition)
+    }
+
+    /// Nothing forbids a raise.
+    pub(super) fn may_raise(&self, look: &Look, state: &State) -> bool {
+        let spec_is_read = plan::parse(&self.rollout.spec).is_ok();
+        !self.rollout.spec.suspend
+            && !look.frozen
+            && spec_is_read
+            && self.illegible.is_none()
+            && self.unreadable.is_none()
+            && !obstacle::of(look, Some(state)).is_some_and(|problem| problem.blocks)
+    }
+
+    /// A window that the machine has taken in is kept for people.
+    pub(super) fn count(&mut self, before: &State, held: &State) {
+        let Some(window) = self.evidence.window(before) else {
+            return;
+        };
+        let counted = held
+            .run
+            .as_ref()
+            .is_none_or(|run| run.judged_until >= window.end)
+            || held.running().is_none();
+        if counted && let Some(answer) = self.evidence.settle() {
+            self.verdicts.count(&answer, desired(before).weight());
+        }
+        if held.running().is_none() && before.running().is_some() {
+            self.verdicts.failed();
+        }
+    }
+}
+
+/// Less weight, another phase or run, or one more failed window: that counts at once, whatever is being written.
+pub(super) fn worse(before: &State, after: &State) -> bool {
+    let weight = |state: &State| desired(state).weight();
+    let fails = |state: &State| {
+        state
+            .run
+            .as_ref()
+            .map(|run| (run.number, run.failed_in_a_row))
+    };
+    weight(after) < weight(before)
+        || std::mem::discriminant(&after.phase) != std::mem::discriminant(&before.phase)
+        || after.deployment != before.deployment
+        || fails(after) > fails(before)
+}

@@ -1,0 +1,122 @@
+//! What people are told: each thing once, as Events when they can be written, and what stands in the way.
+
+use aviary_crds::condition;
+use rollout_core::Event;
+use rollout_core::state::State;
+
+use super::Session;
+use crate::key::Key;
+use crate::rollout::conditions;
+use crate::rollout::events::{self, Note};
+use crate::rollout::look::Look;
+use crate::rollout::obstacle;
+use crate::rollout::plan;
+use crate::rollout::problems::Blocking;
+
+/// Notes that wait for an API server that is away; beyond, the oldest are lost to Events (the log has them).
+const UNTOLD: usize = 64;
+
+impl Session {
+    /// Words for what happened; they become Events when they can be written.
+    pub(super) fn note(&mut self, happened: &[Event]) -> Vec<Note> {
+        let (Some(state), Some(parsed)) = (&self.state, &self.parsed) else {
+            return Vec::new();
+        };
+        if happened
+            .iter()
+            .any(|event| matches!(event, Event::RunStarted { .. } | Event::Recreated))
+        {
+            self.verdicts.begin();
+        }
+        let run = state.run.as_ref();
+        let about = events::About {
+            plan: run.map_or(&parsed.plan, |run| &run.plan),
+            target: &self.rollout.spec.target_ref.name,
+            canary: run.map_or("", |run| &run.canary.revision),
+            detail: self.verdicts.judged(),
+        };
+        let notes: Vec<Note> = happened
+            .iter()
+            .map(|event| events::note(event, about))
+            .collect();
+        notes.iter().for_each(|note| self.tell(note.clone()));
+        notes
+    }
+
+    pub(super) fn tell(&mut self, note: Note) {
+        self.untold.push_back(note);
+        while self.untold.len() > UNTOLD {
+            self.untold.pop_front();
+        }
+    }
+
+    pub(super) fn problem(&self, look: &Look) -> Option<Blocking> {
+        if let Some(error) = &self.illegible {
+            return Some(Blocking::new(
+                "Illegible",
+                format!(
+                    "this version of the operator cannot read the CanaryRollout ({error}): everything is held; upgrade the operator, or apply a spec that it knows"
+                ),
+            ));
+        }
+        if let Some(why) = &self.unreadable {
+            let Key { namespace, name } = &self.key;
+            return Some(Blocking::new(
+                "Unreadable",
+                format!(
+                    "{why}; everything is held. To begin afresh with what serves: kubectl -n {namespace} patch canaryrollout {name} --subresource=status --type=merge -p '{{\"status\":{{\"machine\":null}}}}'"
+                ),
+            ));
+        }
+        if let Err(invalid) = plan::parse(&self.rollout.spec) {
+            return Some(Blocking::new("InvalidSpec", invalid.to_string()));
+        }
+        obstacle::of(look, self.state.as_ref()).or_else(|| {
+            let problem = self.troubles.problem()?;
+            Some(Blocking {
+                problem,
+                blocks: false,
+            })
+        })
+    }
+
+    pub(super) fn tell_problem(&mut self, problem: Option<&Blocking>) {
+        let text = problem.map(|problem| problem.problem.message.clone());
+        if text == self.told_problem {
+            return;
+        }
+        if let Some(blocking) = problem
+            && self.troubles.problem().as_ref() != Some(&blocking.problem)
+        {
+            let note = Note::warning(blocking.problem.reason, blocking.problem.message.clone());
+            self.tell(note);
+        }
+        self.told_problem = text;
+    }
+
+    /// Once in a run: the condition has the newest number.
+    pub(super) fn tell_outside(&mut self) {
+        let running = self.state.as_ref().and_then(State::running);
+        let run = running.map(|run| run.number);
+        match self.verdicts.outside() {
+            Some(requests) if requests > 0 && run.is_some() && run != self.told_outside => {
+                self.told_outside = run;
+                self.tell(Note::warning(
+                    conditions::FROM_OUTSIDE,
+                    events::from_outside(requests),
+                ));
+            }
+            Some(_) | None => {}
+        }
+    }
+
+    /// The run whose status says already that they do.
+    pub(super) fn outside_in_status(&self) -> Option<u64> {
+        let status = self.rollout.status.as_ref()?;
+        let said = conditions::reasons(status)
+            .iter()
+            .any(|(type_, value, _)| *type_ == condition::OUTSIDE_CALLERS && *value == "True");
+        let run = self.state.as_ref()?.running()?;
+        said.then_some(run.number)
+    }
+}
