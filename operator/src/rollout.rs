@@ -34,6 +34,7 @@ mod replica_sets;
 mod revisions;
 mod sentence;
 pub mod session;
+mod sessions;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -30,8 +30,9 @@ use super::measure;
 use super::perform::Performer;
 use super::proxies;
 use super::session::{Clock, Session, World};
+use super::sessions::Sessions;
 use super::traffic::Traffic;
-use super::views::{Guarded, Views};
+use super::views::Views;
 use super::watch::Change;
 use super::write::{Write, WriteError, Written};
 use crate::admission::rollout::PrometheusPolicy;
@@ -57,7 +58,7 @@ pub struct Driver {
     http: reqwest::Client,
     writes: Arc<Semaphore>,
     traffic: Traffic,
-    sessions: HashMap<Key, Session>,
+    sessions: Sessions,
     due: BTreeSet<Key>,
     wakes: Wakes,
     work: JoinSet<Done>,
@@ -122,7 +123,7 @@ impl Driver {
             http,
             writes: Arc::new(Semaphore::new(WRITES)),
             traffic: Traffic::default(),
-            sessions: HashMap::new(),
+            sessions: Sessions::default(),
             due: BTreeSet::new(),
             wakes: Wakes::default(),
             work: JoinSet::new(),
@@ -135,7 +136,7 @@ impl Driver {
         self.wake_everything();
         let clock = self.clock();
         for key in self.due.clone() {
-            self.refresh(&key, clock.now);
+            self.sessions.refresh(&self.views, &key, clock.now);
             let world = World {
                 views: &self.views,
                 policy: &self.policy,
@@ -249,8 +250,7 @@ impl Driver {
 
     /// Those for whom an acknowledgement can matter.
     fn wake_running(&mut self) {
-        let running = self.sessions.iter().filter(|(_, session)| session.waits());
-        self.due.extend(running.map(|(key, _)| key.clone()));
+        self.due.extend(self.sessions.waiting().cloned());
     }
 
     fn done(&mut self, done: Done) {
@@ -275,7 +275,7 @@ impl Driver {
     /// Steps one rollout. Says whether its traffic is to go another way.
     fn step(&mut self, key: &Key) -> bool {
         let clock = self.clock();
-        self.refresh(key, clock.now);
+        self.sessions.refresh(&self.views, key, clock.now);
         let heard = self.heard(key, clock.now);
         let Some(session) = self.sessions.get_mut(key) else {
             self.wakes.set(key, None);
@@ -303,48 +303,6 @@ impl Driver {
             self.wakes.set(key, None);
         }
         other_way
-    }
-
-    /// The session has what the views have.
-    fn refresh(&mut self, key: &Key, now: Time) {
-        let seen = self.views.rollout(key);
-        match (seen.as_deref(), self.sessions.get_mut(key)) {
-            (Some(Guarded { 0: Ok(rollout) }), Some(session))
-                if session.uid() == rollout.metadata.uid =>
-            {
-                session.seen(&Arc::new(rollout.clone()));
-            }
-            (Some(Guarded { 0: Ok(rollout) }), _) => {
-                let session = Session::new(Arc::new(rollout.clone()), now);
-                self.sessions.insert(key.clone(), session);
-            }
-            (Some(Guarded { 0: Err(error) }), Some(session)) => {
-                session.seen_illegible(&error.error);
-            }
-            (Some(Guarded { 0: Err(error) }), None) => {
-                let session = Session::illegible(&error.metadata, &error.error, now);
-                self.sessions
-                    .extend(session.map(|session| (key.clone(), session)));
-            }
-            (None, Some(session)) => session.seen_gone(),
-            (None, None) => {
-                let session = self.left_behind(key, now);
-                self.sessions
-                    .extend(session.map(|session| (key.clone(), session)));
-            }
-        }
-    }
-
-    /// Something of a rollout that was gone before this process started.
-    fn left_behind(&self, key: &Key, now: Time) -> Option<Session> {
-        let original = self.views.originals_of(key).into_iter().next();
-        let copy = self.views.copies_of(key).into_iter().next();
-        let deployment = match (original, copy) {
-            (Some(original), _) => original.name_any(),
-            (None, Some(copy)) => copy.owner_references().first()?.name.clone(),
-            (None, None) => return None,
-        };
-        Session::left_behind(key, &deployment, now)
     }
 
     fn heard(&self, key: &Key, now: Time) -> Heard {
