@@ -40,6 +40,8 @@ pub(super) struct Proposal {
 #[derive(Debug)]
 pub(super) struct Asked {
     what: String,
+    /// It changes nothing.
+    reads: bool,
     reason: &'static str,
     failing: String,
     done: Option<Note>,
@@ -49,6 +51,7 @@ impl From<Effect> for Asked {
     fn from(effect: Effect) -> Asked {
         Asked {
             what: what(&effect),
+            reads: matches!(effect.write.verb, Verb::Get),
             reason: effect.reason,
             failing: effect.failing,
             done: effect.done,
@@ -339,11 +342,10 @@ impl Session {
     fn did(&mut self, written: Written, asked: Asked, now: Time) -> Vec<Note> {
         match written {
             Ok(object) => {
-                self.fetched = object.and_then(replica_set);
-                // What was only read is used at once.
-                if self.fetched.is_some() {
-                    self.troubles.over(&asked.what);
-                } else {
+                // What was read is written next, under the same name: if that fails, the pause before the next try is the
+                // pause before the next read too.
+                self.fetched = object.filter(|_| asked.reads).and_then(replica_set);
+                if !asked.reads {
                     self.troubles.done(&asked.what, now);
                 }
                 if let Some(note) = &asked.done {
