@@ -4,7 +4,7 @@ SHELL := /bin/bash
 E2E := cargo run -q -p aviary-e2e --bin
 IMAGES_DIR ?= target/images
 
-.PHONY: help demo test check fmt lint generate e2e images setup install
+.PHONY: help demo test simulate check fmt lint generate e2e images setup install
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,12 @@ demo: setup ## A good and a bad release on a real cluster, live. KEEP=1 leaves t
 
 test: setup ## Every test, the end-to-end stories on a real cluster included (root on Linux)
 	cargo test --workspace
+
+# Optimised, with the assertions of a debug build.
+simulate: export AVIARY_SIMULATE_SEEDS := $(or $(SEEDS),10000)
+simulate: export AVIARY_SIMULATE_SEED := $(SEED)
+simulate: ## Releases in a simulated world: SEEDS=N histories from fresh seeds, or SEED=n again
+	cargo test --profile simulate -p aviary-operator --lib simulation -- --nocapture
 
 e2e: setup ## The end-to-end stories alone
 	cargo test -p aviary-e2e --test stories

@@ -26,9 +26,13 @@ mod mischief;
 mod mishaps;
 mod operator;
 mod people;
+mod process;
 mod prometheus;
 mod proxies;
+mod requests;
 mod rest;
+mod seconds;
+mod streams;
 mod tests;
 mod watch;
 
@@ -194,6 +198,7 @@ impl Simulation {
             number: 1,
             revision: revision::revision(&people::template(1, 0)),
             starts: Some(1000),
+            fails_in_place: false,
             bad_from: None,
         });
         let labels = json!({"app": "payment"});
@@ -266,6 +271,12 @@ impl Simulation {
                 }
             }
             self.follow_pod(&change);
+            let gets_on = change.kind == Type::CanaryRollout && by == By::Operator;
+            if gets_on && self.chance.u8(..40) == 0 {
+                let most = [60, 8_000][self.chance.usize(..2)];
+                let delay = self.chance.i64(0..most);
+                self.agenda.put(delay, Happening::Timely);
+            }
             if !self.controllers_are_due {
                 self.controllers_are_due = true;
                 let delay = self.chance.i64(1..400);

@@ -57,6 +57,8 @@ pub(super) enum Happening {
         proxy: usize,
     },
     Person,
+    /// Somebody acts just when a release gets on.
+    Timely,
     Mishap,
     Mends {
         mishap: u64,
@@ -67,6 +69,8 @@ pub(super) enum Happening {
     Ends {
         process: Process,
     },
+    /// In a world that is calm, somebody sees that a release does not get on.
+    Late,
     /// No more people, and no more mishaps.
     Calm,
 }

@@ -1,26 +1,27 @@
 //! What has to hold at every step, looked at from outside: the objects of the API server, the worlds that are published, what
 //! the proxies use, and the answers of Prometheus.
 
+mod evidence;
+mod traffic;
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
 
 use aviary_crds::REVISION_LABEL;
 use aviary_crds::status::Machine;
-use rollout_core::judge::Verdict;
 use rollout_core::plan::Percent;
 use rollout_core::state::{Cause, Phase, State};
 use rollout_core::{Lease, desired};
 use serde_json::Value;
-use traffic_core::config::Weight;
+
+pub(super) use words::describe;
 
 use super::By;
 use super::agenda::Process;
 use super::api::{Change, Type};
 use super::controllers::{image, is_copy};
 use super::people::Version;
-use super::proxies::{Proxy, Served};
 use crate::revision;
-use crate::rollout::evidence::Answer;
 use crate::rollout::machine;
 
 /// More requests in a while are a busy loop.
@@ -60,13 +61,14 @@ pub(super) struct Check {
     /// Since when all pods of a copy are Ready.
     ready_since: BTreeMap<String, i64>,
     rolling_since: Option<i64>,
+    /// When views were behind last.
+    excused_at: i64,
     alone_since: BTreeMap<usize, i64>,
     over_since: BTreeMap<usize, i64>,
     then_advances: bool,
     pub(super) promoted: u32,
     pub(super) rolled_back: u32,
 }
-
 impl Check {
     pub(super) fn at(&mut self, now: i64) {
         self.now = now;
@@ -102,7 +104,12 @@ impl Check {
 
     /// Something was written.
     pub(super) fn changed(&mut self, change: &Change, by: By, versions: &[Version]) {
-        let Some(after) = &change.after else { return };
+        let Some(after) = &change.after else {
+            if change.kind == Type::CanaryRollout {
+                self.state = None;
+            }
+            return;
+        };
         match change.kind {
             Type::Deployment => self.deployment(change.before.as_deref(), after, by, versions),
             Type::ReplicaSet if by == By::Operator => {
@@ -239,7 +246,9 @@ impl Check {
         };
         let late = matches!(cause, Cause::ProgressDeadlineExceeded | Cause::CanaryLost);
         let ready = self.ready_since.get(&run.canary.revision).copied();
-        if late && ready.is_some_and(|since| self.now - since > 120_000) {
+        // What was decided on views that were behind is written when it can be.
+        let knew = self.now - self.excused_at > 240_000;
+        if late && knew && ready.is_some_and(|since| self.now - since > 120_000) {
             self.violated(format!(
                 "run {} was rolled back ({cause:?}) though its pods were Ready",
                 run.number
@@ -249,6 +258,9 @@ impl Check {
 
     /// A rollback ends within a lease, whoever is not heard of.
     pub(super) fn rollback_ends(&mut self, excused: bool) {
+        if excused {
+            self.excused_at = self.now;
+        }
         let rolls = self
             .state
             .as_ref()
@@ -262,330 +274,4 @@ impl Check {
             self.violated("a rollback has not ended after a lease".to_owned());
         }
     }
-
-    /// An operator serves another world. `behind`: who is behind the Service, as this operator knows it.
-    pub(super) fn published(
-        &mut self,
-        process: Process,
-        served: &Served,
-        copies: &BTreeMap<IpAddr, String>,
-    ) {
-        let split = &served.route.split;
-        for revoked in &served.route.revoked {
-            let revocation = &revoked.revocation;
-            self.took_down
-                .insert((process, (revocation.revision.clone(), revocation.run)));
-        }
-        let stable = served.healthy(&split.stable.cluster);
-        if let Some(canary) = &split.canary {
-            let run = (canary.arm.revision.clone(), canary.run);
-            let weight = canary.weight.units() / (Weight::SCALE / 100);
-            self.is_permitted("published", &run, weight);
-            let there = served.healthy(&canary.arm.cluster);
-            if weight > 0 && there.is_empty() {
-                self.violated("a canary without endpoints has weight".to_owned());
-            }
-            if weight < 100 && stable.is_empty() && !there.is_empty() {
-                self.violated(
-                    "the stable arm has no endpoints, and the canary has some".to_owned(),
-                );
-            }
-            if weight > 0
-                && self
-                    .took_down
-                    .iter()
-                    .any(|(by, down)| *by == process && down.0 == run.0 && down.1 >= run.1)
-            {
-                self.violated(format!(
-                    "run {} of revision {} was taken down and has weight {weight} again",
-                    run.1, run.0
-                ));
-            }
-        }
-        // Pods of a copy answer for stable only when nobody else can.
-        let (lent, own): (Vec<_>, Vec<_>) = stable.iter().copied().partition(|address: &IpAddr| {
-            copies
-                .get(address)
-                .is_some_and(|revision| !self.is_entitled(revision))
-        });
-        if !lent.is_empty() && !own.is_empty() {
-            self.violated(format!(
-                "pods of a canary serve in the stable arm: {lent:?} beside {own:?}"
-            ));
-        }
-    }
-
-    fn is_permitted(&mut self, what: &str, run: &Run, weight: u32) {
-        let most = self.permitted.get(run).copied().unwrap_or(0);
-        if i64::from(weight) > most {
-            self.violated(format!(
-                "{what} weight {weight} for run {} of revision {}, of which {most} was written",
-                run.1, run.0
-            ));
-        }
-    }
-
-    /// Every step above one that was written is earned by a window of its soak.
-    fn raise(&mut self, run: &Run, weight: u32) {
-        let raised = self.raised.entry(run.clone()).or_default();
-        if weight <= raised.to {
-            return;
-        }
-        let Raised {
-            to: from, passed, ..
-        } = *raised;
-        *raised = Raised {
-            to: weight,
-            since: self.now,
-            passed: false,
-        };
-        if from > 0 && !passed && !self.then_advances {
-            self.violated(format!(
-                "run {} of revision {} rose from {from} to {weight} without a passed window",
-                run.1, run.0
-            ));
-        }
-    }
-
-    /// A question was answered. `judged_until`: what the operator has judged before.
-    pub(super) fn answered(
-        &mut self,
-        process: Process,
-        answer: &Answer,
-        state: Option<&State>,
-        canary: &str,
-        clock: i64,
-    ) {
-        let Some(outcome) = &answer.outcome else {
-            return;
-        };
-        let Some(run) = state
-            .and_then(State::running)
-            .filter(|run| run.number == answer.run)
-        else {
-            return;
-        };
-        if answer.end <= run.judged_until || answer.end.0 > clock {
-            return;
-        }
-        let fails = self
-            .fails
-            .entry((process, answer.run))
-            .or_insert(run.failed_in_a_row);
-        *fails = match outcome.verdict {
-            Verdict::Pass => 0,
-            Verdict::Fail => *fails + 1,
-            Verdict::NoEvidence => *fails,
-        };
-        if outcome.verdict == Verdict::Pass
-            && let Some(raised) = self.raised.get_mut(&(canary.to_owned(), answer.run))
-            && self.now - (clock - answer.start.0) >= raised.since
-        {
-            raised.passed = true;
-        }
-    }
-
-    /// After one failed window too many nothing is published, in this very step.
-    pub(super) fn too_many(
-        &mut self,
-        process: Process,
-        run: u64,
-        limit: u32,
-        published: Option<(u64, u32)>,
-    ) {
-        let fails = self.fails.get(&(process, run)).copied().unwrap_or(0);
-        if fails > limit
-            && let Some((of, weight)) = published
-            && of == run
-            && weight > 0
-        {
-            self.violated(format!(
-                "{fails} windows of run {run} failed in a row, and its weight is {weight}"
-            ));
-        }
-    }
-
-    /// What was counted is not what another process, or another clock, has counted.
-    pub(super) fn forget_fails(&mut self, process: Process) {
-        self.fails.retain(|(of, _), _| *of != process);
-        self.bad_since = None;
-    }
-
-    /// A bad version with weight that everybody could know of. `bad`: it is so now.
-    pub(super) fn bad(&mut self, bad: bool, most: i64, now: i64) {
-        if !bad {
-            self.bad_since = None;
-            return;
-        }
-        let since = *self.bad_since.get_or_insert(now);
-        if now - since > most {
-            self.violated(format!(
-                "a bad version has had weight for {} s, and every window said so",
-                (now - since) / 1000
-            ));
-        }
-    }
-
-    pub(super) fn installed(&mut self, number: usize, proxy: &Proxy) {
-        if let Some(served) = &proxy.installed {
-            for revoked in &served.route.revoked {
-                let revocation = &revoked.revocation;
-                self.given_up
-                    .insert((number, (revocation.revision.clone(), revocation.run)));
-            }
-        }
-    }
-
-    /// One second of one proxy's requests. `answering`: what really answers.
-    pub(super) fn requests(
-        &mut self,
-        number: usize,
-        proxy: &Proxy,
-        answering: &BTreeMap<IpAddr, String>,
-        excused: bool,
-        now: i64,
-    ) {
-        let (Some(split), Some(served)) = (proxy.split(), &proxy.installed) else {
-            return;
-        };
-        let stable = served.healthy(&split.stable.cluster);
-        let mut arms = vec![(split.stable.cluster.clone(), 100)];
-        if let Some(canary) = &split.canary {
-            let weight = canary.weight.units() / (Weight::SCALE / 100);
-            arms = vec![
-                (split.stable.cluster.clone(), 100 - weight),
-                (canary.arm.cluster.clone(), weight),
-            ];
-            let run = (canary.arm.revision.clone(), canary.run);
-            if weight > 0 {
-                self.is_permitted("a proxy uses", &run, weight);
-                if self.given_up.contains(&(number, run.clone())) {
-                    self.violated(format!(
-                        "proxy {number} had given up run {} of revision {} and uses it again",
-                        run.1, run.0
-                    ));
-                }
-            }
-            let there = served.healthy(&canary.arm.cluster);
-            // A lease that lapses gives the canary's share to what there is.
-            if !proxy.lapsed
-                && ((weight < 100 && stable.is_empty() && !there.is_empty())
-                    || (weight > 0 && there.is_empty() && !stable.is_empty()))
-            {
-                self.violated(format!("proxy {number} sends requests to an arm without endpoints while another has some"));
-            }
-        }
-        // The share of each version that was not released to everyone.
-        let mut shares: BTreeMap<&str, f64> = BTreeMap::new();
-        let mut dead = false;
-        for (cluster, weight) in &arms {
-            let endpoints = served.healthy(cluster);
-            if *weight > 0
-                && !endpoints
-                    .iter()
-                    .any(|address| answering.contains_key(address))
-            {
-                dead = true;
-            }
-            for address in &endpoints {
-                if let Some(revision) = answering.get(address) {
-                    #[allow(clippy::cast_precision_loss)] // a handful of endpoints
-                    let share = f64::from(*weight) / endpoints.len() as f64;
-                    *shares.entry(revision).or_default() += share;
-                }
-            }
-        }
-        let stable_answers = answering
-            .values()
-            .any(|revision| self.is_entitled(revision));
-        if dead && stable_answers && !excused {
-            let since = *self.alone_since.entry(number).or_insert(now);
-            if now - since > 60_000 {
-                self.violated(format!("proxy {number} has sent requests where nobody answers for a minute, and others answer"));
-            }
-        } else {
-            self.alone_since.remove(&number);
-        }
-        let over = shares.iter().find_map(|(revision, share)| {
-            let version = self.number(revision)?;
-            let of_it = self.permitted.iter().filter(|((of, _), _)| self.number(of) == Some(version));
-            let most = of_it.map(|(_, most)| *most).max().unwrap_or(0);
-            #[allow(clippy::cast_precision_loss)] // a percentage
-            let is_over = *share > most as f64 + 0.001;
-            (is_over && !self.entitled.contains(&version)).then(|| format!("revision {revision} gets {share} % of the requests of proxy {number}, and {most} was written"))
-        });
-        match over.filter(|_| stable_answers && !excused) {
-            Some(text) => {
-                // Endpoints that came or went are on their way to the proxy.
-                let since = *self.over_since.entry(number).or_insert(now);
-                if now - since > 15_000 {
-                    self.violated(text);
-                }
-            }
-            None => {
-                self.over_since.remove(&number);
-            }
-        }
-    }
-}
-
-/// A change in one line.
-pub(super) fn describe(change: &Change, by: By) -> String {
-    let object = change.after.as_ref().or(change.before.as_ref());
-    let Some(object) = object else {
-        return String::new();
-    };
-    let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    let verb = match (&change.before, &change.after) {
-        (None, _) => "makes",
-        (Some(_), Some(_)) => "changes",
-        (Some(_), None) => "ends",
-    };
-    let version = object["metadata"]["resourceVersion"]
-        .as_str()
-        .unwrap_or_default();
-    let (spec, status) = (&object["spec"], &object["status"]);
-    let detail = match change.kind {
-        Type::Deployment => format!(
-            "{} replicas {} paused {} ready {}/{} updated {}",
-            image(&spec["template"]["spec"]),
-            spec["replicas"],
-            spec["paused"],
-            status["readyReplicas"],
-            status["replicas"],
-            status["updatedReplicas"]
-        ),
-        Type::ReplicaSet => format!(
-            "{} wants {} has {} ready {}",
-            image(&spec["template"]["spec"]),
-            spec["replicas"],
-            status["replicas"],
-            status["readyReplicas"]
-        ),
-        Type::CanaryRollout => format!(
-            "{} stable {} canary {} weight {} run {}: {}",
-            status["phase"],
-            status["stable"]["revision"],
-            status["canary"]["revision"],
-            status["weight"],
-            status["machine"]["state"]["run"]["number"],
-            status["message"]
-                .as_str()
-                .unwrap_or_default()
-                .chars()
-                .take(90)
-                .collect::<String>()
-        ),
-        Type::Pod => format!(
-            "{} ends {}",
-            status["conditions"][0]["status"],
-            object["metadata"].get("deletionTimestamp").is_some()
-        ),
-        Type::EndpointSlice => {
-            let endpoints = object["endpoints"].as_array().map_or(0, Vec::len);
-            format!("{endpoints} endpoints")
-        }
-        Type::ControllerRevision | Type::Service | Type::ConfigMap => String::new(),
-    };
-    format!("{by:?} {verb} {:?} {name} {version} {detail}", change.kind)
 }

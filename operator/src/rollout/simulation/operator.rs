@@ -19,8 +19,9 @@ use crate::names::PROXY_CONTAINER;
 use crate::rollout::evidence::Question;
 use crate::rollout::heard::{Acknowledgement, Heard, Laggard};
 use crate::rollout::session::{Clock, Session, Step, World};
+use crate::rollout::sessions::Sessions;
 use crate::rollout::traffic::Traffic;
-use crate::rollout::views::{Guarded, Views};
+use crate::rollout::views::Views;
 use crate::rollout::watch::Change;
 use crate::rollout::write::Write;
 
@@ -40,7 +41,7 @@ pub(super) struct Operator {
     pub(super) pending: BTreeMap<Stream, Pending>,
     pub(super) views: Views,
     pub(super) traffic: Traffic,
-    pub(super) sessions: BTreeMap<Key, Session>,
+    pub(super) sessions: Sessions,
     pub(super) due: BTreeSet<Key>,
     wakes: BTreeMap<Key, Time>,
     pub(super) gathered: Option<i64>,
@@ -69,7 +70,7 @@ impl Operator {
                 .map(|stream| (stream, Pending::default()))
                 .into(),
             traffic: Traffic::default(),
-            sessions: BTreeMap::new(),
+            sessions: Sessions::default(),
             due: BTreeSet::new(),
             wakes: BTreeMap::new(),
             gathered: None,
@@ -146,8 +147,7 @@ impl Operator {
     }
 
     pub(super) fn wake_running(&mut self) {
-        let running = self.sessions.iter().filter(|(_, session)| session.waits());
-        self.due.extend(running.map(|(key, _)| key.clone()));
+        self.due.extend(self.sessions.waiting().cloned());
     }
 
     /// What the time has made due.
@@ -186,7 +186,7 @@ impl Operator {
     pub(super) fn step(&mut self, key: &Key, now: i64) -> Option<(Step, bool)> {
         self.steps += 1;
         let clock = self.clock(now);
-        self.refresh(key, clock.now);
+        self.sessions.refresh(&self.views, key, clock.now);
         let heard = self.heard(key, clock.now, now);
         let Some(session) = self.sessions.get_mut(key) else {
             self.wakes.remove(key);
@@ -208,46 +208,6 @@ impl Operator {
             self.wakes.remove(key);
         }
         Some((step, other_way))
-    }
-
-    fn refresh(&mut self, key: &Key, now: Time) {
-        let seen = self.views.rollout(key);
-        match (seen.as_deref(), self.sessions.get_mut(key)) {
-            (Some(Guarded { 0: Ok(rollout) }), Some(session))
-                if session.uid() == rollout.metadata.uid =>
-            {
-                session.seen(&Arc::new(rollout.clone()));
-            }
-            (Some(Guarded { 0: Ok(rollout) }), _) => {
-                self.sessions
-                    .insert(key.clone(), Session::new(Arc::new(rollout.clone()), now));
-            }
-            (Some(Guarded { 0: Err(error) }), Some(session)) => {
-                session.seen_illegible(&error.error)
-            }
-            (Some(Guarded { 0: Err(error) }), None) => {
-                let session = Session::illegible(&error.metadata, &error.error, now);
-                self.sessions
-                    .extend(session.map(|session| (key.clone(), session)));
-            }
-            (None, Some(session)) => session.seen_gone(),
-            (None, None) => {
-                let session = self.left_behind(key, now);
-                self.sessions
-                    .extend(session.map(|session| (key.clone(), session)));
-            }
-        }
-    }
-
-    fn left_behind(&self, key: &Key, now: Time) -> Option<Session> {
-        let original = self.views.originals_of(key).into_iter().next();
-        let copy = self.views.copies_of(key).into_iter().next();
-        let deployment = match (original, copy) {
-            (Some(original), _) => original.name_any(),
-            (None, Some(copy)) => copy.owner_references().first()?.name.clone(),
-            (None, None) => return None,
-        };
-        Session::left_behind(key, &deployment, now)
     }
 
     fn heard(&mut self, key: &Key, clock: Time, now: i64) -> Heard {

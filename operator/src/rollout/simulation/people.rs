@@ -1,5 +1,8 @@
 //! People and their tools: templates, scales, deletions, edits, broken glass. Their changes go through the real gate.
 
+mod gate;
+mod objects;
+
 use std::sync::Arc;
 
 use aviary_crds::{BREAK_GLASS_ANNOTATION, ROLLOUT_LABEL};
@@ -7,10 +10,7 @@ use serde_json::{Value, json};
 
 use super::Simulation;
 use super::api::{Half, Type};
-use super::mishaps::Gate;
-use crate::admission::gate::{Change, Decision, Edit, Rollouts, decide};
 use crate::key::Key;
-use crate::revision;
 
 /// What a version is really like.
 #[derive(Clone, Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Version {
     pub(super) revision: String,
     /// Milliseconds until its pods are Ready; `None`: they never are.
     pub(super) starts: Option<i64>,
+    /// Its pods start in a copy only: what they need is taken by the stable ones.
+    pub(super) fails_in_place: bool,
     /// Half of its requests fail from then on.
     pub(super) bad_from: Option<i64>,
 }
@@ -59,16 +61,7 @@ enum Deed {
     Illegible,
     SpoilSpec,
 }
-
 impl Simulation {
-    pub(super) fn deployment_key(&self) -> Key {
-        Key::new("shop", "payment")
-    }
-
-    pub(super) fn rollout_key(&self) -> Key {
-        Key::new("shop", "payment")
-    }
-
     /// Somebody does something.
     pub(super) fn person(&mut self) {
         let deed = match self.chance.u8(..100) {
@@ -97,6 +90,43 @@ impl Simulation {
         };
         self.history
             .say(self.agenda.now, format!("person: {deed:?}"));
+        self.do_deed(deed);
+    }
+
+    /// Somebody does what meets a release at an awkward moment.
+    pub(super) fn timely_person(&mut self) {
+        let deeds = [
+            Deed::Revert,
+            Deed::Revert,
+            Deed::NewVersion,
+            Deed::NewVersion,
+            Deed::Suspend,
+            Deed::Suspend,
+            Deed::EditSteps,
+            Deed::Scale,
+            Deed::BreakGlass,
+            Deed::DeleteRollout,
+            Deed::DeleteStableSet,
+            Deed::Recreate,
+        ];
+        let deed = deeds[self.chance.usize(..deeds.len())];
+        self.history
+            .say(self.agenda.now, format!("timely person: {deed:?}"));
+        self.do_deed(deed);
+    }
+
+    /// A promotion that does not get on is left.
+    pub(super) fn late_person(&mut self) {
+        if self.rollout_status()["phase"] != "Promoting" {
+            return;
+        }
+        let deed = match self.chance.u8(..4) {
+            0 => return,
+            1 => Deed::DeleteRollout,
+            2.. => Deed::Revert,
+        };
+        self.history
+            .say(self.agenda.now, format!("late person: {deed:?}"));
         self.do_deed(deed);
     }
 
@@ -234,236 +264,5 @@ impl Simulation {
                 Half::Status,
             );
         }
-    }
-
-    pub(super) fn rollout_spec(&self) -> Value {
-        self.api
-            .get(Type::CanaryRollout, &self.rollout_key())
-            .map_or(Value::Null, |rollout| rollout["spec"].clone())
-    }
-
-    pub(super) fn rollout_status(&self) -> Value {
-        self.api
-            .get(Type::CanaryRollout, &self.rollout_key())
-            .map_or(Value::Null, |rollout| rollout["status"].clone())
-    }
-
-    pub(super) fn stable_version(&self) -> Option<u32> {
-        let stable = self.rollout_status()["stable"]["revision"]
-            .as_str()?
-            .to_owned();
-        self.versions
-            .iter()
-            .find(|version| version.revision == stable)
-            .map(|version| version.number)
-    }
-
-    pub(super) fn new_version(&mut self) -> u32 {
-        let number = u32::try_from(self.versions.len()).unwrap_or(0) + 1;
-        let now = self.agenda.now;
-        let starts = match self.chance.u8(..10) {
-            0 => None,
-            1 => Some(self.chance.i64(20_000..100_000)),
-            2.. => Some(self.chance.i64(500..8_000)),
-        };
-        let bad_from = match self.chance.u8(..10) {
-            0..3 => Some(0),
-            3..5 => Some(now + self.chance.i64(20_000..200_000)),
-            5.. => None,
-        };
-        let revision = revision::revision(&template(number, 0));
-        self.history.say(
-            now,
-            format!("version {number} is {revision}, starts {starts:?}, bad from {bad_from:?}"),
-        );
-        self.versions.push(Version {
-            number,
-            revision,
-            starts,
-            bad_from,
-        });
-        number
-    }
-
-    pub(super) fn version_of(&self, image: &str) -> Option<&Version> {
-        let number: usize = image.rsplit(':').next()?.parse().ok()?;
-        self.versions.get(number.checked_sub(1)?)
-    }
-
-    fn apply_template(&mut self, template: Value) {
-        self.update_deployment("kubectl", |object| object["spec"]["template"] = template);
-    }
-
-    fn restart(&mut self) {
-        let note = self.chance.u32(1..1000);
-        self.update_deployment("reloader", |object| {
-            object["spec"]["template"]["metadata"]["annotations"] =
-                json!({"restartedAt": note.to_string()});
-        });
-    }
-
-    fn recreate(&mut self) {
-        let target = self.deployment_key();
-        let Some(before) = self.api.get(Type::Deployment, &target) else {
-            return;
-        };
-        let number = if self.chance.bool() {
-            self.new_version()
-        } else {
-            1
-        };
-        let _ = self.api.delete(Type::Deployment, &target, None, None);
-        let mut spec = before["spec"].clone();
-        spec["template"] = template(number, 0);
-        spec["paused"] = Value::Null;
-        let labels = if self.chance.bool() {
-            before["metadata"]["labels"].clone()
-        } else {
-            json!({"app": "payment"})
-        };
-        let object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": target.name, "namespace": target.namespace, "labels": labels}, "spec": spec});
-        let _ = self.api.create(Type::Deployment, object);
-    }
-
-    fn delete_a_set(&mut self) {
-        let Some(deployment) = self.api.get(Type::Deployment, &self.deployment_key()) else {
-            return;
-        };
-        let own: Vec<Key> = self
-            .api
-            .list(Type::ReplicaSet)
-            .filter(|set| {
-                super::controllers::controls(&deployment, set) && set["spec"]["replicas"] != 0
-            })
-            .map(|set| super::api::key(set))
-            .collect();
-        if let Some(set) = own.first() {
-            let _ = self.api.delete(Type::ReplicaSet, set, None, None);
-        }
-    }
-
-    pub(super) fn any_steps(&mut self) -> Value {
-        let mut weights: Vec<i64> = (0..self.chance.usize(..3))
-            .map(|_| self.chance.i64(5..95))
-            .collect();
-        weights.push(100);
-        weights.sort_unstable();
-        weights.dedup();
-        let soak = ["0s", "15s", "25s"][self.chance.usize(..3)];
-        weights
-            .into_iter()
-            .map(|weight| json!({"weight": weight, "soak": soak}))
-            .collect()
-    }
-
-    pub(super) fn make_rollout(&mut self) {
-        let key = self.rollout_key();
-        let steps = self.any_steps();
-        let then = if self.chance.u8(..4) == 0 {
-            "Advance"
-        } else {
-            "Pause"
-        };
-        let capacity = if self.chance.bool() {
-            "Full"
-        } else {
-            "Proportional"
-        };
-        let object = json!({
-            "apiVersion": "aviary.dev/v1alpha1", "kind": "CanaryRollout",
-            "metadata": {"name": key.name, "namespace": key.namespace},
-            "spec": {
-                "targetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "payment"}, "service": {"name": "payment"},
-                "steps": steps, "capacity": capacity, "progressDeadline": "90s",
-                "analysis": {
-                    "interval": "10s", "failureLimit": self.failure_limit,
-                    "checks": [{"name": "success-rate", "successRate": {"atLeast": "99%"}}],
-                    "noEvidence": {"hold": "60s", "then": then},
-                },
-            },
-        });
-        let _ = self.api.create(Type::CanaryRollout, object);
-    }
-
-    fn edit_rollout(&mut self, body: Value) {
-        let _ = self
-            .api
-            .patch(Type::CanaryRollout, &self.rollout_key(), &body, Half::Main);
-    }
-
-    /// A person's or a tool's update of the Deployment, through the gate.
-    fn update_deployment(&mut self, manager: &str, edit: impl FnOnce(&mut Value)) {
-        let target = self.deployment_key();
-        let Some(before) = self.api.get(Type::Deployment, &target) else {
-            return;
-        };
-        let mut asked = (*before).clone();
-        edit(&mut asked);
-        let label = |object: &Value| {
-            object["metadata"]["labels"][ROLLOUT_LABEL]
-                .as_str()
-                .map(str::to_owned)
-        };
-        let paused = |object: &Value| object["spec"]["paused"] == true;
-        let glass = |object: &Value| {
-            object["metadata"]["annotations"]
-                .get(BREAK_GLASS_ANNOTATION)
-                .is_some()
-        };
-        let changed = asked["spec"]["template"] != before["spec"]["template"];
-        let matters =
-            changed || (paused(&before) && !paused(&asked)) || label(&before) != label(&asked);
-        let adopted = label(&before).is_some() || label(&asked).is_some();
-        if matters && adopted && !glass(&asked) && self.wrong.gate() != Gate::Missing {
-            let leader = self.leader.map(|leader| &self.operators[leader]);
-            let Some(leader) = leader.filter(|leader| {
-                leader.alive
-                    && leader.stands_until <= self.agenda.now
-                    && self.wrong.gate() == Gate::There
-            }) else {
-                self.history
-                    .say(self.agenda.now, "the gate is away: refused".to_owned());
-                return;
-            };
-            let change = Change {
-                namespace: &target.namespace,
-                name: &target.name,
-                old: &before,
-                new: &asked,
-                manager: Some(manager),
-            };
-            let facts = change
-                .rollout()
-                .and_then(|name| Rollouts::get(&leader.views.rollouts, &target.namespace, name));
-            match decide(&change, facts.as_ref()) {
-                Decision::Allow { .. } => {}
-                Decision::Deny { message } => {
-                    self.history
-                        .say(self.agenda.now, format!("denied: {message}"));
-                    return;
-                }
-                Decision::Edit { edits, .. } => {
-                    for edit in edits {
-                        match edit {
-                            Edit::Pause => asked["spec"]["paused"] = json!(true),
-                            Edit::RestoreLabel(rollout) => {
-                                asked["metadata"]["labels"][ROLLOUT_LABEL] = json!(rollout)
-                            }
-                            Edit::DropLabel => {
-                                asked["metadata"]["labels"][ROLLOUT_LABEL] = Value::Null
-                            }
-                        }
-                    }
-                }
-            }
-            if changed && !paused(&asked) && label(&asked).is_some() {
-                self.history.say(
-                    self.agenda.now,
-                    "denied by the policy: a changed template has to be paused".to_owned(),
-                );
-                return;
-            }
-        }
-        let _ = self.api.store(Type::Deployment, &target, asked);
     }
 }

@@ -18,6 +18,8 @@ impl Simulation {
     pub(super) fn calm(&mut self) {
         self.calm_since = Some(self.agenda.now);
         self.say("the world calms down".to_owned());
+        let delay = self.chance.i64(30_000..120_000);
+        self.agenda.put(delay, Happening::Late);
         self.wrong.now.clear();
         self.last_excuse = self.agenda.now;
         self.prometheus.slow_until = 0;
@@ -49,12 +51,17 @@ impl Simulation {
             return;
         };
         let now = self.agenda.now;
+        if self.alive().is_empty() {
+            return;
+        }
         let quiet = now - self.last_change.max(self.last_write).max(calm_since);
         if quiet > QUIET {
             self.check.is_at_rest = true;
             self.at_rest();
+            self.is_left();
         } else if now - calm_since > LONGEST {
             self.check.is_at_rest = true;
+            self.is_left();
             if !self.is_held() {
                 let status = self.rollout_status();
                 self.check.violated(format!(
@@ -83,6 +90,25 @@ impl Simulation {
         let all = conditions.as_array().cloned().unwrap_or_default();
         all.iter()
             .any(|each| each["reason"] == "Illegible" || each["reason"] == "Unreadable")
+    }
+
+    /// What somebody has ended, or has asked back, is not held by anything.
+    fn is_left(&mut self) {
+        let rollout = self.api.get(Type::CanaryRollout, &self.rollout_key());
+        let there = self.api.get(Type::Deployment, &self.deployment_key());
+        let deleted =
+            rollout.is_some_and(|rollout| rollout["metadata"].get("deletionTimestamp").is_some());
+        if deleted && !self.is_illegible() {
+            self.check
+                .violated("a deleted CanaryRollout is still there".to_owned());
+        }
+        let promotes_what_nobody_wants = self.check.state.as_ref().is_some_and(|state| {
+            matches!(state.phase, Phase::Promoting { .. }) && state.target == state.stable
+        });
+        if promotes_what_nobody_wants && there.is_some() && !self.is_illegible() {
+            self.check
+                .violated("the stable template is back, and the promotion goes on".to_owned());
+        }
     }
 
     fn at_rest(&mut self) {

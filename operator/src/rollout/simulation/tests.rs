@@ -5,6 +5,9 @@ use super::play;
 /// Seeds that have shown a fault; each with the sentence of what it shows.
 const PINNED: [(u64, &str); 0] = [];
 
+/// About a minute's worth.
+const HISTORIES: u64 = 300;
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
@@ -34,7 +37,7 @@ fn whatever_happens_around_it_a_release_keeps_its_promises() {
         return;
     }
     let first = number("AVIARY_SIMULATE_FIRST").unwrap_or_else(|| fastrand::u64(..1 << 48));
-    let seeds = number("AVIARY_SIMULATE_SEEDS").unwrap_or(200);
+    let seeds = number("AVIARY_SIMULATE_SEEDS").unwrap_or(HISTORIES);
     println!("first seed: {first}, histories: {seeds}");
     let mut ends: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
     let (mut length, mut steps, mut promoted, mut rolled_back) = (0, 0, 0, 0);

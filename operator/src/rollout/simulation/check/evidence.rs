@@ -1,0 +1,111 @@
+//! What the windows say: every step is earned by one that passed, and too many that failed end a run at once.
+
+use rollout_core::judge::Verdict;
+use rollout_core::state::State;
+
+use super::super::agenda::Process;
+use super::{Check, Raised, Run};
+use crate::rollout::evidence::Answer;
+
+impl Check {
+    /// Every step above one that was written is earned by a window of its soak.
+    pub(in super::super) fn raise(&mut self, run: &Run, weight: u32) {
+        let raised = self.raised.entry(run.clone()).or_default();
+        if weight <= raised.to {
+            return;
+        }
+        let Raised {
+            to: from, passed, ..
+        } = *raised;
+        *raised = Raised {
+            to: weight,
+            since: self.now,
+            passed: false,
+        };
+        if from > 0 && !passed && !self.then_advances {
+            self.violated(format!(
+                "run {} of revision {} rose from {from} to {weight} without a passed window",
+                run.1, run.0
+            ));
+        }
+    }
+
+    /// A question was answered. `judged_until`: what the operator has judged before.
+    pub(in super::super) fn answered(
+        &mut self,
+        process: Process,
+        answer: &Answer,
+        state: Option<&State>,
+        canary: &str,
+        clock: i64,
+    ) {
+        let Some(outcome) = &answer.outcome else {
+            return;
+        };
+        let Some(run) = state
+            .and_then(State::running)
+            .filter(|run| run.number == answer.run)
+        else {
+            return;
+        };
+        if answer.end <= run.judged_until || answer.end.0 > clock {
+            return;
+        }
+        let fails = self
+            .fails
+            .entry((process, answer.run))
+            .or_insert(run.failed_in_a_row);
+        *fails = match outcome.verdict {
+            Verdict::Pass => 0,
+            Verdict::Fail => *fails + 1,
+            Verdict::NoEvidence => *fails,
+        };
+        if outcome.verdict == Verdict::Pass
+            && let Some(raised) = self.raised.get_mut(&(canary.to_owned(), answer.run))
+            && self.now - (clock - answer.start.0) >= raised.since
+        {
+            raised.passed = true;
+        }
+    }
+
+    /// After one failed window too many nothing is published, in this very step.
+    pub(in super::super) fn too_many(
+        &mut self,
+        process: Process,
+        run: u64,
+        limit: u32,
+        published: Option<(u64, u32)>,
+    ) {
+        let fails = self.fails.get(&(process, run)).copied().unwrap_or(0);
+        if fails > limit
+            && let Some((of, weight)) = published
+            && of == run
+            && weight > 0
+        {
+            self.violated(format!(
+                "{fails} windows of run {run} failed in a row, and its weight is {weight}"
+            ));
+        }
+    }
+
+    /// What was counted is not what another process, or another clock, has counted.
+    pub(in super::super) fn forget_fails(&mut self, process: Process) {
+        self.fails.retain(|(of, _), _| *of != process);
+        self.bad_since = None;
+    }
+
+    /// A bad version with weight that everybody could know of. `bad`: it is so now.
+    pub(in super::super) fn bad(&mut self, bad: bool, most: i64, now: i64) {
+        if !bad {
+            self.bad_since = None;
+            return;
+        }
+        let since = *self.bad_since.get_or_insert(now);
+        if now - since > most {
+            self.violated(format!(
+                "a bad version has had weight for {} s, and every window said so",
+                (now - since) / 1000
+            ));
+        }
+    }
+}
