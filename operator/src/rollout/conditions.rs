@@ -124,7 +124,12 @@ impl Standing {
                 Unsettled::Clearing => standing(false, true, false, "Clearing"),
                 Unsettled::Leaving => standing(false, true, false, "Leaving"),
             },
-            Some((state, Phase::Promoting { since } | Phase::Shifting { since, .. })) => {
+            Some((
+                state,
+                Phase::Promoting { since }
+                | Phase::Shifting { since, .. }
+                | Phase::Returning { since, .. },
+            )) => {
                 let late = state
                     .run
                     .as_ref()
@@ -139,7 +144,6 @@ impl Standing {
                 Phase::Stable
                 | Phase::Scaling { .. }
                 | Phase::Soaking { .. }
-                | Phase::Returning { .. }
                 | Phase::RollingBack { .. },
             )) => standing(false, true, false, name),
         };
