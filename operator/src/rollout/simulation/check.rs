@@ -22,6 +22,7 @@ use super::api::{Change, Type};
 use super::controllers::{image, is_copy};
 use super::people::Version;
 use crate::revision;
+use crate::rollout::evidence::Answer;
 use crate::rollout::machine;
 
 /// More requests in a while are a busy loop.
@@ -56,6 +57,8 @@ pub(super) struct Check {
     given_up: BTreeSet<(usize, Run)>,
     raised: BTreeMap<Run, Raised>,
     fails: BTreeMap<(Process, u64), u32>,
+    /// Answers that no step has taken in yet, with the revision that they are about.
+    pub(super) pending: BTreeMap<Process, (Answer, String)>,
     bad_since: Option<i64>,
     writes: VecDeque<i64>,
     /// Since when all pods of a copy are Ready.

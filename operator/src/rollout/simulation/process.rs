@@ -14,6 +14,7 @@ use super::operator::Operator;
 use super::proxies::Served;
 use super::watch::{self, Seen, Stream};
 use crate::key::Key;
+use crate::rollout::session::Session;
 
 /// More steps at one moment are a loop.
 const BUSY: u32 = 300;
@@ -125,6 +126,10 @@ impl Simulation {
 
     pub(super) fn step(&mut self, process: Process, rollout: &Key) {
         let now = self.agenda.now;
+        let operator = &self.operators[process];
+        let state = operator.sessions.get(rollout).and_then(Session::state);
+        self.check
+            .answered(process, state, operator.clock(now).now.0);
         let Some((step, other_way)) = self.operators[process].step(rollout, now) else {
             return;
         };
@@ -219,7 +224,6 @@ impl Simulation {
             return;
         }
         let answer = self.prometheus.answer(&question, now);
-        let clock = operator.clock(now).now.0;
         let Some(session) = operator.sessions.get_mut(&rollout) else {
             return;
         };
@@ -227,13 +231,8 @@ impl Simulation {
             .outcome
             .as_ref()
             .map(|outcome| (outcome.verdict, outcome.requests));
-        self.check.answered(
-            process,
-            &answer,
-            session.state(),
-            &question.scope.canary,
-            clock,
-        );
+        let canary = question.scope.canary.clone();
+        self.check.pending.insert(process, (answer.clone(), canary));
         session.answered(answer);
         operator.due.insert(rollout);
         self.say(format!("window of run {}: {verdict:?}", question.run));

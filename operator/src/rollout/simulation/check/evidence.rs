@@ -5,7 +5,6 @@ use rollout_core::state::State;
 
 use super::super::agenda::Process;
 use super::{Check, Raised, Run};
-use crate::rollout::evidence::Answer;
 
 impl Check {
     /// Every step above one that was written is earned by a window of its soak.
@@ -30,15 +29,16 @@ impl Check {
         }
     }
 
-    /// A question was answered. `judged_until`: what the operator has judged before.
+    /// An answer is taken in by the step that comes now, which begins with `state`.
     pub(in super::super) fn answered(
         &mut self,
         process: Process,
-        answer: &Answer,
         state: Option<&State>,
-        canary: &str,
         clock: i64,
     ) {
+        let Some((answer, canary)) = self.pending.remove(&process) else {
+            return;
+        };
         let Some(outcome) = &answer.outcome else {
             return;
         };
@@ -61,7 +61,7 @@ impl Check {
             Verdict::NoEvidence => *fails,
         };
         if outcome.verdict == Verdict::Pass
-            && let Some(raised) = self.raised.get_mut(&(canary.to_owned(), answer.run))
+            && let Some(raised) = self.raised.get_mut(&(canary, answer.run))
             && self.now - (clock - answer.start.0) >= raised.since
         {
             raised.passed = true;
