@@ -86,9 +86,10 @@ impl Troubles {
     }
 
     /// What is not asked for any more is no trouble.
-    pub(super) fn only(&mut self, asked: &BTreeSet<String>) {
+    pub(super) fn only(&mut self, asked: &BTreeSet<String>, now: Time) {
         self.failing.retain(|what, _| asked.contains(what));
-        self.done.retain(|what, _| asked.contains(what));
+        // What was just done is remembered all the same: if somebody undoes it at once, it is not done again at once.
+        self.done.retain(|_, until| *until > now);
     }
 
     /// The clock was set.
@@ -162,7 +163,12 @@ mod tests {
         troubles.done("x", Time(0));
         assert!(!troubles.may_try("x", Time(999)) && troubles.may_try("x", Time(1000)));
         assert_eq!(troubles.next(Time(0)), Some(Time(1000)));
-        troubles.only(&BTreeSet::new());
+        troubles.only(&BTreeSet::new(), Time(500));
+        assert!(
+            !troubles.may_try("x", Time(999)),
+            "undone at once, it waits all the same"
+        );
+        troubles.only(&BTreeSet::new(), Time(1000));
         assert_eq!(troubles.next(Time(0)), None, "it was seen");
     }
 

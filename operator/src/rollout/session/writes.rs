@@ -151,7 +151,10 @@ impl Session {
     /// The effects of what is persisted, as long as that is what is decided.
     fn missing(&mut self, look: &Look) -> Vec<Effect> {
         let effects = match &look.target {
-            Target::Unknown if !look.deleted && self.illegible.is_none() => {
+            // A deleted rollout whose copies are still there needs its Deployment again: without it nothing drains.
+            Target::Unknown
+                if self.illegible.is_none() && (!look.deleted || !look.copies.is_empty()) =>
+            {
                 vec![effects::adopt(look)]
             }
             Target::Unknown | Target::Taken { .. } => Vec::new(),
@@ -169,7 +172,7 @@ impl Session {
         for wanted in [true, false] {
             asked.extend(effects::finalizer(look, wanted).iter().map(what));
         }
-        self.troubles.only(&asked);
+        self.troubles.only(&asked, look.now);
         effects
     }
 
