@@ -72,7 +72,8 @@ enum Done {
     Answered(Key, Answer),
 }
 
-/// When to look at whom again.
+/// When to look at whom again, by the time that passed since the process started: the time of day may be set, and what is put
+/// off until a time of day that was set back would be put off for as long.
 #[derive(Default)]
 struct Wakes {
     at: BTreeSet<(Time, Key)>,
@@ -163,7 +164,7 @@ impl Driver {
         let mut acknowledged = self.ads.changes();
         let mut gathered: Option<tokio::time::Instant> = None;
         loop {
-            let due = self.wakes.due(now());
+            let due = self.wakes.due(self.passed());
             self.due.extend(due);
             while let Some(key) = self.due.pop_first() {
                 if self.step(&key) {
@@ -171,7 +172,7 @@ impl Driver {
                     self.publish();
                 }
             }
-            let sleep = self.wakes.sleep(now());
+            let sleep = self.wakes.sleep(self.passed());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -290,8 +291,10 @@ impl Driver {
         let other_way = self.traffic.set(key, step.split);
         // A wake that was missed costs no more than this.
         let again = session.waits().then_some(clock.now + AGAIN);
+        let wake = step.wake.into_iter().chain(again).min();
+        let passed = Time(clock.passed.0);
         self.wakes
-            .set(key, step.wake.into_iter().chain(again).min());
+            .set(key, wake.map(|at| passed + (at - clock.now)));
         if let Some(question) = step.question {
             self.ask(key.clone(), question);
         }
@@ -357,6 +360,10 @@ impl Driver {
             };
             Done::Wrote(key, uid, written)
         });
+    }
+
+    fn passed(&self) -> Time {
+        Time(self.clock().passed.0)
     }
 
     fn clock(&self) -> Clock {
