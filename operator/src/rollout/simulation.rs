@@ -322,6 +322,16 @@ impl Simulation {
             .collect()
     }
 
+    /// Addresses of pods that are of no copy.
+    fn own_addresses(&self) -> BTreeSet<std::net::IpAddr> {
+        let own = self.api.list(Type::Pod).filter(|pod| {
+            let labels = &pod["metadata"]["labels"];
+            labels.get(aviary_crds::REVISION_LABEL).is_none()
+        });
+        own.filter_map(|pod| pod["status"]["podIP"].as_str()?.parse().ok())
+            .collect()
+    }
+
     fn alive(&self) -> BTreeSet<Process> {
         let all = self.operators.iter().enumerate();
         all.filter(|(_, operator)| operator.alive)

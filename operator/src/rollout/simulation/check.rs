@@ -6,6 +6,7 @@ mod traffic;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 use aviary_crds::REVISION_LABEL;
 use aviary_crds::status::Machine;
@@ -66,6 +67,8 @@ pub(super) struct Check {
     rolling_since: Option<i64>,
     /// When views were behind last.
     excused_at: i64,
+    /// Pods that are of no copy.
+    pub(super) own: BTreeSet<IpAddr>,
     alone_since: BTreeMap<usize, i64>,
     over_since: BTreeMap<usize, i64>,
     then_advances: bool,

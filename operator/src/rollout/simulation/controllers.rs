@@ -165,17 +165,20 @@ impl<'a> Sync<'a> {
         };
         let total = self.total();
         let mut left = allowed - total;
-        let mut sets: Vec<(String, i64)> = names
-            .iter()
-            .filter_map(|each| {
-                Some((
-                    each.clone(),
-                    replicas(self.all().find(|set| name(set) == *each)?),
-                ))
-            })
+        let mut sets: Vec<&Value> = self
+            .all()
+            .filter(|set| names.contains(&name(set)))
             .collect();
-        // The biggest first, and of equal ones the newest when there is more to come.
-        sets.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+        // The biggest first, and of equal ones the newest when there is more to come, else the oldest.
+        sets.sort_by_key(|set| age(set));
+        if left > 0 {
+            sets.reverse();
+        }
+        sets.sort_by_key(|set| std::cmp::Reverse(replicas(set)));
+        let sets: Vec<(String, i64)> = sets
+            .into_iter()
+            .map(|set| (name(set), replicas(set)))
+            .collect();
         let before = total.max(1);
         let mut sizes = Vec::new();
         for (each, size) in &sets {

@@ -43,7 +43,8 @@ pub(super) struct Operator {
     pub(super) traffic: Traffic,
     pub(super) sessions: Sessions,
     pub(super) due: BTreeSet<Key>,
-    wakes: BTreeMap<Key, Time>,
+    /// By the time that passed. Nothing covers a wake that was missed, as the driver's second look would.
+    wakes: BTreeMap<Key, i64>,
     pub(super) gathered: Option<i64>,
     pub(super) started: i64,
     /// How far its clock is from the true one.
@@ -152,7 +153,6 @@ impl Operator {
 
     /// What the time has made due.
     pub(super) fn wake_by_time(&mut self, now: i64) {
-        let now = self.clock(now).now;
         let due: Vec<Key> = self
             .wakes
             .iter()
@@ -167,13 +167,11 @@ impl Operator {
 
     /// When it has to look at the clock again.
     pub(super) fn sleeps(&self, now: i64) -> i64 {
-        let clock = self.clock(now).now;
         let next = self
             .wakes
             .values()
-            .map(|at| (*at - clock).0)
             .min()
-            .unwrap_or(LONGEST_SLEEP);
+            .map_or(LONGEST_SLEEP, |at| at - now);
         let gathered = self.gathered.map_or(LONGEST_SLEEP, |at| at - now);
         next.min(gathered).clamp(0, LONGEST_SLEEP)
     }
@@ -201,7 +199,8 @@ impl Operator {
         let other_way = self.traffic.set(key, step.split.take());
         self.wakes.remove(key);
         if let Some(wake) = step.wake {
-            self.wakes.insert(key.clone(), wake);
+            self.wakes
+                .insert(key.clone(), now.saturating_add((wake - clock.now).0));
         }
         if step.over {
             self.sessions.remove(key);

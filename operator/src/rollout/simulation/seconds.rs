@@ -16,6 +16,7 @@ impl Simulation {
     pub(super) fn second(&mut self) {
         let now = self.agenda.now;
         let answering = self.answering();
+        self.check.own = self.own_addresses();
         let mut counts: BTreeMap<String, Count> = BTreeMap::new();
         let excused = self.is_excused();
         for number in 0..self.proxies.len() {

@@ -141,9 +141,10 @@ impl Check {
                 }
             }
         }
+        // A copy may run what served before; it answers for nobody.
         let stable_answers = answering
-            .values()
-            .any(|revision| self.is_entitled(revision));
+            .iter()
+            .any(|(address, revision)| self.own.contains(address) && self.is_entitled(revision));
         if dead && stable_answers && !excused {
             let since = *self.alone_since.entry(number).or_insert(now);
             if now - since > 60_000 {
