@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rollout_core::observation::Window;
 use rollout_core::state::State;
-use rollout_core::time::Time;
+use rollout_core::time::{Span, Time};
 
 use super::checks::{Check, Scope};
 use super::look::Look;
@@ -42,6 +42,8 @@ pub enum Evidence {
     None,
     Asked {
         run: u64,
+        /// By how much the clock was set since.
+        shifted: Span,
     },
     Answered(Answer),
 }
@@ -58,11 +60,14 @@ impl Evidence {
         let run = state.running()?;
         let (start, end) = rollout_core::advance::window_due(state, look.now)?;
         match self {
-            Evidence::Asked { run: asked } if *asked == run.number => return None,
+            Evidence::Asked { run: asked, .. } if *asked == run.number => return None,
             Evidence::Answered(answer) if answer.run == run.number => return None,
             Evidence::None | Evidence::Asked { .. } | Evidence::Answered(_) => {}
         }
-        *self = Evidence::Asked { run: run.number };
+        *self = Evidence::Asked {
+            run: run.number,
+            shifted: Span(0),
+        };
         let spec = &look.rollout.spec;
         let address = spec
             .analysis
@@ -92,10 +97,12 @@ impl Evidence {
     /// An answer came. One that nobody waits for any more is dropped.
     pub fn take(&mut self, answer: Answer) {
         match self {
-            Evidence::Asked { run } if *run == answer.run && answer.outcome.is_some() => {
+            Evidence::Asked { run, shifted } if *run == answer.run && answer.outcome.is_some() => {
+                let by = *shifted;
                 *self = Evidence::Answered(answer);
+                self.shift(by);
             }
-            Evidence::Asked { run } if *run == answer.run => *self = Evidence::None,
+            Evidence::Asked { run, .. } if *run == answer.run => *self = Evidence::None,
             Evidence::None | Evidence::Asked { .. } | Evidence::Answered(_) => {}
         }
     }
@@ -126,10 +133,14 @@ impl Evidence {
     }
 
     /// The clock was set: what was answered was asked on the clock before.
-    pub fn shift(&mut self, by: rollout_core::time::Span) {
-        if let Evidence::Answered(answer) = self {
-            answer.start = answer.start + by;
-            answer.end = answer.end + by;
+    pub fn shift(&mut self, by: Span) {
+        match self {
+            Evidence::None => {}
+            Evidence::Asked { shifted, .. } => *shifted = *shifted + by,
+            Evidence::Answered(answer) => {
+                answer.start = answer.start + by;
+                answer.end = answer.end + by;
+            }
         }
     }
 }
@@ -203,6 +214,17 @@ mod tests {
         assert!(evidence.settle().is_some() && evidence.settle().is_none());
     }
 
+    /// It was asked on the clock before, and is counted on the one after.
+    #[test]
+    fn a_clock_that_is_set_while_a_question_is_under_way_moves_its_window() {
+        let (mut evidence, policy) = (Evidence::None, PrometheusPolicy::default());
+        let question = ask(&mut evidence, &soaking(), 15_000, &policy).unwrap();
+        evidence.shift(Span(-7_000));
+        evidence.take(answer(&question, passed()));
+        let window = evidence.window(&soaking()).unwrap();
+        assert_eq!((window.start, window.end), (Time(-2_000), Time(8_000)));
+    }
+
     #[test]
     fn an_answer_about_another_run_counts_for_nothing() {
         let (mut evidence, policy) = (Evidence::None, PrometheusPolicy::default());
@@ -211,7 +233,7 @@ mod tests {
         newer.run.as_mut().unwrap().number = 8;
         let question = ask(&mut evidence, &newer, 20_000, &policy).unwrap();
         evidence.take(answer(&old, passed()));
-        assert_eq!(evidence, Evidence::Asked { run: 8 });
+        assert!(matches!(evidence, Evidence::Asked { run: 8, .. }));
         evidence.take(answer(&question, None));
         assert_eq!(evidence, Evidence::None, "it may be asked again");
     }

@@ -6,6 +6,9 @@ use rollout_core::state::State;
 use super::super::agenda::Process;
 use super::{Check, Raised, Run};
 
+/// No answer takes as long as this, in milliseconds; clocks jump by hours.
+const CLOCK_WAS_SET: i64 = 600_000;
+
 impl Check {
     /// Every step above one that was written is earned by a window of its soak.
     pub(in super::super) fn raise(&mut self, run: &Run, weight: u32) {
@@ -48,6 +51,14 @@ impl Check {
         else {
             return;
         };
+        // The clock was set between the question and this step: how the session moves the window is its own affair, and
+        // tested there; here it may count as the pass that was needed.
+        if (clock - answer.end.0).abs() > CLOCK_WAS_SET {
+            if let Some(raised) = self.raised.get_mut(&(canary, answer.run)) {
+                raised.passed |= outcome.verdict == Verdict::Pass;
+            }
+            return;
+        }
         if answer.end <= run.judged_until || answer.end.0 > clock {
             return;
         }
