@@ -219,17 +219,16 @@ fn wake(next: &State, seen: &Observation) -> Option<Time> {
                 times.push(Some(since + soak + run.plan.hold));
             }
         }
-        Phase::Promoting { since } => times.push(deadline.map(|deadline| since + deadline)),
+        // What takes longer is said to be stalled.
+        Phase::Promoting { since } | Phase::Returning { since, .. } => {
+            times.push(deadline.map(|deadline| since + deadline));
+        }
         Phase::Shifting { since, .. } => {
             times.push(deadline.map(|deadline| since + deadline));
             times.push(failed.map(|run| since + run.plan.hold));
         }
         Phase::Scaling { since, .. } => times.push(failed.map(|run| since + run.plan.hold)),
-        Phase::Unsettled { .. }
-        | Phase::Stable
-        | Phase::Returning { .. }
-        | Phase::RollingBack { .. }
-        | Phase::Failed => {}
+        Phase::Unsettled { .. } | Phase::Stable | Phase::RollingBack { .. } | Phase::Failed => {}
     }
     // What is past already has been looked at: waking for it again would be a busy loop.
     times
