@@ -257,9 +257,10 @@ impl Driver {
     fn done(&mut self, done: Done) {
         match done {
             Done::Wrote(key, uid, written) => {
+                let clock = self.clock();
                 let session = self.sessions.get_mut(&key);
                 if let Some(session) = session.filter(|session| session.uid() == uid) {
-                    let notes = session.wrote(written, now());
+                    let notes = session.wrote(written, clock);
                     log(&key, &notes);
                     self.due.insert(key);
                 }

@@ -185,10 +185,7 @@ impl Shop {
             acks: Acknowledgement::default(),
             revoked: Vec::new(),
         };
-        let clock = Clock {
-            now: self.now,
-            passed: Span(self.now.0),
-        };
+        let clock = clock(self.now);
         let world = World {
             views: &self.views,
             policy: &self.policy,
@@ -212,7 +209,7 @@ impl Shop {
                 continue;
             };
             let written = self.perform(&write, api);
-            self.session.wrote(written, self.now);
+            self.session.wrote(written, clock(self.now));
         }
         panic!("it never comes to rest");
     }
@@ -284,7 +281,7 @@ impl Shop {
         let question = step.question.expect("a window is due");
         if let Some(write) = step.write {
             let written = self.perform(&write, api);
-            self.session.wrote(written, self.now);
+            self.session.wrote(written, clock(self.now));
         }
         self.session.answered(Answer {
             run: question.run,
@@ -387,7 +384,7 @@ fn a_write_whose_answer_was_lost_is_found_again() {
         } else {
             written
         };
-        shop.session.wrote(answer, shop.now);
+        shop.session.wrote(answer, clock(shop.now));
         shop.now = shop.now + Span(1_000);
     }
     assert_eq!(lost, 1);
@@ -448,6 +445,33 @@ fn an_object_that_cannot_be_read_holds_everything() {
     assert_eq!(shop.sent(), 0, "the ways down stay open");
 }
 
+/// One that was never set.
+fn clock(now: Time) -> Clock {
+    Clock {
+        now,
+        passed: Span(now.0),
+    }
+}
+
+/// Between the last step and an answer.
+#[test]
+fn a_clock_that_is_set_while_a_request_is_under_way_puts_off_no_other() {
+    let mut shop = Shop::open();
+    shop.deployment("v2", 2, true);
+    shop.step().write.expect("a release begins");
+    let jump = Span(7_200_000);
+    let answer = Err(WriteError::Unavailable("no answer in time".to_owned()));
+    let clock = Clock {
+        now: shop.now + jump,
+        passed: Span(shop.now.0),
+    };
+    shop.session.wrote(answer, clock);
+    let next = shop.session.troubles.next(clock.now).unwrap();
+    assert!((next - clock.now).0 < 60_000, "{next:?}");
+    shop.session.set_clock(clock);
+    assert_eq!(shop.session.troubles.next(clock.now), Some(next));
+}
+
 #[test]
 fn a_clock_that_is_set_changes_nothing() {
     for hours in [-3, 3] {
@@ -475,7 +499,7 @@ fn a_refused_effect_is_a_condition_and_an_event() {
             Verb::Create(_) => Err(WriteError::Refused("exceeded quota: pods".to_owned())),
             _ => shop.perform(&write, Api::Works),
         };
-        shop.session.wrote(written, shop.now);
+        shop.session.wrote(written, clock(shop.now));
     }
     assert_eq!(shop.reason("Stalled"), "CopyNotMade");
     assert!(shop.told.contains(&"CopyNotMade"), "{:?}", shop.told);

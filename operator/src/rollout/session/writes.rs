@@ -8,7 +8,7 @@ use rollout_core::time::Time;
 use rollout_core::{Event, Transition, desired};
 use serde_json::Value;
 
-use super::Session;
+use super::{Clock, Session};
 use crate::rollout::effects::{self, Effect};
 use crate::rollout::events::Note;
 use crate::rollout::look::{Look, Target};
@@ -235,7 +235,10 @@ impl Session {
     }
 
     /// What came of the request that was under way. Gives what is to be logged.
-    pub fn wrote(&mut self, written: Written, now: Time) -> Vec<Note> {
+    pub fn wrote(&mut self, written: Written, clock: Clock) -> Vec<Note> {
+        // Before anything is counted from now: what is noted on the new clock is not shifted to it again.
+        self.set_clock(clock);
+        let now = clock.now;
         let Some(purpose) = self.under_way.take() else {
             return Vec::new();
         };

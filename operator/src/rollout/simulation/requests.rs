@@ -131,11 +131,10 @@ impl Simulation {
         if !operator.alive {
             return;
         }
-        let clock = operator.clock(now).now;
+        let clock = operator.clock(now);
         if let Some(session) = operator
             .sessions
             .get_mut(&rollout)
-            .filter(|session| session.uid() == uid)
             .filter(|session| session.uid() == uid)
         {
             let notes = session.wrote(written, clock);
