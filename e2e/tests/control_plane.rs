@@ -9,6 +9,7 @@
 mod control_plane {
     pub(crate) mod alone;
     pub(crate) mod break_glass;
+    pub(crate) mod deployments;
     pub(crate) mod edited;
     pub(crate) mod failed;
     pub(crate) mod faults;
@@ -25,7 +26,8 @@ use std::sync::Arc;
 
 use control_plane::hall::{Case, Hall};
 use control_plane::{
-    alone, break_glass, edited, failed, faults, paused, promotion, recreated, refused, release,
+    alone, break_glass, deployments, edited, failed, faults, paused, promotion, recreated, refused,
+    release,
 };
 use libtest_mimic::Arguments;
 
@@ -40,6 +42,7 @@ macro_rules! cases {
 
 fn side_by_side() -> Vec<Case> {
     cases![
+        deployments::real_controllers_do_with_deployments_what_the_simulated_ones_do,
         release::a_good_release_is_promoted,
         release::a_bad_release_is_rolled_back_and_the_deployment_stays_paused,
         recreated::a_deployment_that_is_recreated_between_releases_is_adopted_afresh,
@@ -99,6 +102,7 @@ fn alone() -> Vec<Case> {
         alone::a_deployment_rolled_out_by_hand_while_the_operator_was_away_is_what_serves,
         alone::a_rollout_of_a_newer_version_hides_no_other_one,
         alone::an_operator_that_waits_for_evidence_rests,
+        alone::watches_that_the_api_server_calls_too_old_are_begun_anew_and_lose_nothing,
     ]
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use aviary_e2e::control_plane::pods::SIDECAR_STARTED;
 use aviary_e2e::control_plane::{Matching, Plan, Seen, Shop};
 use aviary_e2e::harness::{Kubectl, Waited, eventually};
+use http::StatusCode;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -345,4 +346,23 @@ fn copy_of(shop: &Shop<'_>) -> anyhow::Result<(String, Value)> {
     let copy = seen.copies().first().copied().context("there is no copy")?;
     let uid = copy.metadata.uid.clone().unwrap_or_default();
     Ok((uid, copy.data["spec"]["replicas"].clone()))
+}
+
+/// What happened meanwhile is in no watch: it has to come from a new list.
+pub(crate) async fn watches_that_the_api_server_calls_too_old_are_begun_anew_and_lose_nothing(
+    scene: &Scene<'_>,
+) -> anyhow::Result<()> {
+    let shop = scene.shop().await?;
+    let wire = &shop.bench.wire;
+    let too_old = wire.answer(Matching::any().path("watch=true"), StatusCode::GONE);
+    // Watches that are open now end, and nothing is heard of.
+    drop(wire.cut(Matching::any().path("nothing-asks-for-this")));
+    too_old.at_least(3).await?;
+    shop.change_to("v2").await?;
+    drop(too_old);
+    shop.until("v2 is promoted", |seen| {
+        (seen.is_stable() && seen.ready("v2") == 3 && seen.copies().is_empty()).then_some(())
+    })
+    .await?;
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //! takes that of the present template, else the newest; one that is gone it does not make again. So, while the gate is
 //! closed:
 //!
-//! - the one that is to serve exists, and comes up if another one is active instead;
+//! - the one that is to serve exists, and comes up if another one is active instead, as far as Kubernetes leaves it pods;
 //! - any other active one goes to 0, once the one that is to serve is Ready;
 //! - empty ones that Kubernetes would take instead are kept as ControllerRevisions and deleted.
 
@@ -46,22 +46,48 @@ pub(super) fn replica_sets(
     };
     let others = || look.sets.iter().filter(|set| set.name != serves.name);
     let mut effects = Vec::new();
+    let template = deployment::template(original).map(|template| template.revision);
+    let revivable = others().filter(|set| {
+        set.empty()
+            && (set.created >= serves.created || Some(&set.template.revision) == template.as_ref())
+    });
     // With none active Kubernetes scales it by itself, since it is the only one left to take.
     if !serves.active() && replicas > 0 && others().any(ReplicaSet::active) {
-        effects.push(scale(look, original, serves, replicas));
+        let most = replicas.saturating_add(deployment::max_surge(original, replicas));
+        match beside(serves, others(), most).min(replicas) {
+            // Made again, it is the newest, which keeps its pods.
+            0 if serves.empty() => effects.push(clear_away(look, original, serves, fetched)),
+            0 => {}
+            pods => effects.push(scale(look, original, serves, pods)),
+        }
     }
     let serves_ready = serves.ready > 0 && serves.ready >= serves.wanted;
     if serves_ready {
         let active = others().filter(|set| set.active());
         effects.extend(active.map(|set| scale(look, original, set, 0)));
     }
-    let template = deployment::template(original).map(|template| template.revision);
-    let revivable = others().filter(|set| {
-        set.empty()
-            && (set.created >= serves.created || Some(&set.template.revision) == template.as_ref())
-    });
     effects.extend(revivable.map(|set| clear_away(look, original, set, fetched)));
     effects
+}
+
+/// How many pods Kubernetes leaves to one without any beside others. What is more than the `most` that there may be, it takes
+/// from the biggest, and of equally big ones from the oldest.
+fn beside<'a>(
+    serves: &ReplicaSet,
+    others: impl Iterator<Item = &'a ReplicaSet> + Clone,
+    most: u32,
+) -> u32 {
+    let taken: u32 = others.clone().map(|set| set.wanted).sum();
+    let biggest = others.clone().map(|set| set.wanted).max().unwrap_or(0);
+    let older = others
+        .filter(|set| set.wanted == biggest)
+        .any(|set| set.created < serves.created);
+    let below = if older {
+        biggest
+    } else {
+        biggest.saturating_sub(1)
+    };
+    most.saturating_sub(taken).max(below)
 }
 
 /// Deletes one whose template is kept.

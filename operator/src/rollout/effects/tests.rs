@@ -14,6 +14,7 @@ struct Shop {
     writers: Writers,
     paused: bool,
     replicas: u32,
+    surge: u32,
     annotations: Value,
 }
 
@@ -33,6 +34,7 @@ impl Shop {
             writers,
             paused: true,
             replicas: 2,
+            surge: 1,
             annotations: json!({}),
         }
     }
@@ -95,6 +97,7 @@ impl Shop {
             "spec": {
                 "replicas": self.replicas, "paused": self.paused, "template": image("new"),
                 "selector": {"matchLabels": {"app": "payment"}},
+                "strategy": {"rollingUpdate": {"maxSurge": self.surge}},
             },
         }));
         self.writers
@@ -245,7 +248,6 @@ fn a_stable_replica_set_without_pods_comes_up_first() {
     shop = shop.copy("new", 1).kept("old");
     let effects = shop.effects(SOAKING);
     assert_eq!(reasons(&effects), ["ReplicaSetNotScaled"]);
-    assert_eq!(patch(&effects[0])["spec"]["replicas"], 2);
     assert_eq!(effects[0].write.key.name, "payment-old");
     // Without that annotation the Deployment would never roll again.
     let annotations = &patch(&effects[0])["metadata"]["annotations"];
@@ -253,6 +255,51 @@ fn a_stable_replica_set_without_pods_comes_up_first() {
         annotations["deployment.kubernetes.io/desired-replicas"],
         "2"
     );
+}
+
+/// With more, Kubernetes would take them away again at once, and the other one would serve for ever.
+#[test]
+fn a_stable_replica_set_without_pods_asks_for_as_many_as_kubernetes_leaves_it() {
+    for (replicas, surge, created, other, expected) in [
+        (4, 4, 10, 4, 4),
+        (4, 1, 10, 4, 3),
+        (4, 0, 10, 4, 3),
+        (4, 0, 30, 4, 4),
+        (4, 0, 10, 1, 3),
+        (1, 1, 10, 1, 1),
+        (1, 0, 30, 1, 1),
+    ] {
+        let mut shop = Shop::new()
+            .set("old", 0, 0, created)
+            .set("other", other, other, 20)
+            .copy("new", 1)
+            .kept("old");
+        (shop.replicas, shop.surge) = (replicas, surge);
+        let effects = shop.effects(SOAKING);
+        let patch = patch(&effects[0]);
+        assert_eq!(
+            patch["spec"]["replicas"], expected,
+            "{replicas}, {surge}, {created}, {other}"
+        );
+        assert_eq!(effects.len(), 1);
+    }
+}
+
+/// Of two that are equally big, Kubernetes takes from the older one.
+#[test]
+fn a_stable_replica_set_without_pods_and_without_room_is_made_again_as_the_newest() {
+    let one = || {
+        let mut shop = Shop::new().set("other", 1, 1, 20).copy("new", 1);
+        (shop.replicas, shop.surge) = (1, 0);
+        shop
+    };
+    let old = || one().set("old", 0, 0, 10);
+    assert_eq!(reasons(&old().effects(SOAKING)), ["TemplateNotKept"]);
+    let effects = old().kept("old").effects(SOAKING);
+    assert_eq!(reasons(&effects), ["ReplicaSetNotDeleted"]);
+    assert_eq!(effects[0].write.key.name, "payment-old");
+    let effects = one().kept("old").effects(SOAKING);
+    assert_eq!(reasons(&effects), ["StableNotRestored"]);
 }
 
 #[test]

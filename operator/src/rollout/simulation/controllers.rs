@@ -4,6 +4,8 @@
 
 mod pods;
 mod replica_sets;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use crate::revision;
 pub(super) use pods::{Pods, image, is_ready, set_ready};
 
 const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
+const MOST: &str = "deployment.kubernetes.io/max-replicas";
 const REVISION: &str = "deployment.kubernetes.io/revision";
 pub(super) const HASH: &str = "pod-template-hash";
 
@@ -86,10 +89,9 @@ impl<'a> Sync<'a> {
 
     fn run(mut self) {
         let paused = self.deployment["spec"]["paused"] == true;
-        let is_scaled = self.all().any(|set| {
-            let desired = set["metadata"]["annotations"][DESIRED].as_str();
-            active(set) && desired.is_some_and(|desired| desired != self.wanted.to_string())
-        });
+        let is_scaled = self
+            .all()
+            .any(|set| active(set) && noted(set, DESIRED).is_some_and(|was| was != self.wanted));
         if paused || is_scaled {
             self.scale();
             if paused {
@@ -153,18 +155,19 @@ impl<'a> Sync<'a> {
     fn saturated(&self) -> bool {
         self.new.as_ref().is_some_and(|new| {
             replicas(new) == self.wanted
+                && noted(new, DESIRED) == Some(self.wanted)
                 && number(&new["status"]["availableReplicas"]) == self.wanted
         })
     }
 
+    /// The most pods that there may be.
+    fn most(&self) -> i64 {
+        self.wanted + self.surge()
+    }
+
     fn scale_in_proportion(&mut self, names: &[String]) {
-        let allowed = if self.wanted > 0 {
-            self.wanted + self.surge()
-        } else {
-            0
-        };
-        let total = self.total();
-        let mut left = allowed - total;
+        let allowed = if self.wanted > 0 { self.most() } else { 0 };
+        let mut left = allowed - self.total();
         let mut sets: Vec<&Value> = self
             .all()
             .filter(|set| names.contains(&name(set)))
@@ -175,27 +178,36 @@ impl<'a> Sync<'a> {
             sets.reverse();
         }
         sets.sort_by_key(|set| std::cmp::Reverse(replicas(set)));
-        let sets: Vec<(String, i64)> = sets
-            .into_iter()
-            .map(|set| (name(set), replicas(set)))
-            .collect();
-        let before = total.max(1);
+        let up = left > 0;
         let mut sizes = Vec::new();
-        for (each, size) in &sets {
-            let share = (size * allowed + before / 2) / before - size;
-            let step = if left > 0 {
-                share.clamp(0, left)
-            } else {
-                share.clamp(left, 0)
+        for set in sets {
+            let share = self.share(set);
+            let step = match left {
+                0 => 0,
+                _ if up => share.min(left),
+                _ => share.max(left),
             };
             left -= step;
-            sizes.push((each.clone(), size + step));
+            sizes.push((name(set), replicas(set) + step));
         }
         if let Some((_, size)) = sizes.first_mut() {
             *size = (*size + left).max(0);
         }
         for (each, size) in sizes {
-            self.set(&each, size);
+            self.note(&each, size);
+        }
+    }
+
+    /// How many pods more a ReplicaSet is to have, by what the Deployment was when it was scaled last.
+    fn share(&self, set: &Value) -> i64 {
+        let size = replicas(set);
+        if self.wanted == 0 {
+            return -size;
+        }
+        let before = noted(set, MOST).filter(|most| *most != 0);
+        match before.unwrap_or_else(|| number(&self.deployment["status"]["replicas"])) {
+            0 => 0,
+            before => (2 * size * self.most() + before) / (2 * before) - size,
         }
     }
 
@@ -205,13 +217,11 @@ impl<'a> Sync<'a> {
         }
         let Some(new) = self.new.clone() else { return };
         let size = replicas(&new);
-        let room = self.wanted + self.surge() - self.total();
+        let room = self.most() - self.total();
         if size > self.wanted {
             self.set(&name(&new), self.wanted);
         } else if size < self.wanted && room > 0 {
             self.set(&name(&new), size + room.min(self.wanted - size));
-        } else {
-            self.set(&name(&new), size);
         }
         self.scale_old_down(&name(&new));
     }
@@ -277,7 +287,7 @@ impl<'a> Sync<'a> {
         let mut selector = self.deployment["spec"]["selector"].clone();
         selector["matchLabels"][HASH] = json!(hash);
         let number = self.old.iter().map(revision_number).max().unwrap_or(0) + 1;
-        let size = (self.wanted + self.surge() - self.total()).clamp(0, self.wanted);
+        let size = (self.most() - self.total()).clamp(0, self.wanted);
         let owner = &self.deployment["metadata"];
         let set = json!({
             "apiVersion": "apps/v1", "kind": "ReplicaSet",
@@ -285,7 +295,7 @@ impl<'a> Sync<'a> {
                 "name": format!("{}-{hash}", owner["name"].as_str().unwrap_or_default()),
                 "namespace": owner["namespace"],
                 "labels": template["metadata"]["labels"],
-                "annotations": {DESIRED: self.wanted.to_string(), REVISION: number.to_string()},
+                "annotations": {DESIRED: self.wanted.to_string(), MOST: self.most().to_string(), REVISION: number.to_string()},
                 "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": owner["name"], "uid": owner["uid"], "controller": true}],
             },
             "spec": {"replicas": size, "selector": selector, "template": template},
@@ -297,19 +307,24 @@ impl<'a> Sync<'a> {
             .map(|set| (*set).clone());
     }
 
-    /// Scales one, and notes what the Deployment asked for then.
+    /// Scales one, if it has another size.
     fn set(&mut self, which: &str, size: i64) {
-        let wanted = self.wanted.to_string();
-        let Some(set) = self
-            .old
-            .iter_mut()
-            .chain(&mut self.new)
-            .find(|set| name(set) == which)
-        else {
+        if self
+            .all()
+            .any(|set| name(set) == which && replicas(set) != size)
+        {
+            self.note(which, size);
+        }
+    }
+
+    /// Scales one, and notes what the Deployment asked for then.
+    fn note(&mut self, which: &str, size: i64) {
+        let (wanted, most) = (self.wanted.to_string(), self.most().to_string());
+        let mut sets = self.old.iter_mut().chain(&mut self.new);
+        let Some(set) = sets.find(|set| name(set) == which) else {
             return;
         };
-        let patch =
-            json!({"metadata": {"annotations": {DESIRED: wanted}}, "spec": {"replicas": size}});
+        let patch = json!({"metadata": {"annotations": {DESIRED: wanted, MOST: most}}, "spec": {"replicas": size}});
         if let Ok(after) = self
             .api
             .patch(Type::ReplicaSet, &key(set), &patch, Half::Main)
@@ -396,6 +411,14 @@ fn age(set: &Value) -> (String, String) {
 
 fn replicas(set: &Value) -> i64 {
     number(&set["spec"]["replicas"])
+}
+
+/// A number among the annotations.
+fn noted(set: &Value, annotation: &str) -> Option<i64> {
+    set["metadata"]["annotations"][annotation]
+        .as_str()?
+        .parse()
+        .ok()
 }
 
 fn active(set: &Value) -> bool {
