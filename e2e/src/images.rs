@@ -34,6 +34,8 @@ pub enum ImagesError {
 pub enum Profile {
     /// Quick to build.
     Dev,
+    /// The same with the features that the tests have: after `cargo test --workspace` nothing is left to build.
+    Test,
     /// What is shipped, and what is measured.
     Release,
 }
@@ -100,22 +102,48 @@ pub fn build(
 
 /// The programs' paths, in the order of [`PROGRAMS`].
 fn compile(profile: Profile) -> Result<Vec<PathBuf>, ImagesError> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    command.args(["build", "--message-format=json-render-diagnostics"]);
+    let names = PROGRAMS.iter().map(|program| program.name);
+    match profile {
+        Profile::Test => return compile_for_tests(names),
+        Profile::Dev | Profile::Release => {}
+    }
+    let mut command = cargo_build();
     for program in PROGRAMS {
         command.args(["--package", program.package, "--bin", program.name]);
     }
     match profile {
         // Beside the demo, which is of this profile: the local cluster cannot start without it.
-        Profile::Dev => {
+        Profile::Dev | Profile::Test => {
             command.args(["--package", "aviary-e2e", "--bin", "pause"]);
         }
         Profile::Release => {
             command.arg("--release");
         }
     }
+    run(command, names)
+}
+
+/// Programs of the workspace as `cargo test --workspace` has built them, built now if they are not the newest.
+pub(crate) fn compile_for_tests(
+    names: impl Iterator<Item = &'static str>,
+) -> Result<Vec<PathBuf>, ImagesError> {
+    let mut command = cargo_build();
+    command.args(["--workspace", "--bins", "--tests"]);
+    run(command, names)
+}
+
+fn cargo_build() -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command.args(["build", "--message-format=json-render-diagnostics"]);
+    command
+}
+
+fn run(
+    mut command: Command,
+    mut names: impl Iterator<Item = &'static str>,
+) -> Result<Vec<PathBuf>, ImagesError> {
     let described = describe(&command);
     let output = command
         .stdin(Stdio::null())
@@ -129,22 +157,25 @@ fn compile(profile: Profile) -> Result<Vec<PathBuf>, ImagesError> {
         });
     }
     let messages = String::from_utf8_lossy(&output.stdout);
-    let find = |program: &Program| {
-        executable(&messages, program.name).ok_or_else(|| ImagesError::NoProgram {
-            command: described.clone(),
-            program: program.name,
-        })
-    };
-    PROGRAMS.iter().map(find).collect()
+    names.try_fold(Vec::new(), |mut paths, program| {
+        paths.push(
+            executable(&messages, program).ok_or_else(|| ImagesError::NoProgram {
+                command: described.clone(),
+                program,
+            })?,
+        );
+        Ok(paths)
+    })
 }
 
 /// Where cargo says that it put a binary.
-pub(crate) fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let artifacts = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    // Its unit tests have its name.
     artifacts
-        .filter(|message| message["target"]["name"] == name)
+        .filter(|message| message["target"]["name"] == name && message["profile"]["test"] != true)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
 }
 

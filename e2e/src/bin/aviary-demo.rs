@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use aviary_e2e::demo::{self, Show, Summary};
 use aviary_e2e::harness::{Before, Ground, Stage};
+use aviary_e2e::images::Profile;
 use clap::Parser;
 
 /// A good and a bad release of a payment service under steady load, shown live.
@@ -38,7 +39,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> anyhow::Result<Summary> {
     let mut show = Show::on_standard_output();
-    let ground = Ground::prepare("make demo", |line| show.say(line))?;
+    let ground = Ground::prepare("make demo", Profile::Dev, |line| show.say(line))?;
     let played = ground.run(|| perform(&ground, &mut show, arguments))?;
     if let Ok(summary) = &played {
         println!("\n{}", summary.render());

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::companion::Companion;
 use super::install::NAMESPACE;
 use crate::cluster::wait_until;
+use crate::images::{self, ImagesError};
 
 /// Names the operator's binary; else the workspace's own is built.
 pub(super) const VARIABLE: &str = "AVIARY_OPERATOR_BIN";
@@ -28,8 +29,8 @@ pub enum OperatorError {
     NoBinary(PathBuf),
     #[error("cannot run `{0}`")]
     Run(String, #[source] io::Error),
-    #[error("the operator does not build:\n{0}")]
-    Build(String),
+    #[error(transparent)]
+    Build(#[from] ImagesError),
     #[error("no free port on loopback")]
     Ports(#[source] io::Error),
     #[error("cannot write the operator's files in {0}")]
@@ -48,24 +49,8 @@ pub fn binary() -> Result<PathBuf, OperatorError> {
             Err(OperatorError::NoBinary(named))
         };
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
-    build
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .args([
-            "build",
-            "--package=aviary-operator",
-            "--bin=aviary-operator",
-        ])
-        .arg("--message-format=json-render-diagnostics")
-        .stdin(Stdio::null());
-    let output = build
-        .output()
-        .map_err(|source| OperatorError::Run("cargo build".to_owned(), source))?;
-    let messages = String::from_utf8_lossy(&output.stdout);
-    crate::images::executable(&messages, "aviary-operator")
-        .filter(|_| output.status.success())
-        .ok_or_else(|| OperatorError::Build(String::from_utf8_lossy(&output.stderr).into_owned()))
+    let mut built = images::compile_for_tests(std::iter::once("aviary-operator"))?;
+    Ok(built.remove(0))
 }
 
 /// Ends when it is dropped.

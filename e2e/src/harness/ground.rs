@@ -46,7 +46,11 @@ pub enum Ground {
 impl Ground {
     /// The user's cluster if `E2E_KUBECONFIG` names one, else the local one with fresh images. `holder` says who it is
     /// for, `say` is told what takes time.
-    pub fn prepare(holder: &str, mut say: impl FnMut(&str)) -> Result<Ground, GroundError> {
+    pub fn prepare(
+        holder: &str,
+        profile: Profile,
+        mut say: impl FnMut(&str),
+    ) -> Result<Ground, GroundError> {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         if let Some(kubeconfig) = variable("E2E_KUBECONFIG").map(PathBuf::from) {
             if !kubeconfig.is_file() {
@@ -63,7 +67,7 @@ impl Ground {
                 Names::of_the_user(images.as_deref(), variable("PROMETHEUS_URL").as_deref())?;
             return Ok(Ground::Yours { kubeconfig, names });
         }
-        let archives = images::build(Profile::Dev, &images_directory(), &mut say)?;
+        let archives = images::build(profile, &images_directory(), &mut say)?;
         let cluster = Cluster::start(
             &Options {
                 images: archives,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use aviary_e2e::harness::{Before, Ground, Shop, Stage, Workload};
+use aviary_e2e::images::Profile;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -81,7 +82,7 @@ impl Theatre {
 }
 
 fn open() -> anyhow::Result<(Ground, Before)> {
-    let ground = Ground::prepare("the stories", |line| eprintln!("{line}"))?;
+    let ground = Ground::prepare("the stories", Profile::Test, |line| eprintln!("{line}"))?;
     let before = ground
         .run(|| async { anyhow::Ok(Stage::enter(&ground).await?.install().await?) })?
         .context("Aviary cannot be installed")?;
