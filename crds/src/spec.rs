@@ -37,9 +37,7 @@ use crate::units::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.split)").message("spec.split (sticky) is not supported yet: leave it out, requests are then interleaved exactly by weight"),
-    validation = Rule::new("self.onFailure == 'Rollback'").message("spec.onFailure: Pause is not supported yet: leave it out or write Rollback"),
-    validation = Rule::new("self.deletionPolicy == 'Leave'").message("spec.deletionPolicy: Promote is not supported yet: leave it out or write Leave")
+    validation = Rule::new("!has(self.split)").message("spec.split (sticky) is not supported yet: leave it out, requests are then interleaved exactly by weight")
 )]
 pub struct CanaryRolloutSpec {
     /// The Deployment whose new templates are released step by step. It stays yours: nothing but
@@ -70,12 +68,16 @@ pub struct CanaryRolloutSpec {
     #[serde(default)]
     pub analysis: Analysis,
 
-    /// What happens when a release fails: Rollback (the canary's weight goes to 0 at once). Pause is not supported yet.
+    /// What happens when more windows fail in a row than analysis.failureLimit tolerates: Rollback (the canary's weight goes
+    /// to 0 at once) or Pause (the weight stays where it is, users included, and never rises until a person puts the stable
+    /// template back, or lets the step be judged anew: see steps[].pause). Lost pods, a pod without a sidecar and a missed
+    /// progressDeadline roll back in any case. Default Rollback.
     #[serde(default)]
     pub on_failure: OnFailure,
 
-    /// How long the canary's pods, the proxies' acknowledgement of a weight, or the promotion may take
-    /// before the release is rolled back (a promotion is halted instead). Default 10m.
+    /// How long the canary's pods may take, or be lost for, before the release is rolled back; and how long everything else
+    /// may take (the proxies' acknowledgement of a weight, the promotion, the way back) before it is said to be stalled.
+    /// A pause, a soak and a suspension do not count. Default 10m.
     #[serde(default = "default_progress_deadline")]
     #[schemars(regex(pattern = DURATION_PATTERN), length(max = 32))]
     #[x_kube(validation = Rule::new(DURATION_ABOVE_ZERO).message("spec.progressDeadline must be longer than 0s, for example 10m"))]
@@ -87,7 +89,9 @@ pub struct CanaryRolloutSpec {
     pub capacity: Capacity,
 
     /// What becomes of the Deployment when this CanaryRollout is deleted while a release runs: Leave (all
-    /// traffic goes to the stable version, and the Deployment stays paused). Promote is not supported yet.
+    /// traffic goes to the stable version, and the Deployment stays paused) or Promote (the same, and then the Deployment
+    /// rolls to the new version by its own strategy, without further steps; not if the release failed, or its newest window
+    /// did). Default Leave.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 
@@ -131,7 +135,6 @@ pub struct ServiceRef {
 /// One weight, and how long it is watched.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.pause)").message("steps[].pause is not supported yet: leave it out and use a longer soak, or suspend the CanaryRollout"))]
 pub struct Step {
     /// The canary's share of the requests, in percent.
     #[schemars(range(min = 1, max = 100))]
@@ -144,7 +147,9 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub min_requests: Option<i64>,
-    /// Wait for a person after this step. Not supported yet.
+    /// What this step waits for once it has passed; the checks go on meanwhile. `{}`: until a person lets it go on, with the
+    /// annotation aviary.dev/promote: REVISION@WEIGHT on the CanaryRollout (status.message has the command), or takes the
+    /// pause out of the spec. `{for: 10m}`: the same, or this long. Default: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
 }
@@ -162,12 +167,13 @@ impl Step {
     }
 }
 
-/// Wait for a person. Not supported yet.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// What a step waits for once it has passed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 pub struct Pause {
-    /// Go on by itself after this time.
+    /// Go on by itself after this time. Default: only when a person says so.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION_PATTERN), length(max = 32))]
+    #[x_kube(validation = Rule::new(DURATION_ABOVE_ZERO).message("steps[].pause.for must be longer than 0s: write for example 10m, or pause: {} to wait for a person"))]
     pub duration: Option<String>,
 }
 
@@ -346,7 +352,8 @@ pub struct NoEvidence {
     #[schemars(regex(pattern = DURATION_PATTERN), length(max = 32))]
     pub hold: String,
     /// Then: Advance (only if at least 15 of the canary's requests were judged in this step and no window failed;
-    /// else the step waits on) or Pause (the step waits until there is evidence). Default Advance.
+    /// else the step waits on) or Pause. A step that waits goes on when there is evidence, or when a person says so as after
+    /// a pause. Default Advance.
     #[serde(default)]
     pub then: Then,
 }
@@ -370,8 +377,10 @@ pub struct PrometheusRef {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnFailure {
+    /// The weight goes to 0 at once.
     #[default]
     Rollback,
+    /// The weight stays, and never rises before a person says so.
     Pause,
 }
 
@@ -384,8 +393,10 @@ pub enum Capacity {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
+    /// The Deployment stays paused.
     #[default]
     Leave,
+    /// The Deployment rolls to its new template by itself.
     Promote,
 }
 

@@ -12,7 +12,7 @@ pub struct CanaryRolloutStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Where the release is: Stable, Starting, Scaling, Shifting, Soaking, Promoting, Returning, RollingBack or Failed;
+    /// Where the release is: Stable, Starting, Scaling, Shifting, Soaking, Paused, Promoting, Returning, RollingBack or Failed;
     /// Unsettled while it is not clear which revision serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
@@ -66,6 +66,8 @@ pub enum Phase {
     Shifting,
     /// Every proxy uses the weight; the checks judge.
     Soaking,
+    /// The weight stays where it is until a person, or the end of a pause, lets the release go on; the checks judge.
+    Paused,
     /// The last step passed; the Deployment rolls while the canary carries the traffic.
     Promoting,
     /// A promotion was left: the stable pods come back, and take over from the canary as they become Ready.
@@ -87,6 +89,7 @@ impl Phase {
             Phase::Scaling => "Scaling",
             Phase::Shifting => "Shifting",
             Phase::Soaking => "Soaking",
+            Phase::Paused => "Paused",
             Phase::Promoting => "Promoting",
             Phase::Returning => "Returning",
             Phase::RollingBack => "RollingBack",
@@ -146,6 +149,9 @@ pub struct StepStatus {
     /// When the soak ends; set once every proxy has acknowledged the weight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub soak_ends_at: Option<MicroTime>,
+    /// When the pause of the step ends by itself; not set for one that waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_ends_at: Option<MicroTime>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -31,6 +31,7 @@ mod problems;
 mod proxies;
 mod render;
 mod replica_sets;
+mod request;
 mod revisions;
 mod sentence;
 pub mod session;

@@ -105,6 +105,7 @@ fn scope() -> Scope {
         stable: "v1".to_owned(),
         canary: REVISION.to_owned(),
         interval: Duration::from_secs(10),
+        beside_stable: false,
     }
 }
 

@@ -142,6 +142,7 @@ fn ending(status: &CanaryRolloutStatus) -> Option<Ending> {
         | Phase::Scaling
         | Phase::Shifting
         | Phase::Soaking
+        | Phase::Paused
         | Phase::Promoting
         | Phase::Returning
         | Phase::RollingBack

@@ -156,6 +156,7 @@ pub fn zero_on_every_proxy(moments: &[Moment]) -> Option<i64> {
                 | Phase::Scaling
                 | Phase::Shifting
                 | Phase::Soaking
+                | Phase::Paused
                 | Phase::Promoting
                 | Phase::Returning
                 | Phase::Unsettled,

@@ -10,6 +10,7 @@ mod edited;
 mod promotion;
 mod rest;
 mod up;
+mod waiting;
 
 use crate::desired::desired;
 use crate::event::Event;
@@ -18,7 +19,7 @@ use crate::plan::{Percent, Plan};
 use crate::state::{Cause, Failure, Phase, Revoked, Run, State, Unsettled};
 use crate::time::{Span, Time};
 
-pub use up::{ENOUGH_TO_ADVANCE, inconclusive};
+pub use waiting::{ENOUGH_TO_ADVANCE, Waiting, waiting};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
@@ -69,9 +70,9 @@ pub fn advance(plan: &Plan, state: &State, seen: &Observation) -> Transition {
         }
         Phase::Promoting { .. } => promotion::finished(plan, &mut next, seen, &mut earned),
         Phase::Returning { .. } => {}
-        Phase::RollingBack { .. } => rest::rolled_back(&mut next, seen, &mut earned),
+        Phase::RollingBack { .. } => rest::rolled_back(plan, &mut next, seen, &mut earned),
     }
-    let wake = wake(&next, seen);
+    let wake = wake(plan, &next, seen);
     Transition {
         held,
         happened,
@@ -144,6 +145,12 @@ fn start_run(plan: &Plan, next: &mut State, seen: &Observation, events: &mut Vec
         passed: false,
         unready_since: Some(seen.now),
         held_since: None,
+        sent_needs: 0,
+        lost_since: None,
+        paused_since: None,
+        failed_since: None,
+        stable_fails: false,
+        answered: None,
     });
     next.failure = None;
     next.gated = true;
@@ -202,33 +209,44 @@ fn unsettle(held: &mut State, why: Unsettled, now: Time, events: &mut Vec<Event>
     events.push(Event::Unsettled { why });
 }
 
-fn wake(next: &State, seen: &Observation) -> Option<Time> {
+fn wake(plan: &Plan, next: &State, seen: &Observation) -> Option<Time> {
     let run = next.run.as_ref();
     let deadline = run.map(|run| run.plan.progress_deadline);
     let failed = run.filter(|run| run.failed_in_a_row > 0);
     let window = judged_run(next).map(|run| run.judged_until + run.plan.interval);
-    let unready = next
-        .running()
-        .and_then(|run| Some(run.unready_since? + run.plan.progress_deadline));
-    let mut times = vec![window, unready];
+    let missing = |since: Option<Time>| {
+        let run = next.running()?;
+        Some(since? + run.plan.progress_deadline)
+    };
+    let mut times = vec![
+        window,
+        missing(run.and_then(|run| run.unready_since)),
+        missing(run.and_then(|run| run.lost_since)),
+    ];
     match next.phase {
         Phase::Soaking { step, since } => {
             if let Some(run) = run {
                 let soak = run.plan.step(step).soak;
                 times.push(Some(since + soak));
                 times.push(Some(since + soak + run.plan.hold));
+                if let Some(Waiting::Pause { until }) = waiting(next, seen.now) {
+                    times.push(until);
+                }
             }
         }
         // What takes longer is said to be stalled.
-        Phase::Promoting { since } | Phase::Returning { since, .. } => {
+        Phase::Promoting { since }
+        | Phase::Returning { since, .. }
+        | Phase::RollingBack { since, .. } => {
             times.push(deadline.map(|deadline| since + deadline));
         }
+        Phase::Unsettled { since, .. } => times.push(Some(since + plan.progress_deadline)),
         Phase::Shifting { since, .. } => {
             times.push(deadline.map(|deadline| since + deadline));
             times.push(failed.map(|run| since + run.plan.hold));
         }
         Phase::Scaling { since, .. } => times.push(failed.map(|run| since + run.plan.hold)),
-        Phase::Unsettled { .. } | Phase::Stable | Phase::RollingBack { .. } | Phase::Failed => {}
+        Phase::Stable | Phase::Failed => {}
     }
     // What is past already has been looked at: waking for it again would be a busy loop.
     times

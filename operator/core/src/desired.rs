@@ -1,7 +1,8 @@
-//! What the world should look like in a state: the only place where a weight is computed.
+//! What the world should look like in a state: the only place where a weight is computed. What pods can carry of it is in
+//! [`crate::carried`].
 
 use crate::plan::Percent;
-use crate::state::{Cause, Phase, Run, State};
+use crate::state::{Cause, Phase, Run, State, Unsettled};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Desired {
@@ -84,6 +85,13 @@ pub fn desired(state: &State) -> Desired {
         gate,
         serves,
     };
+    if let Phase::Unsettled {
+        why: Unsettled::LetGo,
+        ..
+    } = state.phase
+    {
+        return nothing(Split::All, Gate::Open, None);
+    }
     // No run can have no canary: nothing is the safe answer.
     let Some(run) = &state.run else {
         return match state.phase {
@@ -172,48 +180,5 @@ fn share(run: &Run, weight: Percent, replicas: u32, gate: Gate, serves: Option<S
         },
         gate,
         serves,
-    }
-}
-
-/// The weight that the Ready pods can carry: `wanted * min(1, ready / needed)`, rounded down, and 0 without any.
-pub fn effective(wanted: Percent, ready: u32, needed: u32) -> Percent {
-    if ready >= needed && ready > 0 {
-        return wanted;
-    }
-    let scaled = u64::from(wanted.get()) * u64::from(ready) / u64::from(needed.max(1));
-    // One pod that is Ready can carry the smallest step, whatever the rounding says.
-    let scaled = if ready > 0 && wanted > Percent::ZERO {
-        scaled.max(1)
-    } else {
-        scaled
-    };
-    Percent::new(i64::try_from(scaled).unwrap_or(0)).unwrap_or(Percent::ZERO)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_effective_weight_never_exceeds_what_is_wanted_or_what_pods_can_carry() {
-        for wanted in 0..=100 {
-            let wanted = Percent::new(wanted).unwrap();
-            for needed in 1..=10 {
-                for ready in 0..=12 {
-                    let got = effective(wanted, ready, needed);
-                    assert!(got <= wanted);
-                    assert_eq!(got == Percent::ZERO, ready == 0 || wanted == Percent::ZERO);
-                    if ready >= needed {
-                        assert_eq!(got, wanted);
-                    } else {
-                        let share = u32::from(wanted.get()) * ready / needed;
-                        assert!(
-                            u32::from(got.get()) <= share.max(1),
-                            "{wanted} {ready}/{needed}: {got}"
-                        );
-                    }
-                }
-            }
-        }
     }
 }

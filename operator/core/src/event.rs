@@ -53,6 +53,25 @@ pub enum Event {
     AdvancedWithoutEvidence {
         step: usize,
     },
+    /// The step has passed, and its pause begins.
+    Paused {
+        step: usize,
+    },
+    /// More windows failed than are tolerated, and the plan says to pause then: the weight stays.
+    PausedByFailure {
+        weight: Percent,
+    },
+    /// The stable revision fails the same checks: nothing is raised until it does not, or a person says so.
+    StableFails,
+    StableRecovered,
+    /// A person let a run that waited go on to the next step.
+    LetOn {
+        weight: Percent,
+    },
+    /// A person wants a run that failed to be judged anew, from this weight on.
+    JudgedAnew {
+        weight: Percent,
+    },
     PromotionStarted {
         revision: String,
     },
@@ -73,6 +92,10 @@ pub enum Event {
         from: Percent,
     },
     RollbackComplete {
+        revision: String,
+    },
+    /// The CanaryRollout is deleted, and the Deployment rolls to what it released.
+    LetGo {
         revision: String,
     },
     /// The Deployment asks for the stable template again: the failure is history.

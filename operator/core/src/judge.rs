@@ -61,6 +61,58 @@ pub fn judge(bound: Bound, measured: &Measured) -> Judgement {
     }
 }
 
+/// The canary's judgement beside that of the stable revision in the same window. What stable suffers too is not the canary's
+/// fault, unless the canary suffers more of it for sure.
+pub fn beside(bound: Bound, canary: &Measured, stable: &Measured) -> Judgement {
+    let (own, other) = (judge(bound, canary), judge(bound, stable));
+    if own.verdict != Verdict::Fail
+        || other.verdict != Verdict::Fail
+        || worse(bound, canary, stable)
+    {
+        return own;
+    }
+    no_evidence(format!(
+        "{}; stable fails it too: {}",
+        own.reason, other.reason
+    ))
+}
+
+/// Whether the canary is worse than stable, for sure: the one-sided 95 % intervals of their shares do not meet, or its number
+/// is farther out of the bounds.
+fn worse(bound: Bound, canary: &Measured, stable: &Measured) -> bool {
+    match (bound, canary, stable) {
+        (
+            Bound::ShareAtLeast(_),
+            Measured::Share { good, total },
+            Measured::Share {
+                good: stable_good,
+                total: stable_total,
+            },
+        ) => {
+            let share = |good: f64, total: f64| (good / total).clamp(0.0, 1.0);
+            let most = wilson_upper(share(*good, *total), *total);
+            // The lower end of a share is the upper end of what is missing from it.
+            let missing = 1.0 - share(*stable_good, *stable_total);
+            let least = 1.0 - wilson_upper(missing, *stable_total);
+            most < least
+        }
+        (
+            Bound::Between { at_least, at_most },
+            Measured::Number(canary),
+            Measured::Number(stable),
+        ) => {
+            let outside = |value: f64| {
+                let over = at_most.map_or(0.0, |bound| value - bound);
+                let under = at_least.map_or(0.0, |bound| bound - value);
+                over.max(under)
+            };
+            outside(*canary) > outside(*stable)
+        }
+        // Who cannot be compared has no excuse.
+        (Bound::ShareAtLeast(_) | Bound::Between { .. }, _, _) => true,
+    }
+}
+
 /// All checks of a window together: one Fail fails it, and it passes only when all pass.
 pub fn combine(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
     let mut all = None;
@@ -239,6 +291,98 @@ mod tests {
             &Measured::Number(140.0),
         );
         assert_eq!(got.reason, "140, at most 100 asked for");
+    }
+
+    fn shares(canary: (f64, f64), stable: (f64, f64)) -> Verdict {
+        let measured = |(good, total)| Measured::Share { good, total };
+        beside(
+            Bound::ShareAtLeast(0.99),
+            &measured(canary),
+            &measured(stable),
+        )
+        .verdict
+    }
+
+    #[test]
+    fn a_canary_is_not_to_blame_for_what_stable_suffers_too() {
+        let bad = (900.0, 1000.0);
+        assert_eq!(shares(bad, (9000.0, 10_000.0)), Verdict::NoEvidence);
+        assert_eq!(
+            shares(bad, (8000.0, 10_000.0)),
+            Verdict::NoEvidence,
+            "better"
+        );
+        assert_eq!(
+            shares(bad, (9990.0, 10_000.0)),
+            Verdict::Fail,
+            "stable is fine"
+        );
+        assert_eq!(shares(bad, (0.0, 0.0)), Verdict::Fail, "nobody knows");
+        let good = (1000.0, 1000.0);
+        assert_eq!(shares(good, (9000.0, 10_000.0)), Verdict::Pass, "a fix");
+        let reason = beside(
+            Bound::ShareAtLeast(0.99),
+            &Measured::Share {
+                good: 90.0,
+                total: 100.0,
+            },
+            &Measured::Share {
+                good: 900.0,
+                total: 1000.0,
+            },
+        )
+        .reason;
+        assert_eq!(
+            reason,
+            "90.00% of 100 requests, at least 99% asked for; stable fails it too: 90.00% of 1000 requests, at least 99% asked for"
+        );
+    }
+
+    /// A stable that always misses the bound by a little is no licence.
+    #[test]
+    fn a_canary_that_is_worse_than_a_failing_stable_for_sure_fails() {
+        let stable = (9800.0, 10_000.0);
+        assert_eq!(shares((0.0, 10.0), stable), Verdict::Fail);
+        assert_eq!(shares((500.0, 1000.0), stable), Verdict::Fail);
+        assert_eq!(shares((960.0, 1000.0), stable), Verdict::Fail);
+        assert_eq!(
+            shares((975.0, 1000.0), stable),
+            Verdict::NoEvidence,
+            "within chance"
+        );
+        // More failures never make it better.
+        for total in [20_u32, 100, 1000] {
+            let verdicts: Vec<bool> = (0..=total)
+                .map(|good| shares((f64::from(good), f64::from(total)), stable) != Verdict::Fail)
+                .collect();
+            assert!(verdicts.is_sorted(), "{total}");
+        }
+    }
+
+    #[test]
+    fn numbers_beside_stable_are_compared_by_how_far_they_are_out() {
+        let verdict = |at_least, at_most, canary, stable| {
+            let bound = Bound::Between { at_least, at_most };
+            beside(bound, &Measured::Number(canary), &Measured::Number(stable)).verdict
+        };
+        assert_eq!(
+            verdict(None, Some(100.0), 140.0, 150.0),
+            Verdict::NoEvidence
+        );
+        assert_eq!(
+            verdict(None, Some(100.0), 140.0, 140.0),
+            Verdict::NoEvidence
+        );
+        assert_eq!(verdict(None, Some(100.0), 141.0, 140.0), Verdict::Fail);
+        assert_eq!(verdict(None, Some(100.0), 140.0, 99.0), Verdict::Fail);
+        assert_eq!(verdict(Some(10.0), None, 5.0, 4.0), Verdict::NoEvidence);
+        assert_eq!(verdict(Some(10.0), None, 3.0, 4.0), Verdict::Fail);
+        assert_eq!(
+            verdict(Some(10.0), Some(20.0), 3.0, 30.0),
+            Verdict::NoEvidence
+        );
+        assert_eq!(verdict(Some(10.0), Some(20.0), 3.0, 21.0), Verdict::Fail);
+        assert_eq!(verdict(None, Some(100.0), 90.0, 150.0), Verdict::Pass);
     }
 
     #[test]

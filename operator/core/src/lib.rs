@@ -20,6 +20,7 @@
 //! answers. The invariants are checked over the whole state graph in `tests/graph.rs`.
 
 pub mod advance;
+pub mod carried;
 pub mod desired;
 pub mod event;
 pub mod judge;
@@ -28,10 +29,11 @@ pub mod plan;
 pub mod state;
 pub mod time;
 
-pub use advance::{Transition, advance};
-pub use desired::{CanarySplit, Copies, Desired, Gate, Lease, Split, desired, effective};
+pub use advance::{Transition, Waiting, advance, waiting};
+pub use carried::{Carried, effective, effective_while_replaced};
+pub use desired::{CanarySplit, Copies, Desired, Gate, Lease, Split, desired};
 pub use event::Event;
 pub use observation::{Observation, Serving, Window};
-pub use plan::{Capacity, Percent, Plan, Step, Then};
+pub use plan::{Capacity, Deletion, OnFailure, Pause, Percent, Plan, Step, Then};
 pub use state::{Cause, Failure, Phase, Revoked, Run, State, Template, Unsettled};
 pub use time::{Span, Time};

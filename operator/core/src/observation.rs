@@ -26,6 +26,8 @@ pub struct Observation {
     pub deleted: bool,
     /// A person has taken over.
     pub break_glass: bool,
+    /// A person asks this run to go on from the weight that it has.
+    pub promote: bool,
     /// Nothing forbids a raise: not suspended, not frozen, the lease held, the spec valid.
     pub may_raise: bool,
 }
@@ -80,4 +82,6 @@ pub struct Window {
     pub end: Time,
     pub verdict: Verdict,
     pub requests: u64,
+    /// Whether the stable revision fails the same checks; `None`: nobody can tell.
+    pub stable_fails: Option<bool>,
 }

@@ -70,6 +70,18 @@ pub struct Step {
     pub soak: Span,
     /// Requests of the canary that have to be judged in this step.
     pub min_requests: u64,
+    /// What the step waits for once it has passed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+}
+
+/// What a step that has passed waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Pause {
+    /// A person lets the run go on.
+    Promote,
+    /// The same, or this time.
+    For(Span),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -85,6 +97,26 @@ pub enum Capacity {
 pub enum Then {
     Advance,
     Pause,
+}
+
+/// What more failed windows than are tolerated do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum OnFailure {
+    /// The weight goes to 0 at once.
+    #[default]
+    Rollback,
+    /// The weight stays, and never rises before a person lets the run be judged anew.
+    Pause,
+}
+
+/// What becomes of a Deployment whose release is under way when its CanaryRollout is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Deletion {
+    /// It stays paused, and stable serves.
+    #[default]
+    Leave,
+    /// It rolls to its new template by itself, if nothing is wrong with that so far.
+    Promote,
 }
 
 /// The steps, which rise and end at 100 %, and the limits.
@@ -108,6 +140,10 @@ pub struct Limits {
     pub then: Then,
     pub progress_deadline: Span,
     pub capacity: Capacity,
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    #[serde(default)]
+    pub deletion: Deletion,
 }
 
 /// A plan as it is stored: read back, it is checked again.
@@ -152,6 +188,8 @@ pub enum InvalidPlan {
     NotAll(Percent),
     #[error("analysis.interval has to be longer than 0")]
     Interval,
+    #[error("the pause of step {0} has to be longer than 0, or without a length")]
+    Pause(usize),
 }
 
 impl Plan {
@@ -165,6 +203,9 @@ impl Plan {
                 });
             }
             before = step.weight;
+            if matches!(step.pause, Some(Pause::For(span)) if !span.is_positive()) {
+                return Err(InvalidPlan::Pause(index));
+            }
         }
         let last = steps.last().ok_or(InvalidPlan::NoSteps)?;
         if last.weight != Percent::ALL {
@@ -247,6 +288,8 @@ mod tests {
             then: Then::Advance,
             progress_deadline: Span::seconds(600),
             capacity: Capacity::Proportional,
+            on_failure: OnFailure::Rollback,
+            deletion: Deletion::Leave,
         }
     }
 
@@ -255,6 +298,7 @@ mod tests {
             weight: Percent::new(*w).unwrap(),
             soak: Span(0),
             min_requests: 0,
+            pause: None,
         });
         Plan::new(steps.collect(), limits())
     }
@@ -284,11 +328,26 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_of_no_time_is_refused() {
+        let mut steps = plan(&[10, 100]).unwrap().steps().to_vec();
+        for (pause, expected) in [
+            (Pause::Promote, None),
+            (Pause::For(Span(1)), None),
+            (Pause::For(Span(0)), Some(InvalidPlan::Pause(1))),
+            (Pause::For(Span(-1)), Some(InvalidPlan::Pause(1))),
+        ] {
+            steps[1].pause = Some(pause);
+            assert_eq!(Plan::new(steps.clone(), limits()).err(), expected);
+        }
+    }
+
+    #[test]
     fn an_edited_plan_goes_around_the_step_that_is_begun() {
         let at = |weight| Step {
             weight: Percent(weight),
             soak: Span(7),
             min_requests: 3,
+            pause: None,
         };
         let weights = |plan: &Plan| plan.steps.iter().map(|s| s.weight.0).collect::<Vec<_>>();
         let edited = plan(&[1, 20, 60, 100]).unwrap();

@@ -1,9 +1,13 @@
 //! Where a rollout is: all that survives a restart. The shell keeps it in `status.machine` of the CanaryRollout.
 
+mod run;
+
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Percent, Plan};
+use crate::plan::Percent;
 use crate::time::{Span, Time};
+
+pub use run::{Cause, Failure, Run};
 
 /// A pod template, by its hashes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -100,8 +104,15 @@ impl State {
         }
         if let Some(run) = &mut self.run {
             each(&mut run.judged_until);
-            run.unready_since.iter_mut().for_each(&mut each);
-            run.held_since.iter_mut().for_each(&mut each);
+            for since in [
+                &mut run.unready_since,
+                &mut run.lost_since,
+                &mut run.held_since,
+                &mut run.paused_since,
+                &mut run.failed_since,
+            ] {
+                since.iter_mut().for_each(&mut each);
+            }
         }
     }
 }
@@ -146,104 +157,20 @@ pub enum Unsettled {
     Clearing,
     /// The CanaryRollout was deleted while the Deployment rolled to a version that had passed every step.
     Leaving,
+    /// The CanaryRollout was deleted, and what it released is to be promoted: the Deployment rolls to it by itself.
+    LetGo,
 }
 
 impl Unsettled {
-    pub const ALL: [Unsettled; 6] = [
+    pub const ALL: [Unsettled; 7] = [
         Unsettled::Rolling,
         Unsettled::HalfRolled,
         Unsettled::NothingServes,
         Unsettled::BreakGlass,
         Unsettled::Clearing,
         Unsettled::Leaving,
+        Unsettled::LetGo,
     ];
-}
-
-/// One release of one revision.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Run {
-    pub canary: Template,
-    /// Higher than that of every run before: revocations name it.
-    pub number: u64,
-    /// The plan in force: that of the spec when the run began, and, after an edit, the edited one around the step that
-    /// was begun.
-    pub plan: Plan,
-    /// The plan of the spec that was taken in last.
-    pub asked: Plan,
-    pub started_at: Time,
-    /// The Deployment's replicas when the present step began: growth of an autoscaler within a step changes nothing.
-    pub base_replicas: u32,
-    /// Up to when windows have been judged: a window is judged once.
-    pub judged_until: Time,
-    pub failed_in_a_row: u32,
-    /// Judged requests of the canary in the present step.
-    pub requests: u64,
-    /// A whole window of the present step's soak passed, and none has failed since.
-    pub passed: bool,
-    /// Since when the canary has had fewer Ready pods than it needs; for a step's pods, since the step was begun.
-    pub unready_since: Option<Time>,
-    /// Since when a person, a freeze or a lost lease has held the run: deadlines do not count that time.
-    pub held_since: Option<Time>,
-}
-
-/// Why a weight went to 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Cause {
-    /// More failed windows in a row than the failure limit.
-    AnalysisFailed,
-    /// The canary's pods took longer than the progress deadline.
-    ProgressDeadlineExceeded,
-    /// The canary's pods were taken away or stopped being Ready for longer than the progress deadline.
-    CanaryLost,
-    /// A canary pod has no sidecar: what it does cannot be seen.
-    NotMeshed,
-    /// A proxy has seen this run revoked: an operator before this one rolled it back.
-    Revoked,
-    /// The Deployment's template is the stable one again.
-    TemplateReverted,
-    /// The CanaryRollout is being deleted.
-    Deleted,
-    /// A person has taken over, by the annotation `aviary.dev/break-glass`.
-    BreakGlass,
-    /// No run: the Deployment was found paused on a template that does not serve.
-    FoundPaused,
-}
-
-impl Cause {
-    pub fn name(self) -> &'static str {
-        match self {
-            Cause::AnalysisFailed => "AnalysisFailed",
-            Cause::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
-            Cause::CanaryLost => "CanaryLost",
-            Cause::NotMeshed => "NotMeshed",
-            Cause::Revoked => "Revoked",
-            Cause::TemplateReverted => "TemplateReverted",
-            Cause::Deleted => "Deleted",
-            Cause::BreakGlass => "BreakGlass",
-            Cause::FoundPaused => "FoundPaused",
-        }
-    }
-
-    pub const ALL: [Cause; 9] = [
-        Cause::AnalysisFailed,
-        Cause::ProgressDeadlineExceeded,
-        Cause::CanaryLost,
-        Cause::NotMeshed,
-        Cause::Revoked,
-        Cause::TemplateReverted,
-        Cause::Deleted,
-        Cause::BreakGlass,
-        Cause::FoundPaused,
-    ];
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Failure {
-    pub template: Template,
-    pub run: u64,
-    pub cause: Cause,
-    pub at: Time,
 }
 
 /// No proxy raises `revision` again for a run that is not newer than `run`.
@@ -258,236 +185,4 @@ impl Revoked {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan::{Capacity, Limits, Step, Then};
-
-    fn template(name: &str) -> Template {
-        Template {
-            revision: format!("{name}-revision"),
-            content: format!("{name}-content"),
-        }
-    }
-
-    fn plan(weights: &[i64]) -> Plan {
-        let step = |weight: &i64| Step {
-            weight: Percent::new(*weight).unwrap(),
-            soak: Span::seconds(60),
-            min_requests: 100,
-        };
-        let limits = Limits {
-            failure_limit: 2,
-            interval: Span::seconds(10),
-            hold: Span::seconds(600),
-            then: Then::Pause,
-            progress_deadline: Span::seconds(300),
-            capacity: Capacity::Full,
-        };
-        Plan::new(weights.iter().map(step).collect(), limits).unwrap()
-    }
-
-    fn state(phase: Phase) -> State {
-        State {
-            deployment: "uid".to_owned(),
-            phase,
-            stable: template("stable"),
-            target: template("canary"),
-            generation: 7,
-            gated: true,
-            run: Some(Run {
-                canary: template("canary"),
-                number: 12,
-                plan: plan(&[1, 100]),
-                asked: plan(&[100]),
-                started_at: Time(500),
-                base_replicas: 4,
-                judged_until: Time(3000),
-                failed_in_a_row: 1,
-                requests: 30,
-                passed: true,
-                unready_since: Some(Time(4000)),
-                held_since: Some(Time(5000)),
-            }),
-            last_run: 12,
-            failure: Some(Failure {
-                template: template("other"),
-                run: 11,
-                cause: Cause::NotMeshed,
-                at: Time(600),
-            }),
-            revoked: vec![Revoked {
-                revision: "other-revision".to_owned(),
-                run: 11,
-            }],
-        }
-    }
-
-    /// Every phase, begun at `since`; with every reason that it can have.
-    fn phases(since: Time) -> Vec<Phase> {
-        let covered = Percent::new(75).unwrap();
-        let mut phases = vec![
-            Phase::Stable,
-            Phase::Scaling { step: 0, since },
-            Phase::Shifting { step: 1, since },
-            Phase::Soaking { step: 2, since },
-            Phase::Promoting { since },
-            Phase::Returning { covered, since },
-            Phase::Failed,
-        ];
-        phases.extend(Unsettled::ALL.map(|why| Phase::Unsettled { why, since }));
-        phases.extend(Cause::ALL.map(|cause| Phase::RollingBack { cause, since }));
-        phases
-    }
-
-    fn counted_from(state: &State) -> [Option<Time>; 4] {
-        let since = match state.phase {
-            Phase::Unsettled { since, .. }
-            | Phase::Scaling { since, .. }
-            | Phase::Shifting { since, .. }
-            | Phase::Soaking { since, .. }
-            | Phase::Promoting { since }
-            | Phase::Returning { since, .. }
-            | Phase::RollingBack { since, .. } => Some(since),
-            Phase::Stable | Phase::Failed => None,
-        };
-        let run = state.run.as_ref().unwrap();
-        [
-            since,
-            Some(run.judged_until),
-            run.unready_since,
-            run.held_since,
-        ]
-    }
-
-    #[test]
-    fn a_shifted_state_counts_from_shifted_moments_and_nothing_else_changes() {
-        for phase in phases(Time(2000)) {
-            let state = state(phase);
-            let shifted = state.clone().shifted(Span(-700));
-            let expected = counted_from(&state).map(|at| at.map(|at| at + Span(-700)));
-            assert_eq!(counted_from(&shifted), expected, "{phase:?}");
-            let failed_at = |state: &State| state.failure.as_ref().map(|failure| failure.at);
-            assert_eq!(failed_at(&shifted), failed_at(&state), "history stays");
-            assert_eq!(shifted.run.as_ref().unwrap().started_at, Time(500));
-            assert_eq!(shifted.shifted(Span(700)), state, "{phase:?}");
-        }
-    }
-
-    #[test]
-    fn no_moment_that_is_counted_from_is_later_than_now() {
-        for phase in phases(Time(2000)) {
-            for now in [0, 1999, 2000, 3500, 4500, 9000].map(Time) {
-                let mut clamped = state(phase);
-                clamped.not_after(now);
-                let expected =
-                    counted_from(&state(phase)).map(|at| at.map(|at| Time(at.0.min(now.0))));
-                assert_eq!(counted_from(&clamped), expected, "{phase:?} at {now:?}");
-            }
-            let mut later = state(phase);
-            later.not_after(Time(9000));
-            assert_eq!(later, state(phase), "the past stays as it is");
-        }
-    }
-
-    #[test]
-    fn a_state_without_a_run_is_shifted_too() {
-        let unsettled = State::unsettled("uid".to_owned(), template("stable"), 1, Time(2000));
-        let mut clamped = unsettled.clone();
-        clamped.not_after(Time(1500));
-        assert_eq!(clamped, unsettled.shifted(Span(-500)));
-    }
-
-    #[test]
-    fn every_phase_is_read_back_as_it_was_stored() {
-        for phase in phases(Time(2000)) {
-            let state = state(phase);
-            let json = serde_json::to_string(&state).unwrap();
-            assert_eq!(serde_json::from_str::<State>(&json).unwrap(), state);
-        }
-        let unsettled = State::unsettled("uid".to_owned(), template("stable"), 1, Time(2000));
-        let json = serde_json::to_string(&unsettled).unwrap();
-        assert_eq!(serde_json::from_str::<State>(&json).unwrap(), unsettled);
-    }
-
-    #[test]
-    fn a_state_that_an_operator_before_this_one_stored_is_read() {
-        let template = |name: &str| serde_json::json!({"revision": format!("{name}-revision"), "content": format!("{name}-content")});
-        let plan = |weights: &[i64]| {
-            let step = |weight: &i64| serde_json::json!({"weight": weight, "soak": 60_000, "minRequests": 100});
-            serde_json::json!({
-                "steps": weights.iter().map(step).collect::<Vec<_>>(),
-                "limits": {
-                    "failureLimit": 2, "interval": 10_000, "hold": 600_000, "then": "Pause",
-                    "progressDeadline": 300_000, "capacity": "Full"
-                }
-            })
-        };
-        let json = serde_json::json!({
-            "deployment": "uid",
-            "phase": {"name": "Returning", "covered": 75, "since": 2000},
-            "stable": template("stable"),
-            "target": template("canary"),
-            "generation": 7,
-            "gated": true,
-            "run": {
-                "canary": template("canary"), "number": 12,
-                "plan": plan(&[1, 100]), "asked": plan(&[100]),
-                "startedAt": 500, "baseReplicas": 4, "judgedUntil": 3000, "failedInARow": 1,
-                "requests": 30, "passed": true, "unreadySince": 4000, "heldSince": 5000
-            },
-            "lastRun": 12,
-            "failure": {"template": template("other"), "run": 11, "cause": "NotMeshed", "at": 600},
-            "revoked": [{"revision": "other-revision", "run": 11}]
-        });
-        let returning = Phase::Returning {
-            covered: Percent::new(75).unwrap(),
-            since: Time(2000),
-        };
-        assert_eq!(
-            serde_json::to_value(state(returning)).unwrap(),
-            json,
-            "a name that changes here is a state that nobody can read"
-        );
-        assert_eq!(
-            serde_json::from_value::<State>(json).unwrap(),
-            state(returning)
-        );
-    }
-
-    #[test]
-    fn what_this_machine_does_not_know_is_no_state() {
-        let stored = serde_json::to_value(state(Phase::Soaking {
-            step: 0,
-            since: Time(2000),
-        }))
-        .unwrap();
-        let spoilt: [(&str, serde_json::Value); 6] = [
-            ("/phase/name", "Levitating".into()),
-            ("/phase/step", (-1).into()),
-            ("/phase/since", "yesterday".into()),
-            ("/failure/cause", "Mood".into()),
-            ("/run/plan/steps", serde_json::json!([])),
-            ("/run/plan/steps/0/weight", 101.into()),
-        ];
-        for (field, value) in spoilt {
-            let mut json = stored.clone();
-            *json.pointer_mut(field).unwrap() = value;
-            assert!(serde_json::from_value::<State>(json).is_err(), "{field}");
-        }
-        for field in ["phase", "stable", "deployment", "generation"] {
-            let mut json = stored.clone();
-            json.as_object_mut().unwrap().remove(field);
-            assert!(
-                serde_json::from_value::<State>(json).is_err(),
-                "{field} is missing"
-            );
-        }
-    }
-
-    #[test]
-    fn every_cause_has_a_name_of_its_own_that_is_the_one_it_is_stored_by() {
-        for cause in Cause::ALL {
-            assert_eq!(serde_json::to_value(cause).unwrap(), cause.name());
-        }
-    }
-}
+mod tests;

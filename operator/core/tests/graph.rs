@@ -7,11 +7,16 @@
 //! ([`classes`]).
 //!
 //! Left out, so that the product stays small:
-//! - Limits, soaks and capacity are those of one plan; only the weights of its steps vary. `stories.rs` edits the others.
-//! - What a raise needs is varied each with each. What ends a run comes one by one, against a helpful and an unhelpful
-//!   world, and in pairs in a helpful one; never three at once.
-//! - Ready pods: none, one too few, enough, plenty. Replicas: 4 and 12; 0 only during a promotion.
-//! - Windows end now, with 20, 12 or 3 requests; counts of requests are rounded down to the bounds that matter.
+//! - There are two plans, of which either may take the other's place in the middle of a run. They differ in weights, pauses,
+//!   and in what a failure and a deletion do; lengths, limits, capacity and `noEvidence.then` are the same, and `stories.rs`
+//!   edits them.
+//! - What a raise needs is varied each with each, except that a missing acknowledgement meets three windows and plenty of
+//!   pods. What ends a run comes one by one, against a helpful and an unhelpful world, and in pairs in a helpful one; never
+//!   three at once.
+//! - Ready pods: none, one too few, enough, plenty. Replicas: 4 and 12, and 0 for a look.
+//! - Windows end now, with 20, 12 or 3 requests; counts of requests are rounded down to the bounds that matter. Stable passes
+//!   or fails, or nobody can tell, not with each verdict.
+//! - Times for which pods are missing, a step pauses or somebody holds are fresh, or longer than the deadline.
 //! - The clock is set back by more than every age at once, and never during a promotion or at rest.
 //! - Revoked runs are checked where they come up and not kept: their number has no part in what happens next.
 //! - Failures of a write between `held` and `next` are those two edges; a state older than both is not seen again.
@@ -27,7 +32,7 @@ mod invariants;
 #[path = "graph/roles.rs"]
 mod roles;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::OnceLock;
 
 use rollout_core::advance;
@@ -50,6 +55,7 @@ fn graph() -> &'static Graph {
     GRAPH.get_or_init(search)
 }
 
+/// Breadth first, each layer by as many threads as there are processors.
 fn search() -> Graph {
     let unseen = State::unsettled(HERE.to_owned(), role("stable"), 1, NOW);
     let start = fold(&unseen, NOW);
@@ -58,33 +64,31 @@ fn search() -> Graph {
         causes: HashSet::new(),
         phases: BTreeMap::new(),
     };
-    let mut queue = VecDeque::from([start]);
+    let mut layer = vec![start];
     let mut edges = 0_u64;
-    while let Some(state) = queue.pop_front() {
-        *graph.phases.entry(name(state.phase)).or_default() += 1;
-        classes(&state, |class| {
-            let step = advance(&class.plan, &state, &class.seen);
-            if let Err(broken) = check(&state, class, &step) {
-                panic!(
-                    "invariant {broken}\nfrom {state:?}\nseeing {:?}\nwith the steps {:?}\nto {step:?}",
-                    class.seen,
-                    class.plan.steps()
-                );
-            }
-            if let Phase::RollingBack { cause, .. } = step.held.phase {
-                graph.causes.insert(cause);
-            }
-            // What is only held and never written is a state to go on from, too.
-            let held = (step.held != step.next).then_some(&step.held);
-            for to in held.into_iter().chain([&step.next]) {
-                edges += 1;
-                let to = fold(to, class.seen.now);
-                if !graph.states.contains(&to) {
-                    graph.states.insert(to.clone());
-                    queue.push_back(to);
-                }
-            }
+    while !layer.is_empty() {
+        for state in &layer {
+            *graph.phases.entry(name(state.phase)).or_default() += 1;
+        }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = layer.len().div_ceil(threads);
+        let found: Vec<Found> = std::thread::scope(|scope| {
+            let parts: Vec<_> = layer
+                .chunks(share)
+                .map(|part| scope.spawn(|| explore(part, &graph.states)))
+                .collect();
+            parts.into_iter().map(|part| part.join().unwrap()).collect()
         });
+        layer.clear();
+        for part in found {
+            edges += part.edges;
+            graph.causes.extend(part.causes);
+            layer.extend(
+                part.states
+                    .into_iter()
+                    .filter(|state| graph.states.insert(state.clone())),
+            );
+        }
     }
     println!(
         "rollout state graph: {} states, {edges} edges, {:?}",
@@ -92,6 +96,43 @@ fn search() -> Graph {
         graph.phases
     );
     graph
+}
+
+/// What the edges out of some states lead to.
+#[derive(Default)]
+struct Found {
+    states: HashSet<State>,
+    causes: HashSet<Cause>,
+    edges: u64,
+}
+
+fn explore(states: &[State], known: &HashSet<State>) -> Found {
+    let mut found = Found::default();
+    for state in states {
+        classes(state, |class| {
+            let step = advance(&class.plan, state, &class.seen);
+            if let Err(broken) = check(state, class, &step) {
+                panic!(
+                    "invariant {broken}\nfrom {state:?}\nseeing {:?}\nwith the steps {:?}\nto {step:?}",
+                    class.seen,
+                    class.plan.steps()
+                );
+            }
+            if let Phase::RollingBack { cause, .. } = step.held.phase {
+                found.causes.insert(cause);
+            }
+            // What is only held and never written is a state to go on from, too.
+            let held = (step.held != step.next).then_some(&step.held);
+            for to in held.into_iter().chain([&step.next]) {
+                found.edges += 1;
+                let to = fold(to, class.seen.now);
+                if !known.contains(&to) {
+                    found.states.insert(to);
+                }
+            }
+        });
+    }
+    found
 }
 
 #[test]

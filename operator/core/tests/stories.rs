@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // a test says so by panicking
 
+#[path = "stories/deleted.rs"]
+mod deleted;
 #[path = "stories/down.rs"]
 mod down;
 #[path = "stories/edited.rs"]
@@ -16,5 +18,7 @@ mod promotion;
 mod time;
 #[path = "stories/up.rs"]
 mod up;
+#[path = "stories/waiting.rs"]
+mod waiting;
 #[path = "stories/world.rs"]
 mod world;

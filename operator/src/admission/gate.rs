@@ -113,6 +113,7 @@ fn ended_badly(phase: Option<Phase>) -> bool {
             | Phase::Scaling
             | Phase::Shifting
             | Phase::Soaking
+            | Phase::Paused
             | Phase::Promoting
             | Phase::Unsettled,
         ) => false,

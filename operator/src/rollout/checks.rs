@@ -4,6 +4,7 @@
 //! retries are evidence for neither revision. Latency is judged as a share too: "p99 at most 500 ms" is the same as
 //! "at least 99 % of the requests took at most 500 ms", and a share has a confidence interval.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use aviary_crds::spec::Check as SpecCheck;
@@ -107,6 +108,8 @@ pub struct Scope {
     pub stable: String,
     pub canary: String,
     pub interval: Duration,
+    /// Stable has requests too, so that the canary can be judged beside it.
+    pub beside_stable: bool,
 }
 
 impl Scope {
@@ -133,6 +136,28 @@ impl Scope {
             Query::Custom(text) => {
                 return query::render(text, |placeholder| self.value(placeholder));
             }
+        })
+    }
+
+    /// The scope that asks the same about the stable revision. `None`: it has no requests, or the query is not about one
+    /// revision.
+    pub fn of_stable(&self, query: &Query) -> Option<Scope> {
+        let about_one = match query {
+            Query::Successes | Query::FasterThan { .. } => true,
+            Query::Custom(text) => {
+                let (canary, stable) = (Cell::new(false), Cell::new(false));
+                // Whatever the query says it asks is looked at when it is asked.
+                let _ = query::render(text, |placeholder| {
+                    canary.set(canary.get() || placeholder == Placeholder::CanaryRevision);
+                    stable.set(stable.get() || placeholder == Placeholder::StableRevision);
+                    String::new()
+                });
+                canary.get() && !stable.get()
+            }
+        };
+        (self.beside_stable && about_one).then(|| Scope {
+            canary: self.stable.clone(),
+            ..self.clone()
         })
     }
 
@@ -205,6 +230,7 @@ mod tests {
             stable: "aaaa".into(),
             canary: "bbbb".into(),
             interval: Duration::from_secs(10),
+            beside_stable: true,
         }
     }
 
@@ -256,6 +282,29 @@ mod tests {
                 .promql(&Query::Custom("{{ nobody }}".into()))
                 .is_err()
         );
+    }
+
+    #[test]
+    fn the_same_is_asked_about_stable_where_it_is_about_one_revision() {
+        let stable = scope().of_stable(&Query::Successes).unwrap();
+        let asked = stable.promql(&Query::Successes).unwrap();
+        assert!(asked.contains(r#"revision="aaaa""#), "{asked}");
+        let own = |text: &str| Query::Custom(text.to_owned());
+        let depth = own(r#"max(depth{revision="{{ canary.revision }}"})"#);
+        let asked = scope().of_stable(&depth).unwrap().promql(&depth).unwrap();
+        assert_eq!(asked, r#"max(depth{revision="aaaa"})"#);
+        for of_none_or_both in [
+            "up",
+            "{{ canary.revision }} - {{ stable.revision }}",
+            "{{ stable.revision }}",
+        ] {
+            assert_eq!(scope().of_stable(&own(of_none_or_both)), None);
+        }
+        let alone = Scope {
+            beside_stable: false,
+            ..scope()
+        };
+        assert_eq!(alone.of_stable(&Query::Successes), None);
     }
 
     #[test]

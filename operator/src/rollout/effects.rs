@@ -11,6 +11,7 @@
 //! | a copy is deleted | its uid; no proxy knows it |
 //! | a ReplicaSet is scaled or deleted | its uid and resourceVersion |
 //! | a template is kept or brought back | none of that name |
+//! | a person's request is taken away | the CanaryRollout's uid and resourceVersion |
 
 mod copies;
 mod gate;
@@ -28,6 +29,7 @@ use serde_json::{Value, json};
 use super::events::Note;
 use super::look::{Look, Target};
 use super::persisted::Persisted;
+use super::request;
 use super::write::{Kind, Verb, Write};
 
 pub(super) use copies::{delete, unwanted};
@@ -74,6 +76,7 @@ pub(super) fn effects(
         effects.extend(kept::templates(state, look, deployment, fetched));
     }
     effects.extend(copies::absent(&desired, look, drained));
+    effects.extend(request::clear(look, state));
     effects
 }
 

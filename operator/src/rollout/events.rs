@@ -1,6 +1,6 @@
 //! What happened, in words: one reason for each kind of thing, and a note for people. They become Events and log lines.
 
-use rollout_core::plan::Plan;
+use rollout_core::plan::{Pause, Plan};
 use rollout_core::{Cause, Event, Unsettled};
 
 use crate::text::cut;
@@ -51,6 +51,8 @@ pub struct About<'a> {
     pub canary: &'a str,
     /// The newest judgement's reason, for those events that it explains.
     pub detail: &'a str,
+    /// The same of the stable revision.
+    pub stable: &'a str,
 }
 
 /// The note for a step of the machine.
@@ -60,6 +62,7 @@ pub fn note(event: &Event, about: About<'_>) -> Note {
         target,
         canary,
         detail,
+        ..
     } = about;
     let count = plan.steps().len();
     match event {
@@ -96,7 +99,7 @@ pub fn note(event: &Event, about: About<'_>) -> Note {
         Event::PlanChanged { plan, step } => Note::normal(
             "PlanChanged",
             format!(
-                "spec.steps was edited: step {}/{} of {} is in force; nothing is raised before it is earned",
+                "the spec was edited: step {}/{} of {} is in force; nothing is raised before it is earned",
                 step + 1,
                 plan.steps().len(),
                 weights(plan)
@@ -135,6 +138,53 @@ pub fn note(event: &Event, about: About<'_>) -> Note {
             format!(
                 "step {}/{count} could not be judged within noEvidence.hold: {detail}",
                 step + 1
+            ),
+        ),
+        Event::Paused { step } => {
+            let pause = plan.step(*step).pause;
+            let until = match pause {
+                Some(Pause::For(length)) => format!("for {}s", length.0 / 1000),
+                Some(Pause::Promote) | None => "until a person lets it go on".to_owned(),
+            };
+            Note::normal(
+                "Paused",
+                format!(
+                    "step {}/{count} passed: revision {canary} keeps its weight {until}",
+                    step + 1
+                ),
+            )
+        }
+        Event::PausedByFailure { weight } => Note::warning(
+            "FailurePaused",
+            format!(
+                "the checks failed ({detail}), and spec.onFailure is Pause: revision {canary} keeps weight {weight} until a person puts the stable template back, or lets it be judged anew"
+            ),
+        ),
+        Event::StableFails => Note::warning(
+            "StableFailing",
+            format!(
+                "the stable revision fails the checks too ({}): nothing is raised until it passes them, or a person says so",
+                about.stable
+            ),
+        ),
+        Event::StableRecovered => Note::normal(
+            "StableRecovered",
+            "the stable revision passes the checks again".to_owned(),
+        ),
+        Event::LetOn { weight } => Note::normal(
+            "LetOn",
+            format!("a person let revision {canary} go on from weight {weight}"),
+        ),
+        Event::JudgedAnew { weight } => Note::normal(
+            "JudgedAnew",
+            format!(
+                "a person wants revision {canary} to be judged anew at weight {weight}: the windows that failed are forgotten"
+            ),
+        ),
+        Event::LetGo { revision } => Note::warning(
+            "LetGo",
+            format!(
+                "the CanaryRollout was deleted, and spec.deletionPolicy is Promote: Deployment {target} rolls to revision {revision} by itself"
             ),
         ),
         Event::PromotionStarted { revision } => Note::normal(
@@ -235,6 +285,9 @@ pub fn because_unsettled(why: Unsettled, target: &str) -> String {
         ),
         Unsettled::Leaving => format!(
             "the CanaryRollout was deleted while Deployment {target} rolled to a version that had passed every step: the Deployment goes on by itself"
+        ),
+        Unsettled::LetGo => format!(
+            "the CanaryRollout was deleted, and spec.deletionPolicy is Promote: Deployment {target} rolls to its template by itself"
         ),
     }
 }

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use rollout_core::desired;
 use rollout_core::observation::Window;
+use rollout_core::plan::Percent;
 use rollout_core::state::State;
 use rollout_core::time::{Span, Time};
 
@@ -87,6 +89,7 @@ impl Evidence {
                 stable: state.stable.revision.clone(),
                 canary: run.canary.revision.clone(),
                 interval: Duration::from_millis(u64::try_from(run.plan.interval.0).unwrap_or(0)),
+                beside_stable: desired(state).weight() < Percent::ALL,
             },
             checks: parsed.checks.clone(),
             // The operator fetches for nobody: an address outside the allow-list is no evidence.
@@ -118,6 +121,7 @@ impl Evidence {
             end: answer.end,
             verdict: outcome.verdict,
             requests: outcome.requests,
+            stable_fails: outcome.stable.fails,
         })
     }
 
@@ -152,6 +156,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::rollout::measure::StableOutcome;
     use crate::rollout::plan;
     use crate::rollout::testing;
 
@@ -189,6 +194,7 @@ mod tests {
             verdict: Verdict::Pass,
             requests: 5,
             outcomes: Vec::new(),
+            stable: StableOutcome::default(),
         })
     }
 

@@ -9,13 +9,15 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use rollout_core::observation::{CopySeen, Observation, Original, Serving, Traffic};
+use rollout_core::plan::Percent;
 use rollout_core::state::{Phase, State, Template, Unsettled};
 use rollout_core::time::Time;
-use rollout_core::{CanarySplit, Window, effective};
+use rollout_core::{CanarySplit, Window, effective, effective_while_replaced};
 
 use super::heard::Heard;
 use super::problems::{self, Blocking};
 use super::replica_sets::{self, ReplicaSet};
+use super::request;
 use super::views::Views;
 use super::{copy, deployment};
 use crate::admission::rollout::PrometheusPolicy;
@@ -182,25 +184,33 @@ impl Look {
         let Some(run) = &state.run else {
             return canary.clone();
         };
-        let ready = match state.phase {
-            // The Deployment's own pods of the promoted revision serve with the copy's.
+        let copy = self.copy_ready(&canary.revision);
+        // The Deployment's own pods of the canary's revision serve with the copy's.
+        let own = || replica_sets::ready_of(&self.sets, &canary.revision);
+        let stable = || replica_sets::ready_of(&self.sets, &state.stable.revision);
+        let needed = run.plan.replicas(run.base_replicas, canary.weight);
+        let weight = match state.phase {
             Phase::Promoting { .. } => {
-                let own = replica_sets::ready_of(&self.sets, &canary.revision);
-                own.saturating_add(self.copy_ready(&canary.revision))
+                let replicas = self
+                    .target
+                    .deployment()
+                    .map_or(0, |it| deployment::replicas(it));
+                let ready = copy.saturating_add(own());
+                effective_while_replaced((ready, needed), (stable(), replicas)).min(canary.weight)
             }
             // What stable has not taken back stays, as long as anybody is there.
-            Phase::Returning { .. } => u32::MAX,
+            Phase::Returning { .. } if copy == 0 && own() == 0 && stable() > 0 => Percent::ZERO,
+            Phase::Returning { .. } => canary.weight,
             Phase::Unsettled { .. }
             | Phase::Stable
             | Phase::Scaling { .. }
             | Phase::Shifting { .. }
             | Phase::Soaking { .. }
             | Phase::RollingBack { .. }
-            | Phase::Failed => self.copy_ready(&canary.revision),
+            | Phase::Failed => effective(canary.weight, copy, needed),
         };
-        let needed = run.plan.replicas(run.base_replicas, canary.weight);
         CanarySplit {
-            weight: effective(canary.weight, ready, needed),
+            weight,
             ..canary.clone()
         }
     }
@@ -264,6 +274,7 @@ impl Look {
             lapsed: more.lapsed,
             deleted: self.deleted,
             break_glass: deployment::break_glass(deployment),
+            promote: request::asks(&self.rollout, state),
             may_raise: more.may_raise,
         })
     }

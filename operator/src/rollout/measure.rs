@@ -12,7 +12,7 @@ mod ask;
 use std::sync::Arc;
 
 use prometheus_http_query::Client;
-use rollout_core::judge::{self, Measured, Verdict};
+use rollout_core::judge::{self, Judgement, Measured, Verdict};
 
 use super::checks::{Check, Query, Scope};
 
@@ -37,6 +37,16 @@ pub struct WindowOutcome {
     pub outcomes: Vec<Outcome>,
     /// Requests a minute from callers outside the mesh. A hint for people, of which nothing depends; `None`: nobody knows.
     pub outside: Option<u64>,
+    pub stable: StableOutcome,
+}
+
+/// The stable revision by the same checks, in the same window.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StableOutcome {
+    /// `None`: nobody can tell.
+    pub fails: Option<bool>,
+    /// The check that it fails, and what was measured.
+    pub words: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -77,26 +87,31 @@ pub async fn judge_window(
             .map_err(|error| format!("'{address}' is no address of a Prometheus: {error}")),
     };
     let asked = futures::future::join_all(checks.iter().map(|check| async {
-        let (measured, requests) = match &client {
-            Ok(client) => measure(client, scope, &check.query).await,
-            Err(why) => (Measured::Absent(why.clone()), None),
-        };
-        let judgement = judge::judge(check.bound, &measured);
-        let reason = match check.query {
-            Query::FasterThan { seconds, .. } => {
-                format!("within {}ms: {}", seconds * 1000.0, judgement.reason)
+        let of_canary = async {
+            match &client {
+                Ok(client) => measure(client, scope, &check.query).await,
+                Err(why) => (Measured::Absent(why.clone()), None),
             }
-            Query::Successes | Query::Custom(_) => judgement.reason,
         };
-        Outcome {
-            check: check.name.clone(),
-            verdict: judgement.verdict,
-            reason: cut(reason),
-            requests,
-        }
+        let of_stable = async {
+            let scope = scope.of_stable(&check.query)?;
+            Some(measure(client.as_ref().ok()?, &scope, &check.query).await.0)
+        };
+        let ((measured, requests), stable) = futures::future::join(of_canary, of_stable).await;
+        let judgement = match &stable {
+            Some(stable) => judge::beside(check.bound, &measured, stable),
+            None => judge::judge(check.bound, &measured),
+        };
+        let outcome = outcome(check, judgement, requests);
+        let stable = stable.map(|stable| {
+            let judgement = judge::judge(check.bound, &stable);
+            self::outcome(check, judgement, None)
+        });
+        (outcome, stable)
     }));
     let outside = outside(client.as_ref().ok(), scope);
-    let (outcomes, outside) = futures::future::join(asked, outside).await;
+    let (asked, outside) = futures::future::join(asked, outside).await;
+    let (outcomes, stable): (Vec<Outcome>, Vec<Option<Outcome>>) = asked.into_iter().unzip();
     let verdict = judge::combine(outcomes.iter().map(|outcome| outcome.verdict));
     let requests = outcomes
         .iter()
@@ -108,6 +123,37 @@ pub async fn judge_window(
         requests,
         outcomes,
         outside,
+        stable: stable_outcome(stable.into_iter().flatten()),
+    }
+}
+
+fn outcome(check: &Check, judgement: Judgement, requests: Option<u64>) -> Outcome {
+    let reason = match check.query {
+        Query::FasterThan { seconds, .. } => {
+            format!("within {}ms: {}", seconds * 1000.0, judgement.reason)
+        }
+        Query::Successes | Query::Custom(_) => judgement.reason,
+    };
+    Outcome {
+        check: check.name.clone(),
+        verdict: judgement.verdict,
+        reason: cut(reason),
+        requests,
+    }
+}
+
+/// One check that stable fails is enough, and it fails none only when it passes every one that can be compared.
+fn stable_outcome(outcomes: impl Iterator<Item = Outcome>) -> StableOutcome {
+    let outcomes: Vec<Outcome> = outcomes.collect();
+    let fails = match judge::combine(outcomes.iter().map(|outcome| outcome.verdict)) {
+        Verdict::Fail => Some(true),
+        Verdict::Pass => Some(false),
+        Verdict::NoEvidence => None,
+    };
+    let failed = outcomes.iter().find(|one| one.verdict == Verdict::Fail);
+    StableOutcome {
+        fails,
+        words: failed.map_or_else(String::new, |one| format!("{}: {}", one.check, one.reason)),
     }
 }
 

@@ -1,8 +1,13 @@
 //! From the spec to the machine's plan. After this nobody reads the spec's strings.
 
-use aviary_crds::spec::{CanaryRolloutSpec, Capacity as SpecCapacity, Then as SpecThen};
+use aviary_crds::spec::{
+    CanaryRolloutSpec, Capacity as SpecCapacity, DeletionPolicy, OnFailure as SpecOnFailure,
+    Pause as SpecPause, Then as SpecThen,
+};
 use aviary_crds::units::{self, UnitError};
-use rollout_core::plan::{Capacity, InvalidPlan, Limits, Percent, Plan, Step, Then};
+use rollout_core::plan::{
+    Capacity, Deletion, InvalidPlan, Limits, OnFailure, Pause, Percent, Plan, Step, Then,
+};
 use rollout_core::time::Span;
 
 use super::checks::{Check, InvalidCheck};
@@ -36,6 +41,7 @@ pub(super) fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, InvalidSpec> {
             min_requests: step
                 .min_requests
                 .map_or(0, |n| u64::try_from(n).unwrap_or(0)),
+            pause: step.pause.as_ref().map(pause).transpose()?,
         });
     }
     let limits = Limits {
@@ -51,6 +57,14 @@ pub(super) fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, InvalidSpec> {
             SpecCapacity::Proportional => Capacity::Proportional,
             SpecCapacity::Full => Capacity::Full,
         },
+        on_failure: match spec.on_failure {
+            SpecOnFailure::Rollback => OnFailure::Rollback,
+            SpecOnFailure::Pause => OnFailure::Pause,
+        },
+        deletion: match spec.deletion_policy {
+            DeletionPolicy::Leave => Deletion::Leave,
+            DeletionPolicy::Promote => Deletion::Promote,
+        },
     };
     let plan = Plan::new(steps, limits)?;
     let checks = spec
@@ -60,6 +74,13 @@ pub(super) fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, InvalidSpec> {
         .map(Check::parse)
         .collect::<Result<_, _>>()?;
     Ok(Parsed { plan, checks })
+}
+
+fn pause(pause: &SpecPause) -> Result<Pause, InvalidSpec> {
+    Ok(match &pause.duration {
+        None => Pause::Promote,
+        Some(length) => Pause::For(span("steps[].pause.for", length)?),
+    })
 }
 
 fn span(field: &'static str, text: &str) -> Result<Span, InvalidSpec> {
@@ -95,6 +116,22 @@ mod tests {
         assert_eq!(parsed.plan.interval, Span::seconds(30));
         assert_eq!(parsed.plan.progress_deadline, Span::seconds(600));
         assert_eq!(parsed.checks.len(), 2);
+    }
+
+    #[test]
+    fn pauses_and_policies_are_read() {
+        let spec = spec(serde_json::json!({
+            "steps": [{"weight": 5, "pause": {}}, {"weight": 50, "pause": {"for": "10m"}}, {"weight": 100}],
+            "onFailure": "Pause", "deletionPolicy": "Promote",
+        }));
+        let plan = parse(&spec).unwrap().plan;
+        let pauses: Vec<_> = plan.steps().iter().map(|step| step.pause).collect();
+        let ten = Pause::For(Span::seconds(600));
+        assert_eq!(pauses, [Some(Pause::Promote), Some(ten), None]);
+        assert_eq!(
+            (plan.on_failure, plan.deletion),
+            (OnFailure::Pause, Deletion::Promote)
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use aviary_crds::status::{
 use rollout_core::plan::Percent;
 use rollout_core::state::{Cause, Phase, State};
 use rollout_core::time::Time;
-use rollout_core::{Copies, desired};
+use rollout_core::{Copies, Waiting, desired, waiting};
 
 use super::conditions;
 use super::facts::Facts;
@@ -40,7 +40,7 @@ pub(super) fn status(facts: &Facts<'_>, before: &CanaryRolloutStatus) -> CanaryR
 }
 
 fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
-    new.phase = Some(phase_name(state.phase));
+    new.phase = Some(phase_name(state, facts.look.now));
     new.phase_since = since(state.phase).map(micro_time);
     if !matches!(state.phase, Phase::Unsettled { .. }) {
         new.stable = Some(StableStatus {
@@ -76,12 +76,16 @@ fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
     new.step = state
         .run
         .as_ref()
-        .zip(step(state.phase))
+        .zip(step_of(state.phase))
         .map(|(run, index)| StepStatus {
             index: i32::try_from(index).unwrap_or(i32::MAX),
             position: format!("{}/{}", index + 1, run.plan.steps().len()),
             weight: i32::from(run.plan.step(index).weight.get()),
             soak_ends_at: soak_ends_at(state).map(micro_time),
+            pause_ends_at: match waiting(state, facts.look.now) {
+                Some(Waiting::Pause { until }) => until.map(micro_time),
+                Some(Waiting::Failure | Waiting::Stable | Waiting::Evidence) | None => None,
+            },
         });
     let acks = &facts.look.heard.acks;
     let wanted = desired(state).weight();
@@ -112,8 +116,17 @@ pub(super) fn differs(a: &CanaryRolloutStatus, b: &CanaryRolloutStatus) -> bool 
     bare(a) != bare(b)
 }
 
-pub(super) fn phase_name(phase: Phase) -> PhaseName {
-    match phase {
+/// Pausing is no phase of the machine: it is what people see of a soak that goes nowhere by itself.
+fn phase_name(state: &State, now: Time) -> PhaseName {
+    match state.phase {
+        Phase::Scaling { .. } | Phase::Shifting { .. } | Phase::Soaking { .. }
+            if matches!(
+                waiting(state, now),
+                Some(Waiting::Pause { .. } | Waiting::Failure)
+            ) =>
+        {
+            PhaseName::Paused
+        }
         Phase::Unsettled { .. } => PhaseName::Unsettled,
         Phase::Stable => PhaseName::Stable,
         Phase::Scaling { step: 0, .. } => PhaseName::Starting,
@@ -140,7 +153,8 @@ fn since(phase: Phase) -> Option<Time> {
     }
 }
 
-fn step(phase: Phase) -> Option<usize> {
+/// The step that a running release is at.
+pub(super) fn step_of(phase: Phase) -> Option<usize> {
     match phase {
         Phase::Scaling { step, .. }
         | Phase::Shifting { step, .. }

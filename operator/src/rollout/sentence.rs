@@ -1,14 +1,17 @@
 //! One sentence for people: what happens now, and what happens next and when.
 
+mod waits;
+
 use k8s_openapi::jiff::Timestamp;
-use rollout_core::advance::inconclusive;
-use rollout_core::plan::Plan;
+use rollout_core::plan::{Pause, Plan};
 use rollout_core::state::{Phase, State};
 use rollout_core::time::{Span, Time};
+use rollout_core::waiting;
 
 use super::events::{because, because_unsettled};
 use super::facts::Facts;
 use super::heard::Acknowledgement;
+use super::render::step_of;
 use super::replica_sets;
 
 pub(super) fn sentence(facts: &Facts<'_>) -> String {
@@ -24,6 +27,10 @@ pub(super) fn sentence(facts: &Facts<'_>) -> String {
     let lag = lag(&facts.look.heard.acks);
     let held = held(facts);
     let of = |step: usize| format!("step {}/{}", step + 1, plan.steps().len());
+    if let (Some(waiting), Some(step)) = (waiting(state, now), step_of(state.phase)) {
+        let waits = waits::waits(facts, state, plan, waiting);
+        return format!("{}: {waits}{lag}.{held}", of(step));
+    }
     match state.phase {
         Phase::Unsettled { why, .. } => because_unsettled(why, target),
         Phase::Stable if state.target != state.stable => format!(
@@ -126,29 +133,28 @@ fn pods(facts: &Facts<'_>, state: &State, plan: &Plan, canary: &str) -> String {
 
 fn soak(facts: &Facts<'_>, state: &State, plan: &Plan, step: usize, since: Time) -> String {
     let left = since + plan.step(step).soak - facts.look.now;
-    let next = if plan.is_last(step) {
-        "it is promoted".to_owned()
-    } else {
-        format!("weight {}", plan.step(step + 1).weight)
-    };
     let judged = facts.verdicts.judged();
-    let failed = state
-        .run
-        .as_ref()
-        .is_some_and(|run| run.failed_in_a_row > 0);
+    let run = state.run.as_ref();
+    let failed = run.is_some_and(|run| run.failed_in_a_row > 0);
+    let passed = run.is_some_and(|run| run.passed && run.requests >= plan.step(step).min_requests);
     if left.is_positive() {
-        format!("{} more, then {next}", seconds(left))
-    } else if inconclusive(state, facts.look.now) {
-        format!(
-            "the soak and the hold for evidence are over, and the evidence allows nothing ({judged}): it goes on when a window passes; put the stable template back to end it"
-        )
+        format!("{} more, then {}", seconds(left), after(plan, state, step))
     } else if failed {
         format!("the soak is over, but the last window failed ({judged})")
+    } else if passed {
+        format!("the soak is over; then {}", after(plan, state, step))
     } else {
-        format!(
-            "the soak is over, but evidence is missing ({judged}); noEvidence decides {} after the soak",
-            seconds(plan.hold)
-        )
+        waits::held(facts, plan, state)
+    }
+}
+
+/// What follows the soak.
+fn after(plan: &Plan, state: &State, step: usize) -> String {
+    let next = waits::next(plan, state);
+    match plan.step(step).pause {
+        None => next,
+        Some(Pause::Promote) => "it waits for a person".to_owned(),
+        Some(Pause::For(length)) => format!("a pause of {}, then {next}", seconds(length)),
     }
 }
 

@@ -24,9 +24,9 @@ use std::sync::Arc;
 use aviary_crds::CanaryRollout;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
-use rollout_core::Transition;
 use rollout_core::state::{Phase, State};
 use rollout_core::time::{Span, Time};
+use rollout_core::{Carried, Transition};
 use traffic_core::lease::LEASE;
 
 use super::effects::Fetched;
@@ -35,7 +35,7 @@ use super::evidence::{Answer, Evidence, Question};
 use super::heard::Heard;
 use super::look::{Look, look};
 use super::persisted::Persisted;
-use super::plan::{self, Parsed};
+use super::plan::{InvalidSpec, Parsed};
 use super::traffic::RolloutSplit;
 use super::trouble::Troubles;
 use super::verdicts::Verdicts;
@@ -84,8 +84,9 @@ pub struct Session {
     gone: bool,
     /// This version cannot read the newest one; its error.
     illegible: Option<String>,
-    /// The last spec that could be read.
+    /// The last spec that could be read, and why the present one cannot.
     parsed: Option<Parsed>,
+    invalid: Option<InvalidSpec>,
     state: Option<State>,
     persisted: Option<Persisted>,
     /// Why `status.machine` cannot be read.
@@ -102,6 +103,7 @@ pub struct Session {
     untold: VecDeque<Note>,
     troubles: Troubles,
     leaving: BTreeMap<String, Leaving>,
+    carried: Carried,
     fetched: Option<Fetched>,
     told_problem: Option<String>,
     /// The run of which people know that callers outside the mesh call it.
@@ -121,6 +123,7 @@ impl Session {
             gone: false,
             illegible: None,
             parsed: None,
+            invalid: None,
             state: None,
             persisted: None,
             unreadable: None,
@@ -132,6 +135,7 @@ impl Session {
             untold: VecDeque::new(),
             troubles: Troubles::default(),
             leaving: BTreeMap::new(),
+            carried: Carried::default(),
             fetched: None,
             told_problem: None,
             told_outside: None,
@@ -226,18 +230,14 @@ impl Session {
     /// is what was sent.
     pub fn resume(&self, world: World<'_>, now: Time) -> Option<RolloutSplit> {
         let heard = Heard::default();
-        self.split(&look(world.views, &self.rollout, heard, world.policy, now))
+        let look = look(world.views, &self.rollout, heard, world.policy, now);
+        self.split(&look, &mut Carried::default())
     }
 
     /// One step. Never waits, and lowers whatever has to be lowered whether or not anything can be written.
     pub fn step(&mut self, world: World<'_>, heard: Heard, clock: Clock) -> Step {
         self.set_clock(clock);
-        match plan::parse(&self.rollout.spec) {
-            Ok(parsed) => self.parsed = Some(parsed),
-            // A spec that cannot be read holds what runs, on the last one that could; the ways down stay open.
-            Err(_) if self.parsed.is_some() => {}
-            Err(_) => self.parsed = self.of_its_own(),
-        }
+        self.read_spec();
         let look = look(world.views, &self.rollout, heard, world.policy, clock.now);
         if self.gone {
             return self.orphan(&look);
@@ -249,7 +249,9 @@ impl Session {
             (None | Some(_), None | Some(_)) => None,
         };
         step.question = question;
-        step.split = self.split(&look);
+        let mut carried = self.carried;
+        step.split = self.split(&look, &mut carried);
+        self.carried = carried;
         self.drain(&look);
         let problem = self.problem(&look);
         self.tell_problem(problem.as_ref());
@@ -266,6 +268,7 @@ impl Session {
             self.troubles.next(look.now),
             self.show_again(look.now),
             look.heard.acks.next_excuse(),
+            self.carried.next(),
         ]
         .into_iter()
         .flatten()

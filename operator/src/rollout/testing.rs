@@ -8,7 +8,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DynamicObject;
 use kube_runtime::reflector::store::Writer;
 use rollout_core::judge::Verdict;
-use rollout_core::plan::{Capacity, Limits, Percent, Plan, Step, Then};
+use rollout_core::plan::{Capacity, Deletion, Limits, OnFailure, Pause, Percent, Plan, Step, Then};
 use rollout_core::state::{Cause, Failure, Phase, Revoked, Run, State, Template, Unsettled};
 use rollout_core::time::{Span, Time};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use super::evidence::Answer;
 use super::heard::Heard;
 use super::look::{self, Look};
 use super::machine::{self, Memory};
-use super::measure::WindowOutcome;
+use super::measure::{StableOutcome, WindowOutcome};
 use super::persisted::Persisted;
 use super::views::{Guarded, Views};
 use super::write::Kind;
@@ -36,6 +36,7 @@ pub(crate) fn plan() -> Plan {
         weight: Percent::new(weight).unwrap(),
         soak: Span::seconds(90),
         min_requests: 0,
+        pause: None,
     };
     let limits = Limits {
         failure_limit: 2,
@@ -44,8 +45,20 @@ pub(crate) fn plan() -> Plan {
         then: Then::Advance,
         progress_deadline: Span::seconds(600),
         capacity: Capacity::Proportional,
+        on_failure: OnFailure::Rollback,
+        deletion: Deletion::Leave,
     };
     Plan::new(vec![step(10), step(100)], limits).unwrap()
+}
+
+/// The same with a pause after each step.
+pub(crate) fn pausing() -> Plan {
+    let plan = plan();
+    let steps = plan.steps().iter().map(|step| Step {
+        pause: Some(Pause::Promote),
+        ..*step
+    });
+    Plan::new(steps.collect(), *plan).unwrap()
 }
 
 /// Revision `new` of Deployment `uid` beside the stable `old`, in this phase.
@@ -68,6 +81,12 @@ pub(crate) fn state(phase: Phase) -> State {
         passed: true,
         unready_since: Some(Time(1)),
         held_since: Some(Time(2)),
+        sent_needs: 1,
+        lost_since: Some(Time(3)),
+        paused_since: None,
+        failed_since: None,
+        stable_fails: false,
+        answered: None,
     });
     state.failure = match phase {
         Phase::RollingBack { cause, .. } => Some(failure(cause)),
@@ -132,6 +151,7 @@ pub(crate) fn answer(outside: Option<u64>) -> Answer {
             requests: 0,
             outcomes: Vec::new(),
             outside,
+            stable: StableOutcome::default(),
         }),
     }
 }

@@ -22,6 +22,7 @@ pub(super) struct Verdicts {
     newest: Option<VerdictName>,
     judged: String,
     failure: String,
+    stable: String,
     outside: Option<u64>,
 }
 
@@ -40,6 +41,7 @@ impl Verdicts {
             }),
             failure: failure.map_or_else(String::new, |failure| failure.message.clone()),
             // The next window says it again.
+            stable: String::new(),
             outside: None,
         }
     }
@@ -50,6 +52,7 @@ impl Verdicts {
             return;
         };
         self.outside = outcome.outside;
+        self.stable = cut(outcome.stable.words.clone(), REASON);
         let worst = outcome
             .outcomes
             .iter()
@@ -81,6 +84,7 @@ impl Verdicts {
     pub(super) fn begin(&mut self) {
         self.newest = None;
         self.judged.clear();
+        self.stable.clear();
         self.outside = None;
     }
 
@@ -95,6 +99,11 @@ impl Verdicts {
     /// The newest judgement, in words.
     pub(super) fn judged(&self) -> &str {
         &self.judged
+    }
+
+    /// What the stable revision fails, in words; empty when it fails nothing, or nobody can tell.
+    pub(super) fn stable(&self) -> &str {
+        &self.stable
     }
 
     /// Requests a minute from outside the mesh, when it was asked last; `None`: nobody knows.
@@ -123,7 +132,7 @@ pub(super) fn micro_time(time: Time) -> MicroTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout::measure::{Outcome, WindowOutcome};
+    use crate::rollout::measure::{Outcome, StableOutcome, WindowOutcome};
 
     fn answer(end: i64, reason: &str) -> Answer {
         Answer {
@@ -140,6 +149,7 @@ mod tests {
                     requests: Some(3),
                 }],
                 outside: Some(7),
+                stable: StableOutcome::default(),
             }),
         }
     }

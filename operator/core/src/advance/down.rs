@@ -5,8 +5,8 @@ use crate::desired::{Copies, desired};
 use crate::event::Event;
 use crate::judge::Verdict;
 use crate::observation::Observation;
-use crate::plan::{Percent, Plan};
-use crate::state::{Cause, Phase, State};
+use crate::plan::{OnFailure, Percent, Plan};
+use crate::state::{Cause, Phase, Run, State};
 use crate::time::Time;
 
 /// Everything of a running release that counts at once.
@@ -40,9 +40,13 @@ pub(super) fn down(plan: &Plan, held: &mut State, seen: &Observation, happened: 
     } else {
         None
     };
+    // A person who does not want to pause on a failure any more.
+    let undone = run.failed_since.is_some() && plan.on_failure == OnFailure::Rollback;
     let cause = cause
-        .or_else(|| judge_window(held, seen, happened))
-        .or_else(|| unready_for_long(held, seen));
+        .or(undone.then_some(Cause::AnalysisFailed))
+        .or_else(|| judge_window(plan, held, seen, happened))
+        .or_else(|| unready_for_long(held, seen))
+        .or_else(|| lost_for_long(held, seen));
     match cause {
         Some(cause) => roll_back(held, seen.now, cause, happened),
         None => {
@@ -65,9 +69,15 @@ fn miss(held: &mut State, seen: &Observation) {
 }
 
 /// Counts a window once; the answer is the cause when it is one failure too many.
-fn judge_window(held: &mut State, seen: &Observation, happened: &mut Vec<Event>) -> Option<Cause> {
+fn judge_window(
+    plan: &Plan,
+    held: &mut State,
+    seen: &Observation,
+    happened: &mut Vec<Event>,
+) -> Option<Cause> {
     let window = seen.window?;
     judged_run(held)?;
+    let weight = desired(held).weight();
     let soak_began = soaking_since(held.phase);
     let run = held.run.as_mut()?;
     // A window that ends in the future was measured on a clock that has been set back since. `judged_until` cannot
@@ -80,6 +90,16 @@ fn judge_window(held: &mut State, seen: &Observation, happened: &mut Vec<Event>)
     if of_this_soak {
         run.requests = run.requests.saturating_add(window.requests);
     }
+    if let Some(fails) = window.stable_fails
+        && fails != run.stable_fails
+    {
+        run.stable_fails = fails;
+        happened.push(if fails {
+            Event::StableFails
+        } else {
+            Event::StableRecovered
+        });
+    }
     match window.verdict {
         Verdict::Pass => {
             run.failed_in_a_row = 0;
@@ -87,16 +107,34 @@ fn judge_window(held: &mut State, seen: &Observation, happened: &mut Vec<Event>)
             None
         }
         Verdict::Fail => {
-            run.failed_in_a_row = run.failed_in_a_row.saturating_add(1);
             run.passed = false;
-            happened.push(Event::WindowFailed {
-                in_a_row: run.failed_in_a_row,
-                tolerated: run.plan.failure_limit,
-            });
-            (run.failed_in_a_row > run.plan.failure_limit).then_some(Cause::AnalysisFailed)
+            let cause = fail(run, happened)?;
+            if run.plan.on_failure == OnFailure::Rollback || plan.on_failure == OnFailure::Rollback
+            {
+                return Some(cause);
+            }
+            run.failed_since = Some(seen.now);
+            happened.push(Event::PausedByFailure { weight });
+            None
         }
         Verdict::NoEvidence => None,
     }
+}
+
+/// One more failed window. What a paused failure adds to it says nothing new.
+fn fail(run: &mut Run, happened: &mut Vec<Event>) -> Option<Cause> {
+    let tolerated = run.plan.failure_limit;
+    if run.failed_since.is_some() {
+        let most = tolerated.saturating_add(1);
+        run.failed_in_a_row = run.failed_in_a_row.saturating_add(1).min(most);
+        return None;
+    }
+    run.failed_in_a_row = run.failed_in_a_row.saturating_add(1);
+    happened.push(Event::WindowFailed {
+        in_a_row: run.failed_in_a_row,
+        tolerated,
+    });
+    (run.failed_in_a_row > tolerated).then_some(Cause::AnalysisFailed)
 }
 
 fn soaking_since(phase: Phase) -> Option<Time> {
@@ -144,6 +182,28 @@ fn unready_for_long(held: &mut State, seen: &Observation) -> Option<Cause> {
     }
 }
 
+/// While the pods of the next step come up, those of the weight that is sent are needed all the same, and whoever holds the
+/// run does not stop their deadline.
+fn lost_for_long(held: &mut State, seen: &Observation) -> Option<Cause> {
+    let weight = desired(held).weight();
+    let Phase::Scaling { .. } = held.phase else {
+        held.run.as_mut()?.lost_since = None;
+        return None;
+    };
+    let run = held.run.as_mut()?;
+    // A Deployment that has grown since needs more of them for the next step, and none for this weight.
+    let needed = run
+        .plan
+        .replicas(run.base_replicas, weight)
+        .min(run.sent_needs);
+    if weight == Percent::ZERO || seen.copy.ready >= needed {
+        run.lost_since = None;
+        return None;
+    }
+    let since = *run.lost_since.get_or_insert(seen.now);
+    (seen.now - since >= run.plan.progress_deadline).then_some(Cause::CanaryLost)
+}
+
 /// The proxies went back to stable while nobody renewed the weight: it is earned again from the first step.
 fn begin_again(held: &mut State, seen: &Observation, happened: &mut Vec<Event>) {
     let from = desired(held).weight();
@@ -159,6 +219,11 @@ fn begin_again(held: &mut State, seen: &Observation, happened: &mut Vec<Event>) 
     run.requests = 0;
     run.passed = false;
     run.unready_since = None;
+    run.lost_since = None;
+    run.paused_since = None;
+    // Nothing is judged at weight 0, so nobody would ever say that stable has recovered.
+    run.stable_fails = false;
+    run.sent_needs = 0;
     held.phase = Phase::Scaling {
         step: 0,
         since: seen.now,

@@ -38,7 +38,18 @@ pub(super) fn take_in(
         return;
     };
     let before = *run.plan.step(place);
-    let current = lowered(before, plan.steps().get(place));
+    let mut current = lowered(before, plan.steps().get(place));
+    // A pause holds nothing that was sent, and taking it away raises nothing that is not earned.
+    if let Some(same) = plan
+        .steps()
+        .iter()
+        .find(|step| step.weight == current.weight)
+    {
+        current.pause = same.pause;
+    }
+    if current.pause != before.pause {
+        run.paused_since = None;
+    }
     let (merged, place) = plan.around(current);
     run.plan = merged.clone();
     let step = if scaling { place + 1 } else { place };
@@ -48,6 +59,7 @@ pub(super) fn take_in(
         Phase::Soaking { .. } if current.weight < before.weight => {
             run.requests = 0;
             run.passed = false;
+            run.paused_since = None;
             Phase::Shifting {
                 step,
                 since: seen.now,

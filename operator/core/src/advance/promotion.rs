@@ -4,7 +4,7 @@
 use super::{rest, revoke, roll_back, start_run, supersede, unsettle};
 use crate::event::Event;
 use crate::observation::Observation;
-use crate::plan::{Percent, Plan};
+use crate::plan::{Deletion, Percent, Plan};
 use crate::state::{Cause, Phase, State, Unsettled};
 
 /// What takes a promotion, or the way back from one, to another phase at once.
@@ -17,13 +17,16 @@ pub(super) fn left(plan: &Plan, held: &mut State, seen: &Observation, happened: 
     if seen.break_glass || seen.deleted {
         // Both revisions have passed every step or served before: until it is clear again which one serves, the
         // Deployment's pods serve together, whatever they are.
-        let why = if seen.break_glass {
-            Unsettled::BreakGlass
-        } else {
-            Unsettled::Leaving
-        };
+        let promoting = matches!(held.phase, Phase::Promoting { .. });
         revoke(held, &run);
-        unsettle(held, why, seen.now, happened);
+        if seen.break_glass {
+            unsettle(held, Unsettled::BreakGlass, seen.now, happened);
+        } else if promoting && held.target == run.canary && plan.deletion == Deletion::Promote {
+            // The gate may not have been opened yet.
+            rest::let_go(held, seen.now, happened);
+        } else {
+            unsettle(held, Unsettled::Leaving, seen.now, happened);
+        }
         return;
     }
     // The promoted template is meant to roll; on the way back, and for a third one, the gate is closed.

@@ -3,8 +3,9 @@
 use super::{revoke, start_run, unsettle};
 use crate::event::Event;
 use crate::observation::{Observation, Serving};
-use crate::plan::Plan;
+use crate::plan::{Deletion, Plan};
 use crate::state::{Cause, Failure, Phase, State, Unsettled};
+use crate::time::Time;
 
 /// A person has taken over, or has rolled something past the gate.
 pub(super) fn stand_back(held: &mut State, seen: &Observation, happened: &mut Vec<Event>) {
@@ -68,7 +69,9 @@ pub(super) fn unsettled(held: &mut State, seen: &Observation) {
     if seen.break_glass {
         *why = Unsettled::BreakGlass;
     } else if seen.deleted {
-        *why = Unsettled::Leaving;
+        if *why != Unsettled::LetGo {
+            *why = Unsettled::Leaving;
+        }
     } else {
         match seen.original.serving {
             Serving::Unclear(now) => *why = now,
@@ -115,12 +118,26 @@ pub(super) fn stable(plan: &Plan, next: &mut State, seen: &Observation, earned: 
         if !seen.original.paused {
             next.gated = false;
         }
+    } else if seen.deleted && plan.deletion == Deletion::Promote {
+        // Nothing of it was ever tried, and nobody will.
+        let_go(next, seen.now, earned);
     } else {
         next.gated = true;
         if seen.may_raise && !seen.deleted {
             start_run(plan, next, seen, earned);
         }
     }
+}
+
+/// The CanaryRollout is deleted, and what it was asked to release rolls by itself.
+pub(super) fn let_go(next: &mut State, now: Time, events: &mut Vec<Event>) {
+    next.phase = Phase::Unsettled {
+        why: Unsettled::LetGo,
+        since: now,
+    };
+    events.push(Event::LetGo {
+        revision: next.target.revision.clone(),
+    });
 }
 
 pub(super) fn failed(plan: &Plan, next: &mut State, seen: &Observation, earned: &mut Vec<Event>) {
@@ -142,7 +159,12 @@ pub(super) fn failed(plan: &Plan, next: &mut State, seen: &Observation, earned: 
 }
 
 /// No proxy uses the canary any more, and its pods are gone.
-pub(super) fn rolled_back(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) {
+pub(super) fn rolled_back(
+    plan: &Plan,
+    next: &mut State,
+    seen: &Observation,
+    earned: &mut Vec<Event>,
+) {
     if seen.copy.exists || seen.traffic.sent.is_some() {
         return;
     }
@@ -168,7 +190,25 @@ pub(super) fn rolled_back(next: &mut State, seen: &Observation, earned: &mut Vec
         unsettle(next, why, seen.now, earned);
     } else if next.target == next.stable {
         next.phase = Phase::Stable;
+    } else if seen.deleted && plan.deletion == Deletion::Promote && innocent(next) {
+        next.failure = None;
+        let_go(next, seen.now, earned);
     } else {
         next.phase = Phase::Failed;
     }
+}
+
+/// Nothing was wrong with the newest run but that its CanaryRollout was deleted, and it is what is asked for.
+fn innocent(state: &State) -> bool {
+    let deleted = matches!(
+        state.phase,
+        Phase::RollingBack {
+            cause: Cause::Deleted,
+            ..
+        }
+    );
+    state.run.as_ref().is_some_and(|run| {
+        let failed = run.failed_in_a_row > 0 || run.failed_since.is_some();
+        deleted && !failed && run.canary == state.target
+    })
 }

@@ -54,6 +54,7 @@ pub(crate) fn good(state: &State) -> Class {
             lapsed: false,
             deleted: false,
             break_glass: false,
+            promote: false,
             may_raise: true,
         },
     }
@@ -78,6 +79,15 @@ fn window(now: Time, verdict: Verdict, requests: u64) -> Option<Window> {
         end: now,
         verdict,
         requests,
+        stable_fails: None,
+    })
+}
+
+/// The same, and what the window says of the stable revision.
+fn beside_stable(now: Time, verdict: Verdict, fails: bool) -> Option<Window> {
+    window(now, verdict, 20).map(|window| Window {
+        stable_fails: Some(fails),
+        ..window
     })
 }
 
@@ -92,7 +102,6 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
     ready.dedup();
     let traffics = [
         (None, true),
-        (Some((run.number, wanted)), true),
         (Some((run.number, wanted)), false),
         (Some((run.number, Percent::ZERO)), true),
         (Some((run.number - 1, wanted)), true),
@@ -101,7 +110,7 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
         let now = NOW + elapsed;
         let windows = [
             None,
-            window(now, Verdict::Pass, 20),
+            beside_stable(now, Verdict::Pass, false),
             window(now, Verdict::Pass, 3),
             window(now, Verdict::Fail, 20),
             window(now, Verdict::NoEvidence, 12),
@@ -111,6 +120,7 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
                 end: run.judged_until,
                 verdict: Verdict::Fail,
                 requests: 20,
+                stable_fails: Some(true),
             }),
             window(now + Span(5000), Verdict::Fail, 20),
             // One that began before any soak.
@@ -119,20 +129,35 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
                 end: now,
                 verdict: Verdict::Pass,
                 requests: 20,
+                stable_fails: None,
             }),
+            beside_stable(now, Verdict::Pass, true),
+            beside_stable(now, Verdict::NoEvidence, true),
         ];
         for ready in &ready {
-            for (sent, acknowledged) in traffics {
-                for window in windows {
-                    for may_raise in [false, true] {
-                        let mut class = good.clone();
-                        class.seen.now = now;
-                        class.seen.copy.ready = *ready;
-                        class.seen.traffic = Traffic { sent, acknowledged };
-                        class.seen.window = window;
-                        class.seen.may_raise = may_raise;
-                        visit(&class);
-                    }
+            for window in windows {
+                for (may_raise, promote) in [(false, true), (true, false), (true, true)] {
+                    let mut class = good.clone();
+                    class.seen.now = now;
+                    class.seen.copy.ready = *ready;
+                    class.seen.window = window;
+                    class.seen.may_raise = may_raise;
+                    class.seen.promote = promote;
+                    visit(&class);
+                }
+            }
+        }
+        // What is not acknowledged only ever keeps a raise away, or a person's word.
+        for (sent, acknowledged) in traffics {
+            for window in &windows[..3] {
+                for promote in [false, true] {
+                    let mut class = good.clone();
+                    class.seen.now = now;
+                    class.seen.copy.ready = GROWN;
+                    class.seen.traffic = Traffic { sent, acknowledged };
+                    class.seen.window = *window;
+                    class.seen.promote = promote;
+                    visit(&class);
                 }
             }
         }
@@ -169,11 +194,11 @@ const CHANGES: [Change; 24] = [
     |_, class| class.seen.original.serving = Serving::Unclear(Unsettled::HalfRolled),
     |_, class| class.seen.original.paused = false,
     |_, class| class.seen.original.replicas = GROWN,
+    |_, class| class.seen.promote = true,
     |_, class| class.seen.now = class.seen.now + Span(-2 * TICK.0),
     |state, class| edit(state, class, 0),
     |state, class| edit(state, class, 1),
-    |state, class| edit(state, class, 2),
-    |state, class| edit(state, class, 3),
+    |_, class| class.seen.original.replicas = 0,
 ];
 
 fn asks_for(class: &mut Class, name: &str) {
@@ -378,7 +403,7 @@ fn resting(state: &State, visit: &mut impl FnMut(&Class)) {
                     if on(5) {
                         seen.original.replicas = GROWN;
                         seen.now = NOW + TICK;
-                        class.plan = plans()[2].clone();
+                        class.plan = plans()[1].clone();
                     }
                     visit(&class);
                 }

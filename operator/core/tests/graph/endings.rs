@@ -3,7 +3,7 @@
 
 use rollout_core::judge::Verdict;
 use rollout_core::observation::{CopySeen, Serving, Window};
-use rollout_core::plan::Percent;
+use rollout_core::plan::{OnFailure, Percent};
 use rollout_core::state::{Phase, State, Template, Unsettled};
 use rollout_core::{Copies, Gate, Span, Transition, advance, desired};
 
@@ -26,7 +26,9 @@ struct World {
 
 impl World {
     fn of(state: &State) -> World {
-        let class = good(state);
+        let mut class = good(state);
+        // What waits for a person gets an answer.
+        class.seen.promote = true;
         World {
             state: state.clone(),
             class,
@@ -80,6 +82,7 @@ impl World {
                 end: seen.now,
                 verdict: self.verdict,
                 requests: 20,
+                stable_fails: None,
             });
     }
 
@@ -173,7 +176,8 @@ fn good_world(state: &State) -> Result<(), String> {
 
 /// In a world that only ever misses something, time goes by and nothing loops or oversleeps.
 fn waiting_world(state: &State) -> Result<(), String> {
-    let misses: [fn(&mut Class); 5] = [
+    let misses: [fn(&mut Class); 6] = [
+        |class| class.seen.promote = false,
         |class| class.seen.may_raise = false,
         |class| class.seen.traffic.acknowledged = false,
         |class| class.seen.copy.ready = 0,
@@ -232,7 +236,7 @@ fn aborted(state: &State) -> Result<(), String> {
     Ok(())
 }
 
-/// A canary that fails loses its share within its limit, although nothing is ever written.
+/// A canary that fails loses its share within its limit, or pauses, although nothing is ever written.
 fn unwritten(state: &State) -> Result<(), String> {
     let Some(run) = running(state).filter(|_| weight(state) > Percent::ZERO) else {
         return Ok(());
@@ -252,7 +256,12 @@ fn unwritten(state: &State) -> Result<(), String> {
             return Err(format!("raised without being written: {:?}", world.state));
         }
     }
-    if weight(&world.state) > Percent::ZERO {
+    let pauses = run.plan.on_failure == OnFailure::Pause;
+    let run = world.state.run.as_ref();
+    if pauses != run.is_some_and(|run| run.failed_since.is_some()) {
+        return Err(format!("{windows} failed windows made {:?}", world.state));
+    }
+    if weight(&world.state) > Percent::ZERO && !pauses {
         return Err(format!("{windows} failed windows left {:?}", world.state));
     }
     Ok(())

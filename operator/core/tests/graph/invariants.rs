@@ -2,12 +2,12 @@
 
 use rollout_core::judge::Verdict;
 use rollout_core::observation::{CopySeen, Observation, Serving, Traffic};
-use rollout_core::plan::{Percent, Plan};
+use rollout_core::plan::{Deletion, OnFailure, Pause, Percent, Plan, Then};
 use rollout_core::state::{Cause, Phase, Run, State, Template, Unsettled};
-use rollout_core::{Event, Gate, Lease, Time, Transition, advance, desired};
+use rollout_core::{Event, Gate, Lease, Span, Time, Transition, advance, desired};
 
 use crate::classes::Class;
-use crate::roles::{running, weight};
+use crate::roles::{present, running, weight};
 
 macro_rules! hold {
     ($condition:expr, $($what:tt)+) => { if !$condition { return Err(format!($($what)+)); } };
@@ -64,7 +64,11 @@ fn failures(from: &State, run: &Run, seen: &Observation) -> u32 {
         weight(from) > Percent::ZERO && window.end > judged_until && window.end <= seen.now
     });
     match counted.map(|window| window.verdict) {
-        Some(Verdict::Fail) => run.failed_in_a_row + 1,
+        // What a paused failure adds to it says nothing new.
+        Some(Verdict::Fail) => match run.plan.on_failure {
+            OnFailure::Pause => (run.failed_in_a_row + 1).min(run.plan.failure_limit + 1),
+            OnFailure::Rollback => run.failed_in_a_row + 1,
+        },
         Some(Verdict::Pass) => 0,
         Some(Verdict::NoEvidence) | None => run.failed_in_a_row,
     }
@@ -87,8 +91,26 @@ fn overdue(from: &State, run: &Run, seen: &Observation) -> bool {
     until - unready >= run.plan.progress_deadline
 }
 
+/// Pods of the weight that is sent have been missing for the deadline while those of the next step come up, whoever holds
+/// the run.
+fn lost(from: &State, run: &Run, seen: &Observation) -> bool {
+    let need = run.plan.replicas(run.base_replicas, weight(from));
+    let missing = weight(from) > Percent::ZERO && seen.copy.ready < need.min(run.sent_needs);
+    let since = run.lost_since.filter(|_| missing);
+    since.is_some_and(|since| seen.now - since.min(seen.now) >= run.plan.progress_deadline)
+}
+
+/// More windows failed than are tolerated, and the plan does not say to pause then, or no more.
+fn failed(from: &State, run: &Run, class: &Class) -> bool {
+    let too_many = failures(from, run, &class.seen) > run.plan.failure_limit;
+    let paused = run.failed_since.is_some();
+    let pauses = paused || run.plan.on_failure == OnFailure::Pause;
+    (too_many || paused) && !(pauses && class.plan.on_failure == OnFailure::Pause)
+}
+
 /// A run has to end now.
-fn ends(from: &State, run: &Run, seen: &Observation) -> bool {
+fn ends(from: &State, run: &Run, class: &Class) -> bool {
+    let seen = &class.seen;
     let first = matches!(from.phase, Phase::Scaling { step: 0, .. });
     seen.deleted
         || seen.break_glass
@@ -98,8 +120,9 @@ fn ends(from: &State, run: &Run, seen: &Observation) -> bool {
         || ungated(from, seen)
         || seen.copy.without_sidecar
         || (!first && !seen.copy.exists)
-        || failures(from, run, seen) > run.plan.failure_limit
+        || failed(from, run, class)
         || overdue(from, run, seen)
+        || (matches!(from.phase, Phase::Scaling { .. }) && lost(from, run, seen))
 }
 
 pub(crate) fn check(from: &State, class: &Class, step: &Transition) -> Result<(), String> {
@@ -171,7 +194,7 @@ fn running_at_once(
 ) -> Result<(), String> {
     let (seen, held) = (&class.seen, &step.held);
     let (before, now) = (weight(from), weight(held));
-    if ends(from, run, seen) {
+    if ends(from, run, class) {
         hold!(now == Percent::ZERO, "2: an end left weight {now}");
         hold!(
             running(held).is_none_or(|new| new.number > run.number),
@@ -194,6 +217,11 @@ fn running_at_once(
         );
         return Ok(());
     }
+    let paused = run.failed_since.is_some() || failures(from, run, seen) > run.plan.failure_limit;
+    hold!(
+        same.failed_since.is_some() == paused,
+        "2: a failure that pauses was lost, or came from nowhere"
+    );
     hold!(
         same.failed_in_a_row == failures(from, run, seen),
         "5: {} failures became {}",
@@ -467,6 +495,31 @@ fn earned(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
             "what is said of broken glass is not so: {why:?}"
         );
     }
+    let lets_go = |state: &State| {
+        matches!(
+            state.phase,
+            Phase::Unsettled {
+                why: Unsettled::LetGo,
+                ..
+            }
+        )
+    };
+    if lets_go(next) && !lets_go(from) {
+        let failed = from
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.cause != Cause::Deleted)
+            || present(from).is_some_and(|run| {
+                next.target != run.canary || run.failed_in_a_row > 0 || run.failed_since.is_some()
+            });
+        hold!(
+            seen.deleted
+                && !seen.break_glass
+                && class.plan.deletion == Deletion::Promote
+                && !failed,
+            "a template was let go that nobody wants to be promoted"
+        );
+    }
     if seen.break_glass {
         hold!(
             matches!(
@@ -491,7 +544,7 @@ fn raised(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
     let run = running(held).ok_or("1: raised out of no run")?;
     let new = running(next).ok_or("1: raised into no run")?;
     hold!(new.number == number(from), "1: a new run began above 0");
-    hold!(!ends(from, run, seen), "1: raised a run that ends");
+    hold!(!ends(from, run, class), "1: raised a run that ends");
     hold!(seen.may_raise, "1: raised while held");
     hold!(!seen.lapsed, "1: raised without a lease");
     hold!(
@@ -502,7 +555,14 @@ fn raised(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
         seen.copy.exists && seen.copy.ready >= new.plan.replicas(new.base_replicas, after),
         "1: raised without Ready pods"
     );
-    hold!(new.failed_in_a_row == 0, "1: raised on a failed window");
+    hold!(
+        new.failed_in_a_row == 0 && new.failed_since.is_none(),
+        "1: raised on a failed window"
+    );
+    hold!(
+        !new.stable_fails || new.answered == Some(before),
+        "1: raised while stable fails the same checks"
+    );
     hold!(
         matches!((held.phase, next.phase), (Phase::Scaling { step: a, .. }, Phase::Shifting { step: b, .. }) if a == b),
         "1: raised by another way than Scaling to Shifting"
@@ -524,7 +584,37 @@ fn soaked(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
     let Phase::Soaking { since, step: at } = held.phase else {
         return Ok(());
     };
-    if next.phase == held.phase || number(next) != number(from) {
+    let same_phase = next.phase == held.phase && step.earned.is_empty();
+    let begins_to_pause = step.earned == [Event::Paused { step: at }];
+    if same_phase || begins_to_pause || number(next) != number(from) {
+        return Ok(());
+    }
+    let anew = Event::JudgedAnew {
+        weight: weight(held),
+    };
+    if step.earned.contains(&anew) {
+        let forgiven = held.run.as_ref().ok_or("a soak without a run")?;
+        let run = next.run.as_ref().ok_or("a soak without a run")?;
+        hold!(
+            seen.promote
+                && seen.may_raise
+                && (forgiven.failed_in_a_row > 0 || forgiven.failed_since.is_some()),
+            "1: judged anew what did not fail, or nobody wanted that"
+        );
+        hold!(
+            (
+                run.requests,
+                run.passed,
+                run.failed_in_a_row,
+                run.failed_since
+            ) == (0, false, 0, None)
+                && next.phase
+                    == Phase::Soaking {
+                        step: at,
+                        since: seen.now,
+                    },
+            "1: what is judged anew keeps old evidence"
+        );
         return Ok(());
     }
     hold!(
@@ -546,12 +636,36 @@ fn soaked(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
         Some(Verdict::NoEvidence) | None => before.passed,
     };
     let evidence = passed && requests >= plan.step(at).min_requests;
-    let without = soaked >= plan.step(at).soak + plan.hold && requests >= 15;
+    let without =
+        plan.then == Then::Advance && soaked >= plan.step(at).soak + plan.hold && requests >= 15;
     hold!(soaked >= plan.step(at).soak, "1: a soak ended early");
-    hold!(evidence || without, "1: a soak ended without evidence");
+    let fails = fresh.and_then(|window| window.stable_fails);
+    let stable_fails = fails.unwrap_or(before.stable_fails);
+    let paused = plan.step(at).pause.is_some_and(|pause| {
+        let over = |length: Span| {
+            let began = before.paused_since.map(|since| since.min(seen.now));
+            began.is_some_and(|since| seen.now - since >= length)
+        };
+        match pause {
+            Pause::Promote => true,
+            Pause::For(length) => !over(length),
+        }
+    });
+    let alone = (evidence || without) && !stable_fails && !paused;
+    let answered = step.earned.contains(&Event::LetOn {
+        weight: weight(held),
+    });
     hold!(
-        evidence
-            != step
+        alone || (answered && seen.promote),
+        "1: a soak ended without evidence, before its pause, or while stable fails"
+    );
+    hold!(
+        !alone || !answered || before.paused_since.is_some(),
+        "1: a person answered what nobody asked"
+    );
+    hold!(
+        (without && !evidence)
+            == step
                 .earned
                 .contains(&Event::AdvancedWithoutEvidence { step: at }),
         "5: whether it advanced without evidence was not said"

@@ -1,6 +1,6 @@
-//! What the graph's states are made of: roles instead of revisions, ages instead of moments, four plans.
+//! What the graph's states are made of: roles instead of revisions, ages instead of moments, two plans.
 
-use rollout_core::plan::{Capacity, Limits, Percent, Plan, Step, Then};
+use rollout_core::plan::{Capacity, Deletion, Limits, OnFailure, Pause, Percent, Plan, Step, Then};
 use rollout_core::state::{Failure, Phase, Run, State, Template};
 use rollout_core::{Span, Time, desired};
 
@@ -14,10 +14,18 @@ pub(crate) const GROWN: u32 = 12;
 pub(crate) const HERE: &str = "here";
 pub(crate) const ELSEWHERE: &str = "elsewhere";
 
-/// The original plan, one that shortens it to a jump, one that lowers its first step, and one that moves every step to
-/// another place.
-pub(crate) fn plans() -> [Plan; 4] {
-    [&[10, 60, 100][..], &[100], &[5, 60, 100], &[5, 10, 60, 100]].map(plan)
+/// The original plan, and one that lowers its first step, moves every other one to another place, pauses in between and
+/// before the promotion, does not roll back what fails, and promotes what is deleted.
+pub(crate) fn plans() -> [Plan; 2] {
+    let mut steps = plan(&[5, 10, 60, 100]).steps().to_vec();
+    steps[1].pause = Some(Pause::For(Span::seconds(10)));
+    steps[3].pause = Some(Pause::Promote);
+    let limits = Limits {
+        on_failure: OnFailure::Pause,
+        deletion: Deletion::Promote,
+        ..*plan(&[100])
+    };
+    [plan(&[10, 60, 100]), Plan::new(steps, limits).unwrap()]
 }
 
 pub(crate) fn plan(weights: &[i64]) -> Plan {
@@ -25,6 +33,7 @@ pub(crate) fn plan(weights: &[i64]) -> Plan {
         weight: Percent::new(*weight).unwrap(),
         soak: Span::seconds(10),
         min_requests: 10,
+        pause: None,
     };
     let limits = Limits {
         failure_limit: 1,
@@ -33,6 +42,8 @@ pub(crate) fn plan(weights: &[i64]) -> Plan {
         then: Then::Advance,
         progress_deadline: Span::seconds(10),
         capacity: Capacity::Proportional,
+        on_failure: OnFailure::Rollback,
+        deletion: Deletion::Leave,
     };
     Plan::new(weights.iter().map(step).collect(), limits).unwrap()
 }
@@ -124,11 +135,35 @@ pub(crate) fn fold(state: &State, now: Time) -> State {
             passed: false,
             unready_since: None,
             held_since: None,
+            sent_needs: 0,
+            lost_since: None,
+            paused_since: None,
+            failed_since: None,
+            stable_fails: false,
+            answered: None,
         };
         if running(state).is_some() {
             folded.judged_until = fresh_or_old(run.judged_until);
             folded.failed_in_a_row = run.failed_in_a_row;
             folded.unready_since = run.unready_since.map(fresh_or_old);
+            folded.failed_since = run.failed_since.map(|_| NOW);
+        }
+        if matches!(state.phase, Phase::Scaling { .. } | Phase::Soaking { .. }) {
+            // What was sent is watched before it is reset by the next soak.
+            folded.stable_fails = run.stable_fails;
+        }
+        if let Phase::Scaling {
+            step: step @ 1.., ..
+        } = state.phase
+        {
+            let needs = run
+                .plan
+                .replicas(run.base_replicas, run.plan.weight_before(step));
+            folded.sent_needs = run.sent_needs.min(needs);
+            folded.answered = run
+                .answered
+                .filter(|at| *at == run.plan.weight_before(step));
+            folded.lost_since = run.lost_since.map(fresh_or_old);
         }
         if matches!(state.phase, Phase::Scaling { .. }) {
             // Read only where pods come up: there a run that is held has what is left of the deadline afterwards. Pods that
@@ -141,6 +176,7 @@ pub(crate) fn fold(state: &State, now: Time) -> State {
         }
         if matches!(state.phase, Phase::Soaking { .. }) {
             folded.passed = run.passed;
+            folded.paused_since = run.paused_since.map(fresh_or_old);
             folded.requests = match run.requests {
                 0..10 => 0,
                 10..15 => 10,
@@ -150,6 +186,11 @@ pub(crate) fn fold(state: &State, now: Time) -> State {
         if matches!(state.phase, Phase::RollingBack { .. }) {
             folded.base_replicas = BASE;
         }
+        if folded.failed_since.is_some() {
+            // Whatever else was judged is forgotten when it goes on.
+            (folded.requests, folded.passed) = (0, false);
+            (folded.paused_since, folded.stable_fails) = (None, false);
+        }
         folded
     };
     let fold_failure = |failure: &Failure| Failure {
@@ -158,7 +199,9 @@ pub(crate) fn fold(state: &State, now: Time) -> State {
         cause: failure.cause,
         at: NOW,
     };
+    let failed_for_now = running(state).is_some_and(|run| run.failed_since.is_some());
     let phase = match state.phase {
+        Phase::Soaking { step, .. } if failed_for_now => Phase::Soaking { step, since: NOW },
         Phase::Unsettled { why, .. } => Phase::Unsettled { why, since: NOW },
         Phase::Scaling { step, .. } => Phase::Scaling { step, since: NOW },
         Phase::Shifting { step, since } => Phase::Shifting {

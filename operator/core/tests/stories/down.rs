@@ -128,6 +128,7 @@ fn a_window_is_counted_once_however_often_it_is_shown() {
         end: world.now,
         verdict: Verdict::Fail,
         requests: 10,
+        stable_fails: None,
     });
     for persists in [false, true, false, true] {
         world.persists = persists;

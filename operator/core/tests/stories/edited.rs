@@ -136,6 +136,7 @@ fn a_soak_that_was_begun_keeps_its_length_and_its_requests() {
     let steps = world.plan.steps().iter().map(|step| Step {
         soak: Span(0),
         min_requests: 0,
+        pause: None,
         ..*step
     });
     world.plan = Plan::new(steps.collect(), *world.plan).unwrap();

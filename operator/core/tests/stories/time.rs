@@ -3,7 +3,7 @@
 use rollout_core::advance::window_due;
 use rollout_core::judge::Verdict;
 use rollout_core::observation::Window;
-use rollout_core::state::{Phase, State};
+use rollout_core::state::{Cause, Phase, State};
 use rollout_core::{Span, Time};
 
 use crate::world::{World, plan, template};
@@ -46,6 +46,56 @@ fn pods_that_go_while_somebody_holds_the_release_have_the_whole_deadline_and_not
     assert_eq!(world.cause(), None);
     world.pass(5);
     assert!(world.cause().is_some());
+}
+
+/// Whoever holds a release does not know that its pods are lost.
+#[test]
+fn pods_of_the_weight_that_is_sent_have_their_deadline_while_the_next_ones_are_held() {
+    let mut world = World::soaking(2);
+    world.until("the next step's pods", |w| {
+        matches!(w.state.phase, Phase::Scaling { step: 3, .. })
+    });
+    world.may_raise = false;
+    world.ready = Some(2);
+    world.for_seconds(7200);
+    assert_eq!(world.weight(), 50, "2 of 4 pods carry 50 %");
+    world.ready = Some(1);
+    let lost = world.now;
+    let wake = world.look().wake.unwrap();
+    assert!(wake <= lost + world.plan.progress_deadline);
+    world.until("the end", |w| w.weight() == 0);
+    assert_eq!(world.cause(), Some(Cause::CanaryLost));
+    assert_eq!(world.now - lost, world.plan.progress_deadline);
+}
+
+#[test]
+fn a_held_release_does_not_lose_the_pods_that_only_a_grown_deployment_needs() {
+    let mut world = World::soaking(2);
+    world.replicas = 12;
+    world.generation += 1;
+    world.until("the next step's pods", |w| {
+        matches!(w.state.phase, Phase::Scaling { step: 3, .. })
+    });
+    world.may_raise = false;
+    world.ready = Some(2);
+    world.for_seconds(7200);
+    assert_eq!(world.weight(), 50, "2 pods were enough for 50 % of 4");
+}
+
+#[test]
+fn pods_that_come_back_within_the_deadline_have_lost_nothing() {
+    let mut world = World::soaking(2);
+    world.until("the next step's pods", |w| {
+        matches!(w.state.phase, Phase::Scaling { step: 3, .. })
+    });
+    world.may_raise = false;
+    for _ in 0..4 {
+        world.ready = Some(1);
+        world.for_seconds(200);
+        world.ready = Some(2);
+        world.look();
+    }
+    assert_eq!(world.weight(), 50);
 }
 
 #[test]
@@ -97,6 +147,7 @@ fn a_window_of_a_clock_that_was_set_back_is_not_counted_again_and_again() {
         end: world.now + Span::seconds(3600),
         verdict: Verdict::Fail,
         requests: 10,
+        stable_fails: None,
     });
     for _ in 0..5 {
         seen.now = seen.now + Span::seconds(1);

@@ -1,6 +1,5 @@
 //! The way up, and what holds it.
 
-use rollout_core::advance::inconclusive;
 use rollout_core::judge::Verdict;
 use rollout_core::observation::{Traffic, Window};
 use rollout_core::plan::Then;
@@ -72,7 +71,7 @@ fn without_evidence_a_step_holds_and_then_does_what_the_plan_says() {
     world.verdict = None;
     world.for_seconds(7200);
     assert_eq!(world.weight(), 1);
-    assert!(inconclusive(&world.state, world.now));
+    assert!(world.inconclusive());
 }
 
 #[test]
@@ -82,7 +81,7 @@ fn without_evidence_and_without_requests_nothing_advances() {
     world.requests = 0;
     world.for_seconds(7200);
     assert_eq!(world.weight(), 1);
-    assert!(inconclusive(&world.state, world.now));
+    assert!(world.inconclusive());
 }
 
 #[test]
@@ -91,22 +90,16 @@ fn a_failed_window_that_nothing_refutes_holds_the_step_and_is_said_to_be_inconcl
     world.window(Verdict::Fail);
     world.verdict = Some(Verdict::NoEvidence);
     world.for_seconds(150);
-    assert!(
-        !inconclusive(&world.state, world.now),
-        "not before soak and hold are over"
-    );
+    assert!(!world.inconclusive(), "not before soak and hold are over");
     world.for_seconds(3600);
     assert_eq!(
         world.weight(),
         10,
         "one tolerated failure neither ends nor passes the step"
     );
-    assert!(inconclusive(&world.state, world.now));
+    assert!(world.inconclusive());
     world.window(Verdict::Pass);
-    assert!(
-        !inconclusive(&world.state, world.now),
-        "a pass refutes the failure"
-    );
+    assert!(!world.inconclusive(), "a pass refutes the failure");
     world.until("the next step", |w| w.weight() == 50);
 }
 
@@ -115,7 +108,7 @@ fn a_soak_that_goes_well_is_never_said_to_be_inconclusive() {
     let mut world = World::new();
     world.change(template("v2"));
     for _ in 0..100 {
-        assert!(!inconclusive(&world.state, world.now));
+        assert!(!world.inconclusive());
         world.pass(5);
     }
 }
@@ -266,6 +259,7 @@ fn a_window_that_began_before_the_soak_is_no_evidence_for_it() {
         end: world.now,
         verdict: Verdict::Pass,
         requests: 1000,
+        stable_fails: None,
     });
     world.see(&seen);
     let run = world.state.run.as_ref().unwrap();
@@ -291,17 +285,17 @@ fn a_failed_window_that_nothing_refutes_between_two_soaks_is_inconclusive_too() 
         world.verdict = Some(Verdict::NoEvidence);
         world.ready = None;
         world.acknowledges = true;
-        assert!(!inconclusive(&world.state, world.now), "{phase}");
+        assert!(!world.inconclusive(), "{phase}");
         let before = world.now;
         let mut woken = false;
         while world.now < before + Span::seconds(120) {
             let wake = world.look().wake.unwrap();
             world.now = wake;
-            woken |= inconclusive(&world.state, world.now);
+            woken |= world.inconclusive();
         }
         assert!(woken, "{phase}: it wakes to say so");
         assert_eq!(world.phase(), phase, "and goes no further");
         world.window(Verdict::Pass);
-        assert!(!inconclusive(&world.state, world.now), "{phase}");
+        assert!(!world.inconclusive(), "{phase}");
     }
 }

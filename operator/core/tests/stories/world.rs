@@ -3,10 +3,11 @@
 use rollout_core::advance::window_due;
 use rollout_core::judge::Verdict;
 use rollout_core::observation::{CopySeen, Observation, Original, Serving, Traffic, Window};
-use rollout_core::plan::{Capacity, Limits, Percent, Plan, Step, Then};
+use rollout_core::plan::{Capacity, Deletion, Limits, OnFailure, Pause, Percent, Plan, Step, Then};
 use rollout_core::state::{Cause, Phase, State, Template, Unsettled};
 use rollout_core::{
-    Copies, Desired, Event, Gate, Span, Time, Transition, advance, desired, effective,
+    Copies, Desired, Event, Gate, Span, Time, Transition, Waiting, advance, desired, effective,
+    waiting,
 };
 
 /// The Deployment, its copy, its proxies and the people around it.
@@ -35,6 +36,8 @@ pub(crate) struct World {
     pub verdict: Option<Verdict>,
     /// Judged requests of a window.
     pub requests: u64,
+    pub promote: bool,
+    pub stable_fails: Option<bool>,
     pub may_raise: bool,
     pub deleted: bool,
     pub break_glass: bool,
@@ -66,6 +69,7 @@ pub(crate) fn plan(weights: &[i64]) -> Plan {
         weight: percent(*weight),
         soak: Span::seconds(60),
         min_requests: 20,
+        pause: None,
     };
     let limits = Limits {
         failure_limit: 2,
@@ -74,6 +78,8 @@ pub(crate) fn plan(weights: &[i64]) -> Plan {
         then: Then::Advance,
         progress_deadline: Span::seconds(300),
         capacity: Capacity::Proportional,
+        on_failure: OnFailure::Rollback,
+        deletion: Deletion::Leave,
     };
     Plan::new(weights.iter().map(step).collect(), limits).unwrap()
 }
@@ -83,6 +89,13 @@ pub(crate) fn limited(plan: &Plan, change: impl FnOnce(&mut Limits)) -> Plan {
     let mut limits = **plan;
     change(&mut limits);
     Plan::new(plan.steps().to_vec(), limits).unwrap()
+}
+
+/// The same plan with a pause after the step at `index`.
+pub(crate) fn pausing(plan: &Plan, index: usize, pause: Option<Pause>) -> Plan {
+    let mut steps = plan.steps().to_vec();
+    steps[index].pause = pause;
+    Plan::new(steps, **plan).unwrap()
 }
 
 pub(crate) fn weights(plan: &Plan) -> Vec<u8> {
@@ -114,6 +127,8 @@ impl World {
             acknowledges: true,
             verdict: Some(Verdict::Pass),
             requests: 10,
+            promote: false,
+            stable_fails: None,
             may_raise: true,
             deleted: false,
             break_glass: false,
@@ -282,6 +297,7 @@ impl World {
                     end,
                     verdict,
                     requests: self.requests,
+                    stable_fails: self.stable_fails,
                 });
         Observation {
             now: self.now,
@@ -313,6 +329,7 @@ impl World {
             lapsed: self.lapsed,
             deleted: self.deleted,
             break_glass: self.break_glass,
+            promote: self.promote,
             may_raise: self.may_raise,
         }
     }
@@ -393,6 +410,21 @@ impl World {
         self.until("a window", |w| {
             w.state.run.as_ref().unwrap().judged_until > judged
         });
+    }
+
+    pub(crate) fn waiting(&self) -> Option<Waiting> {
+        waiting(&self.state, self.now)
+    }
+
+    pub(crate) fn inconclusive(&self) -> bool {
+        self.waiting() == Some(Waiting::Evidence)
+    }
+
+    /// A person asks it to go on, and takes the request back when it is heeded or not.
+    pub(crate) fn promotes(&mut self) {
+        self.promote = true;
+        self.look();
+        self.promote = false;
     }
 
     pub(crate) fn cause(&self) -> Option<Cause> {

@@ -148,6 +148,7 @@ fn is_held(facts: &RolloutFacts, template: &str) -> bool {
                 | Phase::Scaling
                 | Phase::Shifting
                 | Phase::Soaking
+                | Phase::Paused
                 | Phase::Returning
                 | Phase::RollingBack
                 | Phase::Failed,

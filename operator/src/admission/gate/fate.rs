@@ -73,6 +73,7 @@ pub(super) fn fate<'a>(facts: &'a RolloutFacts, template: &Template) -> Fate<'a>
             | Phase::Scaling
             | Phase::Shifting
             | Phase::Soaking
+            | Phase::Paused
             | Phase::Returning
             | Phase::RollingBack
             | Phase::Failed,

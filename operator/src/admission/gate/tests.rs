@@ -91,12 +91,13 @@ fn denied(old: &Value, new: &Value, manager: &str, facts: &RolloutFacts) -> Stri
     }
 }
 
-const EVERY_PHASE: [Phase; 10] = [
+const EVERY_PHASE: [Phase; 11] = [
     Phase::Stable,
     Phase::Starting,
     Phase::Scaling,
     Phase::Shifting,
     Phase::Soaking,
+    Phase::Paused,
     Phase::Promoting,
     Phase::Returning,
     Phase::RollingBack,

@@ -170,6 +170,7 @@ pub(super) fn resume_denied(change: &Change<'_>, facts: &RolloutFacts, template:
             | Phase::Scaling
             | Phase::Shifting
             | Phase::Soaking
+            | Phase::Paused
             | Phase::Promoting
             | Phase::Unsettled,
         ) => "is being released",
@@ -276,9 +277,9 @@ fn steps(facts: &RolloutFacts) -> String {
 /// The revision whose release another template ends.
 fn superseded(facts: &RolloutFacts) -> Option<&str> {
     match facts.phase {
-        Some(Phase::Starting | Phase::Scaling | Phase::Shifting | Phase::Soaking) => {
-            facts.canary.as_deref()
-        }
+        Some(
+            Phase::Starting | Phase::Scaling | Phase::Shifting | Phase::Soaking | Phase::Paused,
+        ) => facts.canary.as_deref(),
         // A promotion has a fate of its own.
         None
         | Some(

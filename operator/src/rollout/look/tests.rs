@@ -163,23 +163,26 @@ fn a_canary_carries_what_its_ready_pods_can() {
         shop.copy("new", ready);
         let look = shop.look(rollout.clone());
         assert_eq!(weight(&look, soaking), carried);
-        assert_eq!(weight(&look, promoting), carried, "a promotion too");
+        assert_eq!(weight(&look, promoting), 100, "stable has no pods");
     }
-    // The Deployment's own pods of the promoted revision count with the copy's.
+    // The Deployment's own pods of the promoted revision count with the copy's, and stable gets what it can carry itself.
     shop.copy("new", 1);
     let mut look = shop.look(rollout);
-    look.sets = vec![ReplicaSet {
-        name: "payment-2".to_owned(),
+    let set = |revision: &str, ready: u32| ReplicaSet {
+        name: format!("payment-{revision}"),
         uid: String::new(),
         resource_version: None,
-        template: testing::template("new"),
+        template: testing::template(revision),
         created: 0,
-        wanted: 2,
-        pods: 2,
-        ready: 2,
-    }];
-    assert_eq!(weight(&look, promoting), 75);
-    assert_eq!(weight(&look, soaking), 25);
+        wanted: ready,
+        pods: ready,
+        ready,
+    };
+    for (own, stable, carried) in [(2, 0, 100), (2, 4, 75), (2, 1, 75), (0, 1, 75), (0, 3, 25)] {
+        look.sets = vec![set("new", own), set("old", stable)];
+        assert_eq!(weight(&look, promoting), carried, "{own} beside {stable}");
+        assert_eq!(weight(&look, soaking), 25);
+    }
 }
 
 #[test]

@@ -84,6 +84,7 @@ fn scope() -> Scope {
         stable: "aaaaaaaaaa".to_owned(),
         canary: "bbbbbbbbbb".to_owned(),
         interval: Duration::from_secs(30),
+        beside_stable: false,
     }
 }
 
@@ -387,6 +388,55 @@ async fn calls_from_outside_are_a_number_or_nothing_and_never_change_a_judgement
     }
     let nowhere = judge_window(&http_client().unwrap(), None, &scope(), &[]).await;
     assert_eq!(nowhere.outside, None);
+}
+
+/// A Prometheus that has seen 1000 requests to each revision, of which this share failed.
+async fn revisions(canary_failed: u32, stable_failed: u32) -> String {
+    let of_query = move |uri: axum::http::Uri| async move {
+        let query = uri.query().unwrap_or_default().to_owned();
+        let failed = if query.contains("bbbbbbbbbb") {
+            canary_failed
+        } else {
+            stable_failed
+        };
+        let good = series(r#""class":"success""#, &(1000 - failed).to_string());
+        let bad = series(r#""class":"failure""#, &failed.to_string());
+        response(
+            200,
+            "application/json",
+            result("vector", &format!("[{good},{bad}]")),
+        )
+    };
+    serve(get(of_query)).await
+}
+
+#[tokio::test]
+async fn the_canary_is_judged_beside_stable_in_the_same_window() {
+    let check = Check {
+        name: "success-rate".to_owned(),
+        query: Query::Successes,
+        bound: Bound::ShareAtLeast(0.99),
+    };
+    for (canary, stable, verdict, fails) in [
+        (0, 0, Verdict::Pass, Some(false)),
+        (100, 0, Verdict::Fail, Some(false)),
+        (100, 100, Verdict::NoEvidence, Some(true)),
+        (500, 100, Verdict::Fail, Some(true)),
+        (0, 100, Verdict::Pass, Some(true)),
+    ] {
+        let address = revisions(canary, stable).await;
+        let http = http_client().unwrap();
+        let beside = Scope {
+            beside_stable: true,
+            ..scope()
+        };
+        let window = judge_window(&http, Some(&address), &beside, &[check.clone()]).await;
+        assert_eq!(window.verdict, verdict, "{canary} and {stable}");
+        assert_eq!(window.stable.fails, fails, "{canary} and {stable}");
+        assert_eq!(window.stable.words.is_empty(), fails != Some(true));
+        let alone = judge_window(&http, Some(&address), &scope(), &[check.clone()]).await;
+        assert_eq!(alone.stable, StableOutcome::default(), "it has no requests");
+    }
 }
 
 #[test]

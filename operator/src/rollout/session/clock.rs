@@ -17,6 +17,7 @@ impl Session {
                 self.state = self.state.take().map(|state| state.shifted(jump));
                 self.evidence.shift(jump);
                 self.troubles.shift(jump);
+                self.carried.shift(jump);
                 for leaving in self.leaving.values_mut() {
                     leaving.since = leaving.since + jump;
                     leaving.unused = leaving.unused.map(|at| at + jump);

@@ -10,10 +10,24 @@ use crate::rollout::obstacle;
 use crate::rollout::plan::{self, Parsed};
 
 impl Session {
+    /// A spec that cannot be read holds what runs, on the last one that could; the ways down stay open.
+    pub(super) fn read_spec(&mut self) {
+        match plan::parse(&self.rollout.spec) {
+            Ok(parsed) => {
+                self.parsed = Some(parsed);
+                self.invalid = None;
+            }
+            Err(invalid) => {
+                self.parsed = self.parsed.take().or_else(|| self.of_its_own());
+                self.invalid = Some(invalid);
+            }
+        }
+    }
+
     /// The plan of the run, when the spec has none that can be read: ways down need no spec. Without a run it is the one of
     /// an empty spec: nothing begins with it, since a spec that cannot be read forbids every raise, but what serves, and who
     /// has taken over, is followed.
-    pub(super) fn of_its_own(&self) -> Option<Parsed> {
+    fn of_its_own(&self) -> Option<Parsed> {
         let run = self.state.as_ref().and_then(|state| state.run.as_ref());
         let Some(run) = run else {
             return plan::parse(&placeholder(&self.key, "")?.spec).ok();
@@ -64,10 +78,9 @@ impl Session {
 
     /// Nothing forbids a raise.
     pub(super) fn may_raise(&self, look: &Look, state: &State) -> bool {
-        let spec_is_read = plan::parse(&self.rollout.spec).is_ok();
         !self.rollout.spec.suspend
             && !look.frozen
-            && spec_is_read
+            && self.invalid.is_none()
             && self.illegible.is_none()
             && self.unreadable.is_none()
             && !obstacle::of(look, Some(state)).is_some_and(|problem| problem.blocks)

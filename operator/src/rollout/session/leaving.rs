@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt;
 use rollout_core::time::{Span, Time};
-use rollout_core::{Desired, Split, desired};
+use rollout_core::{Carried, Desired, Split, desired};
 use traffic_core::lease::LEASE;
 
 use super::Session;
@@ -25,13 +25,15 @@ pub(super) struct Leaving {
 }
 
 impl Session {
-    pub(super) fn split(&self, look: &Look) -> Option<RolloutSplit> {
+    /// `carried`: what was sent before, and since when there could be more.
+    pub(super) fn split(&self, look: &Look, carried: &mut Carried) -> Option<RolloutSplit> {
         let state = self.state.as_ref()?;
         let deployment = look.target.deployment()?;
         let desired = desired(state);
         let mut split = permitted(state, self.persisted.as_ref());
-        if let Split::Canary(canary) = &split {
-            split = Split::Canary(look.carried(state, canary));
+        if let Split::Canary(wanted) = &mut split {
+            let can = look.carried(state, wanted).weight;
+            wanted.weight = carried.follow(wanted.run, wanted.weight, can, look.now);
         }
         Some(RolloutSplit::of(
             deployment,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::mesh::World as Mesh;
 use crate::rollout::heard::Acknowledgement;
-use crate::rollout::measure::WindowOutcome;
+use crate::rollout::measure::{StableOutcome, WindowOutcome};
 use crate::rollout::testing::{self, Writers, object};
 use crate::rollout::traffic::Traffic;
 use crate::rollout::write::{Kind, Verb, WriteError, Written};
@@ -28,6 +28,8 @@ struct Shop {
     stored: Value,
     version: u64,
     now: Time,
+    /// What the next windows say of the stable revision.
+    stable: StableOutcome,
     /// Notes that were told.
     told: Vec<&'static str>,
 }
@@ -65,6 +67,7 @@ impl Shop {
             stored,
             version: 1,
             now,
+            stable: StableOutcome::default(),
             told: Vec::new(),
         };
         shop.service();
@@ -292,6 +295,7 @@ impl Shop {
                 requests: 20,
                 outcomes: Vec::new(),
                 outside,
+                stable: self.stable.clone(),
             }),
         });
         self.rest(api);

@@ -10,7 +10,6 @@ use crate::rollout::conditions;
 use crate::rollout::events::{self, Note};
 use crate::rollout::look::Look;
 use crate::rollout::obstacle;
-use crate::rollout::plan;
 use crate::rollout::problems::Blocking;
 
 /// Notes that wait for an API server that is away; beyond, the oldest are lost to Events (the log has them).
@@ -34,6 +33,7 @@ impl Session {
             target: &self.rollout.spec.target_ref.name,
             canary: run.map_or("", |run| &run.canary.revision),
             detail: self.verdicts.judged(),
+            stable: self.verdicts.stable(),
         };
         let notes: Vec<Note> = happened
             .iter()
@@ -68,7 +68,7 @@ impl Session {
                 ),
             ));
         }
-        if let Err(invalid) = plan::parse(&self.rollout.spec) {
+        if let Some(invalid) = &self.invalid {
             return Some(Blocking::new("InvalidSpec", invalid.to_string()));
         }
         obstacle::of(look, self.state.as_ref()).or_else(|| {

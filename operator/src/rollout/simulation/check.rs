@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use aviary_crds::REVISION_LABEL;
 use aviary_crds::status::Machine;
 use rollout_core::plan::Percent;
-use rollout_core::state::{Cause, Phase, State};
+use rollout_core::state::{Cause, Phase, State, Unsettled};
 use rollout_core::{Lease, desired};
 use serde_json::Value;
 
@@ -178,7 +178,17 @@ impl Check {
                             .as_ref()
                             .is_some_and(|run| run.canary.revision == revision)
                 });
-                if promoting {
+                let let_go = self.state.as_ref().is_some_and(|state| {
+                    let gone = matches!(
+                        state.phase,
+                        Phase::Unsettled {
+                            why: Unsettled::LetGo,
+                            ..
+                        }
+                    );
+                    gone && state.target.revision == revision
+                });
+                if promoting || let_go {
                     self.entitled.insert(number);
                 }
                 if !self.entitled.contains(&number) {
@@ -216,7 +226,8 @@ impl Check {
                 // It begins again, or has not begun: every step is earned anew.
                 self.raised.remove(&run);
             } else {
-                self.raise(&run, u32::from(canary.weight.get()));
+                let answered = state.run.as_ref().and_then(|run| run.answered);
+                self.raise(&run, u32::from(canary.weight.get()), answered);
             }
             if canary.lease == Lease::None
                 && let Some(version) = self.number(&canary.revision)

@@ -51,6 +51,8 @@ enum Deed {
     DeleteRollout,
     MakeRollout,
     EditSteps,
+    EditPolicies,
+    Promote,
     Suspend,
     Freeze,
     DropLabel,
@@ -65,7 +67,8 @@ impl Simulation {
     /// Somebody does something.
     pub(super) fn person(&mut self) {
         let deed = match self.chance.u8(..100) {
-            0..30 => Deed::NewVersion,
+            0..24 => Deed::NewVersion,
+            24..30 => Deed::Promote,
             30..36 => Deed::OldVersion,
             36..44 => Deed::Revert,
             44..48 => Deed::Restart,
@@ -76,7 +79,8 @@ impl Simulation {
             68..70 => Deed::Recreate,
             70..72 => Deed::DeleteRollout,
             72..76 => Deed::MakeRollout,
-            76..81 => Deed::EditSteps,
+            76..79 => Deed::EditSteps,
+            79..81 => Deed::EditPolicies,
             81..85 => Deed::Suspend,
             85..88 => Deed::Freeze,
             88..90 => Deed::DropLabel,
@@ -101,7 +105,9 @@ impl Simulation {
             Deed::NewVersion,
             Deed::NewVersion,
             Deed::Suspend,
-            Deed::Suspend,
+            Deed::Promote,
+            Deed::Promote,
+            Deed::EditPolicies,
             Deed::EditSteps,
             Deed::Scale,
             Deed::BreakGlass,
@@ -183,6 +189,11 @@ impl Simulation {
                 let steps = self.any_steps();
                 self.edit_rollout(json!({"spec": {"steps": steps}}));
             }
+            Deed::EditPolicies => {
+                let policies = self.any_policies();
+                self.edit_rollout(json!({"spec": policies}));
+            }
+            Deed::Promote => self.promote(),
             Deed::Suspend => {
                 let suspended = self.rollout_spec()["suspend"] == true;
                 self.edit_rollout(json!({"spec": {"suspend": !suspended}}));

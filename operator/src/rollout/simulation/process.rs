@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use aviary_crds::REVISION_LABEL;
+use rollout_core::OnFailure;
 use traffic_core::config::Weight;
 
 use super::Simulation;
@@ -170,8 +171,10 @@ impl Simulation {
         let run = self.operators[process]
             .sessions
             .get(rollout)
-            .and_then(|session| session.state()?.run.as_ref().map(|run| run.number));
-        if let Some(run) = run {
+            .and_then(|session| session.state()?.run.as_ref());
+        // One that pauses on a failure keeps its weight.
+        let run = run.filter(|run| run.plan.on_failure == OnFailure::Rollback);
+        if let Some(run) = run.map(|run| run.number) {
             self.check
                 .too_many(process, run, self.failure_limit, published);
         }

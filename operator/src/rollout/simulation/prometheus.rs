@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use rollout_core::judge::Verdict;
 
 use crate::rollout::evidence::{Answer, Question};
-use crate::rollout::measure::{Outcome, WindowOutcome};
+use crate::rollout::measure::{Outcome, StableOutcome, WindowOutcome};
 
 /// Fewer requests are no evidence.
 const ENOUGH: f64 = 5.0;
@@ -77,6 +77,13 @@ impl Prometheus {
             end: question.end,
             outcome: Some(WindowOutcome {
                 outside: None,
+                stable: StableOutcome {
+                    fails: question
+                        .scope
+                        .beside_stable
+                        .then_some(now < self.lies_until),
+                    words: "as measured".to_owned(),
+                },
                 verdict,
                 requests,
                 outcomes: vec![Outcome {

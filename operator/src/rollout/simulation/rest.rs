@@ -79,9 +79,10 @@ impl Simulation {
             all.iter()
                 .any(|each| each["type"] == "Stalled" && each["status"] == "True")
         });
+        let paused = status["phase"] == "Paused";
         let spec = self.rollout_spec();
         let frozen = self.api.list(Type::ConfigMap).next().is_some();
-        stalled || spec["suspend"] == true || frozen
+        stalled || paused || spec["suspend"] == true || frozen
     }
 
     /// Nothing is written for one that cannot be read, and that is said.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rollout_core::OnFailure;
 use traffic_core::config::Weight;
 
 use super::Simulation;
@@ -113,6 +114,7 @@ impl Simulation {
             let Some(running) = state
                 .and_then(rollout_core::State::running)
                 .filter(|running| running.number == run)
+                .filter(|running| running.plan.on_failure == OnFailure::Rollback)
             else {
                 return false;
             };

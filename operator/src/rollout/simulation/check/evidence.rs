@@ -1,6 +1,7 @@
 //! What the windows say: every step is earned by one that passed, and too many that failed end a run at once.
 
 use rollout_core::judge::Verdict;
+use rollout_core::plan::Percent;
 use rollout_core::state::State;
 
 use super::super::agenda::Process;
@@ -11,7 +12,8 @@ const CLOCK_WAS_SET: i64 = 600_000;
 
 impl Check {
     /// Every step above one that was written is earned by a window of its soak.
-    pub(in super::super) fn raise(&mut self, run: &Run, weight: u32) {
+    /// Or by a person, who answered at that weight.
+    pub(in super::super) fn raise(&mut self, run: &Run, weight: u32, answered: Option<Percent>) {
         let raised = self.raised.entry(run.clone()).or_default();
         if weight <= raised.to {
             return;
@@ -24,7 +26,8 @@ impl Check {
             since: self.now,
             passed: false,
         };
-        if from > 0 && !passed && !self.then_advances {
+        let answered = answered.is_some_and(|at| u32::from(at.get()) == from);
+        if from > 0 && !passed && !self.then_advances && !answered {
             self.violated(format!(
                 "run {} of revision {} rose from {from} to {weight} without a passed window",
                 run.1, run.0
@@ -97,6 +100,12 @@ impl Check {
                 "{fails} windows of run {run} failed in a row, and its weight is {weight}"
             ));
         }
+    }
+
+    /// A person takes the failed windows so far upon themselves, perhaps.
+    pub(in super::super) fn is_forgiven(&mut self) {
+        self.fails.clear();
+        self.bad_since = None;
     }
 
     /// What was counted is not what another process, or another clock, has counted.

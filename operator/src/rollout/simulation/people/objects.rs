@@ -1,5 +1,6 @@
 //! The objects that people make, and what they are really like.
 
+use aviary_crds::PROMOTE_ANNOTATION;
 use serde_json::{Value, json};
 
 use super::super::Simulation;
@@ -134,24 +135,54 @@ impl Simulation {
         let soak = ["0s", "15s", "25s"][self.chance.usize(..3)];
         weights
             .into_iter()
-            .map(|weight| json!({"weight": weight, "soak": soak}))
+            .map(|weight| {
+                let mut step = json!({"weight": weight, "soak": soak});
+                match self.chance.u8(..8) {
+                    0 => step["pause"] = json!({}),
+                    1 => step["pause"] = json!({"for": "40s"}),
+                    2.. => {}
+                }
+                step
+            })
             .collect()
+    }
+
+    /// What a release does when it fails, is deleted, or cannot be judged.
+    pub(in super::super) fn any_policies(&mut self) -> Value {
+        let mut any = |some: [&'static str; 4]| some[self.chance.usize(..4)];
+        json!({
+            "onFailure": any(["Rollback", "Rollback", "Rollback", "Pause"]),
+            "deletionPolicy": any(["Leave", "Leave", "Promote", "Promote"]),
+            "analysis": {"noEvidence": {"then": any(["Pause", "Pause", "Pause", "Advance"])}},
+        })
+    }
+
+    /// Somebody says that what waits goes on, mostly where it waits.
+    pub(in super::super) fn promote(&mut self) {
+        let status = self.rollout_status();
+        let revision = status["canary"]["revision"]
+            .as_str()
+            .unwrap_or("none")
+            .to_owned();
+        let weight = match self.chance.u8(..4) {
+            0 => self.chance.i64(0..101),
+            1.. => status["weight"]["desired"].as_i64().unwrap_or(0),
+        };
+        let value = format!("{revision}@{weight}");
+        self.edit_rollout(json!({"metadata": {"annotations": {PROMOTE_ANNOTATION: value}}}));
+        self.check.is_forgiven();
     }
 
     pub(in super::super) fn make_rollout(&mut self) {
         let key = self.rollout_key();
         let steps = self.any_steps();
-        let then = if self.chance.u8(..4) == 0 {
-            "Advance"
-        } else {
-            "Pause"
-        };
         let capacity = if self.chance.bool() {
             "Full"
         } else {
             "Proportional"
         };
-        let object = json!({
+        let policies = self.any_policies();
+        let mut object = json!({
             "apiVersion": "aviary.dev/v1alpha1", "kind": "CanaryRollout",
             "metadata": {"name": key.name, "namespace": key.namespace},
             "spec": {
@@ -160,10 +191,11 @@ impl Simulation {
                 "analysis": {
                     "interval": "10s", "failureLimit": self.failure_limit,
                     "checks": [{"name": "success-rate", "successRate": {"atLeast": "99%"}}],
-                    "noEvidence": {"hold": "60s", "then": then},
+                    "noEvidence": {"hold": "60s"},
                 },
             },
         });
+        json_patch::merge(&mut object["spec"], &policies);
         let _ = self.api.create(Type::CanaryRollout, object);
     }
 

@@ -1,0 +1,87 @@
+//! How a rollout stands by the rules of kstatus: Ready, Reconciling, Stalled, and why.
+
+use aviary_crds::status::CanaryRolloutStatus;
+use rollout_core::state::{Cause, Phase, Unsettled};
+use rollout_core::time::Time;
+use rollout_core::{Waiting, waiting};
+
+use crate::rollout::facts::Facts;
+
+/// What kstatus asks for.
+pub(super) struct Standing {
+    pub(super) ready: bool,
+    pub(super) reconciling: bool,
+    pub(super) stalled: bool,
+    pub(super) reason: &'static str,
+}
+
+impl Standing {
+    pub(super) fn of(status: &CanaryRolloutStatus, facts: &Facts<'_>) -> Standing {
+        let name = status.phase.map_or("Pending", |phase| phase.name());
+        let standing = |ready, reconciling, stalled, reason| Standing {
+            ready,
+            reconciling,
+            stalled,
+            reason,
+        };
+        let now = facts.look.now;
+        let late = |since: Time| {
+            let plan = facts.plan_in_force();
+            plan.is_some_and(|plan| now - since >= plan.progress_deadline)
+        };
+        let of_phase = match facts.state.map(|state| (state, state.phase)) {
+            None => standing(false, false, false, name),
+            Some((state, Phase::Stable)) if state.target == state.stable => {
+                standing(true, false, false, name)
+            }
+            Some((state, Phase::Failed)) => {
+                let found = state.failure.as_ref().map(|failure| failure.cause);
+                let reason = match found {
+                    Some(Cause::FoundPaused) => "FoundPaused",
+                    Some(_) | None => name,
+                };
+                standing(false, false, true, reason)
+            }
+            Some((_, Phase::Unsettled { why, since })) => match why {
+                Unsettled::Rolling => standing(false, true, late(since), "Rolling"),
+                Unsettled::HalfRolled => standing(false, false, true, "HalfRolled"),
+                Unsettled::NothingServes => standing(false, false, true, "NothingServes"),
+                Unsettled::BreakGlass => standing(false, false, true, "BreakGlass"),
+                Unsettled::Clearing => standing(false, true, late(since), "Clearing"),
+                Unsettled::Leaving => standing(false, true, late(since), "Leaving"),
+                Unsettled::LetGo => standing(false, true, late(since), "LetGo"),
+            },
+            Some((state, phase)) => match (waiting(state, now), phase) {
+                // Somebody wants it so.
+                (Some(Waiting::Pause { .. }), _) => standing(false, true, false, "Paused"),
+                (Some(Waiting::Failure), _) => standing(false, true, true, "FailurePaused"),
+                (Some(Waiting::Stable), _) => standing(false, true, true, "StableFailing"),
+                (Some(Waiting::Evidence), _) => standing(false, true, true, "Inconclusive"),
+                (
+                    None,
+                    Phase::Promoting { since }
+                    | Phase::Shifting { since, .. }
+                    | Phase::Returning { since, .. }
+                    | Phase::RollingBack { since, .. },
+                ) => standing(false, true, late(since), name),
+                (
+                    None,
+                    Phase::Unsettled { .. }
+                    | Phase::Stable
+                    | Phase::Scaling { .. }
+                    | Phase::Soaking { .. }
+                    | Phase::Failed,
+                ) => standing(false, true, false, name),
+            },
+        };
+        match facts.problem {
+            Some(problem) => Standing {
+                ready: false,
+                stalled: true,
+                reason: problem.reason,
+                ..of_phase
+            },
+            None => of_phase,
+        }
+    }
+}
