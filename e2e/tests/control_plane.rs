@@ -19,6 +19,7 @@ mod control_plane {
     pub(crate) mod recreated;
     pub(crate) mod refused;
     pub(crate) mod release;
+    pub(crate) mod waiting;
 }
 
 use std::process::ExitCode;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use control_plane::hall::{Case, Hall};
 use control_plane::{
     alone, break_glass, deployments, edited, failed, faults, paused, promotion, recreated, refused,
-    release,
+    release, waiting,
 };
 use libtest_mimic::Arguments;
 
@@ -75,6 +76,15 @@ fn side_by_side() -> Vec<Case> {
         edited::edited_steps_do_not_raise_the_weight_of_a_running_release,
         edited::edited_steps_lower_the_weight_at_once,
         edited::a_suspended_release_holds_and_still_rolls_back,
+        waiting::a_paused_step_waits_for_a_person_and_is_not_stalled,
+        waiting::a_request_for_another_revision_or_weight_is_taken_away_and_said,
+        waiting::a_pause_with_a_length_ends_by_itself,
+        waiting::taking_the_pause_out_of_the_spec_lets_the_release_go_on,
+        waiting::a_failure_that_pauses_keeps_its_weight_until_the_stable_template_is_back,
+        waiting::without_evidence_a_step_waits_for_a_person_who_takes_it_on,
+        waiting::a_release_does_not_rise_while_stable_fails_the_same_checks,
+        waiting::a_deleted_rollout_that_promotes_goes_to_0_first_and_then_rolls,
+        waiting::a_pause_of_no_time_and_policies_that_nobody_knows_are_refused,
         refused::a_copy_that_may_not_be_created_is_said_and_tried_again,
         refused::a_deployment_of_the_users_with_the_copys_name_is_never_adopted,
         refused::a_rollout_whose_name_is_no_label_says_so,

@@ -37,9 +37,9 @@ pub(crate) async fn nonsense_is_refused_and_the_message_says_how_to_mend_it(
             "not supported yet: leave it out",
         ),
         (
-            "/deletionPolicy",
-            json!("Promote"),
-            "not supported yet: leave it out or write Leave",
+            "/steps",
+            json!([{"weight": 100, "pause": {"for": "0s"}}]),
+            "steps[].pause.for must be longer than 0s",
         ),
         (
             "/targetRef",
