@@ -253,6 +253,7 @@ mod tests {
                 position: "2/4".to_owned(),
                 weight: 10,
                 soak_ends_at: None,
+                pause_ends_at: None,
             }),
             weight: Some(WeightStatus {
                 desired: 10,
