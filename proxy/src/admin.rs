@@ -26,8 +26,9 @@ use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
 
-use crate::data::{Data, LinkState};
+use crate::data::Data;
 use crate::drain::Phase;
+use crate::link::LinkState;
 use crate::metrics::Metrics;
 
 /// How long a proxy that never reached the control plane holds its pod back.

@@ -13,7 +13,7 @@ use traffic_core::contract;
 use crate::control::ControlPlane;
 use crate::init::Redirect;
 use crate::metrics::Workload;
-use crate::origin::Redirected;
+use crate::net::origin::Redirected;
 use crate::run::{Options, addresses};
 
 #[derive(Debug, Parser)]
@@ -96,6 +96,9 @@ pub struct Run {
     /// Threads that carry traffic.
     #[arg(long, env = "AVIARY_WORKERS", default_value_t = 1)]
     pub workers: usize,
+    /// Callers' connections that are served at once, by each worker; further ones are reset.
+    #[arg(long, env = "AVIARY_MAX_CONNECTIONS", default_value_t = 16_384)]
+    pub max_connections: usize,
     /// How long to go on as before after SIGTERM, while callers learn of it, such as `5s`.
     #[arg(long, env = "AVIARY_DRAIN_DELAY", default_value = "5s", value_parser = seconds)]
     pub drain_delay: Duration,
@@ -151,6 +154,7 @@ impl Run {
             inbound,
             admin,
             workers: self.workers,
+            max_connections: self.max_connections,
             drain_delay: self.drain_delay,
             drain_deadline: self.drain_deadline,
             origin: Arc::new(Redirected),

@@ -1,23 +1,19 @@
 //! The data plane as the control plane's client sees it: [`Install`] for all workers at once.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use traffic_core::config::{SignedRevocation, Snapshot, Weight};
 use traffic_core::revoked::RevocationMemory;
 
+use crate::command::Command;
 use crate::control::{Install, Installed, Link};
+use crate::link::LinkState;
 use crate::metrics::Metrics;
 use crate::table::Table;
-use crate::worker::Command;
-
-/// How long connections to new destinations go on waiting for answers after the control plane was lost. Later they are passed
-/// through at once: a control plane that is away for long must not cost every new destination a second.
-const HOPE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub struct Data {
@@ -31,60 +27,6 @@ pub struct Data {
 struct State {
     memory: RevocationMemory,
     table: Arc<Table>,
-}
-
-/// Whether there is a control plane, for every thread to read.
-#[derive(Debug)]
-pub struct LinkState {
-    start: Instant,
-    /// Milliseconds from `start` to the moment the stream was lost; `CONNECTED` while there is one.
-    lost: AtomicU64,
-    ever: AtomicU64,
-}
-
-const CONNECTED: u64 = u64::MAX;
-
-impl LinkState {
-    pub fn new() -> LinkState {
-        LinkState {
-            start: Instant::now(),
-            lost: AtomicU64::new(0),
-            ever: AtomicU64::new(0),
-        }
-    }
-
-    fn set(&self, link: Link) {
-        let value = match link {
-            Link::Connected => {
-                self.ever.store(1, Ordering::Release);
-                CONNECTED
-            }
-            Link::Disconnected if self.lost.load(Ordering::Acquire) != CONNECTED => return,
-            Link::Disconnected => u64::try_from(self.start.elapsed().as_millis()).unwrap_or(0),
-        };
-        self.lost.store(value, Ordering::Release);
-    }
-
-    /// Whether an answer to a demand may still come.
-    pub fn is_hopeful(&self) -> bool {
-        let lost = self.lost.load(Ordering::Acquire);
-        lost == CONNECTED || self.start.elapsed() < Duration::from_millis(lost) + HOPE
-    }
-
-    pub fn was_ever_connected(&self) -> bool {
-        self.ever.load(Ordering::Acquire) == 1
-    }
-
-    /// Since the proxy started.
-    pub fn age(&self) -> Duration {
-        self.start.elapsed()
-    }
-}
-
-impl Default for LinkState {
-    fn default() -> LinkState {
-        LinkState::new()
-    }
 }
 
 impl Data {

@@ -3,35 +3,26 @@
 //! It belongs to a worker's thread and survives every change of weights and routes; it goes when no cluster names the address any more, and
 //! then its idle connections close, while those in use finish first.
 
-mod connect;
-mod http1;
-mod http2;
+pub mod http1;
+pub mod http2;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use aviary_http1::Malformed;
 use traffic_core::balance::{Load, Sample};
 
-use crate::body::RequestBody;
-pub use connect::{ConnectError, connect};
-
-/// The version of HTTP that a request came with and goes on with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    Http1,
-    Http2,
-}
+use crate::net::buffers::Buffers;
+use crate::net::connect::ConnectError;
 
 #[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
     load: Cell<Load>,
-    http1: http1::Pool,
-    http2: http2::Pool,
+    pub http1: Rc<http1::Pool>,
+    pub http2: Rc<http2::Pool>,
 }
 
 /// Why there is no answer.
@@ -41,8 +32,11 @@ pub enum SendError {
     #[error(transparent)]
     Unsent(#[from] Cause),
     /// It went out, and what became of it is not known.
-    #[error("{0}")]
-    Unknown(hyper::Error),
+    #[error(transparent)]
+    Unknown(#[from] Lost),
+    /// It is the caller's doing.
+    #[error(transparent)]
+    Caller(#[from] CallerFault),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -50,20 +44,39 @@ pub enum Cause {
     #[error(transparent)]
     Connect(#[from] Rc<ConnectError>),
     #[error("the connection closed before the request was sent: {0}")]
-    Closed(hyper::Error),
-    #[error("the endpoint refused the stream: {0}")]
-    Refused(hyper::Error),
+    Closed(String),
+    #[error("the endpoint refused the stream")]
+    Refused,
     #[error("the endpoint's proxy could not reach its application")]
     Marked,
 }
 
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    #[error("the endpoint closed the connection before it answered: {0}")]
+    Closed(String),
+    #[error("the endpoint's answer is no HTTP: {0}")]
+    Malformed(Malformed),
+    /// HTTP/2; with its code.
+    #[error("the endpoint reset the stream before it answered: {reason}")]
+    Reset { code: u32, reason: String },
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CallerFault {
+    #[error("the caller left before there was an answer")]
+    Left,
+    #[error("the request's body is no HTTP: {0}")]
+    Malformed(Malformed),
+}
+
 impl Endpoint {
-    pub fn new(address: SocketAddr) -> Endpoint {
+    pub fn new(address: SocketAddr, buffers: &Rc<Buffers>) -> Endpoint {
         Endpoint {
             address,
             load: Cell::default(),
-            http1: http1::Pool::default(),
-            http2: http2::Pool::default(),
+            http1: Rc::new(http1::Pool::new(address)),
+            http2: Rc::new(http2::Pool::new(address, buffers.clone())),
         }
     }
 
@@ -73,18 +86,6 @@ impl Endpoint {
 
     pub fn load(&self) -> Load {
         self.load.get()
-    }
-
-    /// Sends a request on a pooled or new connection and waits for the head of the answer.
-    pub async fn send(
-        self: &Rc<Endpoint>,
-        request: Request<RequestBody>,
-        version: Version,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
-        match version {
-            Version::Http1 => http1::send(self, request).await,
-            Version::Http2 => http2::send(self, request).await,
-        }
     }
 
     /// Closes connections that were idle too long. Says whether any are left.
@@ -118,50 +119,31 @@ pub struct InFlight {
 }
 
 impl InFlight {
-    pub fn start(endpoint: &Rc<Endpoint>) -> InFlight {
+    pub fn start(endpoint: &Rc<Endpoint>, now: Instant) -> InFlight {
         endpoint.change(Load::start);
         InFlight {
             endpoint: endpoint.clone(),
-            since: Instant::now(),
+            since: now,
         }
     }
 
     /// The head of an answer came.
-    pub fn answered(&self) {
-        let now = Instant::now();
+    pub fn answered(&self, now: Instant) {
+        let time = now.saturating_duration_since(self.since);
         self.endpoint
-            .change(|load| load.observe(Sample::Answered(now - self.since), now));
+            .change(|load| load.observe(Sample::Answered(time), now));
     }
 
     /// No answer, a server error, or a broken one.
-    pub fn failed(&self) {
-        let now = Instant::now();
+    pub fn failed(&self, now: Instant) {
+        let time = now.saturating_duration_since(self.since);
         self.endpoint
-            .change(|load| load.observe(Sample::Failed(now - self.since), now));
+            .change(|load| load.observe(Sample::Failed(time), now));
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.endpoint.change(Load::finish);
-    }
-}
-
-/// A connection in use by one request.
-#[derive(Debug)]
-pub enum Lease {
-    Http1(http1::Lease),
-    /// Held until the stream ends.
-    Http2(http2::Lease),
-}
-
-impl Lease {
-    /// The answer is complete: the connection may serve another request. A lease that is dropped instead closes an
-    /// HTTP/1 connection, and leaves an HTTP/2 one alone.
-    pub fn release(self) {
-        match self {
-            Lease::Http1(lease) => lease.release(),
-            Lease::Http2(_stream) => {}
-        }
     }
 }

@@ -115,6 +115,37 @@ pub enum PassThrough {
     NoAnswer,
 }
 
+/// A limit that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Callers' connections at once.
+    Connections,
+    /// Bytes or fields of a request's head.
+    Head,
+    /// Time for a request's head, or for the beginning of an HTTP/2 connection.
+    HeadTime,
+    /// Frames of HTTP/2 that cost and say nothing: resets, continuations, empty ones.
+    Frames,
+}
+
+impl Limit {
+    const ALL: [Limit; 4] = [
+        Limit::Connections,
+        Limit::Head,
+        Limit::HeadTime,
+        Limit::Frames,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Limit::Connections => "connections",
+            Limit::Head => "head",
+            Limit::HeadTime => "head_time",
+            Limit::Frames => "frames",
+        }
+    }
+}
+
 /// The labels of an arm.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ArmLabels {
@@ -142,6 +173,7 @@ pub struct Metrics {
     no_route: AtomicU64,
     no_answer: AtomicU64,
     pub streams: AtomicI64,
+    refused: [AtomicU64; 4],
 }
 
 impl Metrics {
@@ -196,6 +228,10 @@ impl Metrics {
             PassThrough::NoAnswer => &self.no_answer,
         };
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn refused(&self, limit: Limit) {
+        self.refused[limit as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The text of `/metrics`.
@@ -328,6 +364,18 @@ impl Metrics {
             metric
                 .encode_family(&[(label::REASON, reason)])?
                 .encode_counter::<NoLabelSet, _, f64>(&counter.load(Ordering::Relaxed), None)?;
+        }
+        let mut metric = encoder.encode_descriptor(
+            metric::REFUSED,
+            "What was refused because a limit was reached",
+            None,
+            MetricType::Counter,
+        )?;
+        for limit in Limit::ALL {
+            let counter = self.refused[limit as usize].load(Ordering::Relaxed);
+            metric
+                .encode_family(&[(label::REASON, limit.as_str())])?
+                .encode_counter::<NoLabelSet, _, f64>(&counter, None)?;
         }
         Ok(())
     }

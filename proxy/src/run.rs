@@ -22,13 +22,16 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::admin::{self, Admin};
+use crate::command::Command;
 use crate::control::{DEMANDS, Demand};
-use crate::data::{Data, LinkState};
+use crate::data::Data;
 use crate::drain::{Phase, Phases};
-use crate::listen::{self, BindError};
+use crate::link::LinkState;
 use crate::metrics::{Metrics, Workload};
-use crate::origin::{OriginalDestination, OwnListeners, Side};
-use crate::worker::{self, Command, Shared};
+use crate::net::listen::{self, BindError};
+use crate::net::origin::{OriginalDestination, OwnListeners, Side};
+use crate::state::Common;
+use crate::worker;
 
 /// What a proxy needs to know to start.
 pub struct Options {
@@ -36,6 +39,8 @@ pub struct Options {
     pub inbound: Vec<SocketAddr>,
     pub admin: Vec<SocketAddr>,
     pub workers: usize,
+    /// Callers' connections that a worker serves at once.
+    pub max_connections: usize,
     pub drain_delay: Duration,
     pub drain_deadline: Duration,
     pub origin: Arc<dyn OriginalDestination>,
@@ -112,16 +117,18 @@ impl Proxy {
         let link = Arc::new(LinkState::new());
         let (phase, phases) = Phases::new();
         let (demand, demands) = mpsc::channel(DEMANDS);
-        let shared = Shared {
+        let common = Common {
             metrics: metrics.clone(),
             link: link.clone(),
             origin: options.origin,
             own: Arc::new(OwnListeners(own.collect())),
             demands: demand,
             phases: phases.clone(),
+            token: format!("{:016x}", fastrand::u64(..)).into(),
+            max_connections: options.max_connections,
         };
         let workers: Vec<WorkerThread> = (0..options.workers.max(1))
-            .map(|number| WorkerThread::start(number, shared.clone()))
+            .map(|number| WorkerThread::start(number, common.clone()))
             .collect::<Result<_, _>>()
             .map_err(StartError::Worker)?;
         let senders = workers
@@ -252,7 +259,7 @@ async fn drain(
 }
 
 impl WorkerThread {
-    fn start(number: usize, shared: Shared) -> io::Result<WorkerThread> {
+    fn start(number: usize, common: Common) -> io::Result<WorkerThread> {
         let (commands, receiver) = mpsc::unbounded_channel();
         let load = Arc::new(AtomicUsize::new(0));
         let counted = load.clone();
@@ -266,7 +273,7 @@ impl WorkerThread {
                     .enable_all()
                     .build_local(LocalOptions::default());
                 match runtime {
-                    Ok(runtime) => runtime.block_on(worker::run(shared, counted, receiver)),
+                    Ok(runtime) => runtime.block_on(worker::run(common, counted, receiver)),
                     Err(error) => tracing::error!(%error, number, "a worker cannot start"),
                 }
             })?;

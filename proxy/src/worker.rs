@@ -1,105 +1,40 @@
-//! A worker: one thread, one event loop, and everything that it needs to serve a connection. Nothing in here is shared with another thread
-//! but the counters and the splits, so nothing on the way of a request takes a lock or a channel.
+//! A worker: one thread, one event loop, and the [`State`] that it needs to serve a connection.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::spawn_local;
-use tokio::time::{MissedTickBehavior, interval, timeout};
-use traffic_core::balance;
-use traffic_core::config::{Cluster, Health};
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::control::Demand;
-use crate::data::LinkState;
-use crate::destination::{Arm, Destination, LocalRoute};
-use crate::drain::Phases;
-use crate::endpoint::{Connections, Endpoint};
-use crate::metrics::{Metrics, PortMetrics};
-use crate::origin::{OriginalDestination, OwnListeners, Side};
-use crate::table::Table;
-use crate::{inbound, listen, outbound};
+use crate::command::Command;
+use crate::connection;
+use crate::metrics::Limit;
+use crate::net::listen;
+use crate::net::origin::Side;
+use crate::net::socket;
+use crate::state::{Common, State};
 
-/// How long a connection waits for the control plane's answer about its destination.
-const ANSWER: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// What other threads may ask of a worker.
-#[derive(Debug)]
-pub enum Command {
-    /// Use this table from now on, then acknowledge.
-    Install(Arc<Table>, oneshot::Sender<()>),
-    /// Serve a connection that an acceptor took.
-    Serve(StdStream, Side),
-    /// Accept for yourself (a single worker).
-    Listen(StdListener, Side),
-    /// Leave, and drop every connection that is left.
-    Stop,
-}
-
-/// What all workers have in common.
-#[derive(Clone)]
-pub struct Shared {
-    pub metrics: Arc<Metrics>,
-    pub link: Arc<LinkState>,
-    pub origin: Arc<dyn OriginalDestination>,
-    pub own: Arc<OwnListeners>,
-    pub demands: mpsc::Sender<Demand>,
-    pub phases: Phases,
-}
-
-/// One worker's state.
-pub struct Worker {
-    pub shared: Shared,
+struct Worker {
+    state: Rc<State>,
     /// Connections being served: what "least loaded" means to the acceptor.
     load: Arc<AtomicUsize>,
-    destinations: RefCell<HashMap<SocketAddr, Rc<Destination>>>,
-    /// Endpoints of clusters; their pools survive every new table.
-    endpoints: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
-    /// The application's ports, and destinations whose route went away under a connection.
-    others: RefCell<HashMap<SocketAddr, Rc<App>>>,
-    installed: Notify,
-    random: RefCell<fastrand::Rng>,
-    log: Cell<Option<Instant>>,
-}
-
-/// A port of the application, or any other address that is reached as it is.
-#[derive(Debug)]
-pub struct App {
-    pub endpoint: Rc<Endpoint>,
-    /// From the first answer on: a scan of all ports must not create series for each.
-    pub metrics: RefCell<Option<Arc<PortMetrics>>>,
-}
-
-/// What is known about a destination.
-#[derive(Debug)]
-pub enum Lookup {
-    Known(Rc<Destination>),
-    NoRoute,
-    NoAnswer,
 }
 
 /// Serves until it is told to stop.
 pub async fn run(
-    shared: Shared,
+    common: Common,
     load: Arc<AtomicUsize>,
     mut commands: mpsc::UnboundedReceiver<Command>,
 ) {
     let worker = Rc::new(Worker {
-        shared,
+        state: Rc::new(State::new(common)),
         load,
-        destinations: RefCell::default(),
-        endpoints: RefCell::default(),
-        others: RefCell::default(),
-        installed: Notify::new(),
-        random: RefCell::new(fastrand::Rng::new()),
-        log: Cell::new(None),
     });
     let mut sweep = interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -107,7 +42,7 @@ pub async fn run(
         tokio::select! {
             command = commands.recv() => match command {
                 Some(Command::Install(table, done)) => {
-                    worker.install(&table);
+                    worker.state.install(&table);
                     let _ = done.send(());
                 }
                 Some(Command::Serve(stream, side)) => match TcpStream::from_std(stream) {
@@ -115,193 +50,37 @@ pub async fn run(
                     Err(error) => tracing::warn!(%error, "cannot take over a connection"),
                 },
                 Some(Command::Listen(listener, side)) => {
-                    let (accepting, phases) = (worker.clone(), worker.shared.phases.clone());
+                    let (accepting, phases) = (worker.clone(), worker.state.common.phases.clone());
                     spawn_local(async move {
                         listen::accept(listener, side, phases, |stream| accepting.serve(stream, side)).await;
                     });
                 }
                 Some(Command::Stop) | None => return,
             },
-            _ = sweep.tick() => worker.sweep(Instant::now()),
+            _ = sweep.tick() => worker.state.sweep(Instant::now()),
         }
     }
 }
 
 impl Worker {
     /// Starts to serve a connection, in a task of its own.
-    fn serve(self: &Rc<Worker>, stream: TcpStream, side: Side) {
-        let worker = self.clone();
-        let connection = Connection::open(&self.load);
+    fn serve(&self, stream: TcpStream, side: Side) {
+        let most = self.state.common.max_connections;
+        if self.load.load(Ordering::Relaxed) >= most {
+            self.state.metrics().refused(Limit::Connections);
+            if self.state.may_log() {
+                tracing::warn!(most, ?side, "refused a connection: there are too many");
+            }
+            socket::reset_on_close(&stream);
+            return;
+        }
+        let (state, connection) = (self.state.clone(), Connection::open(&self.load));
         spawn_local(async move {
             match side {
-                Side::Outbound => outbound::serve(worker, stream).await,
-                Side::Inbound => inbound::serve(worker, stream).await,
+                Side::Outbound => connection::outbound(state, stream).await,
+                Side::Inbound => connection::inbound(state, stream).await,
             }
             drop(connection);
-        });
-    }
-
-    /// Takes over a table. From the next pick on it holds; connections are not touched.
-    fn install(&self, table: &Table) {
-        let mut endpoints = HashMap::new();
-        let mut arms: HashMap<&str, Rc<[Rc<Endpoint>]>> = HashMap::new();
-        let mut old = self.endpoints.borrow_mut();
-        for (name, cluster) in &table.clusters {
-            arms.insert(name, self.endpoints_of(cluster, &mut old, &mut endpoints));
-        }
-        *old = endpoints;
-        let mut routes: HashMap<&str, Rc<LocalRoute>> = HashMap::new();
-        let mut destinations = self.destinations.borrow_mut();
-        destinations.retain(|address, destination| {
-            let kept = table.routes.contains_key(address);
-            if !kept {
-                destination.set(None);
-            }
-            kept
-        });
-        for (address, ready) in &table.routes {
-            let route = ready.as_ref().map(|ready| {
-                routes
-                    .entry(&ready.route.name)
-                    .or_insert_with(|| {
-                        let arm = |cluster: &str| arms.get(cluster).cloned().unwrap_or_default();
-                        let canary = ready.canary.as_ref().zip(ready.split.canary.as_ref());
-                        Rc::new(LocalRoute {
-                            stable: Arm::new(
-                                ready.stable.clone(),
-                                arm(&ready.split.stable.cluster),
-                            ),
-                            canary: canary.map(|(metrics, canary)| {
-                                Arm::new(metrics.clone(), arm(&canary.arm.cluster))
-                            }),
-                            ready: ready.clone(),
-                        })
-                    })
-                    .clone()
-            });
-            destinations
-                .entry(*address)
-                .or_insert_with(|| Rc::new(Destination::new(*address)))
-                .set(route);
-        }
-        self.installed.notify_waiters();
-    }
-
-    /// The healthy endpoints of a cluster, with the pools they had.
-    fn endpoints_of(
-        &self,
-        cluster: &Cluster,
-        old: &mut HashMap<SocketAddr, Rc<Endpoint>>,
-        new: &mut HashMap<SocketAddr, Rc<Endpoint>>,
-    ) -> Rc<[Rc<Endpoint>]> {
-        cluster
-            .endpoints
-            .iter()
-            .filter(|endpoint| match endpoint.health {
-                Health::Healthy => true,
-                Health::Draining => false,
-            })
-            .map(|endpoint| {
-                let address = endpoint.address;
-                let known = new.entry(address).or_insert_with(|| {
-                    old.remove(&address)
-                        .unwrap_or_else(|| Rc::new(Endpoint::new(address)))
-                });
-                known.clone()
-            })
-            .collect()
-    }
-
-    /// What to do with a destination; asks the control plane if nobody did.
-    pub async fn look_up(&self, address: SocketAddr) -> Lookup {
-        if let Some(lookup) = self.known(address) {
-            return lookup;
-        }
-        if self.shared.demands.try_send(address).is_err() || !self.shared.link.is_hopeful() {
-            return Lookup::NoAnswer;
-        }
-        let answer = async {
-            loop {
-                let installed = self.installed.notified();
-                match self.known(address) {
-                    Some(lookup) => return lookup,
-                    None => installed.await,
-                }
-            }
-        };
-        timeout(ANSWER, answer).await.unwrap_or(Lookup::NoAnswer)
-    }
-
-    /// The present route of a destination.
-    pub fn route(&self, address: SocketAddr) -> Option<Rc<LocalRoute>> {
-        self.destinations.borrow().get(&address)?.route()
-    }
-
-    fn known(&self, address: SocketAddr) -> Option<Lookup> {
-        let destination = self.destinations.borrow().get(&address)?.clone();
-        Some(match destination.route() {
-            Some(_) => Lookup::Known(destination),
-            None => Lookup::NoRoute,
-        })
-    }
-
-    /// One of `endpoints` by load, another one than `not` if there is one.
-    pub fn pick(
-        &self,
-        endpoints: &[Rc<Endpoint>],
-        not: Option<SocketAddr>,
-    ) -> Option<Rc<Endpoint>> {
-        let skipped = not.and_then(|not| {
-            endpoints
-                .iter()
-                .position(|endpoint| endpoint.address() == not)
-        });
-        let skipped = skipped.filter(|_| endpoints.len() > 1);
-        let at = |index: usize| match skipped {
-            Some(skipped) if index >= skipped => &endpoints[index + 1],
-            Some(_) | None => &endpoints[index],
-        };
-        let count = endpoints.len() - usize::from(skipped.is_some());
-        let random = self.random.borrow_mut().u64(..);
-        balance::pick(count, |index| at(index).load(), random, Instant::now())
-            .map(|index| at(index).clone())
-    }
-
-    /// An address that is reached as it is.
-    pub fn app(&self, address: SocketAddr) -> Rc<App> {
-        self.others
-            .borrow_mut()
-            .entry(address)
-            .or_insert_with(|| {
-                Rc::new(App {
-                    endpoint: Rc::new(Endpoint::new(address)),
-                    metrics: RefCell::new(None),
-                })
-            })
-            .clone()
-    }
-
-    /// Whether a warning may be logged now: at most one a second, for things that can happen with every connection.
-    pub fn may_log(&self) -> bool {
-        let now = Instant::now();
-        let may = self
-            .log
-            .get()
-            .is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(1));
-        if may {
-            self.log.set(Some(now));
-        }
-        may
-    }
-
-    fn sweep(&self, now: Instant) {
-        for endpoint in self.endpoints.borrow().values() {
-            endpoint.sweep(now);
-        }
-        self.others.borrow_mut().retain(|_, app| {
-            app.endpoint.sweep(now) == Connections::Some
-                || Rc::strong_count(app) > 1
-                || app.metrics.borrow().is_some()
         });
     }
 }

@@ -26,6 +26,8 @@ pub mod metric {
     pub const CONFIG_INSTALLS: &str = "aviary_config_installs";
     /// Counter: outbound connections without a route.
     pub const PASSTHROUGH_CONNECTIONS: &str = "aviary_passthrough_connections";
+    /// Counter: what the proxy refused because a limit was reached.
+    pub const REFUSED: &str = "aviary_refused";
     /// Gauge: requests and opaque connections in progress.
     pub const STREAMS_ACTIVE: &str = "aviary_streams_active";
 
@@ -53,7 +55,7 @@ pub mod label {
     pub const WORKLOAD: &str = "workload";
     /// Who sent a request that came in: one of [`peer`](super::peer).
     pub const PEER: &str = "peer";
-    /// Why a connection was passed through.
+    /// Why a connection was passed through, or something was refused.
     pub const REASON: &str = "reason";
     /// The upper bound of a histogram's bucket, in seconds.
     pub const LE: &str = "le";
@@ -76,8 +78,11 @@ pub mod peer {
 
 /// The headers that sidecars of any two versions exchange; no application uses or sees them.
 pub mod header {
-    /// In an answer: "my application never saw this request".
+    /// In a 503 of a sidecar's own: "my application never saw this request". Its value is what the request had in [`PEER`]: only who has seen the
+    /// request can say it.
     pub const UNSENT: &str = "x-aviary-unsent";
+    /// In an answer of a sidecar's own: why.
+    pub const ERROR: &str = "x-aviary-error";
     /// In a request: a sidecar picked the revision.
     pub const PEER: &str = "x-aviary-peer";
 }

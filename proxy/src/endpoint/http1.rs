@@ -1,132 +1,175 @@
-//! HTTP/1.1 connections to one endpoint: a stack of idle ones, the most recently used on top.
+//! HTTP/1.1 connections to one endpoint: a stack of idle ones, the most recently used on top. An idle connection is a socket and two times, no
+//! task and no buffer.
 //!
-//! Readiness is looked at when a connection is taken, not awaited when it is put back: the look costs nothing and finds the connections that
-//! the endpoint closed meanwhile. Idle ones are closed after [`IDLE`], before common servers close theirs (Node: 5 s), since a request that
-//! meets a closing connection is lost unless hyper can prove that none of it was written.
+//! Whether one is still open is looked at when it is taken, not awaited when it is put back: the look costs nothing and finds those that
+//! the endpoint closed meanwhile. Idle ones are closed after [`IDLE`], before common servers close theirs (Node: 5 s), or before the time that the
+//! endpoint itself has named.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::task::spawn_local;
+use socket2::SockRef;
+use tokio::net::TcpStream;
 
-use super::{Cause, ConnectError, Endpoint, SendError, connect};
-use crate::body::RequestBody;
+use crate::net::connect::{ConnectError, connect};
 
 const IDLE: Duration = Duration::from_secs(3);
+/// How long before the time that an endpoint has named its connection is not used any more.
+const MARGIN: Duration = Duration::from_secs(1);
+const LONGEST_IDLE: Duration = Duration::from_secs(60);
 /// Idle connections kept for each endpoint and worker.
-const MOST: usize = 256;
+const MOST_IDLE: usize = 256;
+/// Connections to one endpoint that a worker may have in use: a request above that is refused, not queued.
+pub const MOST_IN_USE: usize = 4096;
 
-type Sender = SendRequest<RequestBody>;
-
-#[derive(Debug, Default)]
-pub(super) struct Pool {
+#[derive(Debug)]
+pub struct Pool {
+    address: SocketAddr,
     idle: RefCell<Vec<Idle>>,
+    in_use: Cell<usize>,
 }
 
 #[derive(Debug)]
 struct Idle {
-    sender: Sender,
-    since: Instant,
+    stream: TcpStream,
+    until: Instant,
+}
+
+/// A connection in use by one request. Closed when it is dropped.
+#[derive(Debug)]
+pub struct Upstream {
+    pub stream: TcpStream,
+    pub origin: Origin,
+    /// Held for as long as the connection is.
+    pub slot: Slot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    Fresh,
+    /// It served another request before.
+    Reused,
+}
+
+/// Which connections will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Any that seems to be open: the request can be repeated.
+    Any,
+    /// One that is open as far as the kernel knows: the request can be sent once only.
+    Sure,
+    Fresh,
 }
 
 #[derive(Debug)]
-pub struct Lease {
-    endpoint: Rc<Endpoint>,
-    sender: Sender,
+pub struct Slot(Rc<Pool>);
+
+impl Slot {
+    fn take(pool: &Rc<Pool>) -> Slot {
+        pool.in_use.set(pool.in_use.get() + 1);
+        Slot(pool.clone())
+    }
 }
 
-impl Lease {
-    pub fn release(self) {
-        let mut idle = self.endpoint.http1.idle.borrow_mut();
-        if idle.len() < MOST && !self.sender.is_closed() {
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.in_use.set(self.0.in_use.get() - 1);
+    }
+}
+
+impl Pool {
+    pub fn new(address: SocketAddr) -> Pool {
+        Pool {
+            address,
+            idle: RefCell::default(),
+            in_use: Cell::new(0),
+        }
+    }
+
+    /// A pooled connection, or a new one.
+    pub async fn acquire(self: &Rc<Pool>, wanted: Wanted) -> Result<Upstream, ConnectError> {
+        if self.in_use.get() >= MOST_IN_USE {
+            return Err(ConnectError::TooMany {
+                address: self.address,
+                most: MOST_IN_USE,
+            });
+        }
+        let slot = Slot::take(self);
+        if wanted != Wanted::Fresh
+            && let Some(stream) = self.take(wanted)
+        {
+            return Ok(Upstream {
+                stream,
+                origin: Origin::Reused,
+                slot,
+            });
+        }
+        Ok(Upstream {
+            stream: connect(self.address).await?,
+            origin: Origin::Fresh,
+            slot,
+        })
+    }
+
+    /// The most recently used connection that is open.
+    fn take(&self, wanted: Wanted) -> Option<TcpStream> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(Idle { stream, .. }) = idle.pop() {
+            if is_open(&stream) && (wanted == Wanted::Any || is_really_open(&stream)) {
+                return Some(stream);
+            }
+        }
+        None
+    }
+
+    /// Closes what was idle too long and says how many are left, or in use.
+    pub fn sweep(&self, now: Instant) -> usize {
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|idle| now < idle.until && is_open(&idle.stream));
+        if idle.is_empty() {
+            idle.shrink_to_fit();
+        }
+        idle.len() + self.in_use.get()
+    }
+}
+
+impl Upstream {
+    /// The answer is complete: the connection may serve another request, for as long as the endpoint has `named`.
+    pub fn release(self, named: Option<Duration>, now: Instant) {
+        let Upstream { stream, slot, .. } = self;
+        let mut idle = slot.0.idle.borrow_mut();
+        let time = match named {
+            Some(named) => named.saturating_sub(MARGIN).min(LONGEST_IDLE),
+            None => IDLE,
+        };
+        if idle.len() < MOST_IDLE && !time.is_zero() {
             idle.push(Idle {
-                sender: self.sender,
-                since: Instant::now(),
+                stream,
+                until: now + time,
             });
         }
     }
 }
 
-impl Pool {
-    /// The most recently used connection that is ready.
-    fn take(&self) -> Option<Sender> {
-        let mut idle = self.idle.borrow_mut();
-        let mut position = idle.len();
-        while position > 0 {
-            position -= 1;
-            if idle[position].sender.is_closed() {
-                idle.swap_remove(position);
-            } else if idle[position].sender.is_ready() {
-                return Some(idle.swap_remove(position).sender);
-            }
-            // Neither: its last request's body is still on its way out. Leave it for later.
+/// As far as the event loop has heard. An endpoint has nothing to say on an idle connection: whatever it sends, the end or more, ends it.
+fn is_open(stream: &TcpStream) -> bool {
+    match stream.poll_read_ready(&mut Context::from_waker(Waker::noop())) {
+        Poll::Pending => true,
+        Poll::Ready(Ok(())) => {
+            let read = stream.try_read(&mut [0]);
+            read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
         }
-        None
-    }
-
-    /// Closes what was idle too long and says how many are left.
-    pub(super) fn sweep(&self, now: Instant) -> usize {
-        let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| {
-            !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < IDLE
-        });
-        if idle.is_empty() {
-            idle.shrink_to_fit();
-        }
-        idle.len()
+        Poll::Ready(Err(_)) => false,
     }
 }
 
-pub(super) async fn send(
-    endpoint: &Rc<Endpoint>,
-    mut request: Request<RequestBody>,
-) -> Result<(Response<Incoming>, super::Lease), SendError> {
-    // A pooled connection may turn out to be closed: then hyper gives the request back untouched and the next one is tried.
-    while let Some(mut sender) = endpoint.http1.take() {
-        match sender.try_send_request(request).await {
-            Ok(response) => return Ok((response, lease(endpoint, sender))),
-            Err(mut error) => match error.take_message() {
-                Some(untouched) => request = untouched,
-                None => return Err(SendError::Unknown(error.into_error())),
-            },
-        }
-    }
-    let mut sender = open(endpoint)
-        .await
-        .map_err(|error| Cause::Connect(Rc::new(error)))?;
-    match sender.try_send_request(request).await {
-        Ok(response) => Ok((response, lease(endpoint, sender))),
-        Err(mut error) => match error.take_message() {
-            Some(_untouched) => Err(Cause::Closed(error.into_error()).into()),
-            None => Err(SendError::Unknown(error.into_error())),
-        },
-    }
-}
-
-fn lease(endpoint: &Rc<Endpoint>, sender: Sender) -> super::Lease {
-    super::Lease::Http1(Lease {
-        endpoint: endpoint.clone(),
-        sender,
-    })
-}
-
-async fn open(endpoint: &Rc<Endpoint>) -> Result<Sender, ConnectError> {
-    let address = endpoint.address;
-    let stream = connect(address).await?;
-    let (sender, connection) = Builder::new()
-        .preserve_header_case(true)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|source| ConnectError::Handshake { address, source })?;
-    spawn_local(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%address, %error, "connection ended");
-        }
-    });
-    Ok(sender)
+/// As far as the kernel knows: costs a system call.
+fn is_really_open(stream: &TcpStream) -> bool {
+    SockRef::from(stream)
+        .peek(&mut [MaybeUninit::uninit()])
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }

@@ -2,50 +2,69 @@
 //! endpoint allows are used up. Requests that arrive while the first connection is being made share it.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::time::Duration;
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::task::Poll;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{LocalBoxFuture, Shared};
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use h2::client::{Builder, SendRequest};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
-use super::{Cause, ConnectError, Endpoint, SendError, connect};
-use crate::body::RequestBody;
-use crate::serve::LocalExecutor;
+use crate::net::buffers::Buffers;
+use crate::net::connect::{ConnectError, connect};
+use crate::net::cork::{Uncork, cork};
 
 /// Streams on one connection even if the endpoint allows more: one TCP connection should not carry everything.
 const MOST_STREAMS: usize = 1_000;
 /// What HTTP/2 recommends as the least, assumed until the endpoint's settings arrive.
 const FIRST_STREAMS: usize = 100;
-const KEEP_ALIVE: Duration = Duration::from_secs(20);
-const MAX_HEADERS: u32 = 256 * 1024;
+/// What one answer may have on its way unread. Nobody's share of the connection is taken by it: the connection's window is the product.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const MAX_HEADERS: u32 = 64 * 1024;
 
 type Opening = Shared<LocalBoxFuture<'static, Result<(), Rc<ConnectError>>>>;
 
-#[derive(Debug, Default)]
-pub(super) struct Pool {
+#[derive(Debug)]
+pub struct Pool {
+    address: SocketAddr,
+    buffers: Rc<Buffers>,
     connections: RefCell<Vec<Rc<Connection>>>,
     opening: RefCell<Option<Opening>>,
 }
 
 #[derive(Debug)]
 struct Connection {
-    sender: SendRequest<RequestBody>,
+    sender: SendRequest<Bytes>,
     streams: Cell<usize>,
-    limit: Rc<Cell<usize>>,
+    shared: Rc<SharedState>,
+}
+
+/// What the connection's task tells.
+#[derive(Debug)]
+struct SharedState {
+    limit: Cell<usize>,
+    is_closed: Cell<bool>,
 }
 
 /// One stream of a connection.
 #[derive(Debug)]
 pub struct Lease(Rc<Connection>);
+
+impl Lease {
+    pub fn sender(&self) -> SendRequest<Bytes> {
+        self.0.sender.clone()
+    }
+
+    /// It takes no more requests.
+    pub fn close(&self) {
+        self.0.shared.is_closed.set(true);
+    }
+}
 
 impl Drop for Lease {
     fn drop(&mut self) {
@@ -54,132 +73,127 @@ impl Drop for Lease {
 }
 
 impl Pool {
+    pub fn new(address: SocketAddr, buffers: Rc<Buffers>) -> Pool {
+        Pool {
+            address,
+            buffers,
+            connections: RefCell::default(),
+            opening: RefCell::default(),
+        }
+    }
+
+    /// A stream on an open connection, or on a new one.
+    pub async fn acquire(self: &Rc<Pool>) -> Result<Lease, Rc<ConnectError>> {
+        loop {
+            if let Some(lease) = self.take() {
+                return Ok(lease);
+            }
+            self.open().await?;
+        }
+    }
+
     fn take(&self) -> Option<Lease> {
         let mut connections = self.connections.borrow_mut();
-        connections.retain(|connection| !connection.sender.is_closed());
+        connections.retain(|connection| !connection.shared.is_closed.get());
         let free = connections
             .iter()
-            .find(|connection| connection.streams.get() < connection.limit.get())?;
+            .find(|connection| connection.streams.get() < connection.shared.limit.get())?;
         free.streams.set(free.streams.get() + 1);
         Some(Lease(free.clone()))
     }
 
     /// Forgets closed connections and says how many are left.
-    pub(super) fn sweep(&self) -> usize {
+    pub fn sweep(&self) -> usize {
         let mut connections = self.connections.borrow_mut();
-        connections.retain(|connection| !connection.sender.is_closed());
+        connections.retain(|connection| !connection.shared.is_closed.get());
         connections.len()
     }
-}
 
-pub(super) async fn send(
-    endpoint: &Rc<Endpoint>,
-    mut request: Request<RequestBody>,
-) -> Result<(Response<Incoming>, super::Lease), SendError> {
-    let mut closed = 0;
-    loop {
-        let lease = match endpoint.http2.take() {
-            Some(lease) => lease,
-            None => match open(endpoint).await {
-                Ok(()) => continue,
-                Err(cause) => return Err(Cause::Connect(cause).into()),
-            },
-        };
-        match lease.0.sender.clone().try_send_request(request).await {
-            Ok(response) => return Ok((response, super::Lease::Http2(lease))),
-            Err(mut error) => match error.take_message() {
-                // The connection was closing. Another one is worth a try, endlessly many are not.
-                Some(untouched) if closed < 2 => {
-                    request = untouched;
-                    closed += 1;
-                }
-                Some(_untouched) => return Err(Cause::Closed(error.into_error()).into()),
-                None => return Err(judge(error.into_error())),
-            },
-        }
+    /// Opens a connection into the pool, or waits for the one that is being opened.
+    async fn open(self: &Rc<Pool>) -> Result<(), Rc<ConnectError>> {
+        let opening = self
+            .opening
+            .borrow_mut()
+            .get_or_insert_with(|| self.start())
+            .clone();
+        opening.await
     }
-}
 
-/// REFUSED_STREAM, and a stream above the last one of an orderly GOAWAY, were never processed (RFC 9113, 8.7).
-fn judge(error: hyper::Error) -> SendError {
-    let source =
-        std::error::Error::source(&error).and_then(|source| source.downcast_ref::<h2::Error>());
-    let refused = source.is_some_and(|h2| {
-        h2.is_remote()
-            && ((h2.is_reset() && h2.reason() == Some(h2::Reason::REFUSED_STREAM))
-                || (h2.is_go_away() && h2.reason() == Some(h2::Reason::NO_ERROR)))
-    });
-    if refused {
-        Cause::Refused(error).into()
-    } else {
-        SendError::Unknown(error)
-    }
-}
-
-/// Opens a connection into the pool, or waits for the one that is being opened.
-async fn open(endpoint: &Rc<Endpoint>) -> Result<(), Rc<ConnectError>> {
-    let opening = endpoint
-        .http2
-        .opening
-        .borrow_mut()
-        .get_or_insert_with(|| start(endpoint))
-        .clone();
-    opening.await
-}
-
-/// In a task of its own: the request that asked first may be gone before the connection is there.
-fn start(endpoint: &Rc<Endpoint>) -> Opening {
-    let address = endpoint.address;
-    let (done, opened) = oneshot::channel();
-    let weak = Rc::downgrade(endpoint);
-    spawn_local(async move {
-        let handshake = handshake(address).await;
-        let Some(endpoint) = weak.upgrade() else {
-            return;
-        };
-        endpoint.http2.opening.borrow_mut().take();
-        let _ = done.send(handshake.map_err(Rc::new).map(|connection| {
-            endpoint
-                .http2
-                .connections
-                .borrow_mut()
-                .push(Rc::new(connection));
-        }));
-    });
-    async move {
-        opened
-            .await
-            .unwrap_or_else(|_| Err(Rc::new(ConnectError::Abandoned { address })))
-    }
-    .boxed_local()
-    .shared()
-}
-
-async fn handshake(address: SocketAddr) -> Result<Connection, ConnectError> {
-    let stream = connect(address).await?;
-    let (sender, mut driver) = Builder::new(LocalExecutor)
-        .timer(TokioTimer::new())
-        .keep_alive_interval(KEEP_ALIVE)
-        .initial_max_send_streams(FIRST_STREAMS)
-        .max_header_list_size(MAX_HEADERS)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|source| ConnectError::Handshake { address, source })?;
-    let limit = Rc::new(Cell::new(FIRST_STREAMS));
-    let current = limit.clone();
-    spawn_local(async move {
-        let ended = poll_fn(|cx| {
-            let polled = Pin::new(&mut driver).poll(cx);
-            current.set(driver.current_max_send_streams().clamp(1, MOST_STREAMS));
-            polled
+    /// In a task of its own: the request that asked first may be gone before the connection is there.
+    fn start(self: &Rc<Pool>) -> Opening {
+        let (address, buffers) = (self.address, self.buffers.clone());
+        let (done, opened) = oneshot::channel();
+        let weak: Weak<Pool> = Rc::downgrade(self);
+        spawn_local(async move {
+            let handshake = handshake(address, buffers).await;
+            let Some(pool) = weak.upgrade() else {
+                return;
+            };
+            pool.opening.borrow_mut().take();
+            let _ = done.send(handshake.map_err(Rc::new).map(|connection| {
+                pool.connections.borrow_mut().push(Rc::new(connection));
+            }));
         });
-        if let Err(error) = ended.await {
-            tracing::debug!(%address, %error, "connection ended");
+        async move {
+            opened
+                .await
+                .unwrap_or_else(|_| Err(Rc::new(ConnectError::Abandoned { address })))
         }
+        .boxed_local()
+        .shared()
+    }
+}
+
+async fn handshake(address: SocketAddr, buffers: Rc<Buffers>) -> Result<Connection, ConnectError> {
+    let stream = connect(address).await?;
+    let (io, uncork) = cork(stream, buffers);
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        .initial_max_send_streams(FIRST_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(STREAM_WINDOW * MOST_STREAMS as u32)
+        .max_header_list_size(MAX_HEADERS)
+        .max_send_buffer_size(STREAM_WINDOW as usize);
+    let (sender, connection) =
+        builder
+            .handshake(io)
+            .await
+            .map_err(|error| ConnectError::Handshake {
+                address,
+                reason: error.to_string(),
+            })?;
+    let shared = Rc::new(SharedState {
+        limit: Cell::new(FIRST_STREAMS),
+        is_closed: Cell::new(false),
     });
+    spawn_local(drive(address, connection, uncork, shared.clone()));
     Ok(Connection {
         sender,
         streams: Cell::new(0),
-        limit,
+        shared,
     })
+}
+
+async fn drive(
+    address: SocketAddr,
+    connection: h2::client::Connection<crate::net::cork::Cork, Bytes>,
+    uncork: Uncork,
+    shared: Rc<SharedState>,
+) {
+    let mut connection = pin!(connection);
+    let ended = poll_fn(|cx| {
+        let polled = connection.as_mut().poll(cx);
+        let limit = connection.max_concurrent_send_streams();
+        shared.limit.set(limit.clamp(1, MOST_STREAMS));
+        match (uncork.poll_flush(cx), polled) {
+            (Poll::Ready(Err(error)), Poll::Pending) => Poll::Ready(Err(error.to_string())),
+            (_, polled) => polled.map_err(|error| error.to_string()),
+        }
+    });
+    let ended = ended.await;
+    shared.is_closed.set(true);
+    if let Err(error) = ended {
+        tracing::debug!(%address, %error, "connection ended");
+    }
 }

@@ -49,10 +49,19 @@ async fn an_application_that_is_away_is_a_marked_503_or_a_refused_stream() {
         inbound: nobody().await,
         ..Given::default()
     });
-    let answer = Client::http1(mesh.inbound).await.get("/").await;
+    let mut client = Client::http1(mesh.inbound).await;
+    let mut marked = get("/");
+    marked
+        .headers_mut()
+        .insert("x-aviary-peer", "token".parse().unwrap());
+    let answer = whole(client.send(marked).await.unwrap()).await.unwrap();
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(answer.headers["x-aviary-unsent"], "1");
+    assert_eq!(answer.headers["x-aviary-unsent"], "token");
     assert!(answer.headers.contains_key("x-aviary-error"));
+    // Nobody else is told: an outsider has nothing to do with it.
+    let answer = client.get("/").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!answer.headers.contains_key("x-aviary-unsent"));
 
     let error = Client::http2(mesh.inbound)
         .await
@@ -66,6 +75,7 @@ async fn an_application_that_is_away_is_a_marked_503_or_a_refused_stream() {
     assert_eq!(reset.reason(), Some(h2::Reason::REFUSED_STREAM));
     let of_no_port = mesh.metrics.port(0);
     assert_eq!(counts(of_no_port.requests(Peer::Outside)), [0, 0, 0, 2]);
+    assert_eq!(counts(of_no_port.requests(Peer::Mesh)), [0, 0, 0, 1]);
 }
 
 #[tokio::test]

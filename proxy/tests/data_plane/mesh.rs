@@ -9,7 +9,7 @@ use std::time::Duration;
 use aviary_proxy::control::{Demand, Install};
 use aviary_proxy::data::Data;
 use aviary_proxy::metrics::{ArmMetrics, ByClass, Metrics, Workload};
-use aviary_proxy::origin::{OriginalDestination, Side};
+use aviary_proxy::net::origin::{OriginalDestination, Side};
 use aviary_proxy::run::{Options, Proxy, loopback};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
@@ -41,6 +41,7 @@ pub(crate) struct Given {
     pub outbound: SocketAddr,
     pub inbound: SocketAddr,
     pub workers: usize,
+    pub max_connections: usize,
     pub drain_delay: Duration,
     pub drain_deadline: Duration,
 }
@@ -51,6 +52,7 @@ impl Default for Given {
             outbound: SERVICE.parse().unwrap(),
             inbound: "127.0.0.1:1".parse().unwrap(),
             workers: 1,
+            max_connections: 10_000,
             drain_delay: Duration::ZERO,
             drain_deadline: Duration::from_secs(20),
         }
@@ -83,6 +85,7 @@ impl Mesh {
             inbound: loopback(),
             admin: loopback(),
             workers: given.workers,
+            max_connections: given.max_connections,
             drain_delay: given.drain_delay,
             drain_deadline: given.drain_deadline,
             origin: Arc::new(Fixed {

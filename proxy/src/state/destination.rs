@@ -59,9 +59,8 @@ impl Destination {
 
 impl LocalRoute {
     /// Picks a revision for a new request or connection: this is what counts towards the weight.
-    pub fn pick(&self) -> (Pick, &Arm) {
-        let pick = self.ready.interleaver.pick();
-        (pick, self.arm(pick))
+    pub fn pick(&self) -> Pick {
+        self.ready.interleaver.pick()
     }
 
     /// Where a pick leads.

@@ -1,7 +1,7 @@
 //! What a connection speaks, from its first bytes, without taking them: they stay in the socket for whoever reads next.
 //!
-//! Servers that speak first (MySQL, SMTP) send nothing we could wait for, so silence for [`PATIENCE`] means opaque bytes, unless the Service
-//! says that it is HTTP. Not recognised here: TLS (opaque), HTTP/1.1 `Upgrade: h2c`, and CONNECT (opaque).
+//! Where the server may speak first (MySQL, SMTP) a caller's silence for [`PATIENCE`] is an answer too: then it is time to connect to the server and
+//! to see who says something first. Not recognised here: TLS (opaque), HTTP/1.1 `Upgrade: h2c`, and CONNECT (opaque).
 
 use std::io;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use traffic_core::config::Protocol;
 
 /// How long a connection of unknown protocol may be silent.
-pub const PATIENCE: Duration = Duration::from_millis(100);
+pub const PATIENCE: Duration = Duration::from_millis(25);
 /// How long a first line may take to arrive in pieces, once it has begun.
 const LINE: Duration = Duration::from_secs(5);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -23,6 +23,8 @@ pub enum Detected {
     Http1,
     Http2,
     Opaque,
+    /// Nothing came yet, and perhaps it is for the server to speak.
+    Silent,
     /// The peer left before it said anything.
     Closed,
 }
@@ -35,12 +37,14 @@ pub async fn detect(connection: &TcpStream, protocol: Protocol) -> io::Result<De
         Protocol::Http => None,
     };
     let mut buffer = [0; ENOUGH];
+    let mut begun = false;
     loop {
         let peek = connection.peek(&mut buffer);
         let read = match deadline {
             Some(deadline) => match timeout_at(deadline, peek).await {
                 Ok(read) => read?,
-                Err(_silence) => return Ok(Detected::Opaque),
+                Err(_silence) if begun => return Ok(Detected::Opaque),
+                Err(_silence) => return Ok(Detected::Silent),
             },
             None => peek.await?,
         };
@@ -49,7 +53,10 @@ pub async fn detect(connection: &TcpStream, protocol: Protocol) -> io::Result<De
             // Bytes that stay in the socket cannot be waited for: look again a little later.
             None => sleep(Duration::from_millis(2)).await,
         }
-        deadline.get_or_insert_with(|| Instant::now() + LINE);
+        if !begun {
+            begun = true;
+            deadline = Some(Instant::now() + LINE);
+        }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Ok(Detected::Opaque);
         }

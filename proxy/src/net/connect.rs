@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::socket;
+use super::socket;
 
 /// Long enough for one lost SYN, short enough to try another endpoint.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,13 +21,12 @@ pub enum ConnectError {
     },
     #[error("cannot connect to {address}: no answer in {} s", TIMEOUT.as_secs())]
     Timeout { address: SocketAddr },
-    #[error("cannot speak HTTP to {address}: {source}")]
-    Handshake {
-        address: SocketAddr,
-        source: hyper::Error,
-    },
+    #[error("cannot speak HTTP/2 to {address}: {reason}")]
+    Handshake { address: SocketAddr, reason: String },
     #[error("the attempt to connect to {address} was abandoned")]
     Abandoned { address: SocketAddr },
+    #[error("{address} has {most} connections of this proxy's already, all in use")]
+    TooMany { address: SocketAddr, most: usize },
 }
 
 pub async fn connect(address: SocketAddr) -> Result<TcpStream, ConnectError> {

@@ -8,9 +8,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
+use super::origin::Side;
+use super::socket;
 use crate::drain::{Phase, Phases};
-use crate::origin::Side;
-use crate::socket;
 
 const BACKLOG: i32 = 4096;
 

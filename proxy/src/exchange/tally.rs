@@ -67,8 +67,8 @@ impl Tally {
     }
 
     /// The head of an answer is here.
-    pub fn answered(&self) {
-        let time = self.arrived.elapsed();
+    pub fn answered(&self, now: Instant) {
+        let time = now.saturating_duration_since(self.arrived);
         match &self.account {
             Account::Arm(arm, Attempt::First) => arm.answered_after(time),
             Account::Port(port, _) => port.answered_after(time),

@@ -1,0 +1,21 @@
+//! What other threads may ask of a worker.
+
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::net::origin::Side;
+use crate::table::Table;
+
+#[derive(Debug)]
+pub enum Command {
+    /// Use this table from now on, then acknowledge.
+    Install(Arc<Table>, oneshot::Sender<()>),
+    /// Serve a connection that an acceptor took.
+    Serve(TcpStream, Side),
+    /// Accept for yourself (a single worker).
+    Listen(TcpListener, Side),
+    /// Leave, and drop every connection that is left.
+    Stop,
+}

@@ -1,0 +1,137 @@
+//! A connection from its beginning: where was it going -> what does it speak -> who carries it.
+
+mod opaque;
+
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use tokio::net::TcpStream;
+use traffic_core::config::Protocol;
+
+use crate::exchange::{Owed, Policy};
+use crate::metrics::PassThrough;
+use crate::net::detect::{Detected, detect};
+use crate::net::origin::Side;
+use crate::state::destination::Destination;
+use crate::state::{Lookup, State};
+use crate::{http1, http2};
+use opaque::First;
+
+/// Serves one connection of the application's.
+pub async fn outbound(state: Rc<State>, stream: TcpStream) {
+    let Some(address) = origin(&state, &stream, Side::Outbound) else {
+        return;
+    };
+    let destination = match state.look_up(address).await {
+        Lookup::Known(destination) => destination,
+        Lookup::NoRoute => {
+            state.metrics().passed_through(PassThrough::NoRoute);
+            return opaque::pass_through(&state, stream, address).await;
+        }
+        // Whoever connects while the control plane is away must not keep that connection out of the split for as long as it lives: its
+        // requests go on to where they were going until there is a route.
+        Lookup::NoAnswer => {
+            state.metrics().passed_through(PassThrough::NoAnswer);
+            Rc::new(Destination::new(address))
+        }
+    };
+    let route = destination.route();
+    let protocol = route
+        .as_ref()
+        .map_or(Protocol::Detect, |route| route.ready.route.protocol);
+    let Ok(detected) = detect(&stream, protocol).await else {
+        return;
+    };
+    let policy = |owed| Policy::Outbound {
+        destination: destination.clone(),
+        owed,
+    };
+    match detected {
+        Detected::Http1 => http1::serve(state, policy(Owed::default()), stream).await,
+        Detected::Http2 => http2::serve(state, policy(Owed::default()), stream).await,
+        Detected::Opaque => match route {
+            Some(route) => opaque::split(&state, stream, &route).await,
+            None => opaque::pass_through(&state, stream, address).await,
+        },
+        Detected::Silent => {
+            let (first, owed) = match &route {
+                Some(route) => opaque::first_of_split(&state, &stream, route).await,
+                None => (opaque::first_of(&stream, address).await, Owed::default()),
+            };
+            after_silence(state, stream, policy(owed), first).await;
+        }
+        Detected::Closed => {}
+    }
+}
+
+/// Serves one connection to the application.
+pub async fn inbound(state: Rc<State>, stream: TcpStream) {
+    let Some(address) = origin(&state, &stream, Side::Inbound) else {
+        return;
+    };
+    let Ok(detected) = detect(&stream, Protocol::Detect).await else {
+        return;
+    };
+    match detected {
+        Detected::Http1 => {
+            let policy = Policy::Inbound(state.app(address));
+            http1::serve(state, policy, stream).await;
+        }
+        Detected::Http2 => {
+            let policy = Policy::Inbound(state.app(address));
+            http2::serve(state, policy, stream).await;
+        }
+        Detected::Opaque => opaque::pass_through(&state, stream, address).await,
+        Detected::Silent => {
+            let first = opaque::first_of(&stream, address).await;
+            let policy = Policy::Inbound(state.app(address));
+            after_silence(state, stream, policy, first).await;
+        }
+        Detected::Closed => {}
+    }
+}
+
+/// Somebody has spoken at last.
+async fn after_silence(state: Rc<State>, stream: TcpStream, policy: Policy, first: First) {
+    match first {
+        First::Http1 => http1::serve(state, policy, stream).await,
+        First::Http2 => http2::serve(state, policy, stream).await,
+        First::Opaque(other) => opaque::join(&state, stream, other).await,
+        First::Nobody => {}
+    }
+}
+
+/// Where a connection was going; `None` if it is not to be served.
+fn origin(state: &State, stream: &TcpStream, side: Side) -> Option<SocketAddr> {
+    let address = match state.common.origin.of(stream, side) {
+        Ok(address) => address,
+        Err(error) => {
+            if state.may_log() {
+                tracing::warn!(%error, "refused a connection without an original destination; do the redirect rules exist?");
+            }
+            return None;
+        }
+    };
+    let local: Vec<IpAddr> = match side {
+        Side::Outbound => [stream.peer_addr(), stream.local_addr()]
+            .into_iter()
+            .flatten()
+            .map(|end| end.ip().to_canonical())
+            .collect(),
+        Side::Inbound => vec![address.ip()],
+    };
+    if state.common.own.contain(address, &local) {
+        if state.may_log() {
+            tracing::warn!(%address, "refused a connection to one of the proxy's own ports: it would loop");
+        }
+        return None;
+    }
+    // A neighbour may send us packets for any address: the application is reached by this pod's, and nobody else is reached through it.
+    if side == Side::Inbound && !state.local.contains(address.ip()) {
+        if state.may_log() {
+            tracing::warn!(%address, "refused an inbound connection to an address that is not this pod's");
+        }
+        return None;
+    }
+    Some(address)
+}

@@ -1,0 +1,163 @@
+//! Connections whose bytes are not read: one pick for each connection, or none at all. And those of which nobody knows yet whether they are.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::net::TcpStream;
+use traffic_core::config::Protocol;
+use traffic_core::outcome::Class;
+use traffic_core::retry::{self, Attempt, Body, Decision, Failure};
+
+use crate::drain::Stream;
+use crate::endpoint::{Endpoint, InFlight};
+use crate::exchange::Owed;
+use crate::net::connect::connect;
+use crate::net::detect::{Detected, detect};
+use crate::net::tunnel::{self, End};
+use crate::state::State;
+use crate::state::destination::{Arm, LocalRoute};
+
+/// A connection to where the caller's bytes go.
+pub(super) struct Other {
+    stream: TcpStream,
+    in_flight: Option<InFlight>,
+}
+
+/// Who spoke first on a silent connection, and what.
+pub(super) enum First {
+    Http1,
+    Http2,
+    /// The server did, or it is no HTTP.
+    Opaque(Other),
+    /// The caller left, or there is no server and the caller speaks no HTTP.
+    Nobody,
+}
+
+/// Goes where the connection was going.
+pub(super) async fn pass_through(state: &State, stream: TcpStream, address: SocketAddr) {
+    match to_address(address).await {
+        Some(other) => join(state, stream, other).await,
+        // Dropping the stream closes the caller's connection: what it would have seen without us, a little later.
+        None => drop(stream),
+    }
+}
+
+/// Goes to the revision that the split says.
+pub(super) async fn split(state: &State, stream: TcpStream, route: &Rc<LocalRoute>) {
+    if let Some((arm, other)) = to_split(state, route, route.pick()).await {
+        arm.metrics.connections.add(Class::Success);
+        join(state, stream, other).await;
+    }
+}
+
+/// Waits for whoever speaks first, the caller or the server at `address`.
+pub(super) async fn first_of(caller: &TcpStream, address: SocketAddr) -> First {
+    first(caller, to_address(address).await).await
+}
+
+/// The same among the endpoints of a route. The pick is taken over by the first request, if it turns out to be HTTP.
+pub(super) async fn first_of_split(
+    state: &State,
+    caller: &TcpStream,
+    route: &Rc<LocalRoute>,
+) -> (First, Owed) {
+    let pick = route.pick();
+    let (arm, other) = to_split(state, route, pick).await.unzip();
+    let first = first(caller, other).await;
+    match (&first, arm) {
+        (First::Opaque(_), Some(arm)) => {
+            arm.metrics.connections.add(Class::Success);
+            (first, Owed::default())
+        }
+        _ => (first, Owed::new(route, pick)),
+    }
+}
+
+async fn first(caller: &TcpStream, other: Option<Other>) -> First {
+    let Some(other) = other else {
+        return match detect(caller, Protocol::Http).await {
+            Ok(Detected::Http1) => First::Http1,
+            Ok(Detected::Http2) => First::Http2,
+            Ok(Detected::Opaque | Detected::Silent | Detected::Closed) | Err(_) => First::Nobody,
+        };
+    };
+    tokio::select! {
+        biased;
+        detected = detect(caller, Protocol::Http) => match detected {
+            Ok(Detected::Http1) => First::Http1,
+            Ok(Detected::Http2) => First::Http2,
+            // A caller that closes its sending half at once may still want to hear.
+            Ok(Detected::Opaque | Detected::Silent | Detected::Closed) => First::Opaque(other),
+            Err(_) => First::Nobody,
+        },
+        _ = other.stream.readable() => First::Opaque(other),
+    }
+}
+
+/// Copies both ways until both have ended.
+pub(super) async fn join(state: &State, stream: TcpStream, other: Other) {
+    let open = Stream::open(state.metrics());
+    let ours = End::new(stream, state.buffers.clone());
+    let theirs = End::new(other.stream, state.buffers.clone());
+    if let Err(error) = tunnel::join(ours, theirs, &state.buffers).await {
+        tracing::debug!(%error, "opaque connection ended");
+    }
+    drop((other.in_flight, open));
+}
+
+async fn to_address(address: SocketAddr) -> Option<Other> {
+    match connect(address).await {
+        Ok(stream) => Some(Other {
+            stream,
+            in_flight: None,
+        }),
+        Err(error) => {
+            tracing::debug!(%error, "passing through failed");
+            None
+        }
+    }
+}
+
+async fn to_split<'r>(
+    state: &State,
+    route: &'r LocalRoute,
+    pick: traffic_core::split::Pick,
+) -> Option<(&'r Arm, Other)> {
+    let (mut arm, mut attempt, mut failed) = (route.arm(pick), Attempt::First, None);
+    loop {
+        match to_arm(state, arm, failed).await {
+            Ok((in_flight, stream)) => {
+                let in_flight = Some(in_flight);
+                return Some((arm, Other { stream, in_flight }));
+            }
+            Err(tried) => {
+                arm.metrics.connections.add(Class::Unsent);
+                match retry::after(pick, attempt, Failure::Unsent, Body::Whole) {
+                    Decision::Stable => {
+                        (arm, attempt, failed) = (&route.stable, Attempt::Second, tried);
+                    }
+                    Decision::GiveUp => return None,
+                }
+            }
+        }
+    }
+}
+
+/// Connects to one of a revision's endpoints, or says which one refused.
+async fn to_arm(
+    state: &State,
+    arm: &Arm,
+    not: Option<SocketAddr>,
+) -> Result<(InFlight, TcpStream), Option<SocketAddr>> {
+    let now = std::time::Instant::now();
+    let endpoint: Rc<Endpoint> = state.pick(&arm.endpoints, not, now).ok_or(None)?;
+    let in_flight = InFlight::start(&endpoint, now);
+    match connect(endpoint.address()).await {
+        Ok(stream) => Ok((in_flight, stream)),
+        Err(error) => {
+            tracing::debug!(%error, "attempt failed");
+            in_flight.failed(std::time::Instant::now());
+            Err(Some(endpoint.address()))
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! One request, whichever way it goes and whatever it is spoken in: pick a revision, pick an endpoint, send, send again where nothing was
+//! processed, classify, count at the end of the answer.
+//!
+//! The two sides differ by a value, [`Policy`]; the two versions of HTTP by what they do for an [`Attempt`].
+//!
+//! If an application cannot be reached, nothing of the request was processed, and a calling proxy may send it elsewhere. It is told so:
+//! REFUSED_STREAM in HTTP/2, a 503 with a marker header (which no proxy passes on) in HTTP/1.1.
+//! Not here: the split for callers outside the mesh.
+
+pub mod flight;
+pub mod peer;
+pub mod tally;
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use traffic_core::outcome::Class;
+use traffic_core::retry::{self, Decision, Failure};
+use traffic_core::split::Pick;
+
+use crate::drain::Stream;
+use crate::endpoint::{CallerFault, Endpoint, InFlight, Lost, SendError};
+use crate::state::destination::{Destination, LocalRoute};
+use crate::state::{App, State};
+use crate::table::ReadyRoute;
+use flight::Flight;
+use tally::Tally;
+
+/// Where the requests of a connection go.
+#[derive(Debug)]
+pub enum Policy {
+    /// The application calls out: to the revision that the split says, or to where it was going if there is no route.
+    Outbound {
+        destination: Rc<Destination>,
+        owed: Owed,
+    },
+    /// The world calls the application.
+    Inbound(Rc<App>),
+}
+
+/// A pick that was counted for a connection before it said that it is HTTP: its first request takes it, as long as the weight is still that one.
+#[derive(Debug, Default)]
+pub struct Owed(RefCell<Option<(Arc<ReadyRoute>, Pick)>>);
+
+impl Owed {
+    pub fn new(route: &LocalRoute, pick: Pick) -> Owed {
+        Owed(RefCell::new(Some((route.ready.clone(), pick))))
+    }
+
+    fn take(&self, route: &LocalRoute) -> Option<Pick> {
+        let (of, pick) = self.0.take()?;
+        Arc::ptr_eq(&of.interleaver, &route.ready.interleaver).then_some(pick)
+    }
+}
+
+/// What has to be known of a request before it is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'r> {
+    /// From its target or Host.
+    pub authority: Option<&'r str>,
+    /// What a calling sidecar wrote.
+    pub mark: Option<&'r [u8]>,
+}
+
+/// One request on its way.
+pub struct Exchange {
+    target: Target,
+    tally: Tally,
+    stream: Stream,
+    arrived: Instant,
+}
+
+enum Target {
+    Split { route: Rc<LocalRoute>, pick: Pick },
+    Passing(Rc<App>),
+    App(Rc<App>),
+}
+
+/// What a version of HTTP does to send a request to one endpoint.
+pub trait Attempt {
+    type Answer;
+
+    /// Sends the request on a pooled or new connection and waits for the head of the answer.
+    fn send(
+        &mut self,
+        endpoint: &Rc<Endpoint>,
+    ) -> impl Future<Output = Result<Answered<Self::Answer>, SendError>>;
+
+    /// Whether another attempt could send all of it.
+    fn body(&self) -> retry::Body;
+}
+
+/// The head of an answer.
+#[derive(Debug)]
+pub struct Answered<A> {
+    pub status: u16,
+    pub answer: A,
+}
+
+/// The proxy's own answer, since there is no other.
+#[derive(Debug)]
+pub struct Refusal {
+    pub status: u16,
+    pub reason: String,
+    /// The code of the stream's reset that says it better than an answer, where there are streams.
+    pub reset: Option<u32>,
+    pub delivery: Delivery,
+}
+
+/// What a calling sidecar may conclude.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The application behind this proxy never saw the request.
+    Unsent,
+    Unknown,
+}
+
+/// RFC 9113, 7.
+pub const REFUSED_STREAM: u32 = 7;
+
+/// An attempt that came to nothing.
+struct Failed {
+    why: Failure,
+    class: Class,
+    status: u16,
+    reason: String,
+    reset: Option<u32>,
+}
+
+impl Policy {
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Policy::Outbound { destination, .. } => destination.address,
+            Policy::Inbound(app) => app.endpoint.address(),
+        }
+    }
+
+    /// Picks, and begins to count.
+    pub fn begin(&self, state: &State, arrived: Instant, facts: Facts<'_>) -> Exchange {
+        let (target, tally) = match self {
+            Policy::Outbound { destination, owed } => {
+                let route = destination
+                    .route()
+                    .or_else(|| state.route(destination.address));
+                match route {
+                    Some(route) => {
+                        let pick = owed.take(&route).unwrap_or_else(|| route.pick());
+                        let metrics = route.arm(pick).metrics.clone();
+                        let tally = Tally::outbound(metrics, arrived);
+                        (Target::Split { route, pick }, tally)
+                    }
+                    // There was none when the connection came, or it went away under it: on to where it was going.
+                    None => (
+                        Target::Passing(state.app(destination.address)),
+                        Tally::nobody(arrived),
+                    ),
+                }
+            }
+            Policy::Inbound(app) => {
+                let peer = peer::of(facts, app.endpoint.address().ip());
+                let port = app.metrics.borrow().clone();
+                let port = port.unwrap_or_else(|| state.metrics().port(0));
+                (
+                    Target::App(app.clone()),
+                    Tally::inbound(port, peer, arrived),
+                )
+            }
+        };
+        Exchange {
+            target,
+            tally,
+            stream: Stream::open(state.metrics()),
+            arrived,
+        }
+    }
+}
+
+impl Exchange {
+    /// Whether a revision was picked for it: then it carries this proxy's mark, and may be sent to more than one endpoint.
+    pub fn is_split(&self) -> bool {
+        matches!(self.target, Target::Split { .. })
+    }
+
+    /// Sends it until there is an answer or no way left.
+    pub async fn run<A: Attempt>(
+        mut self,
+        state: &State,
+        attempt: &mut A,
+    ) -> Result<(A::Answer, Flight), Refusal> {
+        let sent = match &self.target {
+            Target::Split { route, pick } => {
+                let (route, pick) = (route.clone(), *pick);
+                self.split(state, attempt, &route, pick).await
+            }
+            Target::Passing(app) | Target::App(app) => {
+                let endpoint = app.endpoint.clone();
+                try_once(attempt, &endpoint, self.arrived).await
+            }
+        };
+        match sent {
+            Ok((answered, in_flight)) => Ok(self.answered(state, answered, in_flight)),
+            Err(failed) => Err(self.give_up(state, failed)),
+        }
+    }
+
+    async fn split<A: Attempt>(
+        &mut self,
+        state: &State,
+        attempt: &mut A,
+        route: &LocalRoute,
+        pick: Pick,
+    ) -> Result<(Answered<A::Answer>, InFlight), Failed> {
+        let (mut arm, mut tried, mut now) = (route.arm(pick), None, self.arrived);
+        let (mut number, mut revision) = (retry::Attempt::First, route.revision(pick));
+        loop {
+            let failed = match state.pick(&arm.endpoints, tried, now) {
+                Some(endpoint) => {
+                    tried = Some(endpoint.address());
+                    match try_once(attempt, &endpoint, now).await {
+                        Ok(answered) => return Ok(answered),
+                        Err(failed) => failed,
+                    }
+                }
+                None => Failed::no_endpoint(&route.ready.route.name, revision),
+            };
+            match retry::after(pick, number, failed.why, attempt.body()) {
+                Decision::Stable => {
+                    let name = &route.ready.route.name;
+                    tracing::debug!(route = name, reason = failed.reason, "sent again to stable");
+                    self.tally.retry(&route.stable.metrics);
+                    (arm, number) = (&route.stable, retry::Attempt::Second);
+                    (revision, now) = (route.revision(Pick::Stable), Instant::now());
+                }
+                Decision::GiveUp => return Err(failed),
+            }
+        }
+    }
+
+    fn answered<A>(
+        mut self,
+        state: &State,
+        answered: Answered<A>,
+        in_flight: InFlight,
+    ) -> (A, Flight) {
+        let now = Instant::now();
+        if answered.status >= 500 {
+            in_flight.failed(now);
+        } else {
+            in_flight.answered(now);
+        }
+        if let Target::App(app) = &self.target
+            && app.metrics.borrow().is_none()
+        {
+            let port = state.metrics().port(app.endpoint.address().port());
+            self.tally.of_port(port.clone());
+            *app.metrics.borrow_mut() = Some(port);
+        }
+        self.tally.answered(now);
+        let flight = Flight::new(answered.status, self.tally, in_flight, self.stream);
+        (answered.answer, flight)
+    }
+
+    fn give_up(mut self, state: &State, failed: Failed) -> Refusal {
+        self.tally.end(failed.class);
+        let is_callers = failed.class == Class::ClientClosed;
+        let delivery = match (&self.target, failed.why) {
+            (Target::App(_), Failure::Unsent) if !is_callers => Delivery::Unsent,
+            _ => Delivery::Unknown,
+        };
+        let (reason, reset) = match &self.target {
+            Target::App(app) if !is_callers => {
+                let port = app.endpoint.address().port();
+                if state.may_log() {
+                    tracing::warn!(
+                        port,
+                        reason = failed.reason,
+                        "the application gave no answer"
+                    );
+                }
+                let reset = match delivery {
+                    Delivery::Unsent => Some(REFUSED_STREAM),
+                    Delivery::Unknown => failed.reset,
+                };
+                (
+                    format!("the application gave no answer: {}", failed.reason),
+                    reset,
+                )
+            }
+            Target::Split { route, .. } if !is_callers => {
+                if state.may_log() {
+                    let route = &route.ready.route.name;
+                    tracing::warn!(route, reason = failed.reason, "a request failed");
+                }
+                (failed.reason, failed.reset)
+            }
+            Target::Split { .. } | Target::Passing(_) | Target::App(_) => {
+                (failed.reason, failed.reset)
+            }
+        };
+        Refusal {
+            status: failed.status,
+            reason,
+            reset,
+            delivery,
+        }
+    }
+}
+
+async fn try_once<A: Attempt>(
+    attempt: &mut A,
+    endpoint: &Rc<Endpoint>,
+    now: Instant,
+) -> Result<(Answered<A::Answer>, InFlight), Failed> {
+    let in_flight = InFlight::start(endpoint, now);
+    match attempt.send(endpoint).await {
+        Ok(answered) => Ok((answered, in_flight)),
+        Err(error) => {
+            if !matches!(error, SendError::Caller(_)) {
+                in_flight.failed(Instant::now());
+            }
+            Err(Failed::from(error))
+        }
+    }
+}
+
+impl Failed {
+    fn no_endpoint(route: &str, revision: &str) -> Failed {
+        Failed {
+            why: Failure::Unsent,
+            class: Class::Unsent,
+            status: 503,
+            reason: format!("no healthy endpoint of {route} revision {revision}"),
+            reset: None,
+        }
+    }
+}
+
+impl From<SendError> for Failed {
+    fn from(error: SendError) -> Failed {
+        let reason = error.to_string();
+        let (why, class, status, reset) = match error {
+            SendError::Unsent(crate::endpoint::Cause::Refused) => {
+                (Failure::Unsent, Class::Unsent, 503, Some(REFUSED_STREAM))
+            }
+            SendError::Unsent(_) => (Failure::Unsent, Class::Unsent, 503, None),
+            SendError::Unknown(Lost::Reset { code, .. }) => {
+                (Failure::Unknown, Class::Failure, 502, Some(code))
+            }
+            SendError::Unknown(_) => (Failure::Unknown, Class::Failure, 502, None),
+            SendError::Caller(CallerFault::Left) => {
+                (Failure::Unknown, Class::ClientClosed, 400, None)
+            }
+            SendError::Caller(CallerFault::Malformed(malformed)) => (
+                Failure::Unknown,
+                Class::ClientClosed,
+                malformed.status(),
+                None,
+            ),
+        };
+        Failed {
+            why,
+            class,
+            status,
+            reason,
+            reset,
+        }
+    }
+}

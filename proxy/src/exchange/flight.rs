@@ -1,0 +1,73 @@
+//! A request whose answer is on its way, with what has to happen at its end: the outcome is counted (gRPC says in its trailers how it went),
+//! and the endpoint's load goes down. One that is dropped was left by its caller.
+
+use std::time::Instant;
+
+use traffic_core::outcome::{Dialect, End, classify};
+
+use super::tally::Tally;
+use crate::drain::Stream;
+use crate::endpoint::InFlight;
+
+#[derive(Debug)]
+pub struct Flight {
+    status: u16,
+    dialect: Dialect,
+    grpc_status: Option<u16>,
+    tally: Tally,
+    in_flight: InFlight,
+    /// Held to the end: a drain waits for it.
+    _stream: Stream,
+}
+
+impl Flight {
+    pub fn new(status: u16, tally: Tally, in_flight: InFlight, stream: Stream) -> Flight {
+        Flight {
+            status,
+            dialect: Dialect::Http,
+            grpc_status: None,
+            tally,
+            in_flight,
+            _stream: stream,
+        }
+    }
+
+    /// What the head of the answer says about its language.
+    pub fn head(&mut self, content_type: Option<&[u8]>, grpc_status: Option<&[u8]>) {
+        self.dialect = dialect(content_type);
+        self.trailer(grpc_status);
+    }
+
+    /// The status that gRPC put into headers (an answer without a body) or trailers.
+    pub fn trailer(&mut self, grpc_status: Option<&[u8]>) {
+        let status = grpc_status.and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
+        self.grpc_status = status.or(self.grpc_status);
+    }
+
+    /// The whole answer has arrived.
+    pub fn complete(mut self) {
+        self.tally.end(classify(End::Complete {
+            status: self.status,
+            dialect: self.dialect,
+            grpc_status: self.grpc_status,
+        }));
+    }
+
+    pub fn broken(mut self) {
+        self.tally.end(classify(End::Broken));
+        self.in_flight.failed(Instant::now());
+    }
+
+    /// The two ends have agreed to speak something else from here on.
+    pub fn switched(&mut self) {
+        self.tally.end(traffic_core::outcome::Class::Success);
+    }
+}
+
+/// What a content type says about the language of an answer, or of a request.
+pub fn dialect(content_type: Option<&[u8]>) -> Dialect {
+    match content_type {
+        Some(kind) if kind.starts_with(b"application/grpc") => Dialect::Grpc,
+        Some(_) | None => Dialect::Http,
+    }
+}

@@ -1,0 +1,367 @@
+//! HTTP/1.1: one task carries a caller's connection, one request after the other, each over a pooled connection to an endpoint. What the bytes
+//! mean is [`aviary_http1`]'s to say.
+//!
+//! A caller that closes its sending half is still answered (see [`attempt`]); one that is answered before its body was taken is listened to a little
+//! longer, so that the answer is not lost to a reset. In a drain, answers say `Connection: close`; idle connections are closed at its end.
+
+mod attempt;
+mod relay;
+mod request;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use aviary_http1::scan::empty_line;
+use aviary_http1::{HeadEnd, Limits, Malformed, Persistence, response};
+use http::StatusCode;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+use traffic_core::contract::header;
+
+use crate::drain::{Phase, Phases};
+use crate::endpoint::http1::Upstream;
+use crate::exchange::flight::Flight;
+use crate::exchange::{Delivery, Policy, Refusal};
+use crate::metrics::Limit;
+use crate::net::input::Input;
+use crate::net::{socket, tunnel};
+use crate::state::State;
+use attempt::Attempt;
+use relay::Ended;
+use request::Asked;
+
+/// How long a head may take from its first byte. Idle connections may live as long as the two applications like.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a caller that was answered early may go on sending before its connection is closed.
+const LINGER: Duration = Duration::from_secs(3);
+pub(crate) const LIMITS: Limits = Limits {
+    bytes: 60 * 1024,
+    fields: aviary_http1::scan::MOST_FIELDS,
+};
+
+/// A caller's connection.
+struct Caller {
+    stream: TcpStream,
+    input: Input,
+    phases: Phases,
+}
+
+/// What becomes of the caller's connection after a request.
+enum After {
+    KeepAlive,
+    Close,
+    /// The caller may still be sending.
+    Linger,
+    /// The answer is not whole: its end must not look like one.
+    Reset,
+    Tunnel(Box<Switched>),
+}
+
+/// Both sides have left HTTP.
+struct Switched {
+    upstream: Upstream,
+    input: Input,
+    flight: Flight,
+}
+
+/// Serves a caller until it or a drain ends.
+pub(crate) async fn serve(state: Rc<State>, policy: Policy, stream: TcpStream) {
+    let mut caller = Caller {
+        stream,
+        input: Input::new(state.buffers.clone()),
+        phases: state.common.phases.clone(),
+    };
+    loop {
+        let after = match caller.head(&state).await {
+            Ok(Some(length)) => caller.exchange(&state, &policy, length).await,
+            Ok(None) => return,
+            Err(refused) => caller.refuse(refused).await,
+        };
+        match after {
+            After::KeepAlive => {}
+            After::Close => return,
+            After::Linger => return caller.linger().await,
+            After::Reset => return socket::reset_on_close(&caller.stream),
+            After::Tunnel(switched) => return caller.tunnel(&state, *switched).await,
+        }
+    }
+}
+
+/// A head that is not understood, or not waited for.
+enum Refused {
+    Malformed(Malformed),
+    TooSlow,
+}
+
+impl Caller {
+    /// Waits for a whole head and gives its length; `None` if there will be none.
+    async fn head(&mut self, state: &State) -> Result<Option<usize>, Refused> {
+        if self.input.is_empty() && !self.is_readable().await {
+            return Ok(None);
+        }
+        // From the head's first byte on.
+        let begun = !self.input.is_empty();
+        let mut deadline = begun.then(|| Instant::now() + HEAD_TIME);
+        let mut scan = HeadEnd::default();
+        let (mut read, _) = self.stream.split();
+        loop {
+            match empty_line(self.input.bytes()) {
+                Some(0) => {
+                    let found = scan.find(self.input.bytes(), &LIMITS);
+                    if let Some(length) = found.map_err(|malformed| {
+                        if malformed == Malformed::HeadTooLarge {
+                            state.metrics().refused(Limit::Head);
+                        }
+                        Refused::Malformed(malformed)
+                    })? {
+                        return Ok(Some(length));
+                    }
+                }
+                // Between two requests, or before the first.
+                Some(line) => {
+                    self.input.consume(line);
+                    if !self.input.is_empty() {
+                        continue;
+                    }
+                }
+                None => {}
+            }
+            let fill = self.input.fill(&mut read);
+            let filled = match deadline {
+                None => Ok(fill.await),
+                Some(deadline) => timeout_at(deadline, fill).await,
+            };
+            match filled {
+                Ok(Ok(0) | Err(_)) => return Ok(None),
+                Ok(Ok(_)) => {
+                    deadline.get_or_insert_with(|| Instant::now() + HEAD_TIME);
+                }
+                Err(_elapsed) => {
+                    state.metrics().refused(Limit::HeadTime);
+                    return Err(Refused::TooSlow);
+                }
+            }
+        }
+    }
+
+    /// Waits for the next request without owning a buffer. False if the drain is over first.
+    async fn is_readable(&mut self) -> bool {
+        let readable = poll_fn(|cx| self.stream.poll_read_ready(cx));
+        tokio::select! {
+            biased;
+            readable = readable => readable.is_ok(),
+            () = self.phases.reached(Phase::Closing) => false,
+        }
+    }
+
+    async fn exchange(&mut self, state: &State, policy: &Policy, head: usize) -> After {
+        let arrived = std::time::Instant::now();
+        let mut out = state.buffers.small();
+        let read = request::read(
+            &self.input.bytes()[..head],
+            state,
+            policy,
+            arrived,
+            &mut out,
+        );
+        let (asked, exchange) = match read {
+            Ok(read) => read,
+            Err(malformed) => {
+                if malformed == Malformed::TooManyFields {
+                    state.metrics().refused(Limit::Head);
+                }
+                return self.refuse(Refused::Malformed(malformed)).await;
+            }
+        };
+        self.input.consume(head);
+        let is_split = exchange.is_split();
+        let (mut read, mut write) = self.stream.split();
+        let mut attempt = Attempt::new(
+            state,
+            &asked,
+            out,
+            attempt::Side {
+                read: &mut read,
+                write: &mut write,
+                input: &mut self.input,
+            },
+        );
+        if !is_split {
+            attempt.once();
+        }
+        match exchange.run(state, &mut attempt).await {
+            Ok((answer, mut flight)) => {
+                flight.head(
+                    answer.content_type.as_deref(),
+                    answer.grpc_status.as_deref(),
+                );
+                let is_switch = answer.status == 101;
+                match attempt.relay(answer).await {
+                    Ended::Whole { after, trailer } => {
+                        flight.trailer(trailer.as_deref());
+                        flight.complete();
+                        after
+                    }
+                    Ended::Switched { upstream, input } => {
+                        debug_assert!(is_switch);
+                        flight.switched();
+                        After::Tunnel(Box::new(Switched {
+                            upstream,
+                            input,
+                            flight,
+                        }))
+                    }
+                    Ended::Broken(error) => {
+                        tracing::debug!(%error, "an answer broke off");
+                        flight.broken();
+                        After::Reset
+                    }
+                    Ended::Left => After::Close,
+                }
+            }
+            Err(refusal) => {
+                let is_there = attempt.is_caller_there();
+                let is_uploaded = attempt.is_uploaded();
+                drop(attempt);
+                if !is_there {
+                    return After::Close;
+                }
+                self.answer(state, &asked, &refusal, is_uploaded).await
+            }
+        }
+    }
+
+    /// Answers with a refusal of the proxy's own.
+    async fn answer(
+        &mut self,
+        state: &State,
+        asked: &Asked,
+        refusal: &Refusal,
+        is_uploaded: bool,
+    ) -> After {
+        let keeps = is_uploaded
+            && asked.persistence == Persistence::KeepAlive
+            && state.common.phases.now() == Phase::Serving;
+        let persistence = if keeps {
+            Persistence::KeepAlive
+        } else {
+            Persistence::Close
+        };
+        let marker = match (&refusal.delivery, &asked.mark) {
+            (Delivery::Unsent, Some(mark)) => Some(mark.as_str()),
+            (Delivery::Unsent | Delivery::Unknown, _) => None,
+        };
+        let text = own(asked, persistence, refusal.status, &refusal.reason, marker);
+        match (self.write(&text).await, persistence, is_uploaded) {
+            (Err(_), _, _) => After::Close,
+            (Ok(()), Persistence::KeepAlive, _) => After::KeepAlive,
+            (Ok(()), Persistence::Close, true) => After::Close,
+            (Ok(()), Persistence::Close, false) => After::Linger,
+        }
+    }
+
+    /// Answers what is no request.
+    async fn refuse(&mut self, refused: Refused) -> After {
+        let (status, reason) = match refused {
+            Refused::Malformed(malformed) => (malformed.status(), malformed.to_string()),
+            Refused::TooSlow => (
+                408,
+                format!(
+                    "the request's head took longer than {} s",
+                    HEAD_TIME.as_secs()
+                ),
+            ),
+        };
+        tracing::debug!(status, reason, "refused a request");
+        let asked = Asked::unknown();
+        let text = own(&asked, Persistence::Close, status, &reason, None);
+        match self.write(&text).await {
+            Ok(()) => After::Linger,
+            Err(_) => After::Close,
+        }
+    }
+
+    async fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        self.stream.write_all(text).await
+    }
+
+    /// Says that there will be no more, and reads on for a while: closing with unread bytes would reset the connection, and the answer with it.
+    async fn linger(mut self) {
+        let (mut read, mut write) = self.stream.split();
+        if poll_fn(|cx| Pin::new(&mut write).poll_shutdown(cx))
+            .await
+            .is_err()
+        {
+            return;
+        }
+        let deadline = Instant::now() + LINGER;
+        loop {
+            let unread = self.input.bytes().len();
+            self.input.consume(unread);
+            match timeout_at(deadline, self.input.fill(&mut read)).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0) | Err(_)) | Err(_) => return,
+            }
+        }
+    }
+
+    async fn tunnel(self, state: &State, switched: Switched) {
+        let Switched {
+            upstream,
+            input,
+            flight,
+        } = switched;
+        let Upstream { stream, slot, .. } = upstream;
+        let ours = tunnel::End {
+            stream: self.stream,
+            input: self.input,
+        };
+        let theirs = tunnel::End { stream, input };
+        if let Err(error) = tunnel::join(ours, theirs, &state.buffers).await {
+            tracing::debug!(%error, "upgraded connection ended");
+        }
+        drop((slot, flight));
+    }
+}
+
+/// A whole answer of the proxy's own.
+fn own(
+    asked: &Asked,
+    persistence: Persistence,
+    status: u16,
+    reason: &str,
+    marker: Option<&str>,
+) -> Vec<u8> {
+    let body = format!("aviary-proxy: {reason}\n");
+    let printable: String = reason
+        .chars()
+        .map(|c| if c.is_ascii_graphic() { c } else { ' ' })
+        .collect();
+    let mut fields = vec![
+        ("content-type", "text/plain"),
+        (header::ERROR, printable.as_str()),
+    ];
+    fields.extend(marker.map(|marker| (header::UNSENT, marker)));
+    let phrase = StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Refused");
+    let mut text = Vec::with_capacity(256 + body.len());
+    let version = asked.version;
+    response::write_own(
+        &mut text,
+        version,
+        persistence,
+        (status, phrase),
+        &fields,
+        body.len(),
+    );
+    if !asked.head {
+        text.extend_from_slice(body.as_bytes());
+    }
+    text
+}

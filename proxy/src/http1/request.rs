@@ -1,0 +1,100 @@
+//! A request's head: read, judged, and written for the endpoint, in one go and without waiting for anything.
+
+use std::time::Instant;
+
+use aviary_http1::fields::lines;
+use aviary_http1::response;
+use aviary_http1::{Edit, Framing, Malformed, Persistence, Request, Version};
+use traffic_core::contract::header;
+
+use super::LIMITS;
+use crate::exchange::{Exchange, Facts, Policy};
+use crate::state::State;
+
+/// What is still needed of a request after its head is written.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) version: Version,
+    pub(super) framing: Framing,
+    pub(super) persistence: Persistence,
+    pub(super) head: bool,
+    pub(super) upgrade: bool,
+    pub(super) expects_continue: bool,
+    /// Sending it once more changes nothing, and there is no body that could be gone.
+    pub(super) is_repeatable: bool,
+    /// What a calling sidecar wrote, and wants to read again if the application was not reached.
+    pub(super) mark: Option<String>,
+}
+
+impl Asked {
+    /// Of a request that could not be read.
+    pub(super) fn unknown() -> Asked {
+        Asked {
+            version: Version::Http11,
+            framing: Framing::Empty,
+            persistence: Persistence::Close,
+            head: false,
+            upgrade: false,
+            expects_continue: false,
+            is_repeatable: false,
+            mark: None,
+        }
+    }
+
+    pub(super) fn of_response(&self) -> response::Asked {
+        response::Asked {
+            head: self.head,
+            upgrade: self.upgrade,
+        }
+    }
+}
+
+/// Reads `head`, begins the exchange, and writes the head for the endpoint to `out`.
+pub(super) fn read(
+    head: &[u8],
+    state: &State,
+    policy: &Policy,
+    arrived: Instant,
+    out: &mut Vec<u8>,
+) -> Result<(Asked, Exchange), Malformed> {
+    let mut space = lines();
+    let request = Request::read(head, &mut space, &LIMITS)?;
+    let mark = match policy {
+        Policy::Inbound(_) => request.fields.get(header::PEER),
+        Policy::Outbound { .. } => None,
+    };
+    let facts = Facts {
+        authority: request.authority(),
+        mark,
+    };
+    let exchange = policy.begin(state, arrived, facts);
+    let address;
+    let mut with = [("", ""); 2];
+    let mut count = 0;
+    if exchange.is_split() {
+        with[count] = (header::PEER, &*state.common.token);
+        count += 1;
+    }
+    // HTTP/1.0 needs no Host; the endpoint is spoken to in 1.1, which does.
+    if request.version == Version::Http10 && !request.has_host() {
+        address = policy.address().to_string();
+        with[count] = ("Host", &address);
+        count += 1;
+    }
+    let edit = Edit {
+        without: &[header::PEER],
+        with: &with[..count],
+    };
+    request.write(out, &edit);
+    let asked = Asked {
+        version: request.version,
+        framing: request.framing,
+        persistence: request.persistence,
+        head: request.is_head(),
+        upgrade: request.wants_upgrade(),
+        expects_continue: request.expects_continue(),
+        is_repeatable: request.is_safe() && request.framing == Framing::Empty,
+        mark: mark.and_then(|mark| Some(std::str::from_utf8(mark).ok()?.to_owned())),
+    };
+    Ok((asked, exchange))
+}

@@ -1,0 +1,141 @@
+//! HTTP/2: a task for a caller's connection, and one for each of its streams. All frames that one look at a connection produces leave in one
+//! write.
+//!
+//! In a drain, GOAWAY is sent at once, but not before a first request on a connection that was opened meanwhile:
+//! its caller has not heard of the drain, and a connection that closes unused looks like a failure.
+
+mod attempt;
+mod head;
+mod pump;
+mod stream;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::server::{Builder, Connection};
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use crate::drain::{Phase, Phases};
+use crate::exchange::Policy;
+use crate::metrics::Limit;
+use crate::net::cork::{Cork, Uncork, cork};
+use crate::state::State;
+
+/// Streams that a caller may have open on one connection.
+const MAX_STREAMS: u32 = 1_000;
+/// What one request may have on its way unread. Nobody's share of the connection is taken by it: the connection's window is the product.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const MAX_HEADERS: u32 = 64 * 1024;
+/// How long the beginning of a connection may take.
+const PREFACE_TIME: Duration = Duration::from_secs(10);
+
+/// Serves a caller until it or a drain ends.
+pub(crate) async fn serve(state: Rc<State>, policy: Policy, stream: TcpStream) {
+    let (io, uncork) = cork(stream, state.buffers.clone());
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS)
+        .max_header_list_size(MAX_HEADERS)
+        .max_send_buffer_size(STREAM_WINDOW as usize);
+    let mut handshake = pin!(builder.handshake::<_, Bytes>(io));
+    let handshake = poll_fn(|cx| {
+        let polled = handshake.as_mut().poll(cx);
+        // A caller that is gone is noticed by reading.
+        let _ = uncork.poll_flush(cx);
+        polled
+    });
+    let connection = match timeout(PREFACE_TIME, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no HTTP/2 after all");
+            return;
+        }
+        Err(_elapsed) => {
+            state.metrics().refused(Limit::HeadTime);
+            return;
+        }
+    };
+    let phases = state.common.phases.clone();
+    if let Err(error) = drive(state, policy, connection, uncork, phases).await {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+async fn drive(
+    state: Rc<State>,
+    policy: Policy,
+    mut connection: Connection<Cork, Bytes>,
+    uncork: Uncork,
+    phases: Phases,
+) -> Result<(), Broken> {
+    let policy = Rc::new(policy);
+    let opened_in_drain = phases.now() >= Phase::Draining;
+    let mut had_request = false;
+    let (mut draining, mut closing) = (phases.clone(), phases);
+    let mut draining = pin!(draining.reached(Phase::Draining));
+    let mut closing = pin!(closing.reached(Phase::Closing));
+    let (mut is_draining, mut is_closing, mut said) = (false, false, false);
+    let ended = poll_fn(|cx| {
+        is_draining = is_draining || draining.as_mut().poll(cx).is_ready();
+        is_closing = is_closing || (is_draining && closing.as_mut().poll(cx).is_ready());
+        loop {
+            let leaves = is_closing || (is_draining && (had_request || !opened_in_drain));
+            if leaves && !said {
+                said = true;
+                connection.graceful_shutdown();
+            }
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    had_request = true;
+                    spawn_local(stream::serve(
+                        state.clone(),
+                        policy.clone(),
+                        request,
+                        respond,
+                    ));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    // What it says to the caller (GOAWAY) has to leave.
+                    let _ = uncork.poll_flush(cx);
+                    return Poll::Ready(Err(error.into()));
+                }
+                Poll::Ready(None) => return uncork.poll_flush(cx).map(|_| Ok(())),
+                Poll::Pending => break,
+            }
+        }
+        match uncork.poll_flush(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    });
+    let ended = ended.await;
+    if let Err(Broken::Http2(error)) = &ended
+        && is_abuse(error)
+    {
+        state.metrics().refused(Limit::Frames);
+    }
+    ended
+}
+
+/// Why a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Too many resets, too large heads, too many frames that say nothing: h2 counts them and ends the connection.
+fn is_abuse(error: &h2::Error) -> bool {
+    error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
+}

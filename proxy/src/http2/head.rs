@@ -1,0 +1,142 @@
+//! Heads of HTTP/2 on their way. h2 has refused fields that concern one hop already (RFC 9113, 8.2.2), but for `te: trailers`, which gRPC
+//! servers insist on.
+
+use std::net::SocketAddr;
+
+use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
+use traffic_core::contract::header;
+use traffic_core::outcome::Dialect;
+
+use crate::exchange::Refusal;
+use crate::exchange::flight::dialect;
+
+static MARK: HeaderName = HeaderName::from_static(header::PEER);
+static UNSENT: HeaderName = HeaderName::from_static(header::UNSENT);
+static ERROR: HeaderName = HeaderName::from_static(header::ERROR);
+static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// `UNAVAILABLE`, `INTERNAL` and `UNIMPLEMENTED` of gRPC.
+const UNAVAILABLE: u16 = 14;
+const INTERNAL: u16 = 13;
+const UNIMPLEMENTED: u16 = 12;
+
+/// Takes off what a calling sidecar has written.
+pub(super) fn take_mark(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    headers.remove(&MARK)
+}
+
+/// Marks a request whose revision was picked here.
+pub(super) fn mark(headers: &mut HeaderMap, token: &str) {
+    if let Ok(token) = HeaderValue::from_str(token) {
+        headers.insert(&MARK, token);
+    }
+}
+
+pub(super) fn authority(head: &Parts) -> Option<&str> {
+    let in_uri = head.uri.authority().map(Authority::as_str);
+    in_uri.or_else(|| head.headers.get(HOST)?.to_str().ok())
+}
+
+/// Makes a caller's request ready for an endpoint.
+pub(super) fn prepare(head: &mut Parts, destination: SocketAddr) {
+    head.version = Version::HTTP_2;
+    if head.uri.authority().is_none() && head.method != Method::CONNECT {
+        complete(head, destination);
+    }
+}
+
+/// Without `:authority` (the caller sent Host, or nothing): h2 wants a whole URI.
+fn complete(head: &mut Parts, destination: SocketAddr) {
+    let host = head
+        .headers
+        .get(HOST)
+        .and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let authority = host.or_else(|| Authority::try_from(destination.to_string()).ok());
+    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    parts.scheme.get_or_insert(Scheme::HTTP);
+    parts.authority = authority;
+    parts
+        .path_and_query
+        .get_or_insert_with(|| PathAndQuery::from_static("/"));
+    head.uri = Uri::from_parts(parts).expect("scheme, authority and path are all there");
+}
+
+/// Makes an endpoint's answer ready for the caller.
+pub(super) fn finish(headers: &mut HeaderMap) {
+    headers.remove(&UNSENT);
+}
+
+/// The dialect that an answer has to be given in.
+pub(super) fn dialect_of(headers: &HeaderMap) -> Dialect {
+    dialect(headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes))
+}
+
+pub(super) fn grpc_status(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(&GRPC_STATUS).map(HeaderValue::as_bytes)
+}
+
+pub(super) fn content_type(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes)
+}
+
+/// The proxy's own answer, without its text. To a gRPC call it is a status in an answer that consists of trailers only.
+pub(super) fn refuse(refusal: &Refusal, dialect: Dialect) -> Response<()> {
+    let printable: String = refusal
+        .reason
+        .chars()
+        .map(|c| if c.is_ascii_graphic() { c } else { ' ' })
+        .collect();
+    let reason = HeaderValue::from_str(&printable).ok();
+    let mut response = Response::new(());
+    let headers = response.headers_mut();
+    if let Some(reason) = reason.clone() {
+        headers.insert(&ERROR, reason);
+    }
+    match dialect {
+        Dialect::Grpc => {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            let code = match refusal.status {
+                503 => UNAVAILABLE,
+                501 => UNIMPLEMENTED,
+                400..=499 => INTERNAL,
+                _ => UNAVAILABLE,
+            };
+            headers.insert(&GRPC_STATUS, HeaderValue::from(code));
+            if let Some(reason) = reason {
+                headers.insert(&GRPC_MESSAGE, reason);
+            }
+        }
+        Dialect::Http => {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            *response.status_mut() =
+                StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_GATEWAY);
+        }
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    #[test]
+    fn a_request_without_authority_gets_one_from_host_or_the_destination() {
+        for (host, expected) in [
+            (Some("web:81"), "http://web:81/a"),
+            (None, "http://10.0.0.1:80/a"),
+        ] {
+            let mut request = Request::builder().uri("/a");
+            if let Some(host) = host {
+                request = request.header(HOST, host);
+            }
+            let (mut head, ()) = request.body(()).unwrap().into_parts();
+            prepare(&mut head, "10.0.0.1:80".parse().unwrap());
+            assert_eq!(head.uri.to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One stream of a caller's, from its head to the end of its answer. Resets pass with their codes, both ways.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::HeaderValue;
+use http::{Method, Request, Response};
+use traffic_core::outcome::Dialect;
+
+use super::attempt::{Answer, Attempt, Head};
+use super::head;
+use super::pump::{Broken, Pump};
+use crate::exchange::flight::Flight;
+use crate::exchange::{Delivery, Facts, Policy, Refusal};
+use crate::state::State;
+
+pub(super) async fn serve(
+    state: Rc<State>,
+    policy: Rc<Policy>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let arrived = Instant::now();
+    let (mut head, body) = request.into_parts();
+    let dialect = head::dialect_of(&head.headers);
+    if head.method == Method::CONNECT {
+        let refusal = Refusal {
+            status: 501,
+            reason: "CONNECT over HTTP/2 is not supported".to_owned(),
+            reset: None,
+            delivery: Delivery::Unknown,
+        };
+        return answer(&mut respond, &refusal, dialect);
+    }
+    let mark = head::take_mark(&mut head.headers);
+    let facts = Facts {
+        authority: head::authority(&head),
+        mark: match &*policy {
+            Policy::Inbound(_) => mark.as_ref().map(HeaderValue::as_bytes),
+            Policy::Outbound { .. } => None,
+        },
+    };
+    let exchange = policy.begin(&state, arrived, facts);
+    head::prepare(&mut head, policy.address());
+    let is_empty = body.is_end_stream();
+    let (head, upload) = if exchange.is_split() {
+        head::mark(&mut head.headers, &state.common.token);
+        (Head::Kept(head), Pump::keeping(is_empty))
+    } else {
+        (Head::Once(Some(head)), Pump::once(is_empty))
+    };
+    let mut attempt = Attempt {
+        head,
+        body,
+        respond,
+        upload,
+    };
+    match exchange.run(&state, &mut attempt).await {
+        Ok((answer, flight)) => relay(attempt, answer, flight).await,
+        Err(refusal) => answer(&mut attempt.respond, &refusal, dialect),
+    }
+}
+
+/// Answers with a refusal of the proxy's own, or with a reset where that says more.
+fn answer(respond: &mut SendResponse<Bytes>, refusal: &Refusal, dialect: Dialect) {
+    if let Some(code) = refusal.reset {
+        return respond.send_reset(Reason::from(code));
+    }
+    let response = head::refuse(refusal, dialect);
+    // Sending fails only on a stream that the caller has ended, and then nobody waits for it.
+    match dialect {
+        Dialect::Grpc => drop(respond.send_response(response, true)),
+        Dialect::Http => {
+            if let Ok(mut sender) = respond.send_response(response, false) {
+                let text = format!("aviary-proxy: {}\n", refusal.reason);
+                let _ = sender.send_data(Bytes::from(text), true);
+            }
+        }
+    }
+}
+
+async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
+    let Answer {
+        response,
+        mut sender,
+        lease,
+    } = answer;
+    let (mut head, mut body) = response.into_parts();
+    flight.head(
+        head::content_type(&head.headers),
+        head::grpc_status(&head.headers),
+    );
+    head::finish(&mut head.headers);
+    let is_empty = body.is_end_stream();
+    let response = Response::from_parts(head, ());
+    let Ok(mut to_caller) = attempt.respond.send_response(response, is_empty) else {
+        return;
+    };
+    if is_empty {
+        return flight.complete();
+    }
+    let mut download = Pump::once(false);
+    let ended = poll_fn(|cx| {
+        if let Err(reason) = attempt.poll_upload(cx, &mut sender) {
+            return Poll::Ready(Ended::Left(reason));
+        }
+        poll_download(cx, &mut download, &mut body, &mut to_caller, &mut flight)
+    })
+    .await;
+    match ended {
+        Ended::Whole => flight.complete(),
+        Ended::Broken(reason) => {
+            to_caller.send_reset(reason);
+            flight.broken();
+        }
+        Ended::Left(reason) => sender.send_reset(reason),
+    }
+    drop(lease);
+}
+
+enum Ended {
+    Whole,
+    Broken(Reason),
+    /// The caller gave up, with this code.
+    Left(Reason),
+}
+
+fn poll_download(
+    cx: &mut Context<'_>,
+    download: &mut Pump,
+    body: &mut RecvStream,
+    to_caller: &mut SendStream<Bytes>,
+    flight: &mut Flight,
+) -> Poll<Ended> {
+    let polled = download.poll(cx, body, to_caller, |trailers| {
+        flight.trailer(head::grpc_status(trailers));
+    });
+    match polled {
+        Poll::Ready(Ok(())) => Poll::Ready(Ended::Whole),
+        Poll::Ready(Err(Broken::Source(reason))) => Poll::Ready(Ended::Broken(
+            reason
+                .filter(|reason| *reason != Reason::NO_ERROR)
+                .unwrap_or(Reason::INTERNAL_ERROR),
+        )),
+        Poll::Ready(Err(Broken::Sink(reason))) => {
+            Poll::Ready(Ended::Left(reason.unwrap_or(Reason::CANCEL)))
+        }
+        Poll::Pending => to_caller
+            .poll_reset(cx)
+            .map(|reset| Ended::Left(reset.unwrap_or(Reason::CANCEL))),
+    }
+}

@@ -1,0 +1,13 @@
+//! Sockets, and what happens to a connection before anybody knows what it carries.
+
+pub mod buffers;
+pub mod connect;
+pub mod cork;
+pub mod detect;
+pub mod input;
+pub mod listen;
+pub mod local;
+pub mod origin;
+pub mod pump;
+pub mod socket;
+pub mod tunnel;

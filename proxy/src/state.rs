@@ -1,0 +1,259 @@
+//! What one worker knows: destinations, endpoints with their pools, the application's ports. Nothing in here is shared with another thread but
+//! the counters and the splits, so nothing on the way of a request takes a lock or a channel.
+
+pub mod destination;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+use traffic_core::balance;
+use traffic_core::config::{Cluster, Health};
+
+use crate::control::Demand;
+use crate::drain::Phases;
+use crate::endpoint::{Connections, Endpoint};
+use crate::link::LinkState;
+use crate::metrics::{Metrics, PortMetrics};
+use crate::net::buffers::Buffers;
+use crate::net::local::Local;
+use crate::net::origin::{OriginalDestination, OwnListeners};
+use crate::table::Table;
+use destination::{Arm, Destination, LocalRoute};
+
+/// How long a connection waits for the control plane's answer about its destination.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// What all workers have in common.
+#[derive(Clone)]
+pub struct Common {
+    pub metrics: Arc<Metrics>,
+    pub link: Arc<LinkState>,
+    pub origin: Arc<dyn OriginalDestination>,
+    pub own: Arc<OwnListeners>,
+    pub demands: mpsc::Sender<Demand>,
+    pub phases: Phases,
+    /// What this proxy writes into the requests that it has picked a revision for, and expects back from a sidecar that did not deliver one.
+    pub token: Arc<str>,
+    /// Callers' connections that a worker serves at once.
+    pub max_connections: usize,
+}
+
+pub struct State {
+    pub common: Common,
+    pub buffers: Rc<Buffers>,
+    pub local: Local,
+    destinations: RefCell<HashMap<SocketAddr, Rc<Destination>>>,
+    /// Endpoints of clusters; their pools survive every new table.
+    endpoints: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
+    /// The application's ports, and destinations whose route went away under a connection.
+    others: RefCell<HashMap<SocketAddr, Rc<App>>>,
+    installed: Notify,
+    random: RefCell<fastrand::Rng>,
+    log: Cell<Option<Instant>>,
+}
+
+/// A port of the application, or any other address that is reached as it is.
+#[derive(Debug)]
+pub struct App {
+    pub endpoint: Rc<Endpoint>,
+    /// From the first answer on: a scan of all ports must not create series for each.
+    pub metrics: RefCell<Option<Arc<PortMetrics>>>,
+}
+
+/// What is known about a destination.
+#[derive(Debug)]
+pub enum Lookup {
+    Known(Rc<Destination>),
+    NoRoute,
+    NoAnswer,
+}
+
+impl State {
+    pub fn new(common: Common) -> State {
+        State {
+            common,
+            buffers: Rc::default(),
+            local: Local::default(),
+            destinations: RefCell::default(),
+            endpoints: RefCell::default(),
+            others: RefCell::default(),
+            installed: Notify::new(),
+            random: RefCell::new(fastrand::Rng::new()),
+            log: Cell::new(None),
+        }
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.common.metrics
+    }
+
+    /// Takes over a table. From the next pick on it holds; connections are not touched.
+    pub fn install(&self, table: &Table) {
+        let mut endpoints = HashMap::new();
+        let mut arms: HashMap<&str, Rc<[Rc<Endpoint>]>> = HashMap::new();
+        let mut old = self.endpoints.borrow_mut();
+        for (name, cluster) in &table.clusters {
+            arms.insert(name, self.endpoints_of(cluster, &mut old, &mut endpoints));
+        }
+        *old = endpoints;
+        let mut routes: HashMap<&str, Rc<LocalRoute>> = HashMap::new();
+        let mut destinations = self.destinations.borrow_mut();
+        destinations.retain(|address, destination| {
+            let kept = table.routes.contains_key(address);
+            if !kept {
+                destination.set(None);
+            }
+            kept
+        });
+        for (address, ready) in &table.routes {
+            let route = ready.as_ref().map(|ready| {
+                routes
+                    .entry(&ready.route.name)
+                    .or_insert_with(|| {
+                        let arm = |cluster: &str| arms.get(cluster).cloned().unwrap_or_default();
+                        let canary = ready.canary.as_ref().zip(ready.split.canary.as_ref());
+                        Rc::new(LocalRoute {
+                            stable: Arm::new(
+                                ready.stable.clone(),
+                                arm(&ready.split.stable.cluster),
+                            ),
+                            canary: canary.map(|(metrics, canary)| {
+                                Arm::new(metrics.clone(), arm(&canary.arm.cluster))
+                            }),
+                            ready: ready.clone(),
+                        })
+                    })
+                    .clone()
+            });
+            destinations
+                .entry(*address)
+                .or_insert_with(|| Rc::new(Destination::new(*address)))
+                .set(route);
+        }
+        self.installed.notify_waiters();
+    }
+
+    /// The healthy endpoints of a cluster, with the pools they had.
+    fn endpoints_of(
+        &self,
+        cluster: &Cluster,
+        old: &mut HashMap<SocketAddr, Rc<Endpoint>>,
+        new: &mut HashMap<SocketAddr, Rc<Endpoint>>,
+    ) -> Rc<[Rc<Endpoint>]> {
+        cluster
+            .endpoints
+            .iter()
+            .filter(|endpoint| match endpoint.health {
+                Health::Healthy => true,
+                Health::Draining => false,
+            })
+            .map(|endpoint| {
+                let address = endpoint.address;
+                let known = new.entry(address).or_insert_with(|| {
+                    old.remove(&address)
+                        .unwrap_or_else(|| Rc::new(Endpoint::new(address, &self.buffers)))
+                });
+                known.clone()
+            })
+            .collect()
+    }
+
+    /// What to do with a destination; asks the control plane if nobody did.
+    pub async fn look_up(&self, address: SocketAddr) -> Lookup {
+        if let Some(lookup) = self.known(address) {
+            return lookup;
+        }
+        if self.common.demands.try_send(address).is_err() || !self.common.link.is_hopeful() {
+            return Lookup::NoAnswer;
+        }
+        let answer = async {
+            loop {
+                let installed = self.installed.notified();
+                match self.known(address) {
+                    Some(lookup) => return lookup,
+                    None => installed.await,
+                }
+            }
+        };
+        timeout(ANSWER, answer).await.unwrap_or(Lookup::NoAnswer)
+    }
+
+    /// The present route of a destination.
+    pub fn route(&self, address: SocketAddr) -> Option<Rc<LocalRoute>> {
+        self.destinations.borrow().get(&address)?.route()
+    }
+
+    fn known(&self, address: SocketAddr) -> Option<Lookup> {
+        let destination = self.destinations.borrow().get(&address)?.clone();
+        Some(match destination.route() {
+            Some(_) => Lookup::Known(destination),
+            None => Lookup::NoRoute,
+        })
+    }
+
+    /// One of `endpoints` by load, another one than `not` if there is one.
+    pub fn pick(
+        &self,
+        endpoints: &[Rc<Endpoint>],
+        not: Option<SocketAddr>,
+        now: Instant,
+    ) -> Option<Rc<Endpoint>> {
+        let skipped = not.and_then(|not| {
+            endpoints
+                .iter()
+                .position(|endpoint| endpoint.address() == not)
+        });
+        let skipped = skipped.filter(|_| endpoints.len() > 1);
+        let at = |index: usize| match skipped {
+            Some(skipped) if index >= skipped => &endpoints[index + 1],
+            Some(_) | None => &endpoints[index],
+        };
+        let count = endpoints.len() - usize::from(skipped.is_some());
+        let random = self.random.borrow_mut().u64(..);
+        balance::pick(count, |index| at(index).load(), random, now).map(|index| at(index).clone())
+    }
+
+    /// An address that is reached as it is.
+    pub fn app(&self, address: SocketAddr) -> Rc<App> {
+        self.others
+            .borrow_mut()
+            .entry(address)
+            .or_insert_with(|| {
+                Rc::new(App {
+                    endpoint: Rc::new(Endpoint::new(address, &self.buffers)),
+                    metrics: RefCell::new(None),
+                })
+            })
+            .clone()
+    }
+
+    /// Whether a warning may be logged now: at most one a second, for things that can happen with every connection.
+    pub fn may_log(&self) -> bool {
+        let now = Instant::now();
+        let may = self
+            .log
+            .get()
+            .is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(1));
+        if may {
+            self.log.set(Some(now));
+        }
+        may
+    }
+
+    pub fn sweep(&self, now: Instant) {
+        for endpoint in self.endpoints.borrow().values() {
+            endpoint.sweep(now);
+        }
+        self.others.borrow_mut().retain(|_, app| {
+            app.endpoint.sweep(now) == Connections::Some
+                || Rc::strong_count(app) > 1
+                || app.metrics.borrow().is_some()
+        });
+    }
+}
