@@ -48,7 +48,7 @@ pub async fn outbound(state: Rc<State>, stream: TcpStream) {
     };
     match detected {
         Detected::Http1 => http1::serve(state, policy(Owed::default()), stream).await,
-        Detected::Http2 => http2::serve(state, policy(Owed::default()), stream).await,
+        Detected::Http2 => Box::pin(http2::serve(state, policy(Owed::default()), stream)).await,
         Detected::Opaque => match route {
             Some(route) => opaque::split(&state, stream, &route).await,
             None => opaque::pass_through(&state, stream, address).await,
@@ -79,7 +79,7 @@ pub async fn inbound(state: Rc<State>, stream: TcpStream) {
         }
         Detected::Http2 => {
             let policy = Policy::Inbound(state.app(address));
-            http2::serve(state, policy, stream).await;
+            Box::pin(http2::serve(state, policy, stream)).await;
         }
         Detected::Opaque => opaque::pass_through(&state, stream, address).await,
         Detected::Silent => {
@@ -95,7 +95,7 @@ pub async fn inbound(state: Rc<State>, stream: TcpStream) {
 async fn after_silence(state: Rc<State>, stream: TcpStream, policy: Policy, first: First) {
     match first {
         First::Http1 => http1::serve(state, policy, stream).await,
-        First::Http2 => http2::serve(state, policy, stream).await,
+        First::Http2 => Box::pin(http2::serve(state, policy, stream)).await,
         First::Opaque(other) => opaque::join(&state, stream, other).await,
         First::Nobody => {}
     }

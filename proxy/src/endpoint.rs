@@ -15,11 +15,12 @@ use aviary_http1::Malformed;
 use traffic_core::balance::{Load, Sample};
 
 use crate::net::buffers::Buffers;
-use crate::net::connect::ConnectError;
+use crate::net::connect::{ConnectError, Path};
 
 #[derive(Debug)]
 pub struct Endpoint {
     address: SocketAddr,
+    path: Path,
     load: Cell<Load>,
     pub http1: Rc<http1::Pool>,
     pub http2: Rc<http2::Pool>,
@@ -71,17 +72,22 @@ pub enum CallerFault {
 }
 
 impl Endpoint {
-    pub fn new(address: SocketAddr, buffers: &Rc<Buffers>) -> Endpoint {
+    pub fn new(address: SocketAddr, path: Path, buffers: &Rc<Buffers>) -> Endpoint {
         Endpoint {
             address,
+            path,
             load: Cell::default(),
-            http1: Rc::new(http1::Pool::new(address)),
-            http2: Rc::new(http2::Pool::new(address, buffers.clone())),
+            http1: Rc::new(http1::Pool::new(address, path)),
+            http2: Rc::new(http2::Pool::new(address, path, buffers.clone())),
         }
     }
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub fn path(&self) -> Path {
+        self.path
     }
 
     pub fn load(&self) -> Load {

@@ -4,6 +4,7 @@
 //! A caller that closes its sending half is still answered (see [`attempt`]); one that is answered before its body was taken is listened to a little
 //! longer, so that the answer is not lost to a reset. In a drain, answers say `Connection: close`; idle connections are closed at its end.
 
+mod answer;
 mod attempt;
 mod relay;
 mod request;

@@ -31,6 +31,7 @@
 //! | `aviary_config_installs_total` | counter | | snapshots that every worker has installed: the acknowledged ones |
 //! | `aviary_config_routes` | gauge | | destinations with a route |
 //! | `aviary_passthrough_connections_total` | counter | `reason` | outbound connections without a route: `no_route` (the control plane said so) or `no_answer` (it did not answer in time) |
+//! | `aviary_refused_total` | counter | `reason` | what reached a limit: `connections` (too many callers' connections), `head` (a request's head too large), `head_time` (it did not come in time), `frames` (HTTP/2 frames that cost and say nothing) |
 //! | `aviary_streams_active` | gauge | | requests and opaque connections in progress |
 
 mod histogram;

@@ -21,6 +21,7 @@ use crate::endpoint::{Connections, Endpoint};
 use crate::link::LinkState;
 use crate::metrics::{Metrics, PortMetrics};
 use crate::net::buffers::Buffers;
+use crate::net::connect::Path;
 use crate::net::local::Local;
 use crate::net::origin::{OriginalDestination, OwnListeners};
 use crate::table::Table;
@@ -156,12 +157,23 @@ impl State {
             .map(|endpoint| {
                 let address = endpoint.address;
                 let known = new.entry(address).or_insert_with(|| {
-                    old.remove(&address)
-                        .unwrap_or_else(|| Rc::new(Endpoint::new(address, &self.buffers)))
+                    old.remove(&address).unwrap_or_else(|| {
+                        let path = self.path(address);
+                        Rc::new(Endpoint::new(address, path, &self.buffers))
+                    })
                 });
                 known.clone()
             })
             .collect()
+    }
+
+    /// The way to an endpoint of a route.
+    fn path(&self, address: SocketAddr) -> Path {
+        if self.local.contains(address.ip()) {
+            Path::Hairpin
+        } else {
+            Path::Direct
+        }
     }
 
     /// What to do with a destination; asks the control plane if nobody did.
@@ -226,7 +238,7 @@ impl State {
             .entry(address)
             .or_insert_with(|| {
                 Rc::new(App {
-                    endpoint: Rc::new(Endpoint::new(address, &self.buffers)),
+                    endpoint: Rc::new(Endpoint::new(address, Path::Direct, &self.buffers)),
                     metrics: RefCell::new(None),
                 })
             })

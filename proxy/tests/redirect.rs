@@ -17,6 +17,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 const PROXY: &str = env!("CARGO_BIN_EXE_aviary-proxy");
 
 /// Runs a command to its end; its failure is the test's.
@@ -107,6 +109,18 @@ fn connections_are_redirected_both_ways_and_reach_where_they_were_going() {
             ),
             1.0
         );
+        // The proxy to its own pod: by the front door if it says so, else to the application.
+        let inbound = "aviary_inbound_requests_total{namespace=\"\",workload=\"\",port=\"8080\",peer=\"probe\",class=\"success\"}";
+        for (priority, counted) in [("0", 0), ("6", 1)] {
+            let answer = spaces.hairpin(&at(pod, 8080), priority);
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            let text = spaces.ask(&spaces.pod, &["metrics", "127.0.0.1:15020"]);
+            let series = format!("{inbound} {counted}\n");
+            assert!(
+                text.contains(&series),
+                "priority {priority}: no {series} in {text}"
+            );
+        }
         // Directly to the proxy's own ports: refused, not looped.
         assert_eq!(spaces.call(&spaces.world, &at(pod, 15006)), "");
     }
@@ -228,15 +242,21 @@ impl Namespaces {
         self.ask(space, &["http", address])
     }
 
+    /// What the proxy's user is told by the pod's own `address`.
+    fn hairpin(&self, address: &str, priority: &str) -> String {
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", &self.pod])
+            .args(["setpriv", "--reuid=2102", "--clear-groups"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["helper", "--exact", "--ignored", "--nocapture"])
+            .env("AVIARY_TEST_HELPER", format!("hairpin {address}"))
+            .env("AVIARY_TEST_PRIORITY", priority);
+        said(&command.output().unwrap())
+    }
+
     fn ask(&self, space: &str, arguments: &[&str]) -> String {
-        let output = self.again(space, arguments).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let said = text
-            .split("said<")
-            .nth(1)
-            .and_then(|rest| rest.split(">said").next());
-        said.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
-            .to_owned()
+        said(&self.again(space, arguments).output().unwrap())
     }
 
     /// A series of the proxy's, when it is no longer 0.
@@ -252,6 +272,17 @@ impl Namespaces {
             assert!(Instant::now() < deadline, "{series} never rises in {text}");
         }
     }
+}
+
+/// What a helper has heard.
+fn said(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let said = text
+        .split("said<")
+        .nth(1)
+        .and_then(|rest| rest.split(">said").next());
+    said.unwrap_or_else(|| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)))
+        .to_owned()
 }
 
 impl Drop for Namespaces {
@@ -320,6 +351,7 @@ fn helper() {
                 b"GET / HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n"
             )
         ),
+        "hairpin" => println!("said<{}>said", hairpin(address)),
         "metrics" => {
             println!(
                 "said<{}>said",
@@ -358,6 +390,21 @@ fn call(address: &str, bytes: &[u8]) -> String {
     stream.write_all(bytes).unwrap();
     let mut answer = Vec::new();
     // A reset is an answer too: nothing.
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// As the proxy connects to its own pod: with the priority that the rules know such connections by.
+fn hairpin(address: &str) -> String {
+    let priority = std::env::var("AVIARY_TEST_PRIORITY").unwrap();
+    let address: SocketAddr = address.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_priority(priority.parse().unwrap()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    let request = format!("GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()
 }

@@ -2,25 +2,7 @@
 
 use crate::Malformed;
 use crate::chunks::{Chunks, Token};
-
-/// How a message's body ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Framing {
-    /// There is none.
-    Empty,
-    Length(u64),
-    Chunked,
-    /// With the connection.
-    Close,
-}
-
-/// How a body is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coding {
-    /// As it is.
-    Plain,
-    Chunked,
-}
+use crate::framing::{Coding, Framing};
 
 #[derive(Debug)]
 pub struct Body {

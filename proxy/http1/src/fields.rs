@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 
-use crate::body::Framing;
+use crate::framing::Framing;
 use crate::scan::MOST_FIELDS;
 use crate::{Limits, Malformed};
 

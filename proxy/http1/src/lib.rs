@@ -13,19 +13,21 @@
 //!
 //! - [`scan`] finds the end of a head, within its limits, whatever pieces it comes in;
 //! - [`request`] and [`response`] read heads and write them for the next hop; [`fields`] is what both have in common;
-//! - [`body`] says where a body ends and how it goes on; [`chunks`] reads the chunked coding;
+//! - [`framing`] says where a body ends, [`body`] how it goes on; [`chunks`] reads the chunked coding;
 //! - [`malformed`] names everything that is refused.
 
 pub mod body;
 pub mod chunks;
 pub mod fields;
+pub mod framing;
 pub mod malformed;
 pub mod request;
 pub mod response;
 pub mod scan;
 
-pub use body::{Body, Coding, Framing};
+pub use body::Body;
 pub use fields::{Edit, Lines, Persistence, Version};
+pub use framing::{Coding, Framing};
 pub use malformed::Malformed;
 pub use request::Request;
 pub use response::Response;

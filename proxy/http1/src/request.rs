@@ -2,8 +2,8 @@
 
 use httparse::{Header, Status};
 
-use crate::body::Framing;
 use crate::fields::{Declared, Fields, Host, Length, Lines, Passing, Upgrade, field};
+use crate::framing::Framing;
 use crate::{Edit, Limits, Malformed, Persistence, Version};
 
 #[derive(Debug)]

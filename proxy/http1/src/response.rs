@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use httparse::{Header, Status};
 
-use crate::body::{Coding, Framing};
 use crate::fields::{Declared, Fields, Host, Length, Lines, Passing, Upgrade, field, number};
+use crate::framing::{Coding, Framing};
 use crate::{Edit, Limits, Malformed, Persistence, Version};
 
 /// What was asked: it decides how an answer ends.

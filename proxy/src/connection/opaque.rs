@@ -11,7 +11,7 @@ use traffic_core::retry::{self, Attempt, Body, Decision, Failure};
 use crate::drain::Stream;
 use crate::endpoint::{Endpoint, InFlight};
 use crate::exchange::Owed;
-use crate::net::connect::connect;
+use crate::net::connect::{Path, connect};
 use crate::net::detect::{Detected, detect};
 use crate::net::tunnel::{self, End};
 use crate::state::State;
@@ -106,7 +106,7 @@ pub(super) async fn join(state: &State, stream: TcpStream, other: Other) {
 }
 
 async fn to_address(address: SocketAddr) -> Option<Other> {
-    match connect(address).await {
+    match connect(address, Path::Direct).await {
         Ok(stream) => Some(Other {
             stream,
             in_flight: None,
@@ -152,7 +152,7 @@ async fn to_arm(
     let now = std::time::Instant::now();
     let endpoint: Rc<Endpoint> = state.pick(&arm.endpoints, not, now).ok_or(None)?;
     let in_flight = InFlight::start(&endpoint, now);
-    match connect(endpoint.address()).await {
+    match connect(endpoint.address(), endpoint.path()).await {
         Ok(stream) => Ok((in_flight, stream)),
         Err(error) => {
             tracing::debug!(%error, "attempt failed");

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::net::connect::{ConnectError, connect};
+use crate::net::connect::{ConnectError, Path, connect};
 
 const IDLE: Duration = Duration::from_secs(3);
 /// How long before the time that an endpoint has named its connection is not used any more.
@@ -29,6 +29,7 @@ pub const MOST_IN_USE: usize = 4096;
 #[derive(Debug)]
 pub struct Pool {
     address: SocketAddr,
+    path: Path,
     idle: RefCell<Vec<Idle>>,
     in_use: Cell<usize>,
 }
@@ -82,9 +83,10 @@ impl Drop for Slot {
 }
 
 impl Pool {
-    pub fn new(address: SocketAddr) -> Pool {
+    pub fn new(address: SocketAddr, path: Path) -> Pool {
         Pool {
             address,
+            path,
             idle: RefCell::default(),
             in_use: Cell::new(0),
         }
@@ -109,7 +111,7 @@ impl Pool {
             });
         }
         Ok(Upstream {
-            stream: connect(self.address).await?,
+            stream: connect(self.address, self.path).await?,
             origin: Origin::Fresh,
             slot,
         })

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
 use crate::net::buffers::Buffers;
-use crate::net::connect::{ConnectError, connect};
+use crate::net::connect::{ConnectError, Path, connect};
 use crate::net::cork::{Uncork, cork};
 
 /// Streams on one connection even if the endpoint allows more: one TCP connection should not carry everything.
@@ -32,6 +32,7 @@ type Opening = Shared<LocalBoxFuture<'static, Result<(), Rc<ConnectError>>>>;
 #[derive(Debug)]
 pub struct Pool {
     address: SocketAddr,
+    path: Path,
     buffers: Rc<Buffers>,
     connections: RefCell<Vec<Rc<Connection>>>,
     opening: RefCell<Option<Opening>>,
@@ -73,9 +74,10 @@ impl Drop for Lease {
 }
 
 impl Pool {
-    pub fn new(address: SocketAddr, buffers: Rc<Buffers>) -> Pool {
+    pub fn new(address: SocketAddr, path: Path, buffers: Rc<Buffers>) -> Pool {
         Pool {
             address,
+            path,
             buffers,
             connections: RefCell::default(),
             opening: RefCell::default(),
@@ -121,11 +123,11 @@ impl Pool {
 
     /// In a task of its own: the request that asked first may be gone before the connection is there.
     fn start(self: &Rc<Pool>) -> Opening {
-        let (address, buffers) = (self.address, self.buffers.clone());
+        let (address, path, buffers) = (self.address, self.path, self.buffers.clone());
         let (done, opened) = oneshot::channel();
         let weak: Weak<Pool> = Rc::downgrade(self);
         spawn_local(async move {
-            let handshake = handshake(address, buffers).await;
+            let handshake = handshake(address, path, buffers).await;
             let Some(pool) = weak.upgrade() else {
                 return;
             };
@@ -144,8 +146,12 @@ impl Pool {
     }
 }
 
-async fn handshake(address: SocketAddr, buffers: Rc<Buffers>) -> Result<Connection, ConnectError> {
-    let stream = connect(address).await?;
+async fn handshake(
+    address: SocketAddr,
+    path: Path,
+    buffers: Rc<Buffers>,
+) -> Result<Connection, ConnectError> {
+    let stream = connect(address, path).await?;
     let (io, uncork) = cork(stream, buffers);
     let mut builder = Builder::new();
     builder

@@ -17,7 +17,7 @@ use tokio::time::{Sleep, sleep};
 use traffic_core::retry;
 
 use super::LIMITS;
-use super::relay::Answer;
+use super::answer::{Answer, Head};
 use super::request::Asked;
 use crate::endpoint::http1::{Origin, Upstream, Wanted};
 use crate::endpoint::{CallerFault, Cause, Endpoint, Lost, SendError};
@@ -145,7 +145,13 @@ impl<'c, 's> Attempt<'c, 's> {
                 }
             };
             let mut out = self.state.buffers.small();
-            let read = self.read_answer(&input.bytes()[..length], &mut out);
+            let read = Head::read(
+                &input.bytes()[..length],
+                self.asked,
+                self.persistence(),
+                &self.state.common.token,
+                &mut out,
+            );
             let head = read.map_err(Lost::Malformed)?;
             if head.is_interim() {
                 input.consume(length);
@@ -163,7 +169,7 @@ impl<'c, 's> Attempt<'c, 's> {
                 return Err(SendError::Unsent(Cause::Marked).into());
             }
             input.consume(length);
-            return Ok(Answer::new(head, out, upstream, input, self.state));
+            return Ok(Answer::new(head, out, upstream, input, &self.state.buffers));
         }
     }
 
@@ -269,10 +275,9 @@ impl<'c, 's> Attempt<'c, 's> {
         }
     }
 
-    /// What becomes of the caller's connection after an answer that could keep it.
-    pub(super) fn persistence(&self, could: Persistence) -> Persistence {
-        let keeps = could == Persistence::KeepAlive
-            && self.asked.persistence == Persistence::KeepAlive
+    /// What becomes of the caller's connection after an answer that can keep it.
+    fn persistence(&self) -> Persistence {
+        let keeps = self.asked.persistence == Persistence::KeepAlive
             && !self.may_withhold_body()
             && !self.is_half_closed()
             && self.state.common.phases.now() == crate::drain::Phase::Serving;

@@ -3,6 +3,8 @@
 //! - In: every TCP connection goes to the inbound port, but for health and metrics and the ports that are left out.
 //! - Out: every TCP connection goes to the outbound port, but for the proxy's own (by UID: else it would loop), those that stay in the pod
 //!   (loopback, the pod's own address), and the ports and networks that are left out.
+//! - Back in: where the proxy has picked its own pod for a call of the application's, it says so by the connection's priority, which never leaves
+//!   the pod. That connection goes to the inbound port like any other caller's: else such calls would be counted and held by nothing.
 //!
 //! The priority is written as a number: older nft knows the name `dstnat` in prerouting only.
 //! A table that is declared, deleted and declared again is replaced in one transaction, whether it existed or not.
@@ -11,6 +13,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::net::connect::HAIRPIN_PRIORITY;
 use traffic_core::contract::{HEALTH_PORT, INBOUND_PORT, OUTBOUND_PORT, PROXY_UID};
 
 /// What to send through the proxy, and what not.
@@ -88,9 +91,13 @@ pub fn render(redirect: &Redirect) -> String {
          \x20 }}\n\
          \x20 chain outbound {{\n\
          \x20   type nat hook output priority -100; policy accept;\n\
+         \x20   meta skuid {} oifname \"lo\" meta priority 0:{} meta l4proto tcp redirect to :{}\n\
          \x20   meta skuid {} return\n\
          \x20   oifname \"lo\" return\n",
         set(&inbound),
+        redirect.inbound_port,
+        redirect.uid,
+        HAIRPIN_PRIORITY,
         redirect.inbound_port,
         redirect.uid,
     );
@@ -147,6 +154,7 @@ table inet aviary {
   }
   chain outbound {
     type nat hook output priority -100; policy accept;
+    meta skuid 2102 oifname "lo" meta priority 0:6 meta l4proto tcp redirect to :15006
     meta skuid 2102 return
     oifname "lo" return
     meta l4proto tcp redirect to :15001

@@ -4,7 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use socket2::SockRef;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::socket;
@@ -29,11 +30,37 @@ pub enum ConnectError {
     TooMany { address: SocketAddr, most: usize },
 }
 
-pub async fn connect(address: SocketAddr) -> Result<TcpStream, ConnectError> {
-    let connection = timeout(TIMEOUT, TcpStream::connect(address))
+/// Where a connection leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// To the address itself.
+    Direct,
+    /// The address is this pod's own, and the call comes from its application: in again by the front door.
+    Hairpin,
+}
+
+/// What the redirect rules know a [`Path::Hairpin`] by. The highest that needs no capability; it stays within the pod.
+pub const HAIRPIN_PRIORITY: u32 = 6;
+
+pub async fn connect(address: SocketAddr, path: Path) -> Result<TcpStream, ConnectError> {
+    let connection = timeout(TIMEOUT, open(address, path))
         .await
         .map_err(|_elapsed| ConnectError::Timeout { address })?
         .map_err(|source| ConnectError::Refused { address, source })?;
     socket::tune(&connection).map_err(|source| ConnectError::Refused { address, source })?;
     Ok(connection)
+}
+
+async fn open(address: SocketAddr, path: Path) -> io::Result<TcpStream> {
+    match path {
+        Path::Direct => TcpStream::connect(address).await,
+        Path::Hairpin => {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            SockRef::from(&socket).set_priority(HAIRPIN_PRIORITY)?;
+            socket.connect(address).await
+        }
+    }
 }

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::buffers::Buffers;
+use super::socket;
 
 /// More than this does not wait.
 const MOST: usize = 64 * 1024;
@@ -31,6 +32,7 @@ struct Corked {
 }
 
 pub fn cork(stream: TcpStream, buffers: Rc<Buffers>) -> (Cork, Uncork) {
+    socket::notice_silence(&stream);
     let corked = Rc::new(RefCell::new(Corked {
         stream,
         buffers,

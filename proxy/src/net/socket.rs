@@ -10,16 +10,21 @@ use tokio::net::TcpStream;
 const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
     .with_interval(Duration::from_secs(15));
-/// How long bytes may be on their way without being acknowledged: a node that went away under a request is noticed after this, not
+/// How long bytes of HTTP/2 may be on their way without being taken: a node that went away under its streams is noticed after this, not
 /// after the quarter of an hour that retransmissions take.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
-/// No delay for small writes, TCP keep-alive, and an end to waiting for acknowledgements. Fails only on a connection that is already gone.
+/// No delay for small writes, and TCP keep-alive. Fails only on a connection that is already gone.
 pub fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    socket.set_tcp_keepalive(&KEEP_ALIVE)?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))
+    SockRef::from(stream).set_tcp_keepalive(&KEEP_ALIVE)
+}
+
+/// For HTTP/2, whose two ends always read: what stalls are its streams. Elsewhere a reader that rests must not lose its connection, and the kernel
+/// does not tell it from one that is gone.
+pub fn notice_silence(stream: &TcpStream) {
+    // It fails only on a connection that is already gone.
+    let _ = SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
 }
 
 /// Lets a connection end with a reset, since its end would look like that of a whole message.

@@ -12,3 +12,5 @@ mod protocols;
 mod routes;
 mod server;
 mod share;
+mod streams;
+mod wire;

@@ -4,6 +4,10 @@
 
 mod answers;
 mod forwarder;
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how long it goes on is for whoever starts it to say"
+)]
 mod fuzz;
 mod pieces;
 mod requests;

@@ -1,0 +1,217 @@
+//! HTTP/2 as frames: resets, windows, and answers of the proxy's own.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::{Reason, client, server};
+use http::{Request, Response};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use crate::client::{Client, eventually, post, whole};
+use crate::mesh::{Mesh, Service, counts};
+use crate::server::nobody;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An endpoint that does `serve` with every stream.
+async fn endpoint<F>(
+    serve: impl Fn(Request<h2::RecvStream>, server::SendResponse<Bytes>) -> F
+    + Send
+    + Sync
+    + Clone
+    + 'static,
+) -> std::net::SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let serve = serve.clone();
+            tokio::spawn(async move {
+                // Room for all streams, so that what stalls is the proxy or nothing.
+                let handshake = server::Builder::new()
+                    .initial_connection_window_size(64 << 20)
+                    .handshake(stream);
+                let Ok(mut connection) = handshake.await else {
+                    return;
+                };
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    tokio::spawn(serve(request, respond));
+                }
+            });
+        }
+    });
+    address
+}
+
+async fn caller(mesh: &Mesh) -> client::SendRequest<Bytes> {
+    let stream = TcpStream::connect(mesh.outbound).await.unwrap();
+    let (sender, connection) = client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    sender.ready().await.unwrap()
+}
+
+fn request(path: &str) -> Request<()> {
+    Request::post(format!("http://web{path}")).body(()).unwrap()
+}
+
+#[tokio::test]
+async fn a_reset_before_the_answer_passes_with_its_code() {
+    let address = endpoint(|request, mut respond| async move {
+        let code: u32 = request.uri().path()[1..].parse().unwrap();
+        respond.send_reset(Reason::from(code));
+    })
+    .await;
+    let mesh = Mesh::with(&Service::new(address, address, 0)).await;
+    let mut sender = caller(&mesh).await;
+    for reason in [
+        Reason::CANCEL,
+        Reason::INTERNAL_ERROR,
+        Reason::ENHANCE_YOUR_CALM,
+        Reason::REFUSED_STREAM,
+    ] {
+        let path = format!("/{}", u32::from(reason));
+        let (answer, _) = sender.send_request(request(&path), true).unwrap();
+        let error = timeout(PATIENCE, answer).await.unwrap().unwrap_err();
+        assert_eq!((error.is_reset(), error.reason()), (true, Some(reason)));
+    }
+    // Refused twice: the one that was sent again counts as unsent both times.
+    assert_eq!(counts(&mesh.arm("v1").requests), [0, 3, 0, 1]);
+}
+
+#[tokio::test]
+async fn the_callers_reset_passes_with_its_code() {
+    let (told, mut tell) = tokio::sync::mpsc::unbounded_channel();
+    let address = endpoint(move |_request, mut respond| {
+        let told = told.clone();
+        async move {
+            let mut sender = respond.send_response(Response::new(()), false).unwrap();
+            let reset = std::future::poll_fn(|cx| sender.poll_reset(cx)).await;
+            told.send(reset.unwrap()).unwrap();
+        }
+    })
+    .await;
+    let mesh = Mesh::with(&Service::new(address, address, 0)).await;
+    let mut sender = caller(&mesh).await;
+    let (answer, mut body) = sender.send_request(request("/"), false).unwrap();
+    let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
+    body.send_reset(Reason::STREAM_CLOSED);
+    let reason = timeout(PATIENCE, tell.recv()).await.unwrap();
+    assert_eq!(reason, Some(Reason::STREAM_CLOSED));
+    drop(answer);
+    eventually("it is counted", || {
+        counts(&mesh.arm("v1").requests) == [0, 0, 1, 0]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stalled_upload_does_not_hold_up_the_others_of_its_connection() {
+    let address = endpoint(|request, mut respond| async move {
+        if request.uri().path() == "/stalled" {
+            std::future::pending::<()>().await;
+        }
+        let mut body = request.into_body();
+        let mut size = 0;
+        while let Some(data) = body.data().await {
+            let data = data.unwrap();
+            size += data.len();
+            body.flow_control().release_capacity(data.len()).unwrap();
+        }
+        let mut sender = respond.send_response(Response::new(()), false).unwrap();
+        sender
+            .send_data(Bytes::from(size.to_string()), true)
+            .unwrap();
+    })
+    .await;
+    let mesh = Mesh::with(&Service::new(address, address, 0)).await;
+    let mut client = Client::http2(mesh.outbound).await;
+    let Client::Http2(sender) = &client else {
+        unreachable!()
+    };
+    // More than any window: each of them fills all it can get.
+    for _ in 0..20 {
+        let mut stalled = Client::Http2(sender.clone());
+        tokio::spawn(async move {
+            let _ = stalled.send(post("/stalled", vec![0; 4 << 20])).await;
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let answer = timeout(PATIENCE, client.post("/", vec![0; 1 << 20])).await;
+    assert_eq!(answer.expect("it gets through").text, (1 << 20).to_string());
+}
+
+#[tokio::test]
+async fn a_grpc_call_that_nobody_takes_gets_a_status_it_understands() {
+    let dead = nobody().await;
+    let mesh = Mesh::with(&Service::new(dead, dead, 0)).await;
+    let mut client = Client::http2(mesh.outbound).await;
+    let answer = client.grpc(0).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers["content-type"], "application/grpc");
+    assert_eq!(answer.headers["grpc-status"], "14");
+    assert!(answer.headers.contains_key("grpc-message"));
+    assert_eq!(answer.text, "");
+    // Others get an answer of HTTP.
+    let answer = whole(client.send(post("/", "x")).await.unwrap())
+        .await
+        .unwrap();
+    assert_eq!(answer.status, 503);
+    assert_eq!(counts(&mesh.arm("v1").requests), [0, 0, 0, 2]);
+}
+
+#[tokio::test]
+async fn interim_answers_pass() {
+    let address = endpoint(|_request, mut respond| async move {
+        let hints = Response::builder().status(103).header("link", "</a>");
+        respond.send_informational(hints.body(()).unwrap()).unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        respond.send_response(Response::new(()), true).unwrap();
+    })
+    .await;
+    let mesh = Mesh::with(&Service::new(address, address, 0)).await;
+    let mut sender = caller(&mesh).await;
+    let (mut answer, _) = sender.send_request(request("/"), true).unwrap();
+    let interim = timeout(
+        PATIENCE,
+        std::future::poll_fn(|cx| answer.poll_informational(cx)),
+    );
+    let interim = interim.await.unwrap().unwrap().unwrap();
+    assert_eq!(
+        (interim.status().as_u16(), &interim.headers()["link"]),
+        (103, &"</a>".parse().unwrap())
+    );
+    assert_eq!(answer.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn resets_without_end_close_the_connection_and_are_counted() {
+    let server = crate::server::Server::start("v1").await;
+    let mesh = Mesh::with(&Service::new(server.address, server.address, 0)).await;
+    let mut sender = caller(&mesh).await;
+    let flood = async {
+        loop {
+            let Ok(ready) = sender.clone().ready().await else {
+                return;
+            };
+            sender = ready;
+            match sender.send_request(request("/held"), true) {
+                Ok((_answer, mut body)) => body.send_reset(Reason::CANCEL),
+                Err(_) => return,
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(30), flood)
+        .await
+        .expect("the flood is ended");
+    eventually("it is counted", || {
+        let text = mesh.metrics.render().unwrap();
+        text.contains("aviary_refused_total{reason=\"frames\"} 1")
+    })
+    .await;
+}
