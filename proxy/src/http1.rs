@@ -78,7 +78,8 @@ pub(crate) async fn serve(state: Rc<State>, policy: Policy, stream: TcpStream) {
     };
     loop {
         let after = match caller.head(&state).await {
-            Ok(Some(length)) => caller.exchange(&state, &policy, length).await,
+            // In a box: an idle connection does not pay for the state of a request.
+            Ok(Some(length)) => Box::pin(caller.exchange(&state, &policy, length)).await,
             Ok(None) => return,
             Err(refused) => caller.refuse(refused).await,
         };

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -26,6 +27,10 @@ const FIRST_STREAMS: usize = 100;
 /// What one answer may have on its way unread. Nobody's share of the connection is taken by it: the connection's window is the product.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const MAX_HEADERS: u32 = 64 * 1024;
+/// A caller that leaves many requests behind has them reset here, while their answers are on the way: for so long those are expected. What comes
+/// later counts as an error of the endpoint's, in a counter that never goes down, and this connection is everybody's.
+const RESET_MEMORY: Duration = Duration::from_secs(30);
+const MOST_RESET_ERRORS: usize = 1_000_000;
 
 type Opening = Shared<LocalBoxFuture<'static, Result<(), Rc<ConnectError>>>>;
 
@@ -159,6 +164,9 @@ async fn handshake(
         .initial_max_send_streams(FIRST_STREAMS)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(STREAM_WINDOW * MOST_STREAMS as u32)
+        .max_concurrent_reset_streams(MOST_STREAMS)
+        .reset_stream_duration(RESET_MEMORY)
+        .max_local_error_reset_streams(Some(MOST_RESET_ERRORS))
         .max_header_list_size(MAX_HEADERS)
         .max_send_buffer_size(STREAM_WINDOW as usize);
     let (sender, connection) =

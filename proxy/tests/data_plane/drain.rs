@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::net::TcpStream;
+
 use crate::client::{Client, eventually};
-use crate::mesh::{Given, Mesh};
+use crate::mesh::{Given, Mesh, Service};
 use crate::server::Server;
 
 async fn held(mesh: &Mesh, app: &Server) -> [tokio::task::JoinHandle<String>; 2] {
@@ -93,5 +95,33 @@ async fn the_deadline_ends_what_does_not_end() {
     eventually("the proxy leaves", || mesh.has_ended()).await;
     for request in requests {
         assert!(request.await.is_err());
+    }
+}
+
+/// The application may need the network to finish its own work.
+#[tokio::test]
+async fn calls_of_the_application_are_served_to_the_very_end() {
+    let server = Server::start("v1").await;
+    let mut mesh = Mesh::start(Given {
+        inbound: server.address,
+        drain_deadline: Duration::from_secs(60),
+        ..Given::default()
+    });
+    mesh.install(&Service::new(server.address, server.address, 0))
+        .await;
+    let requests = held(&mesh, &server).await;
+    mesh.stop();
+    // Nobody is taken in any more: the proxy is closing.
+    while TcpStream::connect(mesh.inbound).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..20 {
+        for client in &mut Client::both(mesh.outbound).await {
+            assert_eq!(client.get("/").await.text, "v1");
+        }
+    }
+    server.state.held.add_permits(2);
+    for request in requests {
+        assert_eq!(request.await.unwrap(), "v1");
     }
 }

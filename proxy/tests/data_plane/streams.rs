@@ -215,3 +215,42 @@ async fn resets_without_end_close_the_connection_and_are_counted() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn callers_that_leave_many_requests_behind_do_not_cost_the_others_theirs() {
+    let address = endpoint(|request, mut respond| async move {
+        let wait = if request.uri().path() == "/long" {
+            5_000
+        } else {
+            500
+        };
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        let _ = respond.send_response(Response::new(()), true);
+    })
+    .await;
+    let mesh = Mesh::with(&Service::new(address, address, 0)).await;
+    let (long, _) = caller(&mesh)
+        .await
+        .send_request(request("/long"), true)
+        .unwrap();
+    for round in 1..=4 {
+        let stream = TcpStream::connect(mesh.outbound).await.unwrap();
+        let (mut sender, connection) = client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut answers = Vec::new();
+        for _ in 0..400 {
+            sender = sender.ready().await.unwrap();
+            answers.push(sender.send_request(request("/"), true).unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        connection.abort();
+        eventually("they are counted", || {
+            let [success, _, left, _] = counts(&mesh.arm("v1").requests);
+            success + left == 400 * round
+        })
+        .await;
+    }
+    let answer = timeout(PATIENCE, long).await.unwrap();
+    assert_eq!(answer.expect("it is not reset").status(), 200);
+    assert_eq!(counts(&mesh.arm("v1").requests)[1], 0);
+}
