@@ -4,7 +4,9 @@ SHELL := /bin/bash
 E2E := cargo run -q -p aviary-e2e --bin
 IMAGES_DIR ?= target/images
 
-.PHONY: help demo test simulate check fmt lint generate e2e images setup install
+H2SPEC := target/tools/h2spec
+
+.PHONY: help demo test simulate conformance check fmt lint generate e2e images setup install
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +27,14 @@ simulate: ## Releases in a simulated world: SEEDS=N histories from fresh seeds, 
 
 e2e: setup ## The end-to-end stories alone
 	cargo test -p aviary-e2e --test stories
+
+conformance: $(H2SPEC) ## Other people's tools in front of the sidecar: h2spec, curl, h2load, wrk
+	@for tool in curl:curl h2load:nghttp2-client wrk:wrk; do \
+	  command -v $${tool%%:*} > /dev/null || apt-get install -y $${tool##*:} || exit 1; done
+	AVIARY_H2SPEC=$(abspath $(H2SPEC)) cargo test -p aviary-proxy --test data_plane conformance -- --ignored
+
+$(H2SPEC):
+	cd / && GOBIN=$(abspath target/tools) GOFLAGS=-mod=mod go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
 
 check: ## What CI looks at besides the tests: formatting, lints, generated files
 	cargo fmt --all --check

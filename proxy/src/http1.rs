@@ -201,22 +201,13 @@ impl Caller {
                     answer.content_type.as_deref(),
                     answer.grpc_status.as_deref(),
                 );
-                let is_switch = answer.status == 101;
-                match attempt.relay(answer).await {
-                    Ended::Whole { after, trailer } => {
-                        flight.trailer(trailer.as_deref());
-                        flight.complete();
-                        after
-                    }
-                    Ended::Switched { upstream, input } => {
-                        debug_assert!(is_switch);
-                        flight.switched();
-                        After::Tunnel(Box::new(Switched {
-                            upstream,
-                            input,
-                            flight,
-                        }))
-                    }
+                match attempt.relay(answer, &mut flight).await {
+                    Ended::Whole(after) => after,
+                    Ended::Switched { upstream, input } => After::Tunnel(Box::new(Switched {
+                        upstream,
+                        input,
+                        flight,
+                    })),
                     Ended::Broken(error) => {
                         tracing::debug!(%error, "an answer broke off");
                         flight.broken();

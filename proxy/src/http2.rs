@@ -78,7 +78,7 @@ async fn drive(
     phases: Phases,
 ) -> Result<(), Broken> {
     let policy = Rc::new(policy);
-    let opened_in_drain = phases.now() >= Phase::Draining;
+    let opened = phases.now();
     let mut had_request = false;
     let (mut draining, mut closing) = (phases.clone(), phases);
     let mut draining = pin!(draining.reached(Phase::Draining));
@@ -88,7 +88,9 @@ async fn drive(
         is_draining = is_draining || draining.as_mut().poll(cx).is_ready();
         is_closing = is_closing || (is_draining && closing.as_mut().poll(cx).is_ready());
         loop {
-            let leaves = is_closing || (is_draining && (had_request || !opened_in_drain));
+            let was_told = |phase| had_request || opened < phase;
+            let leaves = (is_draining && was_told(Phase::Draining))
+                || (is_closing && was_told(Phase::Closing));
             if leaves && !said {
                 said = true;
                 connection.graceful_shutdown();

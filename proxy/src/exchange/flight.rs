@@ -44,8 +44,8 @@ impl Flight {
         self.grpc_status = status.or(self.grpc_status);
     }
 
-    /// The whole answer has arrived.
-    pub fn complete(mut self) {
+    /// The whole answer has arrived. It is counted before its last bytes go on: whoever has read them finds it counted.
+    pub fn complete(&mut self) {
         self.tally.end(classify(End::Complete {
             status: self.status,
             dialect: self.dialect,

@@ -32,7 +32,6 @@ pub(super) struct Head {
 
 pub(super) struct Answer {
     pub(super) head: Head,
-    pub(super) status: u16,
     pub(super) content_type: Option<Vec<u8>>,
     pub(super) grpc_status: Option<Vec<u8>>,
     pub(super) upstream: Upstream,
@@ -113,7 +112,6 @@ impl Answer {
     ) -> Answer {
         let body = Body::new(head.framing, head.coding);
         Answer {
-            status: head.status,
             content_type: head.content_type.take(),
             grpc_status: head.grpc_status.take(),
             head,

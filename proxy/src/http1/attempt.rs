@@ -219,7 +219,7 @@ impl<'c, 's> Attempt<'c, 's> {
         }
         let polled = self
             .upload
-            .poll(cx, self.caller.read, self.caller.input, to);
+            .poll(cx, self.caller.read, self.caller.input, to, |_| {});
         match polled {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.uploading = Uploading::Done,

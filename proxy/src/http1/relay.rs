@@ -4,23 +4,20 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use aviary_http1::Persistence;
+use aviary_http1::{Body, Persistence};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::After;
 use super::answer::Answer;
 use super::attempt::{Attempt, Fault, Uploading};
 use crate::endpoint::http1::Upstream;
+use crate::exchange::flight::Flight;
 use crate::net::input::Input;
 use crate::net::pump::{Broken, Pump};
 
 /// How an answer ended.
 pub(super) enum Ended {
-    Whole {
-        after: After,
-        /// `grpc-status` in trailers.
-        trailer: Option<Vec<u8>>,
-    },
+    Whole(After),
     Switched {
         upstream: Upstream,
         input: Input,
@@ -32,7 +29,7 @@ pub(super) enum Ended {
 
 impl Attempt<'_, '_> {
     /// Moves the answer on to the caller, and what is left of the request to the endpoint.
-    pub(super) async fn relay(&mut self, answer: Answer) -> Ended {
+    pub(super) async fn relay(&mut self, answer: Answer, flight: &mut Flight) -> Ended {
         let Answer {
             head,
             mut upstream,
@@ -42,8 +39,24 @@ impl Attempt<'_, '_> {
         } = answer;
         let ended = {
             let (mut read, mut write) = upstream.stream.split();
-            poll_fn(|cx| self.poll_relay(cx, (&mut read, &mut write), &mut input, &mut download))
-                .await
+            poll_fn(|cx| {
+                let whole = |body: &Body| match head.status {
+                    // Here the answer is what follows.
+                    101 => flight.switched(),
+                    _ => {
+                        flight.trailer(body.trailer("grpc-status"));
+                        flight.complete();
+                    }
+                };
+                self.poll_relay(
+                    cx,
+                    (&mut read, &mut write),
+                    &mut input,
+                    &mut download,
+                    whole,
+                )
+            })
+            .await
         };
         match ended {
             Relayed::Whole => {}
@@ -53,7 +66,6 @@ impl Attempt<'_, '_> {
         if head.status == 101 {
             return Ended::Switched { upstream, input };
         }
-        let trailer = download.body().trailer("grpc-status").map(<[u8]>::to_vec);
         let is_reusable = self.uploading == Uploading::Done
             && head.persistence == Persistence::KeepAlive
             // What comes unasked belongs to nobody.
@@ -66,7 +78,7 @@ impl Attempt<'_, '_> {
             (Persistence::Close, true) if self.caller.input.is_empty() => After::Close,
             (Persistence::KeepAlive | Persistence::Close, _) => After::Linger,
         };
-        Ended::Whole { after, trailer }
+        Ended::Whole(after)
     }
 
     fn poll_relay(
@@ -75,12 +87,13 @@ impl Attempt<'_, '_> {
         (read, write): (&mut ReadHalf<'_>, &mut WriteHalf<'_>),
         input: &mut Input,
         download: &mut Pump,
+        whole: impl FnMut(&Body),
     ) -> Poll<Relayed> {
         match self.poll_upload(cx, write) {
             Ok(()) | Err(Fault::Unwritten(_)) => {}
             Err(Fault::Caller(_)) => return Poll::Ready(Relayed::Left),
         }
-        match download.poll(cx, read, input, self.caller.write) {
+        match download.poll(cx, read, input, self.caller.write, whole) {
             Poll::Ready(Ok(())) => return Poll::Ready(Relayed::Whole),
             Poll::Ready(Err(Broken::Sink(_))) => return Poll::Ready(Relayed::Left),
             Poll::Ready(Err(broken)) => return Poll::Ready(Relayed::Broken(broken)),

@@ -33,6 +33,13 @@ pub struct Pump {
     direct: usize,
     keeping: Keeping,
     total: u64,
+    arrived: Arrived,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrived {
+    Partly,
+    Whole,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +73,7 @@ impl Pump {
             direct: 0,
             keeping: Keeping::Nothing,
             total: 0,
+            arrived: Arrived::Partly,
         }
     }
 
@@ -101,18 +109,24 @@ impl Pump {
         &self.body
     }
 
-    /// Moves what can be moved. Ready at the end of the body, or when it broke.
+    /// Moves what can be moved. Ready at the end of the body, or when it broke. Calls `whole` when all of the body is here, before the last of it
+    /// goes out.
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut ReadHalf<'_>,
         input: &mut Input,
         to: &mut WriteHalf<'_>,
+        mut whole: impl FnMut(&Body),
     ) -> Poll<Result<(), Broken>> {
         loop {
             let waiting = self.out.len() - self.written;
             if self.direct == 0 && waiting < WAITING && !self.body.is_done() && !input.is_empty() {
                 self.take(input)?;
+            }
+            if self.arrived == Arrived::Partly && self.body.is_done() {
+                self.arrived = Arrived::Whole;
+                whole(&self.body);
             }
             ready!(self.poll_write(cx, input, to)).map_err(Broken::Sink)?;
             if self.body.is_done() {

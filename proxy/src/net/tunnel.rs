@@ -80,7 +80,7 @@ impl Way {
         loop {
             match self {
                 Way::Open(pump) => {
-                    ready!(pump.poll(cx, from, input, to)).map_err(into_io)?;
+                    ready!(pump.poll(cx, from, input, to, |_| {})).map_err(into_io)?;
                     *self = Way::Closing;
                 }
                 Way::Closing => {
