@@ -37,6 +37,10 @@ pub(super) fn sentence(facts: &Facts<'_>) -> String {
             "revision {stable} serves everyone; revision {} waits to be released.{held}",
             state.target.revision
         ),
+        Phase::Stable if !state.gated && is_paused(facts) => format!(
+            "revision {stable} serves everyone; Deployment {target} is paused although nothing is released: kubectl rollout resume deployment/{target} -n {}",
+            facts.look.key.namespace
+        ),
         Phase::Stable => format!(
             "revision {stable} serves everyone; change the template of Deployment {target} to start a release"
         ),
@@ -79,6 +83,11 @@ pub(super) fn sentence(facts: &Facts<'_>) -> String {
         ),
         Phase::Failed => failed(facts, state, target),
     }
+}
+
+fn is_paused(facts: &Facts<'_>) -> bool {
+    let deployment = facts.look.target.deployment();
+    deployment.is_some_and(|deployment| super::deployment::paused(deployment))
 }
 
 fn failed(facts: &Facts<'_>, state: &State, target: &str) -> String {

@@ -1,4 +1,5 @@
 use aviary_crds::status::Phase as PhaseName;
+use kube_runtime::watcher::Event;
 use rollout_core::plan::{Pause, Percent, Plan};
 use rollout_core::state::{Phase, Unsettled};
 use rollout_core::time::{Span, Time};
@@ -21,6 +22,7 @@ struct Case {
     problem: Option<Problem>,
     outside: Option<u64>,
     stable: StableOutcome,
+    paused: bool,
     now: Time,
 }
 
@@ -33,6 +35,7 @@ fn case(phase: Phase) -> Case {
         problem: None,
         outside: None,
         stable: StableOutcome::default(),
+        paused: false,
         now: Time(30_000),
     }
 }
@@ -47,7 +50,19 @@ fn soaking() -> Phase {
 impl Case {
     fn status(&self) -> CanaryRolloutStatus {
         let plan: Plan = testing::plan();
-        let mut look = testing::look(testing::rollout(json!({"spec": self.spec})), self.now);
+        let (views, mut writers) = testing::views();
+        if self.paused {
+            let deployment = testing::object(json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"namespace": "shop", "name": "payment", "uid": "uid", "labels": {"aviary.dev/rollout": "payment"}},
+                "spec": {"paused": true, "template": {}},
+            }));
+            writers
+                .originals
+                .apply_watcher_event(&Event::Apply(deployment));
+        }
+        let rollout = testing::rollout(json!({"spec": self.spec}));
+        let mut look = testing::look_at(&views, rollout, self.now);
         look.heard.acks = self.acks.clone();
         look.heard.sent.strangers = self.strangers.clone();
         let mut verdicts = Verdicts::default();
@@ -90,6 +105,21 @@ fn a_soak_says_how_long_it_takes_and_what_comes_then() {
         "False/NotRolledBack"
     );
     assert_eq!(value(&status, condition::EXCLUSIVE), "True/Exclusive");
+}
+
+/// One that was paused, and had its template put back, before we saw it.
+#[test]
+fn a_deployment_that_is_paused_at_rest_is_said_with_the_way_out() {
+    let mut rests = case(Phase::Stable);
+    rests.state.target = rests.state.stable.clone();
+    rests.state.gated = false;
+    assert!(!rests.message().contains("paused"), "{}", rests.message());
+    rests.paused = true;
+    let message = rests.message();
+    let way_out = "kubectl rollout resume deployment/payment -n shop";
+    assert!(message.contains(way_out), "{message}");
+    rests.state.gated = true;
+    assert!(!rests.message().contains("paused"), "we resume it");
 }
 
 #[test]
