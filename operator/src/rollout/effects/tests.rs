@@ -294,7 +294,7 @@ fn a_stable_replica_set_without_pods_and_without_room_is_made_again_as_the_newes
         shop
     };
     let old = || one().set("old", 0, 0, 10);
-    assert_eq!(reasons(&old().effects(SOAKING)), ["TemplateNotKept"]);
+    assert_eq!(old().effects(SOAKING)[0].reason, "TemplateNotKept");
     let effects = old().kept("old").effects(SOAKING);
     assert_eq!(reasons(&effects), ["ReplicaSetNotDeleted"]);
     assert_eq!(effects[0].write.key.name, "payment-old");
