@@ -9,3 +9,4 @@ pub mod harness;
 pub mod image;
 pub mod images;
 pub mod prometheus;
+pub mod scale;

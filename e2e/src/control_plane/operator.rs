@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kube::config::Kubeconfig;
 use serde_json::json;
 
 use super::companion::Companion;
@@ -93,6 +94,16 @@ impl Operator {
         self.ports.webhooks
     }
 
+    /// Where proxies connect.
+    pub fn xds(&self) -> u16 {
+        self.ports.xds
+    }
+
+    /// Probes and metrics.
+    pub fn admin(&self) -> u16 {
+        self.ports.admin
+    }
+
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -113,6 +124,18 @@ impl Operator {
         });
         std::fs::write(&self.kubeconfig, kubeconfig.to_string())
             .map_err(|source| OperatorError::Files(self.kubeconfig.clone(), source))
+    }
+
+    /// Writes its kubeconfig: the server of this one, without anything between.
+    pub fn connect_to(&self, kubeconfig: &Path, token: &str) -> Result<(), OperatorError> {
+        let files = |source| OperatorError::Files(self.kubeconfig.clone(), source);
+        let mut ours = Kubeconfig::read_from(kubeconfig)
+            .map_err(|error| files(io::Error::other(error)))?;
+        for user in &mut ours.auth_infos {
+            user.auth_info = serde_json::from_value(json!({"token": token})).ok();
+        }
+        let text = serde_json::to_string(&ours).map_err(|error| files(io::Error::other(error)))?;
+        std::fs::write(&self.kubeconfig, text).map_err(files)
     }
 
     /// Starts it and waits until it is ready.
@@ -163,6 +186,14 @@ impl Operator {
     /// Ends it as a lost node would.
     pub fn kill(&self) {
         self.process.kill();
+    }
+
+    /// A file of its process in `/proc`.
+    pub fn proc(&self, file: &str) -> io::Result<String> {
+        match self.process.id() {
+            Some(id) => std::fs::read_to_string(format!("/proc/{id}/{file}")),
+            None => Err(io::Error::other("the operator does not run")),
+        }
     }
 
     /// How often its threads have gone to sleep: a process that looks at nothing does so rarely.

@@ -203,7 +203,7 @@ fn node() -> Value {
 }
 
 fn node_status(now: Timestamp) -> Value {
-    let much = json!({"cpu": "64", "memory": "256Gi", "pods": "1000"});
+    let much = json!({"cpu": "640", "memory": "2560Gi", "pods": "100000"});
     json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE},
         "status": {

@@ -1,0 +1,209 @@
+//! Sidecars without a data plane: each a connection of its own to the operator, with the token of its pod and the proxy's
+//! own xDS client; what it is sent counts as installed at once.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use aviary_xds::grpc::Client as Xds;
+use aviary_xds::{DeltaClient, Node};
+use futures::{StreamExt, TryStreamExt, stream};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
+use kube::api::{Api, ListParams, PostParams};
+use kube::{Client, ResourceExt};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use tonic::transport::Endpoint;
+
+use super::CALLED;
+
+/// The operator's certificate names its Services.
+const SERVER_NAME: &str = "aviary-operator.aviary-system.svc";
+/// A handshake or a token review each.
+const AT_ONCE: usize = 32;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SidecarError {
+    #[error("the API server does not answer")]
+    Kubernetes(#[from] kube::Error),
+    #[error("the Secret aviary-ca has no certificate")]
+    NoRoot,
+    #[error("the certificate in the Secret aviary-ca is of no use")]
+    Root(#[source] rustls::Error),
+    #[error("the Service has no ClusterIP")]
+    NoAddress,
+}
+
+/// They go when this is dropped.
+pub struct Sidecars {
+    connected: Arc<AtomicUsize>,
+    _streams: JoinSet<()>,
+}
+
+impl Sidecars {
+    /// The sidecars of the callers' pods; every one calls the Service [`CALLED`].
+    pub async fn connect(client: &Client, port: u16) -> Result<Sidecars, SidecarError> {
+        let tls = TlsConnector::from(trusting(client).await?);
+        let services: Api<Service> = Api::namespaced(client.clone(), CALLED);
+        let address = services.get(CALLED).await?.spec.and_then(|spec| spec.cluster_ip);
+        let destination: SocketAddr = address
+            .and_then(|ip| format!("{ip}:80").parse().ok())
+            .ok_or(SidecarError::NoAddress)?;
+        let pods: Api<Pod> = Api::namespaced(client.clone(), CALLED);
+        let pods = pods.list(&ListParams::default().labels("app=callers")).await?;
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), CALLED);
+        let tokens: Vec<(String, String)> = stream::iter(pods.items)
+            .map(|pod| token(accounts.clone(), pod))
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let connected = Arc::new(AtomicUsize::new(0));
+        let mut streams = JoinSet::new();
+        for (pod, token) in tokens {
+            let (tls, connected) = (tls.clone(), Arc::clone(&connected));
+            streams.spawn(async move {
+                // One that is lost comes back, as a proxy does.
+                loop {
+                    let _ = follow(&pod, &token, tls.clone(), port, destination, &connected).await;
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            });
+        }
+        Ok(Sidecars {
+            connected,
+            _streams: streams,
+        })
+    }
+
+    /// Those that have been sent something.
+    pub fn connected(&self) -> usize {
+        self.connected.load(Ordering::Relaxed)
+    }
+}
+
+async fn trusting(client: &Client) -> Result<Arc<ClientConfig>, SidecarError> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "aviary-system");
+    let secret = secrets.get("aviary-ca").await?;
+    let pem = secret.data.unwrap_or_default().remove("tls.crt").ok_or(SidecarError::NoRoot)?;
+    let root = CertificateDer::from_pem_slice(&pem.0).map_err(|_| SidecarError::NoRoot)?;
+    let mut roots = RootCertStore::empty();
+    roots.add(root).map_err(SidecarError::Root)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(SidecarError::Root)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// As it is projected into the pod.
+async fn token(accounts: Api<ServiceAccount>, pod: Pod) -> kube::Result<(String, String)> {
+    let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": pod.name_any(), "uid": pod.uid()});
+    let request = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"audiences": ["aviary"], "boundObjectRef": bound},
+    });
+    let made: TokenRequest = accounts
+        .create_subresource("token", "default", &PostParams::default(), &request)
+        .await?;
+    let token = made.status.and_then(|status| status.token).unwrap_or_default();
+    Ok((pod.name_any(), token))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error(transparent)]
+    Connection(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Stream(#[from] tonic::Status),
+    #[error("the token is no header")]
+    Token,
+}
+
+async fn follow(
+    pod: &str,
+    token: &str,
+    tls: TlsConnector,
+    port: u16,
+    destination: SocketAddr,
+    connected: &AtomicUsize,
+) -> Result<(), Lost> {
+    let dial = tower::service_fn(move |_| {
+        let tls = tls.clone();
+        async move {
+            let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+            tcp.set_nodelay(true)?;
+            let name = ServerName::try_from(SERVER_NAME).map_err(std::io::Error::other)?;
+            std::io::Result::Ok(TokioIo::new(tls.connect(name, tcp).await?))
+        }
+    });
+    let channel = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?
+        .connect_with_connector(dial)
+        .await?;
+    let mut client = DeltaClient::new(fastrand::f64());
+    let (requests, to_server) = mpsc::unbounded_channel();
+    let node = Node {
+        id: format!("{pod}.{CALLED}"),
+        version: "bench".to_owned(),
+        revocations: Vec::new(),
+    };
+    let first = client.connected(&node);
+    let calls = client.demand([destination]);
+    for request in first.requests.into_iter().chain(calls.requests) {
+        requests.send(request).ok();
+    }
+    let to_server = stream::unfold(to_server, |mut requests: mpsc::UnboundedReceiver<_>| async move {
+        Some((requests.recv().await?, requests))
+    });
+    let mut request = tonic::Request::new(to_server);
+    let bearer = format!("Bearer {token}").parse().map_err(|_| Lost::Token)?;
+    request.metadata_mut().insert("authorization", bearer);
+    let answer = Xds::new(channel).delta_aggregated_resources(request).await?;
+    let mut responses = answer.into_inner();
+    let mut counted = Counted { count: connected, is: false };
+    while let Some(response) = responses.message().await? {
+        counted.set();
+        let mut output = client.received(response, Instant::now());
+        loop {
+            for request in output.requests {
+                requests.send(request).ok();
+            }
+            let Some((generation, _)) = output.snapshot else { break };
+            output = client.installed(generation);
+        }
+    }
+    Ok(())
+}
+
+/// Counts one stream as long as it lives.
+struct Counted<'a> {
+    count: &'a AtomicUsize,
+    is: bool,
+}
+
+impl Counted<'_> {
+    fn set(&mut self) {
+        if !std::mem::replace(&mut self.is, true) {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if self.is {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
