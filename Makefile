@@ -6,10 +6,10 @@ IMAGES_DIR ?= target/images
 
 H2SPEC := target/tools/h2spec
 
-.PHONY: help demo test simulate conformance check fmt lint generate e2e images setup install
+.PHONY: help demo test simulate bench-operator conformance check fmt lint generate e2e images setup install
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## A good and a bad release on a real cluster, live. KEEP=1 leaves the cluster up; E2E_KUBECONFIG, IMAGES and PROMETHEUS_URL use yours
 	@echo "building the demo (a few minutes the first time)"
@@ -24,6 +24,12 @@ simulate: export AVIARY_SIMULATE_SEEDS := $(or $(SEEDS),10000)
 simulate: export AVIARY_SIMULATE_SEED := $(SEED)
 simulate: ## Releases in a simulated world: SEEDS=N histories from fresh seeds, or SEED=n again
 	cargo test --profile simulate -p aviary-operator --lib simulation -- --nocapture
+
+bench-operator: setup ## One operator and N=1000 rollouts on a real control plane. CASE=broken or CASE=large for bad input
+	cargo build --profile bench-operator -p aviary-operator --bin aviary-operator
+	cargo build --profile bench-operator -p aviary-e2e --bin bench-operator
+	@BUILT=$$(dirname "$$(ls -t target/*/bench-operator/bench-operator target/bench-operator/bench-operator 2>/dev/null | head -n 1)"); \
+	AVIARY_OPERATOR_BIN=$${AVIARY_OPERATOR_BIN:-$$BUILT/aviary-operator} $$BUILT/bench-operator --rollouts $(or $(N),1000) --case $(or $(CASE),all) $(ARGS)
 
 e2e: setup ## The end-to-end stories alone
 	cargo test -p aviary-e2e --test stories

@@ -10,6 +10,7 @@
 //! give it, behind a [`Wire`] to the API server that can be cut; and [`Evidence`] by which a
 //! release is judged where no requests are.
 
+mod alerts;
 mod bench;
 mod companion;
 mod evidence;
@@ -20,6 +21,7 @@ mod seen;
 mod shop;
 mod wire;
 
+pub use alerts::{Alerts, AlertsError};
 pub use bench::{Bench, BenchError};
 pub use evidence::{Evidence, EvidenceError};
 pub use install::InstallError;

@@ -20,7 +20,12 @@ pub fn percentile(values: &mut [u64], percent: usize) -> Option<u64> {
     values.sort_unstable();
     let last = values.len().checked_sub(1)?;
     values
-        .get((values.len() * percent).div_ceil(100).saturating_sub(1).min(last))
+        .get(
+            (values.len() * percent)
+                .div_ceil(100)
+                .saturating_sub(1)
+                .min(last),
+        )
         .copied()
 }
 

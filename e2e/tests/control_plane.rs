@@ -7,6 +7,7 @@
 //! operator to run them against.
 
 mod control_plane {
+    pub(crate) mod alerts;
     pub(crate) mod alone;
     pub(crate) mod break_glass;
     pub(crate) mod deployments;
@@ -27,8 +28,8 @@ use std::sync::Arc;
 
 use control_plane::hall::{Case, Hall};
 use control_plane::{
-    alone, break_glass, deployments, edited, failed, faults, paused, promotion, recreated, refused,
-    release, waiting,
+    alerts, alone, break_glass, deployments, edited, failed, faults, paused, promotion, recreated,
+    refused, release, waiting,
 };
 use libtest_mimic::Arguments;
 
@@ -113,6 +114,7 @@ fn alone() -> Vec<Case> {
         alone::a_rollout_of_a_newer_version_hides_no_other_one,
         alone::an_operator_that_waits_for_evidence_rests,
         alone::watches_that_the_api_server_calls_too_old_are_begun_anew_and_lose_nothing,
+        alerts::alerts_fire_for_a_stalled_rollout_and_for_an_operator_that_is_away,
     ]
 }
 

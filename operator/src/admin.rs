@@ -4,7 +4,7 @@
 //! filled and the listeners are open. Until then the webhook Service has no endpoint, and gated changes wait.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::extract::State;
@@ -69,14 +69,24 @@ impl Readiness {
     }
 }
 
+/// Where every part registers its metrics. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics(Arc<Mutex<Registry>>);
+
+impl Metrics {
+    pub fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[derive(Clone)]
 struct Admin {
     health: Health,
-    metrics: Arc<Registry>,
+    metrics: Metrics,
 }
 
 /// The admin endpoints.
-pub fn router(health: Health, metrics: Arc<Registry>) -> Router {
+pub fn router(health: Health, metrics: Metrics) -> Router {
     Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
@@ -95,7 +105,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
 
 async fn metrics_text(State(admin): State<Admin>) -> Response {
     let mut text = String::new();
-    match encode(&mut text, &admin.metrics) {
+    match encode(&mut text, &admin.metrics.lock()) {
         Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -122,7 +132,7 @@ mod tests {
     #[tokio::test]
     async fn the_process_is_ready_when_every_part_is() {
         let health = Health::default();
-        let router = router(health.clone(), Arc::default());
+        let router = router(health.clone(), Metrics::default());
         let (caches, webhooks) = (health.part("caches"), health.part("webhooks"));
         let (status, text) = fetch(&router, "/ready").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -139,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_that_is_not_ready_is_live() {
         let health = Health::default();
-        let router = router(health.clone(), Arc::default());
+        let router = router(health.clone(), Metrics::default());
         let _part = health.part("caches");
         assert_eq!(
             fetch(&router, "/live").await,
@@ -149,11 +159,13 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_are_open_metrics_text() {
-        let mut registry = Registry::with_prefix("aviary");
+        let metrics = Metrics::default();
         let counter: Counter = Counter::default();
-        registry.register("example", "An example", counter.clone());
+        metrics
+            .lock()
+            .register("aviary_example", "An example", counter.clone());
         counter.inc();
-        let router = router(Health::default(), Arc::new(registry));
+        let router = router(Health::default(), metrics);
         let (status, text) = fetch(&router, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(text.contains("aviary_example_total 1\n"), "{text}");

@@ -1,8 +1,8 @@
 //! The xDS server of the sidecars: delta ADS over TLS, authenticated by ServiceAccount tokens.
 //!
 //! ```text
-//!   set_world ──> watch<Resources> ──> one task per stream: DeltaServer ──> proxy
-//!   rollout_acks <── Registry <── what was sent, acknowledged, rejected ──┘
+//!   apply ──> Resources, and whoever subscribes to what changed ──> one task per stream: DeltaServer ──> proxy
+//!   rollout_acks, touched <── Registry <── what was sent, acknowledged, rejected ──────────────────┘
 //! ```
 //!
 //! Each stream is a task that encodes nothing and asks for the next message only when its transport takes one, so a slow or dead
@@ -14,29 +14,31 @@
 mod acks;
 mod authenticate;
 mod debounce;
+mod interests;
 mod registry;
 mod service;
 mod sign;
 mod stream;
 mod view;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
-use aviary_xds::Resources;
+use aviary_xds::{Kind, Resources};
 use rollout_core::time::Time;
 use tokio::sync::watch;
 use traffic_core::config::Revocation;
 
 use crate::key::Key;
-use crate::mesh::World;
+use crate::mesh::{RouteEntry, World, WorldChange};
 
 pub use acks::{Acks, Laggard, Rejection};
 pub use authenticate::{AuthError, Authenticated, Authenticator, PodIdentity};
 pub use service::ServeError;
 pub use sign::{KEY_BYTES, RevocationKey};
 
+use interests::Interests;
 use registry::Registry;
 
 /// The handle on the server. Clones are the same server.
@@ -45,11 +47,22 @@ pub struct Ads(Arc<Inner>);
 
 struct Inner {
     key: RevocationKey,
-    resources: watch::Sender<Option<Arc<Resources>>>,
-    world: Mutex<Option<Arc<World>>>,
+    /// `None`: nothing was published yet. Locked before the registry, and never while anybody waits.
+    resources: RwLock<Option<Resources>>,
+    interests: Mutex<Interests>,
     registry: Mutex<Registry>,
+    touched: Mutex<Touched>,
     changes: watch::Sender<u64>,
     counters: Counters,
+}
+
+/// Whom news of proxies concern.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Rollouts (`<namespace>/<name>`) whose [`Ads::rollout_acks`] or [`Ads::revoked_of`] may have another answer.
+    pub rollouts: BTreeSet<String>,
+    /// Pods whose stream is another one, or lost, or that are gone.
+    pub pods: BTreeSet<Key>,
 }
 
 #[derive(Default)]
@@ -78,35 +91,94 @@ impl Ads {
     pub fn new(key: RevocationKey) -> Ads {
         Ads(Arc::new(Inner {
             key,
-            resources: watch::Sender::new(None),
-            world: Mutex::default(),
+            resources: RwLock::default(),
+            interests: Mutex::default(),
             registry: Mutex::default(),
+            touched: Mutex::default(),
             changes: watch::Sender::new(0),
             counters: Counters::default(),
         }))
     }
 
-    /// Serves `world` from now on. Returns at once; every stream is sent what changed for it, routes first.
-    pub fn set_world(&self, world: Arc<World>) {
-        let world = self.0.key.sign_world(world);
-        let mut current = lock(&self.0.world);
-        if current.as_ref().is_some_and(|current| *current == world) {
-            return;
+    /// Serves this world from now on, and nothing else.
+    pub fn set_world(&self, world: impl AsRef<World>) {
+        let world = world.as_ref();
+        let mut change = WorldChange::default();
+        if let Some(served) = &*self.world() {
+            let names = |kind: Kind| served.names(kind).cloned();
+            change.routes = names(Kind::Route).map(|name| (name, None)).collect();
+            change.clusters = names(Kind::Cluster).map(|name| (name, None)).collect();
         }
-        let encoded = self.0.resources.borrow().clone();
-        let resources = world.resources(current.as_deref().zip(encoded.as_deref()));
-        self.0.resources.send_replace(Some(Arc::new(resources)));
-        *current = Some(world);
-        drop(current);
-        self.changed();
+        let routes = world.routes.iter();
+        let routes = routes.map(|(name, entry)| (name.clone(), Some(entry.clone())));
+        let clusters = world.clusters.iter();
+        let clusters = clusters.map(|(name, cluster)| (name.clone(), Some(cluster.clone())));
+        change.routes.extend(routes);
+        change.clusters.extend(clusters);
+        self.apply(change);
+    }
+
+    /// Serves this from now on. Returns at once; every stream that has to do with it is sent what changed for it, routes first.
+    pub fn apply(&self, mut change: WorldChange) {
+        self.0.key.sign_all(&mut change);
+        let mut served = self
+            .0
+            .resources
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let first = served.is_none();
+        let resources = served.get_or_insert_default();
+        let (mut changed, mut rollouts) = (HashSet::new(), BTreeSet::new());
+        for (name, cluster) in change.clusters {
+            let kinds = match cluster {
+                Some(cluster) => resources.insert_cluster(&cluster),
+                None if resources.remove_cluster(&name) => vec![Kind::Cluster, Kind::Endpoints],
+                None => Vec::new(),
+            };
+            if let Some((route, _)) = name.rsplit_once('/').filter(|_| !kinds.is_empty()) {
+                let route = resources.resolve(Kind::Route, route);
+                rollouts.extend(route.and_then(|route| route.rollout.clone()));
+            }
+            changed.extend(kinds.into_iter().map(|kind| (kind, name.clone())));
+        }
+        rollouts.remove("");
+        for (name, entry) in change.routes {
+            let before = resources.resolve(Kind::Route, &name).cloned();
+            let other = match entry {
+                Some(RouteEntry {
+                    route,
+                    destinations,
+                }) => resources.insert_route(&route, &destinations),
+                None => resources.remove_route(&name),
+            };
+            if !other {
+                continue;
+            }
+            let after = resources.resolve(Kind::Route, &name).cloned();
+            for route in before.into_iter().chain(after) {
+                let names = std::iter::once(&route.name).chain(&route.aliases);
+                changed.extend(names.map(|name| (Kind::Route, name.clone())));
+                rollouts.extend(route.rollout.clone().filter(|rollout| !rollout.is_empty()));
+            }
+        }
+        drop(served);
+        if first {
+            self.interests().wake_everyone();
+        } else {
+            self.interests().wake(&changed);
+        }
+        if !rollouts.is_empty() {
+            lock(&self.0.touched).rollouts.extend(rollouts);
+            self.changed();
+        }
     }
 
     /// How far the proxies are with the routes of one rollout (`<namespace>/<name>`). Lost proxies count until their lease is
     /// over: [`Acks::next_lapse`] says when to look again, since nothing wakes then.
     pub fn rollout_acks(&self, rollout: &str, now: Time) -> Acks {
-        let resources = self.0.resources.borrow().clone();
-        resources.map_or_else(Acks::default, |resources| {
-            self.registry().acks(rollout, &resources, now)
+        let resources = self.world();
+        resources.as_ref().map_or_else(Acks::default, |resources| {
+            self.registry().acks(rollout, resources, now)
         })
     }
 
@@ -121,14 +193,30 @@ impl Ads {
         self.registry().revoked()
     }
 
+    /// The same of one rollout: revisions and runs.
+    pub fn revoked_of(&self, rollout: &str) -> Vec<(String, u64)> {
+        self.registry().revoked_of(rollout)
+    }
+
+    pub fn is_connected(&self, pod: &Key) -> bool {
+        self.registry().is_connected(pod)
+    }
+
     /// The pod is gone: it is no laggard any more.
     pub fn forget_pod(&self, pod: &Key) {
+        let concerned = self.concerned(pod);
         if self.registry().forget(pod) {
-            self.changed();
+            self.touched(concerned, pod);
         }
     }
 
-    /// Wakes whenever an answer of [`Ads::rollout_acks`], [`Ads::connected`] or [`Ads::revoked`] may have changed.
+    /// Whom the news since the last call concern.
+    pub fn take_touched(&self) -> Touched {
+        std::mem::take(&mut *lock(&self.0.touched))
+    }
+
+    /// Wakes whenever [`Ads::take_touched`] has something, and an answer of [`Ads::rollout_acks`], [`Ads::connected`] or
+    /// [`Ads::revoked`] may have changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
     }
@@ -151,6 +239,34 @@ impl Ads {
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
         lock(&self.0.registry)
+    }
+
+    fn interests(&self) -> MutexGuard<'_, Interests> {
+        lock(&self.0.interests)
+    }
+
+    fn world(&self) -> RwLockReadGuard<'_, Option<Resources>> {
+        self.0
+            .resources
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The rollouts that the pod's proxy has to do with.
+    fn concerned(&self, pod: &Key) -> BTreeSet<String> {
+        let resources = self.world();
+        resources.as_ref().map_or_else(BTreeSet::new, |resources| {
+            self.registry().rollouts_of(pod, resources)
+        })
+    }
+
+    fn touched(&self, rollouts: BTreeSet<String>, pod: &Key) {
+        {
+            let mut touched = lock(&self.0.touched);
+            touched.rollouts.extend(rollouts);
+            touched.pods.insert(pod.clone());
+        }
+        self.changed();
     }
 
     fn changed(&self) {

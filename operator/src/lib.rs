@@ -7,6 +7,7 @@ pub mod certificates;
 pub mod identity;
 pub mod key;
 pub mod mesh;
+pub mod metrics;
 pub mod names;
 pub mod options;
 pub mod revision;

@@ -7,10 +7,11 @@ use anyhow::Context as _;
 use aviary_operator::admin::{self, Health};
 use aviary_operator::admission::inject::Injector;
 use aviary_operator::admission::rollout::{Cluster, PrometheusPolicy};
-use aviary_operator::admission::{self, Admission, Metrics};
+use aviary_operator::admission::{self, Admission};
 use aviary_operator::ads::Ads;
 use aviary_operator::certificates::Authority;
 use aviary_operator::identity::TokenReviews;
+use aviary_operator::metrics::Metrics;
 use aviary_operator::options::{LogFormat, Options};
 use aviary_operator::rollout::driver::Driver;
 use aviary_operator::rollout::measure;
@@ -18,8 +19,8 @@ use aviary_operator::rollout::perform::Performer;
 use aviary_operator::rollout::watch::{self, Changes};
 use aviary_operator::serve::TlsListener;
 use clap::Parser;
+use kube::client::ClientBuilder;
 use kube::{Client, Config};
-use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -69,27 +70,30 @@ async fn start(
         health.part("webhooks"),
         health.part("xds"),
     );
-    let mut metrics = Registry::default();
-    let admission_metrics = Metrics::register(&mut metrics);
     let admin = TcpListener::bind(options.admin_address)
         .await
         .with_context(|| format!("cannot listen on {}", options.admin_address))?;
-    let app = admin::router(health, Arc::new(metrics));
+    let registry = admin::Metrics::default();
+    let app = admin::router(health, registry.clone());
     tasks.spawn(async move {
         if let Err(error) = axum::serve(admin, app).await {
             tracing::error!(%error, "the admin server ended");
         }
     });
 
-    let client = kubernetes(Some(REQUEST_PATIENCE)).await?;
+    let metrics = Metrics::default();
+    let client = kubernetes(&metrics, Some(REQUEST_PATIENCE)).await?;
     // A watch may say nothing for minutes.
-    let watching = kubernetes(None).await?;
+    let watching = kubernetes(&metrics, None).await?;
     let authority = Authority::load_or_create(client.clone(), &options.namespace)
         .await
         .context("no certificate authority")?;
     tasks.spawn(authority.clone().run(watching.clone(), stop.clone()));
 
     let ads = Ads::new(authority.revocation_key());
+    let expiring = authority.clone();
+    metrics.register(&mut registry.lock(), &ads, move || expiring.expires_at());
+    let admission_metrics = admission::Metrics::register(&mut registry.lock());
     let (changes, changed) = Changes::new();
     let views = watch::watch(&watching, &options.namespace, &ads, &changes, tasks);
     let prometheus = PrometheusPolicy {
@@ -131,7 +135,7 @@ async fn start(
     let instance = std::env::var("POD_NAME").ok();
     let performer = Performer::new(client.clone(), instance);
     let http = measure::http_client()?;
-    let mut driver = Driver::new(views, ads.clone(), prometheus, performer, http);
+    let mut driver = Driver::new(views, ads.clone(), prometheus, performer, http, metrics);
     driver.open();
     let listener = TlsListener::bind(options.xds_address, authority.server_config())
         .await
@@ -149,13 +153,15 @@ async fn start(
 }
 
 /// A client that gives up on an API server that does not take connections, or leaves a request without an answer.
-async fn kubernetes(answer_within: Option<Duration>) -> anyhow::Result<Client> {
+async fn kubernetes(metrics: &Metrics, answer_within: Option<Duration>) -> anyhow::Result<Client> {
     let mut config = Config::infer()
         .await
         .context("no way to the API server: run in a pod, or set KUBECONFIG")?;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = answer_within;
-    Client::try_from(config).context("the client for the API server cannot be built")
+    let builder =
+        ClientBuilder::try_from(config).context("the client for the API server cannot be built")?;
+    Ok(builder.with_layer(&metrics.requests()).build())
 }
 
 async fn terminated() {

@@ -1,5 +1,6 @@
-//! From Kubernetes objects to what is served: routes, clusters and endpoints. A pure function, [`view`], over a handful of
-//! sorted inputs; the same objects give the same world, whatever order a watch brought them in.
+//! From Kubernetes objects to what is served: routes, clusters and endpoints. A pure function, [`part`], of one Service and
+//! what belongs to it, so that a change costs what it concerns; the same objects give the same world, whatever order a watch
+//! brought them in.
 //!
 //! ```text
 //!   Service x port, selecting a target ──> route  <ns>/<svc>/<port>             at every ClusterIP
@@ -11,34 +12,48 @@
 //! and the stable arm is never without endpoints while anything else behind the Service has some.
 //! Not here: headless Services and those with session affinity (calls to them pass through), and ports that are not TCP.
 
+mod addresses;
 mod endpoints;
 mod protocol;
 mod routes;
+mod selection;
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use rollout_core::CanarySplit;
-use traffic_core::config::Revocation;
+use traffic_core::config::{Cluster, Revocation};
 
 use crate::key::Key;
 
-pub use routes::view;
-pub use world::{RouteEntry, World};
+pub use addresses::Addresses;
+pub use endpoints::{pods_of, service_of};
+pub use routes::{addresses_of, part, selects};
+pub use selection::Selection;
+pub use world::{RouteEntry, World, WorldChange};
 
-/// What the view is made of.
+/// One Service, and what its part of the world is made of.
 #[derive(Clone, Copy)]
 pub struct Objects<'a> {
-    pub services: &'a [Arc<Service>],
+    pub service: &'a Service,
+    /// Its EndpointSlices.
     pub slices: &'a [Arc<EndpointSlice>],
-    /// The revisions of pods, as far as they belong to an adopted Deployment or its copies.
-    pub revisions: &'a BTreeMap<Key, String>,
-    /// The pods of canary copies: they get requests by a split or not at all.
-    pub copies: &'a BTreeSet<Key>,
+    pub pods: &'a dyn Pods,
+    /// Whether an address is this Service's, and no other's.
+    pub owns: &'a dyn Fn(SocketAddr) -> bool,
+}
+
+/// What is known of pods.
+pub trait Pods {
+    /// The revision of a pod that belongs to an adopted Deployment or one of its copies.
+    fn revision(&self, pod: &Key) -> Option<String>;
+    /// Pods of canary copies get requests by a split or not at all.
+    fn is_of_copy(&self, pod: &Key) -> bool;
 }
 
 /// One adopted Deployment, and how its traffic is to be split.
@@ -81,10 +96,13 @@ impl TargetSplit {
     }
 }
 
-/// The world, and what is not in it though somebody may expect it.
+/// What proxies are told about one Service, and what they are not told though somebody may expect it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct View {
-    pub world: World,
+pub struct Part {
+    /// The rollout that its traffic is split for.
+    pub rollout: Option<String>,
+    pub routes: Vec<RouteEntry>,
+    pub clusters: Vec<Cluster>,
     /// Sorted, without duplicates.
     pub findings: Vec<Finding>,
 }

@@ -10,6 +10,7 @@
 //! can make. So a rollback needs no API server, and a raise has exactly one author. Only the [`driver`] knows everybody: every
 //! other module takes what it uses.
 
+pub mod changes;
 pub mod checks;
 mod conditions;
 pub(crate) mod copy;
@@ -36,6 +37,7 @@ mod revisions;
 mod sentence;
 pub mod session;
 mod sessions;
+mod shown;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

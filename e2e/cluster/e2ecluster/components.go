@@ -12,6 +12,10 @@ const (
 	serviceCIDR = "10.96.0.0/16"
 	serviceIP   = "10.96.0.1" // the kubernetes Service's
 	nodeName    = "node1"
+
+	// The defaults, 20 and 30, are for clusters that other people use too.
+	apiQPS   = "--kube-api-qps=1000"
+	apiBurst = "--kube-api-burst=2000"
 )
 
 // settings is what the components' flags are made of.
@@ -62,11 +66,12 @@ func (s settings) controllerManager() []string {
 		"--root-ca-file=" + p.path("ca.crt"), "--service-account-private-key-file=" + p.path("sa.key"),
 		"--cluster-signing-cert-file=" + p.path("ca.crt"), "--cluster-signing-key-file=" + p.path("ca.key"),
 		"--cluster-cidr=" + podCIDR, "--service-cluster-ip-range=" + serviceCIDR,
+		apiQPS, apiBurst,
 	}
 }
 
 func (s settings) scheduler() []string {
-	return []string{s.kubeconfig("kube-scheduler"), "--leader-elect=false", "--secure-port=0", "--profiling=false"}
+	return []string{s.kubeconfig("kube-scheduler"), "--leader-elect=false", "--secure-port=0", "--profiling=false", apiQPS, apiBurst}
 }
 
 func (s settings) addons() []string {

@@ -50,7 +50,9 @@ const QUIET: Duration = Duration::from_millis(500);
 fn main() -> ExitCode {
     let run = || -> anyhow::Result<()> {
         let arguments = Arguments::parse();
-        rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
+        rustls::crypto::aws_lc_rs::default_provider()
+            .install_default()
+            .ok();
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?
@@ -122,7 +124,8 @@ impl Bench {
         let token = control_plane.install_aviary(operator.webhooks()).await?;
         operator.connect_to(control_plane.kubeconfig(), &token)?;
         let kubeconfig = Kubeconfig::read_from(control_plane.kubeconfig())?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let config =
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         let client = Client::try_from(config)?;
         let gauge = Gauge::install(&client, "aviary-system", "aviary-operator").await?;
         tokio::task::block_in_place(|| operator.start())?;
@@ -150,19 +153,39 @@ impl Bench {
 
     async fn adopt(&mut self) -> anyhow::Result<()> {
         let rollouts = self.arguments.rollouts;
-        self.say(&format!("making {rollouts} Deployments, Services and CanaryRollouts"));
+        self.say(&format!(
+            "making {rollouts} Deployments, Services and CanaryRollouts"
+        ));
         let start = Instant::now();
         self.field
             .plant(rollouts, &self.evidence, |planted| {
-                self.say(&format!("{planted} made, {} adopted", self.statuses.count("scale-", "Stable")));
+                self.say(&format!(
+                    "{planted} made, {} adopted",
+                    self.statuses.count("scale-", "Stable")
+                ));
             })
             .await?;
         let made = start.elapsed();
-        let adopted = self.until("adopted", rollouts, || self.statuses.count("scale-", "Stable")).await?;
-        self.row("made and adopted", match adopted {
-            Some(after) => format!("{rollouts} in {:.0} s (made in {:.0} s)", (made + after).as_secs_f64(), made.as_secs_f64()),
-            None => format!("{} of {rollouts} in {:.0} s", self.statuses.count("scale-", "Stable"), start.elapsed().as_secs_f64()),
-        });
+        let adopted = self
+            .until("adopted", rollouts, || {
+                self.statuses.count("scale-", "Stable")
+            })
+            .await?;
+        self.row(
+            "made and adopted",
+            match adopted {
+                Some(after) => format!(
+                    "{rollouts} in {:.0} s (made in {:.0} s)",
+                    (made + after).as_secs_f64(),
+                    made.as_secs_f64()
+                ),
+                None => format!(
+                    "{} of {rollouts} in {:.0} s",
+                    self.statuses.count("scale-", "Stable"),
+                    start.elapsed().as_secs_f64()
+                ),
+            },
+        );
         Ok(())
     }
 
@@ -176,9 +199,23 @@ impl Bench {
         let ready = start.elapsed();
         let settled = self.rest().await?;
         let usage = self.usage().await?;
-        let took = settled.map_or_else(|| "not within its patience".to_owned(), |at| format!("{:.1} s", (at - start).as_secs_f64()));
-        self.row("settled after a start", format!("{took} (ready after {:.1} s)", ready.as_secs_f64()));
-        self.row("  until then", format!("{} requests, {:.1} s of processor time, {} MB", usage.requests - before, usage.cpu.as_secs_f64(), megabytes(usage.memory)));
+        let took = settled.map_or_else(
+            || "not within its patience".to_owned(),
+            |at| format!("{:.1} s", (at - start).as_secs_f64()),
+        );
+        self.row(
+            "settled after a start",
+            format!("{took} (ready after {:.1} s)", ready.as_secs_f64()),
+        );
+        self.row(
+            "  until then",
+            format!(
+                "{} requests, {:.1} s of processor time, {} MB",
+                usage.requests - before,
+                usage.cpu.as_secs_f64(),
+                megabytes(usage.memory)
+            ),
+        );
         Ok(())
     }
 
@@ -188,7 +225,10 @@ impl Bench {
         tokio::time::sleep(IDLE).await;
         let after = self.usage().await?;
         self.row("idle: memory", format!("{} MB", megabytes(after.memory)));
-        self.row("idle: API requests a minute", (after.requests - before.requests).to_string());
+        self.row(
+            "idle: API requests a minute",
+            (after.requests - before.requests).to_string(),
+        );
         let cpu = (after.cpu - before.cpu).as_secs_f64() / IDLE.as_secs_f64() * 100.0;
         self.row("idle: processor", format!("{cpu:.1} % of a core"));
         Ok(())
@@ -205,19 +245,43 @@ impl Bench {
         while promoted < rolling && start.elapsed() < self.patience() {
             tokio::time::sleep(Duration::from_secs(2)).await;
             let new = self.statuses.take();
-            promoted += new.iter().filter(|moment| moment.phase == "Promoting").count();
+            promoted += new
+                .iter()
+                .filter(|moment| moment.phase == "Promoting")
+                .count();
             moments.extend(new);
             if start.elapsed().as_secs().is_multiple_of(10) {
-                self.say(&format!("{promoted} of {rolling} are being promoted, {} decisions", moments.len()));
+                self.say(&format!(
+                    "{promoted} of {rolling} are being promoted, {} decisions",
+                    moments.len()
+                ));
             }
         }
         let (took, after) = (start.elapsed(), self.usage().await?);
-        self.row("rolling", format!("{promoted} of {rolling} reached promotion in {:.0} s", took.as_secs_f64()));
-        let mut delays: Vec<u64> = moments.iter().map(|each| each.seen.saturating_sub(each.decided)).collect();
-        self.row("rolling: from a decision to its write, seen by a watch", percentiles(&mut delays));
+        self.row(
+            "rolling",
+            format!(
+                "{promoted} of {rolling} reached promotion in {:.0} s",
+                took.as_secs_f64()
+            ),
+        );
+        let mut delays: Vec<u64> = moments
+            .iter()
+            .map(|each| each.seen.saturating_sub(each.decided))
+            .collect();
+        self.row(
+            "rolling: from a decision to its write, seen by a watch",
+            percentiles(&mut delays),
+        );
         let cpu = (after.cpu - before.cpu).as_secs_f64() / took.as_secs_f64() * 100.0;
         let requests = (after.requests - before.requests) as f64 / took.as_secs_f64();
-        self.row("rolling: operator", format!("{cpu:.0} % of a core, {requests:.0} requests a second, {} MB", megabytes(after.memory)));
+        self.row(
+            "rolling: operator",
+            format!(
+                "{cpu:.0} % of a core, {requests:.0} requests a second, {} MB",
+                megabytes(after.memory)
+            ),
+        );
         Ok(())
     }
 
@@ -226,29 +290,47 @@ impl Bench {
         self.say(&format!("{sidecars} pods that call one Service"));
         self.field.called(sidecars, &self.evidence).await?;
         let called = format!("{CALLED}/{CALLED}");
-        self.until("adopted", 1, || usize::from(self.statuses.phase(&called) == "Stable")).await?;
+        self.until("adopted", 1, || {
+            usize::from(self.statuses.phase(&called) == "Stable")
+        })
+        .await?;
         let callers = || async { self.field.ready(CALLED, "callers").await };
         let start = Instant::now();
         while callers().await? < sidecars {
             if start.elapsed() > self.patience() {
-                bail!("{} of {sidecars} callers are ready after {:.0} s", callers().await?, start.elapsed().as_secs_f64());
+                bail!(
+                    "{} of {sidecars} callers are ready after {:.0} s",
+                    callers().await?,
+                    start.elapsed().as_secs_f64()
+                );
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         self.say("their sidecars connect");
         let connected = Sidecars::connect(&self.client, self.operator.xds()).await?;
-        self.until("connected", sidecars, || connected.connected()).await?;
+        self.until("connected", sidecars, || connected.connected())
+            .await?;
         let usage = self.usage().await?;
-        self.row(&format!("{sidecars} sidecars connected: memory"), format!("{} MB", megabytes(usage.memory)));
+        self.row(
+            &format!("{sidecars} sidecars connected: memory"),
+            format!("{} MB", megabytes(usage.memory)),
+        );
         self.rest().await?;
         self.statuses.take();
         let before = self.usage().await?;
         self.field.set_image(CALLED, CALLED, "v2").await?;
         let start = Instant::now();
         let mut moments: Vec<Moment> = Vec::new();
-        while !moments.iter().any(|each| each.phase == "Promoting") && start.elapsed() < self.patience() {
+        while !moments.iter().any(|each| each.phase == "Promoting")
+            && start.elapsed() < self.patience()
+        {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            moments.extend(self.statuses.take().into_iter().filter(|each| each.rollout == called));
+            moments.extend(
+                self.statuses
+                    .take()
+                    .into_iter()
+                    .filter(|each| each.rollout == called),
+            );
         }
         let took = start.elapsed();
         let after = self.usage().await?;
@@ -260,8 +342,14 @@ impl Bench {
                 delays.push(soaking.decided.saturating_sub(shifting.seen));
             }
         }
-        let what = format!("from a weight to the last of {} acknowledgements", connected.connected());
-        self.row(&what, format!("{} ({} weights)", percentiles(&mut delays), delays.len()));
+        let what = format!(
+            "from a weight to the last of {} acknowledgements",
+            connected.connected()
+        );
+        self.row(
+            &what,
+            format!("{} ({} weights)", percentiles(&mut delays), delays.len()),
+        );
         let cpu = (after.cpu - before.cpu).as_secs_f64() / took.as_secs_f64() * 100.0;
         self.row("  operator meanwhile", format!("{cpu:.0} % of a core"));
         Ok(())
@@ -274,7 +362,14 @@ impl Bench {
         self.field.break_many(1000).await?;
         self.rest().await?;
         let after = self.usage().await?;
-        self.row("a thousand broken ones: memory", format!("{} MB, {} MB without them", megabytes(after.memory), megabytes(before.memory)));
+        self.row(
+            "a thousand broken ones: memory",
+            format!(
+                "{} MB, {} MB without them",
+                megabytes(after.memory),
+                megabytes(before.memory)
+            ),
+        );
         self.idle().await?;
         self.roll().await
     }
@@ -296,16 +391,27 @@ impl Bench {
             while self.field.ready(namespace, "web").await? < pods {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            self.until("adopted", 1, || usize::from(self.statuses.phase(&rollout) == "Stable")).await?;
+            self.until("adopted", 1, || {
+                usize::from(self.statuses.phase(&rollout) == "Stable")
+            })
+            .await?;
             self.rest().await?;
             let made = self.usage().await?;
             self.statuses.take();
             self.field.set_image(namespace, "web", "v2").await?;
             let start = Instant::now();
-            self.until("promoting", 1, || usize::from(self.statuses.phase(&rollout) == "Promoting")).await?;
+            self.until("promoting", 1, || {
+                usize::from(self.statuses.phase(&rollout) == "Promoting")
+            })
+            .await?;
             let promoted = start.elapsed();
             let after = self.usage().await?;
-            let mut delays: Vec<u64> = self.statuses.take().iter().map(|each| each.seen.saturating_sub(each.decided)).collect();
+            let mut delays: Vec<u64> = self
+                .statuses
+                .take()
+                .iter()
+                .map(|each| each.seen.saturating_sub(each.decided))
+                .collect();
             self.row(what, format!("{} MB more, {:.1} s of processor time; to promotion in {:.0} s with {:.1} s, write {}",
                 megabytes(made.memory.saturating_sub(before.memory)), (made.cpu - before.cpu).as_secs_f64(),
                 promoted.as_secs_f64(), (after.cpu - made.cpu).as_secs_f64(), percentiles(&mut delays)));
@@ -314,7 +420,12 @@ impl Bench {
     }
 
     /// Waits until so many are there; how long that took, or `None` when patience ends.
-    async fn until(&self, what: &str, wanted: usize, count: impl Fn() -> usize) -> anyhow::Result<Option<Duration>> {
+    async fn until(
+        &self,
+        what: &str,
+        wanted: usize,
+        count: impl Fn() -> usize,
+    ) -> anyhow::Result<Option<Duration>> {
         let start = Instant::now();
         let mut said = start;
         while count() < wanted {
@@ -325,7 +436,12 @@ impl Bench {
             if said.elapsed() > Duration::from_secs(10) {
                 said = Instant::now();
                 let usage = self.usage().await?;
-                self.say(&format!("{} of {wanted} {what}; {} MB, {} requests so far", count(), megabytes(usage.memory), usage.requests));
+                self.say(&format!(
+                    "{} of {wanted} {what}; {} MB, {} requests so far",
+                    count(),
+                    megabytes(usage.memory),
+                    usage.requests
+                ));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -357,7 +473,10 @@ impl Bench {
     }
 
     async fn usage(&self) -> anyhow::Result<Usage> {
-        self.gauge.read(&self.operator).await.context("the operator is not there any more")
+        self.gauge
+            .read(&self.operator)
+            .await
+            .context("the operator is not there any more")
     }
 
     async fn usage_of_requests(&self) -> anyhow::Result<u64> {
@@ -375,7 +494,9 @@ impl Bench {
 }
 
 fn percentiles(millis: &mut [u64]) -> String {
-    let mut at = |percent| percentile(millis, percent).map_or_else(|| "-".to_owned(), |value| value.to_string());
+    let mut at = |percent| {
+        percentile(millis, percent).map_or_else(|| "-".to_owned(), |value| value.to_string())
+    };
     format!("p50 {} ms, p99 {} ms", at(50), at(99))
 }
 

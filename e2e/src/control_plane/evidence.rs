@@ -57,46 +57,14 @@ impl Evidence {
         let target = listener.local_addr().map_err(EvidenceError::Listen)?;
         let numbers = Arc::new(Mutex::new(BTreeMap::new()));
         let exporter = tokio::spawn(export(listener, Arc::clone(&numbers))).abort_handle();
-        let directory = directory.join("prometheus");
-        let files = |source| EvidenceError::Files(directory.clone(), source);
-        std::fs::create_dir_all(&directory).map_err(files)?;
-        let configuration = directory.join("prometheus.yml");
-        std::fs::write(&configuration, configured(target)).map_err(files)?;
-        let log = directory.join("log");
-        let output = std::fs::File::create(&log).map_err(files)?;
-        let address = Reserved::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|free| free.local_addr())
-            .map_err(EvidenceError::Listen)?;
-        let prometheus = Command::new("prometheus")
-            .arg(format!("--config.file={}", configuration.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                directory.join("data").display()
-            ))
-            .arg(format!("--web.listen-address={address}"))
-            .args(["--storage.tsdb.retention.time=6h", "--log.level=warn"])
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().map_err(files)?)
-            .stderr(output)
-            .process_group(0)
-            .spawn()
-            .map_err(EvidenceError::Spawn)?;
-        let companion = Companion::registered();
-        companion.set(prometheus);
-        let evidence = Evidence {
+        let prometheus = run_prometheus(&directory.join("prometheus"), &configured(target)).await;
+        let (address, prometheus) = prometheus.inspect_err(|_| exporter.abort())?;
+        Ok(Evidence {
             address,
             numbers,
             exporter,
-            _prometheus: companion,
-        };
-        let answers = eventually("prometheus is ready", STARTS, || is_ready(address));
-        match answers.await {
-            Ok(()) => Ok(evidence),
-            Err(source) => Err(EvidenceError::NotReady {
-                log: last_lines(&log),
-                source,
-            }),
-        }
+            _prometheus: prometheus,
+        })
     }
 
     /// As `--prometheus-address` takes it.
@@ -117,6 +85,46 @@ impl Evidence {
 impl Drop for Evidence {
     fn drop(&mut self) {
         self.exporter.abort();
+    }
+}
+
+/// Starts a Prometheus with its files in `directory`, and waits until it answers.
+pub(super) async fn run_prometheus(
+    directory: &Path,
+    configuration: &str,
+) -> Result<(SocketAddr, Arc<Companion>), EvidenceError> {
+    let files = |source| EvidenceError::Files(directory.to_owned(), source);
+    std::fs::create_dir_all(directory).map_err(files)?;
+    let file = directory.join("prometheus.yml");
+    std::fs::write(&file, configuration).map_err(files)?;
+    let log = directory.join("log");
+    let output = std::fs::File::create(&log).map_err(files)?;
+    let address = Reserved::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|free| free.local_addr())
+        .map_err(EvidenceError::Listen)?;
+    let prometheus = Command::new("prometheus")
+        .arg(format!("--config.file={}", file.display()))
+        .arg(format!(
+            "--storage.tsdb.path={}",
+            directory.join("data").display()
+        ))
+        .arg(format!("--web.listen-address={address}"))
+        .args(["--storage.tsdb.retention.time=6h", "--log.level=warn"])
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().map_err(files)?)
+        .stderr(output)
+        .process_group(0)
+        .spawn()
+        .map_err(EvidenceError::Spawn)?;
+    let companion = Companion::registered();
+    companion.set(prometheus);
+    let answers = eventually("prometheus is ready", STARTS, || is_ready(address));
+    match answers.await {
+        Ok(()) => Ok((address, companion)),
+        Err(source) => Err(EvidenceError::NotReady {
+            log: last_lines(&log),
+            source,
+        }),
     }
 }
 

@@ -129,8 +129,8 @@ impl Operator {
     /// Writes its kubeconfig: the server of this one, without anything between.
     pub fn connect_to(&self, kubeconfig: &Path, token: &str) -> Result<(), OperatorError> {
         let files = |source| OperatorError::Files(self.kubeconfig.clone(), source);
-        let mut ours = Kubeconfig::read_from(kubeconfig)
-            .map_err(|error| files(io::Error::other(error)))?;
+        let mut ours =
+            Kubeconfig::read_from(kubeconfig).map_err(|error| files(io::Error::other(error)))?;
         for user in &mut ours.auth_infos {
             user.auth_info = serde_json::from_value(json!({"token": token})).ok();
         }

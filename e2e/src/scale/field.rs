@@ -63,8 +63,11 @@ impl Field {
                 let (namespace, name) = (namespace_of(number), name_of(number));
                 self.create(&namespace, deployment(&name, 1)).await?;
                 self.create(&namespace, service(&name, 1)).await?;
-                self.create(&namespace, rollout(&name, &name, &steps(&[1, 10, 50, 100], "10s")))
-                    .await?;
+                self.create(
+                    &namespace,
+                    rollout(&name, &name, &steps(&[1, 10, 50, 100], "10s")),
+                )
+                .await?;
                 let planted = planted.fetch_add(1, Ordering::Relaxed) + 1;
                 if planted.is_multiple_of(500) {
                     progress(planted);
@@ -84,10 +87,17 @@ impl Field {
         .await
     }
 
-    pub async fn set_image(&self, namespace: &str, name: &str, version: &str) -> Result<(), FieldError> {
+    pub async fn set_image(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: &str,
+    ) -> Result<(), FieldError> {
         let patch = json!({"spec": {"template": {"spec": {"containers": [{"name": "app", "image": image(version)}]}}}});
         let api = self.api("apps", "v1", "Deployment", namespace);
-        let patched = api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await;
+        let patched = api
+            .patch(name, &PatchParams::default(), &Patch::Strategic(patch))
+            .await;
         patched.map(drop).map_err(|source| FieldError {
             what: format!("another version of {namespace}/{name}"),
             source,
@@ -101,7 +111,8 @@ impl Field {
         self.create(CALLED, deployment(CALLED, 1)).await?;
         self.create(CALLED, service(CALLED, 1)).await?;
         let weights: Vec<i64> = (1..=19).map(|step| step * 5).chain([100]).collect();
-        self.create(CALLED, rollout(CALLED, CALLED, &steps(&weights, "1s"))).await?;
+        self.create(CALLED, rollout(CALLED, CALLED, &steps(&weights, "1s")))
+            .await?;
         self.create(CALLED, deployment("callers", callers)).await
     }
 
@@ -122,7 +133,10 @@ impl Field {
             broken["spec"]["service"]["name"] = json!(service);
             match self.create("broken", broken).await {
                 // Refused by the webhook: that is one answer to bad input.
-                Err(FieldError { source: Error::Api(status), .. }) if status.code < 500 => Ok(()),
+                Err(FieldError {
+                    source: Error::Api(status),
+                    ..
+                }) if status.code < 500 => Ok(()),
                 other => other,
             }
         })
@@ -152,18 +166,29 @@ impl Field {
             source,
         })?;
         let ready = deployment.data.pointer("/status/readyReplicas");
-        Ok(ready.and_then(Value::as_u64).and_then(|ready| usize::try_from(ready).ok()).unwrap_or(0))
+        Ok(ready
+            .and_then(Value::as_u64)
+            .and_then(|ready| usize::try_from(ready).ok())
+            .unwrap_or(0))
     }
 
-    async fn large(&self, namespace: &str, pods: usize, ports: usize, services: usize) -> Result<(), FieldError> {
+    async fn large(
+        &self,
+        namespace: &str,
+        pods: usize,
+        ports: usize,
+        services: usize,
+    ) -> Result<(), FieldError> {
         self.namespace(namespace).await?;
         self.create(namespace, deployment("web", pods)).await?;
         self.create(namespace, service("web", ports)).await?;
         self.each(0..services, |number| async move {
-            self.create(namespace, service(&format!("other-{number}"), 1)).await
+            self.create(namespace, service(&format!("other-{number}"), 1))
+                .await
         })
         .await?;
-        self.create(namespace, rollout("web", "web", &steps(&[50, 100], "1s"))).await
+        self.create(namespace, rollout("web", "web", &steps(&[50, 100], "1s")))
+            .await
     }
 
     async fn namespace(&self, name: &str) -> Result<(), FieldError> {
@@ -176,13 +201,23 @@ impl Field {
 
     /// Something that is there already stays as it is.
     async fn create(&self, namespace: &str, object: Value) -> Result<(), FieldError> {
-        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text = |pointer: &str| {
+            object
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
         let (group, kind) = (text("/apiVersion"), text("/kind"));
         let what = format!("{kind} {namespace}/{}", text("/metadata/name"));
         let (group, version) = group.split_once('/').unwrap_or(("", &group));
         let api = self.api(group, version, &kind, namespace);
-        let failed = |source| FieldError { what: what.clone(), source };
-        let object = serde_json::from_value(object).map_err(|error| failed(Error::SerdeError(error)))?;
+        let failed = |source| FieldError {
+            what: what.clone(),
+            source,
+        };
+        let object =
+            serde_json::from_value(object).map_err(|error| failed(Error::SerdeError(error)))?;
         match api.create(&PostParams::default(), &object).await {
             Err(Error::Api(status)) if status.reason == "AlreadyExists" => Ok(()),
             other => other.map(drop).map_err(failed),

@@ -40,9 +40,14 @@ pub struct Gauge {
 
 impl Gauge {
     /// From now on the API server counts what this ServiceAccount asks.
-    pub async fn install(client: &Client, namespace: &str, account: &str) -> Result<Gauge, GaugeError> {
+    pub async fn install(
+        client: &Client,
+        namespace: &str,
+        account: &str,
+    ) -> Result<Gauge, GaugeError> {
         let kind = GroupVersionKind::gvk("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema");
-        let schemas: Api<DynamicObject> = Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
+        let schemas: Api<DynamicObject> =
+            Api::all_with(client.clone(), &ApiResource::from_gvk(&kind));
         let params = PatchParams::apply("bench").force();
         schemas
             .patch(SCHEMA, &params, &Patch::Apply(schema(namespace, account)))

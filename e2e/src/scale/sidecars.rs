@@ -54,12 +54,18 @@ impl Sidecars {
     pub async fn connect(client: &Client, port: u16) -> Result<Sidecars, SidecarError> {
         let tls = TlsConnector::from(trusting(client).await?);
         let services: Api<Service> = Api::namespaced(client.clone(), CALLED);
-        let address = services.get(CALLED).await?.spec.and_then(|spec| spec.cluster_ip);
+        let address = services
+            .get(CALLED)
+            .await?
+            .spec
+            .and_then(|spec| spec.cluster_ip);
         let destination: SocketAddr = address
             .and_then(|ip| format!("{ip}:80").parse().ok())
             .ok_or(SidecarError::NoAddress)?;
         let pods: Api<Pod> = Api::namespaced(client.clone(), CALLED);
-        let pods = pods.list(&ListParams::default().labels("app=callers")).await?;
+        let pods = pods
+            .list(&ListParams::default().labels("app=callers"))
+            .await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), CALLED);
         let tokens: Vec<(String, String)> = stream::iter(pods.items)
             .map(|pod| token(accounts.clone(), pod))
@@ -93,7 +99,11 @@ impl Sidecars {
 async fn trusting(client: &Client) -> Result<Arc<ClientConfig>, SidecarError> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), "aviary-system");
     let secret = secrets.get("aviary-ca").await?;
-    let pem = secret.data.unwrap_or_default().remove("tls.crt").ok_or(SidecarError::NoRoot)?;
+    let pem = secret
+        .data
+        .unwrap_or_default()
+        .remove("tls.crt")
+        .ok_or(SidecarError::NoRoot)?;
     let root = CertificateDer::from_pem_slice(&pem.0).map_err(|_| SidecarError::NoRoot)?;
     let mut roots = RootCertStore::empty();
     roots.add(root).map_err(SidecarError::Root)?;
@@ -109,7 +119,8 @@ async fn trusting(client: &Client) -> Result<Arc<ClientConfig>, SidecarError> {
 
 /// As it is projected into the pod.
 async fn token(accounts: Api<ServiceAccount>, pod: Pod) -> kube::Result<(String, String)> {
-    let bound = json!({"apiVersion": "v1", "kind": "Pod", "name": pod.name_any(), "uid": pod.uid()});
+    let bound =
+        json!({"apiVersion": "v1", "kind": "Pod", "name": pod.name_any(), "uid": pod.uid()});
     let request = json!({
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"audiences": ["aviary"], "boundObjectRef": bound},
@@ -117,7 +128,10 @@ async fn token(accounts: Api<ServiceAccount>, pod: Pod) -> kube::Result<(String,
     let made: TokenRequest = accounts
         .create_subresource("token", "default", &PostParams::default(), &request)
         .await?;
-    let token = made.status.and_then(|status| status.token).unwrap_or_default();
+    let token = made
+        .status
+        .and_then(|status| status.token)
+        .unwrap_or_default();
     Ok((pod.name_any(), token))
 }
 
@@ -163,15 +177,23 @@ async fn follow(
     for request in first.requests.into_iter().chain(calls.requests) {
         requests.send(request).ok();
     }
-    let to_server = stream::unfold(to_server, |mut requests: mpsc::UnboundedReceiver<_>| async move {
-        Some((requests.recv().await?, requests))
-    });
+    let to_server = stream::unfold(
+        to_server,
+        |mut requests: mpsc::UnboundedReceiver<_>| async move {
+            Some((requests.recv().await?, requests))
+        },
+    );
     let mut request = tonic::Request::new(to_server);
     let bearer = format!("Bearer {token}").parse().map_err(|_| Lost::Token)?;
     request.metadata_mut().insert("authorization", bearer);
-    let answer = Xds::new(channel).delta_aggregated_resources(request).await?;
+    let answer = Xds::new(channel)
+        .delta_aggregated_resources(request)
+        .await?;
     let mut responses = answer.into_inner();
-    let mut counted = Counted { count: connected, is: false };
+    let mut counted = Counted {
+        count: connected,
+        is: false,
+    };
     while let Some(response) = responses.message().await? {
         counted.set();
         let mut output = client.received(response, Instant::now());
@@ -179,7 +201,9 @@ async fn follow(
             for request in output.requests {
                 requests.send(request).ok();
             }
-            let Some((generation, _)) = output.snapshot else { break };
+            let Some((generation, _)) = output.snapshot else {
+                break;
+            };
             output = client.installed(generation);
         }
     }

@@ -76,7 +76,12 @@ impl Statuses {
     }
 
     pub fn phase(&self, rollout: &str) -> String {
-        self.with(|shown| shown.phases.get(rollout).map_or_else(String::new, |(phase, _)| phase.clone()))
+        self.with(|shown| {
+            shown
+                .phases
+                .get(rollout)
+                .map_or_else(String::new, |(phase, _)| phase.clone())
+        })
     }
 
     /// The moments since the last call.
@@ -91,7 +96,11 @@ impl Statuses {
 
 impl Shown {
     fn take(&mut self, rollout: &DynamicObject, now: u64) {
-        let key = format!("{}/{}", rollout.namespace().unwrap_or_default(), rollout.name_any());
+        let key = format!(
+            "{}/{}",
+            rollout.namespace().unwrap_or_default(),
+            rollout.name_any()
+        );
         let Some(phase) = rollout.data.pointer("/status/machine/state/phase") else {
             self.phases.insert(key, (String::new(), 0));
             return;
@@ -132,10 +141,23 @@ mod tests {
             serde_json::from_value(object).unwrap()
         };
         shown.take(&status(json!({"name": "Stable"})), 1);
-        shown.take(&status(json!({"name": "Scaling", "step": 0, "since": 7})), 9);
-        shown.take(&status(json!({"name": "Scaling", "step": 0, "since": 8})), 20);
-        shown.take(&status(json!({"name": "Scaling", "step": 1, "since": 30})), 31);
-        let moments: Vec<_> = shown.moments.iter().map(|each| (each.decided, each.seen)).collect();
+        shown.take(
+            &status(json!({"name": "Scaling", "step": 0, "since": 7})),
+            9,
+        );
+        shown.take(
+            &status(json!({"name": "Scaling", "step": 0, "since": 8})),
+            20,
+        );
+        shown.take(
+            &status(json!({"name": "Scaling", "step": 1, "since": 30})),
+            31,
+        );
+        let moments: Vec<_> = shown
+            .moments
+            .iter()
+            .map(|each| (each.decided, each.seen))
+            .collect();
         assert_eq!(moments, [(7, 9), (30, 31)]);
         assert_eq!(shown.phases["a/b"], ("Scaling".to_owned(), 1));
     }

@@ -15,14 +15,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use futures::FutureExt;
 use json_patch::{Patch, PatchOperation};
-use kube::core::DeserializeGuard;
-use kube_runtime::reflector::{ObjectRef, Store};
 use serde_json::{Value, json};
 
 use super::Admission;
 use super::review::{Answer, Review, add, remove};
+use crate::key::Key;
+use crate::rollout::views::{Guarded, Store};
 pub use change::Change;
 pub use decision::{Decision, Edit, decide};
 
@@ -120,11 +119,11 @@ fn ended_badly(phase: Option<Phase>) -> bool {
     }
 }
 
-impl Rollouts for Store<DeserializeGuard<CanaryRollout>> {
+impl Rollouts for Store<Guarded> {
     fn get(&self, namespace: &str, name: &str) -> Option<RolloutFacts> {
-        let rollout = Store::get(self, &ObjectRef::new(name).within(namespace))?;
+        let rollout = Store::get(self, &Key::new(namespace, name))?;
         Some(match &rollout.0 {
-            Ok(rollout) => RolloutFacts::from(rollout),
+            Ok(rollout) => RolloutFacts::from(&**rollout),
             Err(_) => RolloutFacts {
                 name: name.to_owned(),
                 illegible: true,
@@ -134,7 +133,7 @@ impl Rollouts for Store<DeserializeGuard<CanaryRollout>> {
     }
 
     fn synced(&self) -> bool {
-        matches!(self.wait_until_ready().now_or_never(), Some(Ok(())))
+        self.is_listed()
     }
 }
 

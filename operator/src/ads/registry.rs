@@ -9,7 +9,7 @@
 //! than its lease. A new stream is entered with its first request for routes, so that a reconnecting pod is a laggard until it
 //! has said what it uses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use aviary_xds::Resources;
 use rollout_core::time::{Span, Time};
@@ -25,12 +25,17 @@ use crate::key::Key;
 const MOST_REVOCATIONS: usize = 100_000;
 
 /// Names one stream of this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct StreamId(u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     pods: BTreeMap<Key, Pod>,
+    /// The pods that subscribe to a route, by the name that they call it.
+    calling: HashMap<String, BTreeSet<Key>>,
+    /// The pods that may be using a route of a rollout.
+    using: HashMap<String, BTreeSet<Key>>,
+    lost: BTreeSet<Key>,
     revoked: BTreeSet<Revocation>,
     last_stream: u64,
     last_rejection: u64,
@@ -67,6 +72,8 @@ impl Registry {
         end: CancellationToken,
         view: View,
     ) {
+        self.lost.remove(key);
+        self.relink(key, &view);
         let pod = Pod {
             stream,
             link: Link::Open(end),
@@ -84,12 +91,44 @@ impl Registry {
 
     /// Whether anything changed.
     pub(super) fn update(&mut self, key: &Key, stream: StreamId, view: View) -> bool {
-        let Some(pod) = self.pods.get_mut(key).filter(|pod| pod.stream == stream) else {
+        let known = self.pods.get(key).filter(|pod| pod.stream == stream);
+        if known.is_none_or(|pod| pod.view == view) {
             return false;
-        };
-        let changed = pod.view != view;
-        pod.view = view;
-        changed
+        }
+        self.relink(key, &view);
+        if let Some(pod) = self.pods.get_mut(key) {
+            pod.view = view;
+        }
+        true
+    }
+
+    /// The pod is found by what is in this view from now on, and by nothing else.
+    fn relink(&mut self, key: &Key, view: &View) {
+        let empty = View::default();
+        let before = self.pods.get(key).map_or(&empty, |pod| &pod.view);
+        for (links, old, new) in [
+            (&mut self.calling, before.calls(), view.calls()),
+            (&mut self.using, before.rollouts(), view.rollouts()),
+        ] {
+            for gone in old.difference(&new) {
+                if let Some(pods) = links.get_mut(*gone) {
+                    pods.remove(key);
+                    if pods.is_empty() {
+                        links.remove(*gone);
+                    }
+                }
+            }
+            for fresh in new.difference(&old) {
+                let pods = links.entry((*fresh).to_owned()).or_default();
+                pods.insert(key.clone());
+            }
+        }
+    }
+
+    /// The rollouts that the pod has to do with.
+    pub(super) fn rollouts_of(&self, key: &Key, resources: &Resources) -> BTreeSet<String> {
+        let pod = self.pods.get(key);
+        pod.map_or_else(BTreeSet::new, |pod| pod.view.concerns(resources))
     }
 
     pub(super) fn rejected(&mut self, key: &Key, stream: StreamId) {
@@ -102,11 +141,14 @@ impl Registry {
     pub(super) fn leave(&mut self, key: &Key, stream: StreamId, now: Time) {
         if let Some(pod) = self.pods.get_mut(key).filter(|pod| pod.stream == stream) {
             pod.link = Link::Lost { until: lapse(now) };
+            self.lost.insert(key.clone());
         }
     }
 
     /// Whether there was such a pod.
     pub(super) fn forget(&mut self, key: &Key) -> bool {
+        self.relink(key, &View::default());
+        self.lost.remove(key);
         let gone = self.pods.remove(key);
         if let Some(Pod {
             link: Link::Open(stream),
@@ -128,6 +170,25 @@ impl Registry {
         self.revoked.iter().cloned().collect()
     }
 
+    /// Revisions and runs of one rollout.
+    pub(super) fn revoked_of(&self, rollout: &str) -> Vec<(String, u64)> {
+        let first = Revocation {
+            rollout: rollout.to_owned(),
+            revision: String::new(),
+            run: 0,
+        };
+        let from_it_on = self.revoked.range(first..);
+        let of_it = from_it_on.take_while(|revoked| revoked.rollout == rollout);
+        of_it
+            .map(|revoked| (revoked.revision.clone(), revoked.run))
+            .collect()
+    }
+
+    pub(super) fn is_connected(&self, key: &Key) -> bool {
+        let pod = self.pods.get(key);
+        pod.is_some_and(|pod| matches!(pod.link, Link::Open(_)))
+    }
+
     pub(super) fn connected(&self) -> BTreeSet<Key> {
         let open = self
             .pods
@@ -138,21 +199,38 @@ impl Registry {
 
     /// Forgets lost pods whose lease is over.
     fn forget_lapsed(&mut self, now: Time) {
-        self.pods.retain(|_, pod| match &mut pod.link {
-            Link::Open(_) => true,
-            Link::Lost { until } => {
+        let mut over = Vec::new();
+        for key in &self.lost {
+            if let Some(Pod {
+                link: Link::Lost { until },
+                ..
+            }) = self.pods.get_mut(key)
+            {
                 // A clock that was set back must not keep it longer than one more lease.
                 *until = (*until).min(lapse(now));
-                now < *until
+                if now >= *until {
+                    over.push(key.clone());
+                }
             }
-        });
+        }
+        for key in over {
+            self.forget(&key);
+        }
     }
 
     pub(super) fn acks(&mut self, rollout: &str, resources: &Resources, now: Time) -> Acks {
         self.forget_lapsed(now);
         let mut acks = Acks::default();
         let mut newest = 0;
-        for (key, pod) in &self.pods {
+        let names = resources
+            .routes_of(rollout)
+            .flat_map(|route| std::iter::once(&route.name).chain(&route.aliases));
+        let calling = names.filter_map(|name| self.calling.get(name));
+        let concerned: BTreeSet<&Key> = calling.chain(self.using.get(rollout)).flatten().collect();
+        for key in concerned {
+            let Some(pod) = self.pods.get(key) else {
+                continue;
+            };
             match pod.link {
                 Link::Lost { until } => {
                     if pod.view.uses(rollout) {

@@ -4,10 +4,9 @@
 
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::{hmac, rand};
-use std::sync::Arc;
 use traffic_core::config::{Revocation, Signature, SignedRevocation};
 
-use crate::mesh::World;
+use crate::mesh::WorldChange;
 
 /// Bytes of a key.
 pub const KEY_BYTES: usize = 32;
@@ -46,20 +45,13 @@ impl RevocationKey {
             .is_some_and(|Signature(tag)| hmac::verify(&self.0, &message, &tag).is_ok())
     }
 
-    /// The world with all of its revocations signed.
-    pub(super) fn sign_world(&self, mut world: Arc<World>) -> Arc<World> {
-        if world
-            .routes
-            .values()
-            .any(|entry| !entry.route.revoked.is_empty())
-        {
-            for entry in Arc::make_mut(&mut world).routes.values_mut() {
-                for revoked in &mut entry.route.revoked {
-                    *revoked = self.sign(&revoked.revocation);
-                }
+    /// Signs all revocations that are to be published.
+    pub(super) fn sign_all(&self, change: &mut WorldChange) {
+        for entry in change.routes.values_mut().flatten() {
+            for revoked in &mut entry.route.revoked {
+                *revoked = self.sign(&revoked.revocation);
             }
         }
-        world
     }
 }
 

@@ -7,7 +7,7 @@ use aviary_xds::server::{ProtocolError, Urgency, is_heartbeat};
 use aviary_xds::{DeltaServer, Kind, Request, Resources, Response};
 use jiff::Timestamp;
 use rollout_core::time::Time;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -22,6 +22,8 @@ pub(super) struct Session {
     ads: Ads,
     pod: Key,
     stream: StreamId,
+    /// Something that it subscribes to changed.
+    news: Arc<Notify>,
     /// Ends the stream when another one speaks for the pod, or the pod is gone.
     end: CancellationToken,
     entered: Entered,
@@ -51,10 +53,12 @@ impl Session {
             uid: _,
         } = pod;
         let stream = ads.registry().next_stream();
+        let news = ads.interests().enter(stream);
         Session {
             ads,
             pod: Key::new(namespace, pod),
             stream,
+            news,
             end: CancellationToken::new(),
             entered: Entered::No,
             server: DeltaServer::default(),
@@ -70,8 +74,9 @@ impl Session {
         // A peer that takes no more messages does not get the reason either.
         self.responses.try_send(Err(reason.clone())).ok();
         let now = Time(Timestamp::now().as_millisecond());
+        self.ads.interests().leave(self.stream, self.server.names());
         self.ads.registry().leave(&self.pod, self.stream, now);
-        self.ads.changed();
+        self.tell();
         tracing::info!(reason = reason.message(), "proxy disconnected");
     }
 
@@ -82,11 +87,9 @@ impl Session {
         stop: CancellationToken,
     ) -> Status {
         let responses = self.responses.clone();
-        let mut worlds = self.ads.0.resources.subscribe();
-        let mut resources = worlds.borrow_and_update().clone();
         loop {
             let now = Instant::now();
-            let send_at = self.send_at(resources.as_deref(), now);
+            let send_at = self.send_newest_at(now);
             self.report();
             let due = send_at.is_some_and(|at| at <= now);
             tokio::select! {
@@ -100,18 +103,11 @@ impl Session {
                     Ok(None) => return Status::ok("the proxy ended the stream"),
                     Err(error) => return error,
                 },
-                changed = worlds.changed() => {
-                    if changed.is_err() {
-                        return Status::unavailable("this control plane is shutting down: connect again");
-                    }
-                    resources = newest(&mut worlds);
-                    self.debounce.touch(Instant::now());
-                },
+                () = self.news.notified() => self.debounce.touch(Instant::now()),
                 permit = responses.reserve(), if due => match permit {
                     Ok(permit) => {
-                        // The newest world, which may have come while the transport was busy.
-                        resources = newest(&mut worlds);
-                        if let Some(response) = resources.as_ref().and_then(|world| self.server.next(world, Instant::now().into_std())) {
+                        // Of the newest world, which may have come while the transport was busy.
+                        if let Some(response) = self.next() {
                             let counters = &self.ads.0.counters;
                             let counter = if is_heartbeat(&response) { &counters.heartbeats } else { &counters.pushes };
                             counter.fetch_add(1, Ordering::Relaxed);
@@ -123,6 +119,18 @@ impl Session {
                 () = sleep_until(send_at), if !due && send_at.is_some() => {}
             }
         }
+    }
+
+    fn next(&mut self) -> Option<Response> {
+        let ads = self.ads.clone();
+        let world = ads.world();
+        self.server.next(world.as_ref()?, Instant::now().into_std())
+    }
+
+    fn send_newest_at(&mut self, now: Instant) -> Option<Instant> {
+        let ads = self.ads.clone();
+        let world = ads.world();
+        self.send_at(world.as_ref(), now)
     }
 
     /// When there is something to send; `None` if there is nothing.
@@ -142,6 +150,9 @@ impl Session {
     }
 
     fn receive(&mut self, request: Request) -> Result<(), Status> {
+        if let Ok(kind) = Kind::from_type_url(&request.type_url) {
+            self.ads.interests().follow(self.stream, kind, &request);
+        }
         let received = self.server.on_request(request).map_err(refusal)?;
         if let Some(node) = received.node {
             tracing::debug!(
@@ -161,8 +172,13 @@ impl Session {
                     "the proxy reports revocations without our signature: they do not count"
                 );
             }
-            let own = own.into_iter().map(|signed| signed.revocation);
+            let own: Vec<_> = own.into_iter().map(|signed| signed.revocation).collect();
+            let of = own
+                .iter()
+                .map(|revocation| revocation.rollout.clone())
+                .collect();
             self.ads.registry().report_revocations(own);
+            self.ads.touched(of, &self.pod);
         }
         if received.kind == Kind::Route && self.entered == Entered::No {
             self.entered = Entered::Yes;
@@ -170,7 +186,7 @@ impl Session {
             self.ads
                 .registry()
                 .enter(&self.pod, self.stream, self.end.clone(), view);
-            self.ads.changed();
+            self.tell();
         }
         if let Some(text) = received.rejection {
             tracing::warn!(kind = %received.kind, reason = &*text, "the proxy rejected its configuration and keeps the last one");
@@ -180,7 +196,7 @@ impl Session {
                 .rejections
                 .fetch_add(1, Ordering::Relaxed);
             self.ads.registry().rejected(&self.pod, self.stream);
-            self.ads.changed();
+            self.tell();
         }
         Ok(())
     }
@@ -191,9 +207,17 @@ impl Session {
         }
         self.reported = self.server.edition();
         let view = View::of(&self.server);
+        let before = self.ads.concerned(&self.pod);
         if self.ads.registry().update(&self.pod, self.stream, view) {
-            self.ads.changed();
+            let mut concerned = self.ads.concerned(&self.pod);
+            concerned.extend(before);
+            self.ads.touched(concerned, &self.pod);
         }
+    }
+
+    /// Those that may wait for this proxy look again.
+    fn tell(&self) {
+        self.ads.touched(self.ads.concerned(&self.pod), &self.pod);
     }
 }
 
@@ -205,10 +229,6 @@ fn refusal(error: ProtocolError) -> Status {
         }
         ProtocolError::Limit(_) => Status::resource_exhausted(text),
     }
-}
-
-fn newest(worlds: &mut watch::Receiver<Option<Arc<Resources>>>) -> Option<Arc<Resources>> {
-    worlds.borrow_and_update().clone()
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

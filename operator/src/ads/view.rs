@@ -1,6 +1,6 @@
 //! What one stream has sent and heard, and what that means for one rollout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aviary_xds::server::{AcceptedCluster, RouteState, Verdict};
@@ -30,6 +30,28 @@ impl View {
             clusters: server.accepted_clusters(),
             rejected_clusters: server.rejected_clusters(),
         }
+    }
+
+    /// The names by which it subscribes to routes.
+    pub(super) fn calls(&self) -> BTreeSet<&str> {
+        self.routes.keys().map(String::as_str).collect()
+    }
+
+    /// The rollouts of which it may be using a route.
+    pub(super) fn rollouts(&self) -> BTreeSet<&str> {
+        let uses = self.routes.values().flat_map(|state| &state.uses);
+        uses.map(String::as_str).collect()
+    }
+
+    /// The rollouts that may wait for it.
+    pub(super) fn concerns(&self, resources: &Resources) -> BTreeSet<String> {
+        let current = self.routes.keys().filter_map(|name| {
+            let route = resources.resolve(Kind::Route, name)?;
+            route.rollout.clone().filter(|rollout| !rollout.is_empty())
+        });
+        current
+            .chain(self.rollouts().into_iter().map(str::to_owned))
+            .collect()
     }
 
     /// Whether the proxy may be using a route of the rollout.

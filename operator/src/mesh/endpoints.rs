@@ -1,12 +1,13 @@
 //! The endpoints of one port of one Service, each with the pod behind it.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointSlice};
 use traffic_core::config::{Endpoint, Health};
+
+use crate::key::Key;
 
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
@@ -17,46 +18,30 @@ pub(super) struct PodEndpoint {
     pub(super) pod: Option<String>,
 }
 
-/// EndpointSlices by the Service that they belong to (namespace, name): a cluster has thousands of both.
-pub(super) struct Slices<'a>(HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>);
+/// The Service that a slice belongs to.
+pub fn service_of(slice: &EndpointSlice) -> Option<Key> {
+    let service = slice.metadata.labels.as_ref()?.get(SERVICE_LABEL)?;
+    Some(Key::new(slice.metadata.namespace.clone()?, service))
+}
 
-impl<'a> Slices<'a> {
-    pub(super) fn by_service(slices: &'a [Arc<EndpointSlice>]) -> Slices<'a> {
-        let mut by_service: HashMap<_, Vec<&EndpointSlice>> = HashMap::new();
-        for slice in slices {
-            let label = slice
-                .metadata
-                .labels
-                .as_ref()
-                .and_then(|labels| labels.get(SERVICE_LABEL));
-            if let (Some(namespace), Some(service)) = (&slice.metadata.namespace, label) {
-                by_service
-                    .entry((namespace.as_str(), service.as_str()))
-                    .or_default()
-                    .push(slice);
-            }
-        }
-        Slices(by_service)
-    }
-
-    fn of<'b>(&'b self, service: &'b Service) -> &'b [&'b EndpointSlice] {
-        let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
-        let name = service.metadata.name.as_deref().unwrap_or_default();
-        self.0.get(&(namespace, name)).map_or(&[], Vec::as_slice)
-    }
+/// The pods behind a slice.
+pub fn pods_of(slice: &EndpointSlice) -> impl Iterator<Item = Key> {
+    let namespace = slice.metadata.namespace.as_deref().unwrap_or_default();
+    slice
+        .endpoints
+        .iter()
+        .flatten()
+        .filter_map(move |each| Some(Key::new(namespace, pod(each)?)))
 }
 
 /// Sorted. A pod of a dual-stack Service has one address here, of the Service's first family: two would count it twice.
 pub(super) fn of_port(
     service: &Service,
     port: &ServicePort,
-    slices: &Slices<'_>,
+    slices: &[Arc<EndpointSlice>],
 ) -> Vec<PodEndpoint> {
     let family = first_family(service);
-    let of_family = slices
-        .of(service)
-        .iter()
-        .filter(|slice| slice.address_type == family);
+    let of_family = slices.iter().filter(|slice| slice.address_type == family);
     let mut found: Vec<PodEndpoint> = of_family
         .flat_map(|slice| {
             let number = slice_port(slice, port);
@@ -99,17 +84,19 @@ fn slice_port(slice: &EndpointSlice, port: &ServicePort) -> Option<u16> {
 /// All addresses of an endpoint are the same pod; the first is used, as kube-proxy does.
 fn pod_endpoint(endpoint: &SliceEndpoint, port: u16) -> Option<PodEndpoint> {
     let address: IpAddr = endpoint.addresses.first()?.parse().ok()?;
-    let pod = endpoint
-        .target_ref
-        .as_ref()
-        .filter(|target| target.kind.as_deref() == Some("Pod"));
     Some(PodEndpoint {
         endpoint: Endpoint {
             address: SocketAddr::new(address, port),
             health: health(endpoint)?,
         },
-        pod: pod.and_then(|target| target.name.clone()),
+        pod: pod(endpoint).map(str::to_owned),
     })
+}
+
+fn pod(endpoint: &SliceEndpoint) -> Option<&str> {
+    let target = endpoint.target_ref.as_ref();
+    let pod = target.filter(|target| target.kind.as_deref() == Some("Pod"));
+    pod?.name.as_deref()
 }
 
 /// Absent conditions mean ready, says the API.

@@ -1,4 +1,4 @@
-//! The view: a route for every port of every Service, and the clusters that the routes name.
+//! One Service's part of the world: a route for each of its ports, and the clusters that the routes name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -12,66 +12,62 @@ use traffic_core::lease::Lease;
 
 use crate::key::Key;
 
-use super::endpoints::{self, PodEndpoint, Slices};
-use super::{Finding, Objects, RouteEntry, TargetSplit, View, World, protocol};
+use super::endpoints::{self, PodEndpoint};
+use super::{Finding, Objects, Part, Pods, RouteEntry, TargetSplit, protocol};
 
-/// Everything proxies are told about these targets.
-pub fn view(objects: Objects<'_>, targets: &[TargetSplit]) -> View {
-    let mut services: Vec<&Service> = objects.services.iter().map(AsRef::as_ref).collect();
-    services.sort_by_key(|service| (&service.metadata.namespace, &service.metadata.name));
-    let mut view = Building {
-        slices: Slices::by_service(objects.slices),
-        world: World::default(),
-        findings: BTreeSet::new(),
-        taken: BTreeSet::new(),
-    };
-    for service in services {
-        let mut selected: Vec<&TargetSplit> = targets
-            .iter()
-            .filter(|target| selects(service, target))
-            .collect();
-        selected.sort_by(|a, b| a.rollout.cmp(&b.rollout));
-        match selected.as_slice() {
-            [] => view.add_service(objects, service, &TargetSplit::none(service)),
-            [target] => view.add_service(objects, service, target),
-            several => {
-                let rollouts = several
-                    .iter()
-                    .map(|target| target.rollout.clone())
-                    .collect();
-                view.findings.insert(Finding::SharedService {
-                    service: full_name(service),
-                    rollouts,
-                });
-                view.add_service(objects, service, &TargetSplit::none(service));
-            }
+/// Everything proxies are told about one Service; `targets` are those that it selects.
+pub fn part(objects: Objects<'_>, targets: &[TargetSplit]) -> Part {
+    let mut building = Building::default();
+    match targets {
+        [] => building.add(objects, &TargetSplit::none(objects.service)),
+        [target] => building.add(objects, target),
+        several => {
+            let mut rollouts: Vec<String> =
+                several.iter().map(|each| each.rollout.clone()).collect();
+            rollouts.sort();
+            building.findings.insert(Finding::SharedService {
+                service: full_name(objects.service),
+                rollouts,
+            });
+            building.add(objects, &TargetSplit::none(objects.service));
         }
     }
-    View {
-        world: view.world,
-        findings: view.findings.into_iter().collect(),
+    Part {
+        rollout: match targets {
+            [target] => Some(target.rollout.clone()),
+            [] | [..] => None,
+        },
+        routes: building.routes,
+        clusters: building.clusters,
+        findings: building.findings.into_iter().collect(),
     }
 }
 
-struct Building<'a> {
-    slices: Slices<'a>,
-    world: World,
-    findings: BTreeSet<Finding>,
-    taken: BTreeSet<SocketAddr>,
+/// Where callers find a Service: every ClusterIP with every port that has a route.
+pub fn addresses_of(service: &Service) -> Vec<SocketAddr> {
+    let spec = service.spec.as_ref().filter(|spec| is_balanced(spec));
+    spec.into_iter()
+        .flat_map(|spec| routed(spec).flat_map(|(_, number)| at_port(spec, number)))
+        .collect()
 }
 
-impl Building<'_> {
-    fn add_service(&mut self, objects: Objects<'_>, service: &Service, target: &TargetSplit) {
+#[derive(Default)]
+struct Building {
+    routes: Vec<RouteEntry>,
+    clusters: Vec<Cluster>,
+    findings: BTreeSet<Finding>,
+}
+
+impl Building {
+    fn add(&mut self, objects: Objects<'_>, target: &TargetSplit) {
+        let service = objects.service;
         let Some(spec) = service.spec.as_ref().filter(|spec| is_balanced(spec)) else {
             return;
         };
-        for port in spec.ports.iter().flatten().filter(|port| is_tcp(port)) {
-            let Ok(number) = u16::try_from(port.port) else {
-                continue;
-            };
+        for (port, number) in routed(spec) {
             let name = format!("{}/{number}", full_name(service));
-            let found = endpoints::of_port(service, port, &self.slices);
-            let arms = Arms::of(objects, target, &found);
+            let found = endpoints::of_port(service, port, objects.slices);
+            let arms = Arms::of(objects.pods, target, &found);
             self.report(service, target, &arms);
             let cluster = |revision: &str, endpoints: Vec<Endpoint>| Cluster {
                 name: format!("{name}/{revision}"),
@@ -97,7 +93,7 @@ impl Building<'_> {
             revoked.sort();
             revoked.dedup();
             let route = Route {
-                name: name.clone(),
+                name,
                 namespace: target.namespace.clone(),
                 service: service.metadata.name.clone().unwrap_or_default(),
                 port: number,
@@ -106,41 +102,32 @@ impl Building<'_> {
                 split,
                 revoked: revoked.into_iter().map(SignedRevocation::from).collect(),
             };
-            let destinations = self.destinations(service, spec, number);
-            self.world.routes.insert(
-                name.clone(),
-                RouteEntry {
-                    route,
-                    destinations,
-                },
-            );
-            for cluster in std::iter::once(stable).chain(canary.map(|(cluster, _)| cluster)) {
-                self.world.clusters.insert(cluster.name.clone(), cluster);
-            }
+            let destinations = self.destinations(objects, spec, number);
+            self.routes.push(RouteEntry {
+                route,
+                destinations,
+            });
+            self.clusters.push(stable);
+            self.clusters.extend(canary.map(|(cluster, _)| cluster));
         }
     }
 
     /// Every ClusterIP with the port. Two Services cannot share one, save for a moment when one takes the other's place.
     fn destinations(
         &mut self,
-        service: &Service,
+        objects: Objects<'_>,
         spec: &ServiceSpec,
         port: u16,
     ) -> Vec<SocketAddr> {
-        let all = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-        let addresses: BTreeSet<SocketAddr> = all
-            .filter_map(|text| text.parse::<IpAddr>().ok())
-            .map(|ip| SocketAddr::new(ip, port))
-            .collect();
-        let (free, shared): (Vec<_>, Vec<_>) = addresses
+        let (own, shared): (Vec<_>, Vec<_>) = at_port(spec, port)
             .into_iter()
-            .partition(|address| self.taken.insert(*address));
+            .partition(|address| (objects.owns)(*address));
         self.findings
             .extend(shared.into_iter().map(|address| Finding::SharedAddress {
-                service: full_name(service),
+                service: full_name(objects.service),
                 address: address.to_string(),
             }));
-        free
+        own
     }
 
     fn report(&mut self, service: &Service, target: &TargetSplit, arms: &Arms) {
@@ -175,9 +162,9 @@ struct Arms {
 }
 
 /// Whose an endpoint is.
-enum Whose<'a> {
+enum Whose {
     /// Of the adopted Deployment or its copies.
-    Revision(&'a str),
+    Revision(String),
     /// Of a copy that is not known yet.
     Copy,
     /// Of something else behind the same Service.
@@ -185,7 +172,7 @@ enum Whose<'a> {
 }
 
 impl Arms {
-    fn of(objects: Objects<'_>, target: &TargetSplit, found: &[PodEndpoint]) -> Arms {
+    fn of(pods: &dyn Pods, target: &TargetSplit, found: &[PodEndpoint]) -> Arms {
         let canary = target
             .canary
             .as_ref()
@@ -193,7 +180,7 @@ impl Arms {
         let mut arms = Arms::default();
         let mut others = Vec::new();
         for each in found {
-            match whose(objects, target, each) {
+            match whose(pods, target, each) {
                 Whose::Copy => {}
                 Whose::Stranger => {
                     if each.endpoint.health == Health::Healthy && !target.is_all() {
@@ -208,10 +195,10 @@ impl Arms {
                 Whose::Revision(revision) if revision == target.stable => {
                     arms.stable.push(each.endpoint);
                 }
-                Whose::Revision(revision) if Some(revision) == canary => {
+                Whose::Revision(revision) if Some(revision.as_str()) == canary => {
                     arms.canary.push(each.endpoint);
                 }
-                Whose::Revision(_) if is_copy(objects, target, each) => {}
+                Whose::Revision(_) if is_copy(pods, target, each) => {}
                 Whose::Revision(_) => others.push(each.endpoint),
             }
         }
@@ -227,28 +214,26 @@ impl Arms {
     }
 }
 
-fn whose<'a>(objects: Objects<'a>, target: &TargetSplit, each: &PodEndpoint) -> Whose<'a> {
+fn whose(pods: &dyn Pods, target: &TargetSplit, each: &PodEndpoint) -> Whose {
+    if target.is_all() && is_copy(pods, target, each) {
+        return Whose::Copy;
+    }
     let key = each
         .pod
         .as_ref()
         .map(|pod| Key::new(target.namespace.clone(), pod.clone()));
-    if target.is_all() && is_copy(objects, target, each) {
-        return Whose::Copy;
-    }
-    match key.and_then(|key| objects.revisions.get(&key)) {
+    match key.and_then(|key| pods.revision(&key)) {
         Some(revision) => Whose::Revision(revision),
         // Its endpoint may be seen before the pod itself.
-        None if is_copy(objects, target, each) => Whose::Copy,
+        None if is_copy(pods, target, each) => Whose::Copy,
         None => Whose::Stranger,
     }
 }
 
-fn is_copy(objects: Objects<'_>, target: &TargetSplit, each: &PodEndpoint) -> bool {
+fn is_copy(pods: &dyn Pods, target: &TargetSplit, each: &PodEndpoint) -> bool {
     let Some(pod) = &each.pod else { return false };
     let prefix = format!("{}-canary-", target.deployment);
-    objects
-        .copies
-        .contains(&Key::new(target.namespace.clone(), pod.clone()))
+    pods.is_of_copy(&Key::new(target.namespace.clone(), pod.clone()))
         || (!target.deployment.is_empty() && pod.starts_with(&prefix))
 }
 
@@ -294,8 +279,23 @@ fn is_balanced(spec: &ServiceSpec) -> bool {
     addresses.next().is_some() && spec.session_affinity.as_deref() != Some("ClientIP")
 }
 
+/// The ports that have a route.
+fn routed(spec: &ServiceSpec) -> impl Iterator<Item = (&ServicePort, u16)> {
+    let tcp = spec.ports.iter().flatten().filter(|port| is_tcp(port));
+    tcp.filter_map(|port| Some((port, u16::try_from(port.port).ok()?)))
+}
+
+/// Sorted, without duplicates.
+fn at_port(spec: &ServiceSpec, port: u16) -> Vec<SocketAddr> {
+    let all = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
+    let ips: BTreeSet<IpAddr> = all.filter_map(|text| text.parse().ok()).collect();
+    ips.into_iter()
+        .map(|ip| SocketAddr::new(ip, port))
+        .collect()
+}
+
 /// Whether the split is the Service's business: it has a ClusterIP, and its selector matches the target's pods.
-fn selects(service: &Service, target: &TargetSplit) -> bool {
+pub fn selects(service: &Service, target: &TargetSplit) -> bool {
     if service.metadata.namespace.as_deref() != Some(target.namespace.as_str()) {
         return false;
     }

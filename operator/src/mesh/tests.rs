@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use rollout_core::plan::Percent;
 use serde_json::{Value, json};
 use traffic_core::config::{Cluster, Health, Protocol, Weight};
@@ -81,33 +83,95 @@ fn target(name: &str, canary: Option<i64>) -> TargetSplit {
     }
 }
 
+/// What is known of pods in a test.
+#[derive(Default)]
+struct Known {
+    revisions: BTreeMap<Key, String>,
+    copies: BTreeSet<Key>,
+}
+
+impl Pods for Known {
+    fn revision(&self, pod: &Key) -> Option<String> {
+        self.revisions.get(pod).cloned()
+    }
+
+    fn is_of_copy(&self, pod: &Key) -> bool {
+        self.copies.contains(pod)
+    }
+}
+
+/// All parts together.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct View {
+    world: World,
+    /// Sorted, without duplicates.
+    findings: Vec<Finding>,
+}
+
+fn view(
+    services: &[Arc<Service>],
+    slices: &[Arc<EndpointSlice>],
+    pods: &Known,
+    targets: &[TargetSplit],
+) -> View {
+    let key = |service: &Service| {
+        let part = |part: &Option<String>| part.clone().unwrap_or_default();
+        Key::new(
+            part(&service.metadata.namespace),
+            part(&service.metadata.name),
+        )
+    };
+    let mut addresses = Addresses::default();
+    for service in services {
+        addresses.set(&key(service), addresses_of(service));
+    }
+    let (mut view, mut change) = (View::default(), WorldChange::default());
+    for service in services {
+        let key = key(service);
+        let of_it = |slice: &&Arc<EndpointSlice>| service_of(slice).as_ref() == Some(&key);
+        let slices: Vec<_> = slices.iter().filter(of_it).cloned().collect();
+        let selected = targets.iter().filter(|target| selects(service, target));
+        let selected: Vec<TargetSplit> = selected.cloned().collect();
+        let objects = Objects {
+            service,
+            slices: &slices,
+            pods,
+            owns: &|address| addresses.owns(&key, address),
+        };
+        let part = part(objects, &selected);
+        let routes = part.routes.into_iter();
+        change
+            .routes
+            .extend(routes.map(|entry| (entry.route.name.clone(), Some(entry))));
+        let clusters = part.clusters.into_iter();
+        change
+            .clusters
+            .extend(clusters.map(|cluster| (cluster.name.clone(), Some(cluster))));
+        view.findings.extend(part.findings);
+    }
+    view.world.apply(change);
+    view.findings.sort();
+    view.findings.dedup();
+    view
+}
+
 /// The view of one Service `web` with these endpoints, at 10 %.
 fn view_of(endpoints: &[Value]) -> View {
-    let revisions = revisions(&[
-        ("web-a", "v1"),
-        ("web-b", "v1"),
-        ("web-c", "v2"),
-        ("web-old", "v0"),
-    ]);
-    let objects = Objects {
-        services: &[web()],
-        slices: &[slice("web", "IPv4", endpoints)],
-        revisions: &revisions,
-        copies: &BTreeSet::new(),
+    let known = Known {
+        revisions: revisions(&[
+            ("web-a", "v1"),
+            ("web-b", "v1"),
+            ("web-c", "v2"),
+            ("web-old", "v0"),
+        ]),
+        copies: BTreeSet::new(),
     };
-    view(objects, &[target("web", Some(10))])
+    let slices = [slice("web", "IPv4", endpoints)];
+    view(&[web()], &slices, &known, &[target("web", Some(10))])
 }
 
 fn view_of_services(services: &[Arc<Service>], targets: &[TargetSplit]) -> View {
-    view(
-        Objects {
-            services,
-            slices: &[],
-            revisions: &BTreeMap::new(),
-            copies: &BTreeSet::new(),
-        },
-        targets,
-    )
+    view(services, &[], &Known::default(), targets)
 }
 
 fn listed(cluster: &Cluster) -> Vec<String> {
@@ -291,13 +355,15 @@ fn every_tcp_port_has_a_route_and_named_ports_are_resolved() {
     let services = [service("web", json!({"app": "web"}), ports)];
     let slices = [slice("web", "IPv4", &[ready("10.1.0.1", "web-a")])];
     let revisions = revisions(&[("web-a", "v1")]);
-    let objects = Objects {
-        services: &services,
-        slices: &slices,
-        revisions: &revisions,
-        copies: &BTreeSet::new(),
-    };
-    let View { world, .. } = view(objects, &[target("web", None)]);
+    let View { world, .. } = view(
+        &services,
+        &slices,
+        &Known {
+            revisions: revisions.clone(),
+            copies: BTreeSet::new(),
+        },
+        &[target("web", None)],
+    );
     assert_eq!(
         world.routes.keys().collect::<Vec<_>>(),
         ["shop/web/80", "shop/web/81", "shop/web/82"]
@@ -323,13 +389,19 @@ fn a_pod_of_a_dual_stack_service_counts_once_by_the_first_family() {
             json!({"app": "web"}),
             json!({"ipFamilies": families}),
         )];
-        let objects = Objects {
-            services: &services,
-            slices: &slices,
-            revisions: &revisions,
-            copies: &BTreeSet::new(),
-        };
-        listed(&view(objects, &[target("web", None)]).world.clusters["shop/web/80/v1"])
+        listed(
+            &view(
+                &services,
+                &slices,
+                &Known {
+                    revisions: revisions.clone(),
+                    copies: BTreeSet::new(),
+                },
+                &[target("web", None)],
+            )
+            .world
+            .clusters["shop/web/80/v1"],
+        )
     };
     assert_eq!(first(json!(["IPv4", "IPv6"])), ["10.1.0.1:8080"]);
     assert_eq!(first(json!(["IPv6"])), ["[fd01::1]:8080"]);
@@ -397,13 +469,15 @@ fn services_of_no_rollout_have_one_arm_with_all_their_endpoints() {
         "IPv4",
         &[ready("10.1.0.1", "nobody-knows")],
     )];
-    let objects = Objects {
-        services: &services,
-        slices: &slices,
-        revisions: &BTreeMap::new(),
-        copies: &BTreeSet::new(),
-    };
-    let view = view(objects, &[target("web", None)]);
+    let view = view(
+        &services,
+        &slices,
+        &Known {
+            revisions: BTreeMap::new(),
+            copies: BTreeSet::new(),
+        },
+        &[target("web", None)],
+    );
     assert_eq!(view.findings, []);
     assert_eq!(view.world.routes.len(), 5);
     for entry in view.world.routes.values() {
@@ -461,11 +535,11 @@ fn the_order_of_the_objects_does_not_matter() {
     ];
     let targets = [target("web", Some(1)), target("api", None)];
     let forward = view(
-        Objects {
-            services: &services,
-            slices: &slices,
-            revisions: &revisions,
-            copies: &BTreeSet::new(),
+        &services,
+        &slices,
+        &Known {
+            revisions: revisions.clone(),
+            copies: BTreeSet::new(),
         },
         &targets,
     );
@@ -475,11 +549,11 @@ fn the_order_of_the_objects_does_not_matter() {
     targets.reverse();
     assert_eq!(
         view(
-            Objects {
-                services: &services,
-                slices: &slices,
-                revisions: &revisions,
-                copies: &BTreeSet::new(),
+            &services,
+            &slices,
+            &Known {
+                revisions: revisions.clone(),
+                copies: BTreeSet::new()
             },
             &targets
         ),

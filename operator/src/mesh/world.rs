@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use aviary_xds::Resources;
 use traffic_core::config::{Cluster, Route};
 
 /// Everything that proxies may ask for. `Ads::set_world` serves it.
@@ -23,102 +22,66 @@ pub struct RouteEntry {
     pub destinations: Vec<SocketAddr>,
 }
 
-impl World {
-    /// Encodes it. What is the same in the world before is not encoded again: a weight is one route among thousands, and waits
-    /// for this.
-    pub fn resources(&self, before: Option<(&World, &Resources)>) -> Resources {
-        let mut resources = Resources::default();
-        let empty = (World::default(), Resources::default());
-        let (world, encoded) = before.unwrap_or((&empty.0, &empty.1));
-        for (name, entry) in &self.routes {
-            let same = world.routes.get(name) == Some(entry);
-            if !(same && resources.carry_route(encoded, name)) {
-                resources.insert_route(&entry.route, &entry.destinations);
-            }
-        }
-        for (name, cluster) in &self.clusters {
-            let same = world.clusters.get(name) == Some(cluster);
-            if !(same && resources.carry_cluster(encoded, name)) {
-                resources.insert_cluster(cluster);
-            }
-        }
-        resources
+/// What is different in another world; `None`: it is not there any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorldChange {
+    /// By name.
+    pub routes: BTreeMap<String, Option<RouteEntry>>,
+    /// By name.
+    pub clusters: BTreeMap<String, Option<Cluster>>,
+}
+
+impl WorldChange {
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty() && self.clusters.is_empty()
     }
+}
+
+impl World {
+    /// Says whether that made it another world.
+    pub fn apply(&mut self, change: WorldChange) -> bool {
+        let routes = put(&mut self.routes, change.routes);
+        let clusters = put(&mut self.clusters, change.clusters);
+        routes || clusters
+    }
+}
+
+fn put<T: PartialEq>(all: &mut BTreeMap<String, T>, change: BTreeMap<String, Option<T>>) -> bool {
+    let mut changed = false;
+    for (name, item) in change {
+        changed |= match item {
+            Some(item) if all.get(&name) == Some(&item) => false,
+            Some(item) => {
+                all.insert(name, item);
+                true
+            }
+            None => all.remove(&name).is_some(),
+        };
+    }
+    changed
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use aviary_xds::Kind;
-    use traffic_core::config::{Arm, Protocol, Split};
-
     use super::*;
 
-    fn add(world: &mut World, service: &str, revision: &str) {
-        let name = format!("shop/{service}/80");
-        let arm = Arm {
-            cluster: format!("{name}/{revision}"),
-            revision: revision.to_owned(),
-        };
+    fn cluster(name: &str, change: bool) -> (String, Option<Cluster>) {
         let cluster = Cluster {
-            name: arm.cluster.clone(),
+            name: name.to_owned(),
             endpoints: Vec::new(),
         };
-        world.clusters.insert(cluster.name.clone(), cluster);
-        let route = Route {
-            name: name.clone(),
-            namespace: "shop".to_owned(),
-            service: service.to_owned(),
-            port: 80,
-            protocol: Protocol::Detect,
-            rollout: format!("shop/{service}"),
-            split: Split {
-                stable: arm,
-                canary: None,
-            },
-            revoked: Vec::new(),
-        };
-        world.routes.insert(
-            name,
-            RouteEntry {
-                route,
-                destinations: Vec::new(),
-            },
-        );
+        (name.to_owned(), change.then_some(cluster))
     }
 
     #[test]
-    fn only_what_changed_is_encoded_again() {
-        let mut before = World::default();
-        add(&mut before, "web", "v1");
-        add(&mut before, "api", "v1");
-        let old = before.resources(None);
-        let mut after = before.clone();
-        add(&mut after, "web", "v2");
-        after.clusters.remove("shop/web/80/v1");
-        let new = after.resources(Some((&before, &old)));
-        let same = |kind, name: &str| match (old.resolve(kind, name), new.resolve(kind, name)) {
-            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
-            (None, _) | (_, None) => false,
+    fn a_change_that_changes_nothing_makes_no_other_world() {
+        let mut world = World::default();
+        let change = |name: &str, is: bool| WorldChange {
+            clusters: [cluster(name, is)].into(),
+            ..WorldChange::default()
         };
-        assert!(same(Kind::Route, "shop/api/80") && same(Kind::Endpoints, "shop/api/80/v1"));
-        let version = |world: &Resources| {
-            world
-                .resolve(Kind::Route, "shop/web/80")
-                .unwrap()
-                .version
-                .clone()
-        };
-        assert_ne!(version(&old), version(&new));
-        assert_eq!(
-            version(&new),
-            version(&after.resources(None)),
-            "carried over or not, it is the same world"
-        );
-        assert!(
-            new.resolve(Kind::Cluster, "shop/web/80/v1").is_none(),
-            "what is gone is not carried over"
-        );
+        assert!(world.apply(change("a", true)));
+        assert!(!world.apply(change("a", true)) && !world.apply(change("b", false)));
+        assert!(world.apply(change("a", false)) && world == World::default());
     }
 }

@@ -14,30 +14,31 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aviary_crds::{CANARY_OF_LABEL, ROLLOUT_LABEL};
 use futures::FutureExt;
 use k8s_openapi::jiff::Timestamp;
-use kube::ResourceExt;
+use rollout_core::judge::Verdict;
 use rollout_core::time::{Span, Time};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::changes::{self, Change};
 use super::events::{Note, Tone};
 use super::evidence::{Answer, Question};
 use super::heard::Heard;
 use super::measure;
 use super::perform::Performer;
-use super::proxies;
+use super::proxies::{self, Silent};
 use super::session::{Clock, Session, World};
 use super::sessions::Sessions;
-use super::traffic::Traffic;
+use super::shown;
+use super::traffic::{Published, Traffic};
 use super::views::Views;
-use super::watch::Change;
 use super::write::{Write, WriteError, Written};
 use crate::admission::rollout::PrometheusPolicy;
-use crate::ads::Ads;
+use crate::ads::{Ads, Touched};
 use crate::key::Key;
+use crate::metrics::Metrics;
 
 /// How long changes of endpoints are gathered.
 const GATHER: Duration = Duration::from_millis(50);
@@ -47,6 +48,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(12);
 /// A rollout that waits for somebody is looked at at least this often.
 const AGAIN: Span = Span::seconds(30);
+/// Changes that are taken in before anybody is looked at.
+const AT_ONCE: usize = 4096;
 /// Requests to the API server at the same time.
 const WRITES: usize = 16;
 
@@ -56,12 +59,14 @@ pub struct Driver {
     policy: PrometheusPolicy,
     performer: Performer,
     http: reqwest::Client,
+    metrics: Metrics,
     writes: Arc<Semaphore>,
     traffic: Traffic,
     sessions: Sessions,
     due: BTreeSet<Key>,
     wakes: Wakes,
     work: JoinSet<Done>,
+    silent: Silent,
     started: Instant,
 }
 
@@ -115,26 +120,31 @@ impl Driver {
         policy: PrometheusPolicy,
         performer: Performer,
         http: reqwest::Client,
+        metrics: Metrics,
     ) -> Driver {
+        let started = Instant::now();
         Driver {
             views,
             ads,
             policy,
             performer,
             http,
+            metrics,
             writes: Arc::new(Semaphore::new(WRITES)),
             traffic: Traffic::default(),
             sessions: Sessions::default(),
             due: BTreeSet::new(),
             wakes: Wakes::default(),
             work: JoinSet::new(),
-            started: Instant::now(),
+            silent: Silent::new(started),
+            started,
         }
     }
 
     /// Every rollout that is known says its split, then the world is served: a restart must not look like a rollback.
     pub fn open(&mut self) {
-        self.wake_everything();
+        self.silent.fill(&self.ads, &self.views);
+        self.changed(&Change::Everything);
         let clock = self.clock();
         for key in self.due.clone() {
             self.sessions.refresh(&self.views, &key, clock.now);
@@ -148,10 +158,8 @@ impl Driver {
         }
         // Nobody is served yet: what is wrong with it is put right before anybody is.
         self.publish();
-        while let Some(key) = self.due.pop_first() {
-            if self.step(&key) {
-                self.publish();
-            }
+        while self.step_due() {
+            self.publish();
         }
     }
 
@@ -163,14 +171,13 @@ impl Driver {
     ) {
         let mut acknowledged = self.ads.changes();
         let mut gathered: Option<tokio::time::Instant> = None;
+        let mut changed = Vec::new();
         loop {
             let due = self.wakes.due(self.passed());
             self.due.extend(due);
-            while let Some(key) = self.due.pop_first() {
-                if self.step(&key) {
-                    gathered = None;
-                    self.publish();
-                }
+            while self.step_due() {
+                gathered = None;
+                self.publish();
             }
             let sleep = self.wakes.sleep(self.passed());
             tokio::select! {
@@ -186,12 +193,16 @@ impl Driver {
                     if changed.is_err() {
                         return;
                     }
-                    self.wake_running();
+                    self.heard_of();
                 }
-                change = changes.recv() => {
-                    let Some(change) = change else { return };
-                    if self.changed(change) {
-                        gathered.get_or_insert_with(|| tokio::time::Instant::now() + GATHER);
+                count = changes.recv_many(&mut changed, AT_ONCE) => {
+                    if count == 0 {
+                        return;
+                    }
+                    for change in changed.drain(..) {
+                        if self.changed(&change) {
+                            gathered.get_or_insert_with(|| tokio::time::Instant::now() + GATHER);
+                        }
                     }
                 }
                 () = until(gathered) => {
@@ -203,55 +214,45 @@ impl Driver {
         }
     }
 
-    /// Notes whom a change wakes; says whether the world may be another one.
-    fn changed(&mut self, change: Change) -> bool {
-        match change {
-            Change::Rollout(key) => {
-                self.due.insert(key);
-                false
+    /// Steps those who are due, until the traffic of one is to go another way: that waits for nobody.
+    fn step_due(&mut self) -> bool {
+        while let Some(key) = self.due.pop_first() {
+            if self.step(&key) {
+                return true;
             }
-            Change::Deployment(key) => {
-                let original = self.views.original(&key);
-                let rollout = original.and_then(|d| d.labels().get(ROLLOUT_LABEL).cloned());
-                self.due.extend(rollout.map(|rollout| key.beside(rollout)));
-                true
-            }
-            Change::Namespace(namespace) => {
-                let of_it = self
-                    .sessions
-                    .keys()
-                    .filter(|key| key.namespace == namespace);
-                self.due.extend(of_it.cloned());
-                true
-            }
-            Change::Everything => {
-                self.wake_everything();
-                true
-            }
-            Change::Traffic => true,
         }
+        false
     }
 
-    fn wake_everything(&mut self) {
-        let of = |object: &kube::api::DynamicObject, label: &str| {
-            let rollout = object.labels().get(label)?;
-            Some(Key::of(object).beside(rollout))
-        };
-        let rollouts = self.views.rollouts.state();
-        self.due
-            .extend(rollouts.iter().map(|each| Key::of(&**each)));
-        let originals = self.views.originals.state();
-        let copies = self.views.copies.state();
-        self.due
-            .extend(originals.iter().filter_map(|each| of(each, ROLLOUT_LABEL)));
-        self.due
-            .extend(copies.iter().filter_map(|each| of(each, CANARY_OF_LABEL)));
-        self.due.extend(self.sessions.keys().cloned());
+    /// Notes whom a change wakes; says whether the world may be another one.
+    fn changed(&mut self, change: &Change) -> bool {
+        self.due.extend(changes::woken(&self.views, change));
+        match change {
+            Change::Everything => self.due.extend(self.sessions.keys().cloned()),
+            Change::Pod(pod) => self.silent.look(&self.ads, &self.views, pod),
+            _ => {}
+        }
+        self.traffic.touch(&self.views, change)
     }
 
-    /// Those for whom an acknowledgement can matter.
-    fn wake_running(&mut self) {
-        self.due.extend(self.sessions.waiting().cloned());
+    /// Wakes those who wait for the proxies of which there are news.
+    fn heard_of(&mut self) {
+        let Touched { rollouts, pods } = self.ads.take_touched();
+        let before = self.silent.count();
+        for pod in &pods {
+            self.silent.look(&self.ads, &self.views, pod);
+        }
+        if before != self.silent.count() {
+            // Everybody who waits waits for those that nobody has heard of.
+            self.due.extend(self.sessions.waiting().cloned());
+        }
+        for rollout in rollouts {
+            let key = rollout
+                .split_once('/')
+                .map(|(namespace, name)| Key::new(namespace, name));
+            let waits = |key: &Key| self.sessions.get(key).is_some_and(Session::waits);
+            self.due.extend(key.filter(waits));
+        }
     }
 
     fn done(&mut self, done: Done) {
@@ -261,11 +262,17 @@ impl Driver {
                 let session = self.sessions.get_mut(&key);
                 if let Some(session) = session.filter(|session| session.uid() == uid) {
                     let notes = session.wrote(written, clock);
-                    log(&key, &notes);
+                    tell(&self.metrics, &key, &notes);
                     self.due.insert(key);
                 }
             }
             Done::Answered(key, answer) => {
+                let verdict = answer.outcome.as_ref().map(|outcome| outcome.verdict);
+                self.metrics.judged(match verdict {
+                    Some(Verdict::Pass) => "Pass",
+                    Some(Verdict::Fail) => "Fail",
+                    Some(Verdict::NoEvidence) | None => "NoEvidence",
+                });
                 if let Some(session) = self.sessions.get_mut(&key) {
                     session.answered(answer);
                     self.due.insert(key);
@@ -276,19 +283,29 @@ impl Driver {
 
     /// Steps one rollout. Says whether its traffic is to go another way.
     fn step(&mut self, key: &Key) -> bool {
+        let begun = Instant::now();
+        let other_way = self.look(key);
+        self.metrics.looked(begun.elapsed(), self.due.len());
+        other_way
+    }
+
+    fn look(&mut self, key: &Key) -> bool {
         let clock = self.clock();
         self.sessions.refresh(&self.views, key, clock.now);
         let heard = self.heard(key, clock.now);
         let Some(session) = self.sessions.get_mut(key) else {
             self.wakes.set(key, None);
+            self.metrics.show(key, None);
             return self.traffic.set(key, None);
         };
+        let seen = heard.clone();
         let world = World {
             views: &self.views,
             policy: &self.policy,
         };
         let step = session.step(world, heard, clock);
-        log(key, &step.happened);
+        self.metrics.show(key, Some(shown::of(session, &seen)));
+        tell(&self.metrics, key, &step.happened);
         let other_way = self.traffic.set(key, step.split);
         // A wake that was missed costs no more than this.
         let again = session.waits().then_some(clock.now + AGAIN);
@@ -304,6 +321,7 @@ impl Driver {
         }
         if step.over {
             self.sessions.remove(key);
+            self.metrics.show(key, None);
             self.wakes.set(key, None);
         }
         other_way
@@ -311,18 +329,19 @@ impl Driver {
 
     fn heard(&self, key: &Key, now: Time) -> Heard {
         let waits = self.sessions.get(key).is_some_and(Session::waits);
+        let silent = waits.then_some(&self.silent);
         Heard {
             sent: self.traffic.sent(key),
-            acks: proxies::acknowledgement(&self.ads, &self.views, key, waits, self.started, now),
-            revoked: proxies::revoked(&self.ads, key),
+            acks: proxies::acknowledgement(&self.ads, key, silent, now),
+            revoked: self.ads.revoked_of(&key.to_string()),
         }
     }
 
     fn publish(&mut self) {
-        let (world, changed) = self.traffic.world(&self.views);
-        self.ads.set_world(world);
+        let Published { change, told } = self.traffic.publish(&self.views);
+        self.ads.apply(change);
         // What was sent is a part of what they look at.
-        self.due.extend(changed);
+        self.due.extend(told);
     }
 
     fn ask(&mut self, key: Key, question: Question) {
@@ -350,6 +369,8 @@ impl Driver {
     fn write(&mut self, key: Key, write: Write) {
         let (performer, writes) = (self.performer.clone(), Arc::clone(&self.writes));
         let uid = self.sessions.get(&key).and_then(Session::uid);
+        let (metrics, decided) = (self.metrics.clone(), Instant::now());
+        metrics.writing();
         self.work.spawn(async move {
             // The semaphore is never closed.
             let _permit = writes.acquire().await;
@@ -359,6 +380,8 @@ impl Driver {
                 Ok(Err(_)) => Err(WriteError::Unavailable("the request panicked".to_owned())),
                 Err(_) => Err(WriteError::Unavailable("no answer in time".to_owned())),
             };
+            let error = written.as_ref().err().map(WriteError::category);
+            metrics.wrote(decided.elapsed(), error);
             Done::Wrote(key, uid, written)
         });
     }
@@ -387,21 +410,27 @@ async fn until(at: Option<tokio::time::Instant>) {
     }
 }
 
-fn log(rollout: &Key, notes: &[Note]) {
+fn tell(metrics: &Metrics, rollout: &Key, notes: &[Note]) {
     for Note { tone, reason, text } in notes {
         match tone {
-            Tone::Normal => tracing::info!(
-                namespace = rollout.namespace,
-                rollout = rollout.name,
-                reason,
-                "{text}"
-            ),
-            Tone::Warning => tracing::warn!(
-                namespace = rollout.namespace,
-                rollout = rollout.name,
-                reason,
-                "{text}"
-            ),
+            Tone::Normal => {
+                metrics.said(reason, "Normal");
+                tracing::info!(
+                    namespace = rollout.namespace,
+                    rollout = rollout.name,
+                    reason,
+                    "{text}"
+                );
+            }
+            Tone::Warning => {
+                metrics.said(reason, "Warning");
+                tracing::warn!(
+                    namespace = rollout.namespace,
+                    rollout = rollout.name,
+                    reason,
+                    "{text}"
+                );
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use super::heard::Heard;
 use super::problems::{self, Blocking};
 use super::replica_sets::{self, ReplicaSet};
 use super::request;
-use super::views::Views;
+use super::views::{By, Views};
 use super::{copy, deployment};
 use crate::admission::rollout::PrometheusPolicy;
 use crate::key::Key;
@@ -128,14 +128,10 @@ fn another_owner(
     adopted_by: Option<&str>,
 ) -> Option<String> {
     let age = |r: &CanaryRollout| (r.creation_timestamp().map(|time| time.0), r.name_any());
-    let others = views.rollouts_of(&key.namespace);
+    let others = views.rivals(&key.beside(&rollout.spec.target_ref.name));
     let rivals = others
         .iter()
-        .filter_map(|other| other.0.as_ref().ok())
-        .filter(|other| {
-            other.name_any() != key.name
-                && other.spec.target_ref.name == rollout.spec.target_ref.name
-        })
+        .filter(|other| other.name_any() != key.name)
         .filter(|other| {
             Some(other.name_any().as_str()) == adopted_by
                 || (adopted_by != Some(key.name.as_str()) && age(other) < age(rollout))
@@ -145,18 +141,18 @@ fn another_owner(
 
 /// A pod without a sidecar for each revision that has one.
 fn unmeshed(views: &Views, key: &Key, copies: &[Arc<DynamicObject>]) -> BTreeMap<String, String> {
-    if copies.is_empty() {
-        return BTreeMap::new();
-    }
-    let pods = views.pods.state_filter(|pod| {
-        pod.namespace().as_deref() == Some(key.namespace.as_str())
-            && pod.labels().contains_key(REVISION_LABEL)
-            && pod.metadata.deletion_timestamp.is_none()
-            && !has_sidecar(pod)
+    let revisions = copies
+        .iter()
+        .filter_map(|copy| copy.labels().get(REVISION_LABEL));
+    let unmeshed = revisions.filter_map(|revision| {
+        let pods = views.pods.by(By::Revision, &key.beside(revision));
+        let mut pods = pods
+            .iter()
+            .filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let pod = pods.find(|pod| !has_sidecar(pod))?;
+        Some((revision.clone(), pod.name_any()))
     });
-    pods.iter()
-        .filter_map(|pod| Some((pod.labels().get(REVISION_LABEL)?.clone(), pod.name_any())))
-        .collect()
+    unmeshed.collect()
 }
 
 fn has_sidecar(pod: &Pod) -> bool {

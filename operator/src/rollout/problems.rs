@@ -4,7 +4,7 @@ use aviary_crds::CanaryRollout;
 use kube::api::DynamicObject;
 
 use super::views::Views;
-use crate::admission::rollout::{Facts, PrometheusPolicy, Severity, validate};
+use crate::admission::rollout::{Facts, PrometheusPolicy, Severity, Target, validate};
 use crate::key::Key;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +39,14 @@ pub(super) fn of_objects(
 ) -> Option<Blocking> {
     let deployment = deployment?;
     let key = Key::of(rollout);
-    let rivals = views.rollouts_of(&key.namespace);
+    let rivals = views.rivals(&key.beside(&rollout.spec.target_ref.name));
+    let mounted = Target::from(&**deployment).claims;
     let service = views.service(&key.beside(&rollout.spec.service.name));
     let facts = Facts::from_objects(
         Some(deployment),
         service.as_deref(),
-        rivals.iter().filter_map(|other| other.0.as_ref().ok()),
-        views.claims_of(&key.namespace),
+        rivals.iter().map(|rival| &**rival),
+        views.claims(&key.namespace, &mounted),
         policy,
     );
     let worst = validate(rollout, &facts)

@@ -4,7 +4,8 @@
 //! lapsed. An operator that has just started does not know who had what: for one lease, every sidecar that runs and has no
 //! stream counts.
 
-use std::time::Instant;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use rollout_core::time::{Span, Time};
@@ -19,13 +20,56 @@ use crate::names::PROXY_CONTAINER;
 /// How many laggards are named.
 const NAMED: usize = 10;
 
-/// `waits`: whether the rollout waits for anybody; if not, nobody is looked for.
+/// Sidecars that run and have no stream: nobody knows what they use. They count for one lease after the start.
+pub(super) struct Silent {
+    started: Instant,
+    pods: BTreeSet<Key>,
+}
+
+impl Silent {
+    pub(super) fn new(started: Instant) -> Silent {
+        Silent {
+            started,
+            pods: BTreeSet::new(),
+        }
+    }
+
+    /// Looks at all pods.
+    pub(super) fn fill(&mut self, ads: &Ads, views: &Views) {
+        for key in views.pods.keys() {
+            self.look(ads, views, &key);
+        }
+    }
+
+    /// Looks at this pod again.
+    pub(super) fn look(&mut self, ads: &Ads, views: &Views, key: &Key) {
+        if self.left().is_none() {
+            self.pods.clear();
+            return;
+        }
+        let runs = views.pods.get(key).is_some_and(|pod| sidecar_runs(&pod));
+        if runs && !ads.is_connected(key) {
+            self.pods.insert(key.clone());
+        } else {
+            self.pods.remove(key);
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// How long they still count.
+    fn left(&self) -> Option<Duration> {
+        LEASE.checked_sub(self.started.elapsed())
+    }
+}
+
+/// `silent`: those that are waited for besides, if anybody is waited for.
 pub(super) fn acknowledgement(
     ads: &Ads,
-    views: &Views,
     rollout: &Key,
-    waits: bool,
-    started: Instant,
+    silent: Option<&Silent>,
     now: Time,
 ) -> Acknowledgement {
     let acks = ads.rollout_acks(&rollout.to_string(), now);
@@ -45,39 +89,49 @@ pub(super) fn acknowledgement(
             .rejected
             .map(|rejection| format!("{}: {}", rejection.pod, rejection.text)),
     };
-    if let (true, Some(left)) = (waits, LEASE.checked_sub(started.elapsed())) {
+    if let Some((silent, left)) = silent.and_then(|silent| Some((silent, silent.left()?))) {
         // Rounded up: at that moment the lease is over.
-        let until = now
-            + Span(
-                i64::try_from(left.as_millis())
-                    .unwrap_or(0)
-                    .saturating_add(1),
-            );
-        add_silent(&mut acknowledgement, ads, views, until);
+        let left = i64::try_from(left.as_millis())
+            .unwrap_or(0)
+            .saturating_add(1);
+        add_silent(&mut acknowledgement, silent, now + Span(left));
     }
     acknowledgement
 }
 
-/// Sidecars that run and have no stream: nobody knows what they use.
-fn add_silent(acknowledgement: &mut Acknowledgement, ads: &Ads, views: &Views, until: Time) {
-    let connected = ads.connected();
-    for pod in views.pods.state() {
-        let key = Key::of(&*pod);
-        let counted = acknowledgement.laggards.iter().any(|each| each.pod == key);
-        if counted || connected.contains(&key) || !sidecar_runs(&pod) {
-            continue;
-        }
-        acknowledgement.proxies += 1;
+fn add_silent(acknowledgement: &mut Acknowledgement, silent: &Silent, until: Time) {
+    let counted = |key: &&Key| {
+        !acknowledgement
+            .laggards
+            .iter()
+            .any(|each| each.pod == **key)
+    };
+    let more: Vec<Key> = silent
+        .pods
+        .iter()
+        .filter(counted)
+        .take(NAMED)
+        .cloned()
+        .collect();
+    // Those that are counted already are named: there are few of them, or more than enough laggards.
+    let twice = acknowledgement
+        .laggards
+        .iter()
+        .filter(|each| silent.pods.contains(&each.pod))
+        .count();
+    let count = silent.pods.len() - twice;
+    acknowledgement.proxies += u32::try_from(count).unwrap_or(u32::MAX);
+    for pod in more {
         if acknowledgement.laggards.len() < NAMED {
             acknowledgement.laggards.push(Laggard {
-                pod: key,
+                pod,
                 until: Some(until),
             });
         }
     }
 }
 
-fn sidecar_runs(pod: &Pod) -> bool {
+pub(super) fn sidecar_runs(pod: &Pod) -> bool {
     let Some(status) = &pod.status else {
         return false;
     };
@@ -87,13 +141,4 @@ fn sidecar_runs(pod: &Pod) -> bool {
         .chain(&status.container_statuses)
         .flatten()
         .any(|container| container.name == PROXY_CONTAINER && container.started == Some(true))
-}
-
-/// Revisions and runs of this rollout that a proxy has seen revoked.
-pub(super) fn revoked(ads: &Ads, rollout: &Key) -> Vec<(String, u64)> {
-    let rollout = rollout.to_string();
-    let all = ads.revoked().into_iter();
-    all.filter(|revocation| revocation.rollout == rollout)
-        .map(|revocation| (revocation.revision, revocation.run))
-        .collect()
 }

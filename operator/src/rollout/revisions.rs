@@ -4,78 +4,96 @@
 //! template. That of the Deployment's present template counts as what the machine calls it: the two templates are compared as
 //! the API server gives them now, so a field that a newer API server adds to both never makes a pod a stranger.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
+use std::collections::HashMap;
 
-use aviary_crds::{REVISION_LABEL, ROLLOUT_LABEL};
+use aviary_crds::REVISION_LABEL;
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::views::Views;
 use super::{deployment, replica_sets};
 use crate::key::Key;
+use crate::mesh::Pods;
 
 /// A name that no split has: it answers only where nobody else does.
 const UNKNOWN: &str = "(not known yet)";
 
-/// By pod.
-pub(super) type PodRevisions = BTreeMap<Key, String>;
-
-/// `target` gives the revision that the machine of a rollout calls the Deployment's present template; `retired` holds the
-/// copies (namespace, revision) whose pods get nothing any more.
-pub(super) fn of_pods(
-    views: &Views,
-    target: impl Fn(&Key) -> Option<String>,
-    retired: &BTreeSet<(String, String)>,
-) -> PodRevisions {
-    // By ReplicaSet of an adopted Deployment.
-    let mut sets: BTreeMap<Key, String> = BTreeMap::new();
-    for original in views.originals.state() {
-        let key = Key::of(&*original);
-        let rollout = original.labels().get(ROLLOUT_LABEL);
-        let Some(target) = rollout.and_then(|rollout| target(&key.beside(rollout))) else {
-            continue;
-        };
-        let present = deployment::template(&original).map(|template| template.revision);
-        for set in views.replica_sets_of(&original) {
-            let own = replica_sets::read(&set).template.revision;
-            let revision = if Some(&own) == present.as_ref() {
-                target.clone()
-            } else {
-                own
-            };
-            sets.insert(Key::of(&*set), revision);
-        }
-    }
-    let mut revisions = BTreeMap::new();
-    for pod in views.pods.state() {
-        let key = Key::of(&*pod);
-        let revision = match pod.labels().get(REVISION_LABEL) {
-            // A name that no split has: its endpoints are in no cluster.
-            Some(label) if retired.contains(&(key.namespace.clone(), label.clone())) => {
-                Some(format!("{label} (retired)"))
-            }
-            Some(label) => Some(label.clone()),
-            None => pod
-                .owner_references()
-                .iter()
-                .find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true))
-                .and_then(|owner| {
-                    let set = key.beside(owner.name.clone());
-                    let own = sets.get(&set).cloned();
-                    // A pod may be seen before its ReplicaSet: until then it may be anything.
-                    own.or_else(|| (!views.has_replica_set(&set)).then(|| UNKNOWN.to_owned()))
-                }),
-        };
-        if let Some(revision) = revision {
-            revisions.insert(key, revision);
-        }
-    }
-    revisions
+/// What the rollouts say about revisions.
+pub(super) trait Named {
+    /// What the machine of a rollout calls the Deployment's present template.
+    fn target(&self, rollout: &Key) -> Option<&str>;
+    /// Whether the copies of a revision (its namespace and name) get nothing any more.
+    fn retired(&self, revision: &Key) -> bool;
 }
 
-/// The pods of canary copies.
-pub(super) fn of_copies(views: &Views) -> BTreeSet<Key> {
-    let copies = views
-        .pods
-        .state_filter(|pod| pod.labels().contains_key(REVISION_LABEL));
-    copies.iter().map(|pod| Key::of(&**pod)).collect()
+/// The revisions of pods. ReplicaSets are read once.
+pub(super) struct Revisions<'a, N> {
+    views: &'a Views,
+    named: &'a N,
+    sets: RefCell<HashMap<Key, Option<String>>>,
+}
+
+impl<'a, N: Named> Revisions<'a, N> {
+    pub(super) fn new(views: &'a Views, named: &'a N) -> Self {
+        Revisions {
+            views,
+            named,
+            sets: RefCell::default(),
+        }
+    }
+
+    fn of_pod(&self, key: &Key, pod: &Pod) -> Option<String> {
+        if let Some(label) = pod.labels().get(REVISION_LABEL) {
+            // A name that no split has: its endpoints are in no cluster.
+            let retired = self.named.retired(&key.beside(label));
+            return Some(if retired {
+                format!("{label} (retired)")
+            } else {
+                label.clone()
+            });
+        }
+        let mut owners = pod.owner_references().iter();
+        let owner =
+            owners.find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true))?;
+        let set = key.beside(owner.name.clone());
+        let mut sets = self.sets.borrow_mut();
+        let known = sets.entry(set).or_insert_with_key(|set| self.of_set(set));
+        known.clone()
+    }
+
+    /// `None`: it is nobody's that is released.
+    fn of_set(&self, key: &Key) -> Option<String> {
+        let Some(set) = self.views.replica_sets.get(key) else {
+            // A pod may be seen before its ReplicaSet: until then it may be anything.
+            return Some(UNKNOWN.to_owned());
+        };
+        let mut owners = set.owner_references().iter();
+        let owner = owners.find(|owner| owner.controller == Some(true))?;
+        let deployment = key.beside(&owner.name);
+        let original = self.views.original(&deployment)?;
+        if original.metadata.uid.as_ref() != Some(&owner.uid) {
+            return None;
+        }
+        let target = self.named.target(&self.views.rollout_of(&deployment)?)?;
+        let present = deployment::template(&original).map(|template| template.revision);
+        let own = replica_sets::read(&set).template.revision;
+        Some(if Some(&own) == present.as_ref() {
+            target.to_owned()
+        } else {
+            own
+        })
+    }
+}
+
+impl<N: Named> Pods for Revisions<'_, N> {
+    fn revision(&self, key: &Key) -> Option<String> {
+        let pod = self.views.pods.get(key)?;
+        self.of_pod(key, &pod)
+    }
+
+    fn is_of_copy(&self, key: &Key) -> bool {
+        let pod = self.views.pods.get(key);
+        pod.is_some_and(|pod| pod.labels().contains_key(REVISION_LABEL))
+    }
 }

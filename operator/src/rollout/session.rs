@@ -21,7 +21,7 @@ mod writes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use aviary_crds::CanaryRollout;
+use aviary_crds::{CanaryRollout, CanaryRolloutStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 use rollout_core::state::{Phase, State};
@@ -190,6 +190,11 @@ impl Session {
 
     pub fn state(&self) -> Option<&State> {
         self.state.as_ref()
+    }
+
+    /// The status that the newest version has.
+    pub fn status(&self) -> Option<&CanaryRolloutStatus> {
+        self.rollout.status.as_ref()
     }
 
     /// What is persisted, as far as this process knows.

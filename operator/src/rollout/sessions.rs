@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use rollout_core::time::Time;
 
 use super::session::Session;
-use super::views::{Guarded, Views};
+use super::views::Views;
 use crate::key::Key;
 
 #[derive(Default)]
@@ -41,23 +41,20 @@ impl Sessions {
     /// The session of this rollout has what the views have: it is begun, told, or told that there is nothing any more.
     pub(super) fn refresh(&mut self, views: &Views, key: &Key, now: Time) {
         let seen = views.rollout(key);
-        let begun = match (seen.as_deref(), self.0.get_mut(key)) {
-            (Some(Guarded { 0: Ok(rollout) }), Some(session))
-                if session.uid() == rollout.metadata.uid =>
-            {
-                session.seen(&Arc::new(rollout.clone()));
+        let read = seen.as_ref().map(|seen| seen.0.as_ref());
+        let begun = match (read, self.0.get_mut(key)) {
+            (Some(Ok(rollout)), Some(session)) if session.uid() == rollout.metadata.uid => {
+                session.seen(rollout);
                 None
             }
             // Another one of the same name, or the first.
-            (Some(Guarded { 0: Ok(rollout) }), _) => {
-                Some(Session::new(Arc::new(rollout.clone()), now))
-            }
-            (Some(Guarded { 0: Err(error) }), Some(session)) => {
-                session.seen_illegible(&error.error);
+            (Some(Ok(rollout)), _) => Some(Session::new(Arc::clone(rollout), now)),
+            (Some(Err(illegible)), Some(session)) => {
+                session.seen_illegible(&illegible.error);
                 None
             }
-            (Some(Guarded { 0: Err(error) }), None) => {
-                Session::illegible(&error.metadata, &error.error, now)
+            (Some(Err(illegible)), None) => {
+                Session::illegible(&illegible.metadata, &illegible.error, now)
             }
             (None, Some(session)) => {
                 session.seen_gone();

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use aviary_crds::CanaryRollout;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::DynamicObject;
-use kube_runtime::reflector::store::Writer;
 use rollout_core::judge::Verdict;
 use rollout_core::plan::{Capacity, Deletion, Limits, OnFailure, Pause, Percent, Plan, Step, Then};
 use rollout_core::state::{Cause, Failure, Phase, Revoked, Run, State, Template, Unsettled};
@@ -19,8 +16,8 @@ use super::look::{self, Look};
 use super::machine::{self, Memory};
 use super::measure::{StableOutcome, WindowOutcome};
 use super::persisted::Persisted;
-use super::views::{Guarded, Views};
-use super::write::Kind;
+use super::views::Views;
+pub(crate) use super::views::Writers;
 use crate::admission::rollout::PrometheusPolicy;
 
 pub(crate) fn template(name: &str) -> Template {
@@ -188,45 +185,7 @@ pub(crate) fn look_at(views: &Views, rollout: CanaryRollout, now: Time) -> Look 
 
 /// Stores without anything in them, and the writers that fill them.
 pub(crate) fn views() -> (Views, Writers) {
-    let of = |kind: Kind| Writer::new(kind.resource());
-    let writers = Writers {
-        rollouts: Writer::default(),
-        originals: of(Kind::Deployment),
-        copies: of(Kind::Deployment),
-        replica_sets: of(Kind::ReplicaSet),
-        kept: of(Kind::ControllerRevision),
-        pods: Writer::default(),
-        services: Writer::default(),
-        slices: Writer::default(),
-        claims: Writer::default(),
-        freezes: Writer::default(),
-    };
-    let views = Views {
-        rollouts: writers.rollouts.as_reader(),
-        originals: writers.originals.as_reader(),
-        copies: writers.copies.as_reader(),
-        replica_sets: writers.replica_sets.as_reader(),
-        kept: writers.kept.as_reader(),
-        pods: writers.pods.as_reader(),
-        services: writers.services.as_reader(),
-        slices: writers.slices.as_reader(),
-        claims: writers.claims.as_reader(),
-        freezes: writers.freezes.as_reader(),
-    };
-    (views, writers)
-}
-
-pub(crate) struct Writers {
-    pub(crate) rollouts: Writer<Guarded>,
-    pub(crate) originals: Writer<DynamicObject>,
-    pub(crate) copies: Writer<DynamicObject>,
-    pub(crate) replica_sets: Writer<DynamicObject>,
-    pub(crate) kept: Writer<DynamicObject>,
-    pub(crate) pods: Writer<Pod>,
-    pub(crate) services: Writer<Service>,
-    pub(crate) slices: Writer<EndpointSlice>,
-    pub(crate) claims: Writer<PersistentVolumeClaim>,
-    pub(crate) freezes: Writer<ConfigMap>,
+    Views::new()
 }
 
 pub(crate) fn object(value: Value) -> DynamicObject {

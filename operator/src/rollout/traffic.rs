@@ -1,23 +1,28 @@
-//! What the proxies are told: the splits of all rollouts, and the world made of them and of the views.
+//! What the proxies are told: the splits of all rollouts, and the world made of them and of the views, Service by Service.
 //!
-//! A split is published at once; changes of endpoints are gathered for a moment first. Nothing is published before every
-//! rollout has said its split once, so a fresh operator never serves a world in which a canary is missing.
+//! A change makes anew what belongs to it: who depends on what is known by the links of the views, and by which Services select
+//! whose pods. A split is published at once; changes of endpoints are gathered for a moment first. Nothing is published before
+//! every rollout has said its split once, so a fresh operator never serves a world in which a canary is missing.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+mod parts;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use rollout_core::plan::Percent;
 use rollout_core::state::{Revoked, State};
 use rollout_core::{CanarySplit, Split};
-use traffic_core::config::{Revocation, Weight};
+use traffic_core::config::Revocation;
 
+use super::changes::Change;
 use super::heard::Sent;
-use super::revisions;
-use super::views::Views;
+use super::revisions::{Named, Revisions};
+use super::views::{By, Views};
 use crate::key::Key;
-use crate::mesh::{self, Finding, TargetSplit, View, World};
+use crate::mesh::{self, TargetSplit, WorldChange};
+
+use parts::{Known, Parts};
 
 /// How one rollout's traffic is to go.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,116 +69,271 @@ impl RolloutSplit {
 /// The splits of all rollouts, and what was made of them last.
 #[derive(Default)]
 pub struct Traffic {
-    by_rollout: BTreeMap<Key, RolloutSplit>,
-    sent: BTreeMap<Key, Sent>,
-    said: BTreeSet<Finding>,
+    splits: Splits,
+    /// Rollouts whose splits are others than those that the parts were made with, and what those were.
+    before: BTreeMap<Key, Option<RolloutSplit>>,
+    parts: Parts,
+    stale: Stale,
+    sent: HashMap<Key, Sent>,
+}
+
+/// What is to be published, and whom it concerns.
+#[derive(Debug, Default)]
+pub struct Published {
+    pub change: WorldChange,
+    /// Rollouts of which something else is sent now.
+    pub told: BTreeSet<Key>,
+}
+
+/// The Services whose parts are to be made anew.
+enum Stale {
+    All,
+    Some(BTreeSet<Key>),
+}
+
+impl Default for Stale {
+    fn default() -> Self {
+        Stale::All
+    }
+}
+
+impl Stale {
+    fn add(&mut self, services: impl IntoIterator<Item = Key>) {
+        match self {
+            Stale::All => {}
+            Stale::Some(stale) => stale.extend(services),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Splits {
+    by_rollout: HashMap<Key, RolloutSplit>,
+    /// How many rollouts say that of a revision (its namespace and name).
+    retired: HashMap<Key, usize>,
+}
+
+impl Named for Splits {
+    fn target(&self, rollout: &Key) -> Option<&str> {
+        self.by_rollout
+            .get(rollout)
+            .map(|split| split.target.as_str())
+    }
+
+    fn retired(&self, revision: &Key) -> bool {
+        self.retired.contains_key(revision)
+    }
+}
+
+impl Splits {
+    fn put(&mut self, key: &Key, split: Option<RolloutSplit>) -> Option<RolloutSplit> {
+        for revision in split.iter().flat_map(|split| &split.retired) {
+            *self.retired.entry(key.beside(revision)).or_default() += 1;
+        }
+        let before = match split {
+            Some(split) => self.by_rollout.insert(key.clone(), split),
+            None => self.by_rollout.remove(key),
+        };
+        for revision in before.iter().flat_map(|split| &split.retired) {
+            let revision = key.beside(revision);
+            if let Some(count) = self.retired.get_mut(&revision) {
+                *count -= 1;
+                if *count == 0 {
+                    self.retired.remove(&revision);
+                }
+            }
+        }
+        before
+    }
 }
 
 impl Traffic {
     /// How one rollout's traffic is to go from now on; `None`: its Services are balanced over all pods. Says whether that is
     /// another way than before.
     pub fn set(&mut self, key: &Key, split: Option<RolloutSplit>) -> bool {
-        match split {
-            Some(split) if self.by_rollout.get(key) == Some(&split) => false,
-            Some(split) => {
-                self.by_rollout.insert(key.clone(), split);
-                true
-            }
-            None => self.by_rollout.remove(key).is_some(),
+        if self.splits.by_rollout.get(key) == split.as_ref() {
+            return false;
         }
+        let before = self.splits.put(key, split);
+        self.before.entry(key.clone()).or_insert(before);
+        true
     }
 
-    /// What is in the world that was made last.
+    /// What was published last.
     pub fn sent(&self, key: &Key) -> Sent {
         self.sent.get(key).cloned().unwrap_or_default()
     }
 
-    /// The world as it is to be now. What was sent of a rollout whose split or pods changed is in the answer.
-    pub fn world(&mut self, views: &Views) -> (Arc<World>, BTreeSet<Key>) {
-        let targets: Vec<TargetSplit> = self
-            .by_rollout
-            .iter()
-            .map(|(key, split)| target(key, split))
-            .collect();
-        let retired = self
-            .by_rollout
-            .iter()
-            .flat_map(|(key, split)| {
-                let of_one = split.retired.iter();
-                of_one.map(|revision| (key.namespace.clone(), revision.clone()))
-            })
-            .collect();
-        let target_of = |key: &Key| self.by_rollout.get(key).map(|split| split.target.clone());
-        let revisions = revisions::of_pods(views, target_of, &retired);
-        let copies = revisions::of_copies(views);
-        let (services, slices) = (views.services.state(), views.slices.state());
-        let view = mesh::view(
-            mesh::Objects {
-                services: &services,
-                slices: &slices,
-                revisions: &revisions,
-                copies: &copies,
-            },
-            &targets,
-        );
-        let sent: BTreeMap<Key, Sent> = self
-            .by_rollout
-            .iter()
-            .map(|(key, split)| (key.clone(), sent(key, split, &view)))
-            .collect();
-        let changed = sent
-            .iter()
-            .filter(|(key, sent)| self.sent.get(key) != Some(sent))
-            .map(|(key, _)| key.clone())
-            .collect();
-        self.sent = sent;
-        let findings: BTreeSet<Finding> = view.findings.into_iter().collect();
-        for finding in findings.difference(&self.said) {
-            tracing::info!(%finding, "not everything goes through the split");
+    /// Notes what a change is about. Says whether there may be something to publish.
+    pub(super) fn touch(&mut self, views: &Views, change: &Change) -> bool {
+        match change {
+            Change::Everything => self.stale = Stale::All,
+            Change::Service(service) | Change::Endpoints(service) => {
+                self.stale.add([service.clone()]);
+            }
+            Change::Pod(pod) => self.stale.add(services_of(views, pod)),
+            Change::ReplicaSet(set) => self.stale.add(services_of_set(views, set)),
+            Change::Revisions(deployment) => {
+                self.stale.add(services_of_deployment(views, deployment));
+            }
+            Change::Rollout(_) | Change::Target(_) | Change::Deployment(_) | Change::Claim(_) => {
+                return false;
+            }
         }
-        self.said = findings;
-        (Arc::new(view.world), changed)
+        true
+    }
+
+    /// The world as it is to be now, as far as it is another one than what was published last.
+    pub fn publish(&mut self, views: &Views) -> Published {
+        let mut told: BTreeSet<Key> = BTreeSet::new();
+        for (key, before) in std::mem::take(&mut self.before) {
+            self.resplit(views, &key, before.as_ref());
+            told.insert(key);
+        }
+        let mut todo: BTreeSet<Key> =
+            match std::mem::replace(&mut self.stale, Stale::Some(BTreeSet::new())) {
+                Stale::All => views
+                    .services
+                    .keys()
+                    .into_iter()
+                    .chain(self.parts.keys())
+                    .collect(),
+                Stale::Some(stale) => stale,
+            };
+        let services: Vec<Key> = todo.iter().cloned().collect();
+        for key in services {
+            let service = views.service(&key);
+            todo.extend(self.parts.place(&key, service.as_deref()));
+        }
+        let mut change = WorldChange::default();
+        let pods = Revisions::new(views, &self.splits);
+        for key in todo {
+            let part = views.service(&key).map(|service| {
+                let candidates = self.parts.selection.rollouts_for(&service);
+                let targets: Vec<TargetSplit> = candidates
+                    .iter()
+                    .filter_map(|rollout| {
+                        Some(target(rollout, self.splits.by_rollout.get(rollout)?))
+                    })
+                    .filter(|target| mesh::selects(&service, target))
+                    .collect();
+                let addresses = &self.parts.addresses;
+                let objects = mesh::Objects {
+                    service: &service,
+                    slices: &views.slices.by(By::Service, &key),
+                    pods: &pods,
+                    owns: &|address| addresses.owns(&key, address),
+                };
+                mesh::part(objects, &targets)
+            });
+            told.extend(self.parts.put(&key, part, &mut change));
+        }
+        told.retain(|key| self.resend(key));
+        Published { change, told }
+    }
+
+    /// The whole world, made of nothing but the splits and the views.
+    #[cfg(test)]
+    pub(super) fn afresh(&self, views: &Views) -> mesh::World {
+        let mut traffic = Traffic::default();
+        for (key, split) in &self.splits.by_rollout {
+            traffic.set(key, Some(split.clone()));
+        }
+        let mut world = mesh::World::default();
+        world.apply(traffic.publish(views).change);
+        world
+    }
+
+    /// A rollout's split is another one: notes whose parts are made with it.
+    fn resplit(&mut self, views: &Views, key: &Key, before: Option<&RolloutSplit>) {
+        let after = self.splits.by_rollout.get(key);
+        let none = BTreeMap::new();
+        let labels = |split: Option<&RolloutSplit>| {
+            split.map_or(none.clone(), |split| split.pod_labels.clone())
+        };
+        for labels in BTreeSet::from([labels(before), labels(after)]) {
+            self.stale
+                .add(self.parts.selection.services_for(&key.namespace, &labels));
+        }
+        self.parts.selection.set_rollout(key, &labels(after));
+        let names = |split: Option<&RolloutSplit>| {
+            split.map(|split| (split.deployment.clone(), split.target.clone()))
+        };
+        if names(before) != names(after) {
+            for split in before.into_iter().chain(after) {
+                self.stale.add(services_of_deployment(
+                    views,
+                    &key.beside(&split.deployment),
+                ));
+            }
+        }
+        let none = BTreeSet::new();
+        let retired = |split: Option<&'_ RolloutSplit>| {
+            split.map_or(none.clone(), |split| split.retired.clone())
+        };
+        for revision in retired(before).symmetric_difference(&retired(after)) {
+            let pods = views.pods.by(By::Revision, &key.beside(revision));
+            self.stale.add(
+                pods.iter()
+                    .flat_map(|pod| services_of(views, &Key::of(&**pod))),
+            );
+        }
+    }
+
+    /// Says whether something else is sent of this rollout now.
+    fn resend(&mut self, key: &Key) -> bool {
+        let Some(split) = self.splits.by_rollout.get(key) else {
+            return self.sent.remove(key).is_some();
+        };
+        let sent = sent(split, self.parts.of_rollout(key));
+        let same = self.sent.get(key) == Some(&sent);
+        if !same {
+            self.sent.insert(key.clone(), sent);
+        }
+        !same
     }
 }
 
-fn sent(key: &Key, split: &RolloutSplit, view: &View) -> Sent {
-    let rollout = key.to_string();
-    let routes: Vec<_> = view
-        .world
-        .routes
-        .values()
-        .filter(|entry| entry.route.rollout == rollout)
-        .collect();
-    // A canary without endpoints has weight 0 in the world, whatever was asked for.
-    let weight = routes
+/// The Services that have this pod for an endpoint.
+fn services_of(views: &Views, pod: &Key) -> Vec<Key> {
+    let slices = views.slices.by(By::Pod, pod);
+    slices
         .iter()
-        .filter_map(|entry| entry.route.split.canary.as_ref())
-        .map(|canary| canary.weight)
-        .min();
+        .filter_map(|slice| mesh::service_of(slice))
+        .collect()
+}
+
+fn services_of_set(views: &Views, set: &Key) -> BTreeSet<Key> {
+    let pods = views.pods.by(By::ReplicaSet, set);
+    pods.iter()
+        .flat_map(|pod| services_of(views, &Key::of(&**pod)))
+        .collect()
+}
+
+fn services_of_deployment(views: &Views, deployment: &Key) -> BTreeSet<Key> {
+    let sets = views.replica_sets.by(By::Deployment, deployment);
+    sets.iter()
+        .flat_map(|set| services_of_set(views, &Key::of(&**set)))
+        .collect()
+}
+
+fn sent<'a>(split: &RolloutSplit, parts: impl Iterator<Item = &'a Known>) -> Sent {
+    let (mut routes, mut weight, mut strangers) = (0, None, BTreeSet::new());
+    for part in parts {
+        routes += part.routes.len();
+        // A canary without endpoints has weight 0 in the world, whatever was asked for.
+        weight = weight.into_iter().chain(part.weight).min();
+        strangers.extend(part.strangers.iter().cloned());
+    }
     let canary = split.canary().zip(weight).map(|(canary, weight)| {
-        let whole = i64::from(weight.units() / (Weight::SCALE / 100));
+        let whole = i64::from(weight.units() / (traffic_core::config::Weight::SCALE / 100));
         (canary.run, Percent::new(whole).unwrap_or(canary.weight))
     });
-    let strangers = view.findings.iter().filter_map(|finding| match finding {
-        Finding::NotExclusive {
-            rollout: of,
-            endpoint,
-            ..
-        } if *of == rollout => Some(endpoint.clone()),
-        Finding::NotExclusive { .. }
-        | Finding::StableEmpty { .. }
-        | Finding::SharedService { .. }
-        | Finding::SharedAddress { .. } => None,
-    });
     Sent {
-        routes: routes.len(),
+        routes,
         canary,
         retired: split.retired.clone(),
-        strangers: strangers
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .take(5)
-            .collect(),
+        strangers: strangers.into_iter().take(5).collect(),
     }
 }
 

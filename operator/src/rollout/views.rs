@@ -1,21 +1,56 @@
-//! What the API server told us: watched objects, kept small. A look reads from here and asks nothing of the network.
+//! What the API server told us: watched objects, kept small and linked. A look reads from here and asks nothing of the network.
+
+mod shapes;
+mod store;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aviary_crds::{CANARY_OF_LABEL, CanaryRollout, ROLLOUT_LABEL};
+use aviary_crds::{CanaryRollout, ROLLOUT_LABEL};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
-use kube::core::DeserializeGuard;
-use kube_runtime::reflector::{ObjectRef, Store};
+use kube::core::{DeserializeGuard, ObjectMeta};
 
-use super::write::Kind;
 use crate::key::Key;
 
+pub use store::{By, Seen, Store, Writer};
+
 /// A CanaryRollout, or what is known of one that this version cannot read: one of a newer version hides no other.
-pub type Guarded = DeserializeGuard<CanaryRollout>;
+#[derive(Clone, Debug)]
+pub struct Guarded(pub Result<Arc<CanaryRollout>, Illegible>);
+
+/// A CanaryRollout that this version cannot read.
+#[derive(Clone, Debug)]
+pub struct Illegible {
+    pub metadata: ObjectMeta,
+    pub error: String,
+}
+
+impl From<DeserializeGuard<CanaryRollout>> for Guarded {
+    fn from(DeserializeGuard(read): DeserializeGuard<CanaryRollout>) -> Guarded {
+        Guarded(match read {
+            Ok(mut rollout) => {
+                rollout.metadata.managed_fields = None;
+                Ok(Arc::new(rollout))
+            }
+            Err(invalid) => Err(Illegible {
+                metadata: invalid.metadata,
+                error: invalid.error,
+            }),
+        })
+    }
+}
+
+impl Guarded {
+    pub fn metadata(&self) -> &ObjectMeta {
+        match &self.0 {
+            Ok(rollout) => &rollout.metadata,
+            Err(illegible) => &illegible.metadata,
+        }
+    }
+}
 
 /// The stores. Clones are the same stores.
 #[derive(Clone)]
@@ -36,90 +71,141 @@ pub struct Views {
     pub freezes: Store<ConfigMap>,
 }
 
+/// Those who fill the stores.
+pub struct Writers {
+    pub rollouts: Writer<Guarded>,
+    pub originals: Writer<DynamicObject>,
+    pub copies: Writer<DynamicObject>,
+    pub replica_sets: Writer<DynamicObject>,
+    pub kept: Writer<DynamicObject>,
+    pub pods: Writer<Pod>,
+    pub services: Writer<Service>,
+    pub slices: Writer<EndpointSlice>,
+    pub claims: Writer<PersistentVolumeClaim>,
+    pub freezes: Writer<ConfigMap>,
+}
+
 impl Views {
-    pub fn rollout(&self, key: &Key) -> Option<Arc<Guarded>> {
-        self.rollouts
-            .get(&ObjectRef::new(&key.name).within(&key.namespace))
+    /// Stores without anything in them yet.
+    pub fn new() -> (Views, Writers) {
+        let writers = Writers {
+            rollouts: Writer::new(shapes::ROLLOUTS),
+            originals: Writer::new(shapes::ORIGINALS),
+            copies: Writer::new(shapes::COPIES),
+            replica_sets: Writer::new(shapes::REPLICA_SETS),
+            kept: Writer::new(shapes::KEPT),
+            pods: Writer::new(shapes::PODS),
+            services: Writer::new(shapes::SERVICES),
+            slices: Writer::new(shapes::SLICES),
+            claims: Writer::new(shapes::CLAIMS),
+            freezes: Writer::new(shapes::FREEZES),
+        };
+        let views = Views {
+            rollouts: writers.rollouts.as_reader(),
+            originals: writers.originals.as_reader(),
+            copies: writers.copies.as_reader(),
+            replica_sets: writers.replica_sets.as_reader(),
+            kept: writers.kept.as_reader(),
+            pods: writers.pods.as_reader(),
+            services: writers.services.as_reader(),
+            slices: writers.slices.as_reader(),
+            claims: writers.claims.as_reader(),
+            freezes: writers.freezes.as_reader(),
+        };
+        (views, writers)
     }
 
-    /// The readable CanaryRollouts of a namespace.
-    pub fn rollouts_of(&self, namespace: &str) -> Vec<Arc<Guarded>> {
-        self.rollouts.state_filter(|each| {
-            each.0
-                .as_ref()
-                .is_ok_and(|rollout| rollout.namespace().as_deref() == Some(namespace))
-        })
+    /// Waits until every watch has listed once.
+    pub async fn ready(&self) {
+        let Views {
+            rollouts,
+            originals,
+            copies,
+            replica_sets,
+            kept,
+            pods,
+            services,
+            slices,
+            claims,
+            freezes,
+        } = self;
+        rollouts.listed().await;
+        originals.listed().await;
+        copies.listed().await;
+        replica_sets.listed().await;
+        kept.listed().await;
+        pods.listed().await;
+        services.listed().await;
+        slices.listed().await;
+        claims.listed().await;
+        freezes.listed().await;
+    }
+
+    pub fn rollout(&self, key: &Key) -> Option<Arc<Guarded>> {
+        self.rollouts.get(key)
+    }
+
+    /// The readable CanaryRollouts that name this Deployment.
+    pub fn rivals(&self, deployment: &Key) -> Vec<Arc<CanaryRollout>> {
+        let named = self.rollouts.by(By::Deployment, deployment).into_iter();
+        named.filter_map(|each| each.0.clone().ok()).collect()
     }
 
     /// The adopted Deployment of this name, whoever has adopted it.
     pub fn original(&self, key: &Key) -> Option<Arc<DynamicObject>> {
-        let reference =
-            ObjectRef::new_with(&key.name, Kind::Deployment.resource()).within(&key.namespace);
-        self.originals.get(&reference)
+        self.originals.get(key)
+    }
+
+    /// The rollout that has adopted this Deployment.
+    pub fn rollout_of(&self, deployment: &Key) -> Option<Key> {
+        let original = self.original(deployment)?;
+        let rollout = original.labels().get(ROLLOUT_LABEL)?;
+        Some(deployment.beside(rollout))
     }
 
     /// The Deployments that carry the label of this rollout.
     pub fn originals_of(&self, rollout: &Key) -> Vec<Arc<DynamicObject>> {
-        labelled(&self.originals, rollout, ROLLOUT_LABEL)
+        self.originals.by(By::Rollout, rollout)
     }
 
     /// All copies that a rollout has made, by name.
     pub fn copies_of(&self, rollout: &Key) -> Vec<Arc<DynamicObject>> {
-        labelled(&self.copies, rollout, CANARY_OF_LABEL)
+        self.copies.by(By::Rollout, rollout)
     }
 
     /// The templates that were kept for a rollout, by name.
     pub fn kept_of(&self, rollout: &Key) -> Vec<Arc<DynamicObject>> {
-        labelled(&self.kept, rollout, ROLLOUT_LABEL)
+        self.kept.by(By::Rollout, rollout)
     }
 
     /// The ReplicaSets that a Deployment controls, by name.
     pub fn replica_sets_of(&self, deployment: &DynamicObject) -> Vec<Arc<DynamicObject>> {
-        let (namespace, uid) = (deployment.namespace(), deployment.uid());
-        let mut owned = self.replica_sets.state_filter(|each| {
-            each.namespace() == namespace
-                && each
-                    .owner_references()
-                    .iter()
-                    .any(|owner| owner.controller == Some(true) && Some(&owner.uid) == uid.as_ref())
+        let mut owned = self.replica_sets.by(By::Deployment, &Key::of(deployment));
+        owned.retain(|set| {
+            let mut owners = set.owner_references().iter();
+            owners.any(|owner| {
+                owner.controller == Some(true)
+                    && Some(&owner.uid) == deployment.metadata.uid.as_ref()
+            })
         });
-        owned.sort_by_key(|each| each.name_any());
         owned
     }
 
-    pub fn has_replica_set(&self, key: &Key) -> bool {
-        let reference =
-            ObjectRef::new_with(&key.name, Kind::ReplicaSet.resource()).within(&key.namespace);
-        self.replica_sets.get(&reference).is_some()
-    }
-
     pub fn service(&self, key: &Key) -> Option<Arc<Service>> {
-        self.services
-            .get(&ObjectRef::new(&key.name).within(&key.namespace))
+        self.services.get(key)
     }
 
-    /// Access modes of the volume claims of a namespace, by name.
-    pub fn claims_of(&self, namespace: &str) -> BTreeMap<String, Vec<String>> {
-        self.claims
-            .state_filter(|each| each.namespace().as_deref() == Some(namespace))
-            .iter()
-            .map(|claim| {
-                let modes = claim.spec.as_ref().and_then(|s| s.access_modes.clone());
-                (claim.name_any(), modes.unwrap_or_default())
-            })
-            .collect()
+    /// Access modes of these volume claims, as far as they exist.
+    pub fn claims(&self, namespace: &str, names: &[String]) -> BTreeMap<String, Vec<String>> {
+        let modes = |name: &String| {
+            let claim = self.claims.get(&Key::new(namespace, name))?;
+            let modes = claim.spec.as_ref().and_then(|s| s.access_modes.clone());
+            Some((name.clone(), modes.unwrap_or_default()))
+        };
+        names.iter().filter_map(modes).collect()
     }
 
     pub fn frozen(&self) -> bool {
         !self.freezes.is_empty()
     }
-}
-
-fn labelled(store: &Store<DynamicObject>, rollout: &Key, label: &str) -> Vec<Arc<DynamicObject>> {
-    let mut found = store.state_filter(|each| {
-        each.namespace().as_deref() == Some(rollout.namespace.as_str())
-            && each.labels().get(label) == Some(&rollout.name)
-    });
-    found.sort_by_key(|each| each.name_any());
-    found
 }

@@ -1,46 +1,33 @@
 //! Keeps the views up to date, and wakes who depends on them: always after the view has what it is about.
 //!
-//! Pods, ReplicaSets and volume claims are watched in the whole cluster, so they are stripped on arrival to what is read.
+//! Most of it is watched in the whole cluster, so it is stripped on arrival to what is read ([`strip`]).
 
-use std::collections::HashSet;
+mod strip;
+
 use std::fmt::Debug;
-use std::hash::Hash;
 
-use aviary_crds::{CANARY_OF_LABEL, ROLLOUT_LABEL};
+use aviary_crds::{CANARY_OF_LABEL, CanaryRollout, ROLLOUT_LABEL};
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{Container, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::DynamicObject;
+use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource, ResourceExt};
-use kube_runtime::reflector::store::Writer;
-use kube_runtime::reflector::{Lookup, Store};
-use kube_runtime::{WatchStreamExt, reflector, watcher};
+use kube_runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::changes::{self, About, Change};
 use super::replica_sets;
-use super::views::Views;
+use super::views::{Guarded, Seen, Views, Writer};
 use super::write::Kind;
 use crate::ads::Ads;
 use crate::key::Key;
 
+/// Objects of a list that are in memory at once before they are stripped.
+const PAGE: u32 = 200;
 /// The ConfigMap in the operator's namespace that stops every raise in the cluster.
 pub const FREEZE: &str = "aviary-freeze";
-
-/// What changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Something about this rollout.
-    Rollout(Key),
-    /// Something that the rollout of this Deployment depends on.
-    Deployment(Key),
-    /// Something that the rollouts of this namespace may depend on, and routes.
-    Namespace(String),
-    /// Something that every rollout may depend on: a whole list came anew, or the freeze.
-    Everything,
-    /// Something that routes and endpoints are made of.
-    Traffic,
-}
 
 #[derive(Clone)]
 pub struct Changes(mpsc::UnboundedSender<Change>);
@@ -65,260 +52,205 @@ pub fn watch(
     changes: &Changes,
     tasks: &mut JoinSet<()>,
 ) -> Views {
-    let all = watcher::Config::default();
-    let labelled = |label: &str| watcher::Config::default().labels(label);
-    let dynamic = |kind: Kind| {
-        (
-            Api::all_with(client.clone(), &kind.resource()),
-            kind.resource(),
-        )
+    let all = watcher::Config::default().page_size(PAGE);
+    let labelled = |label: &str| all.clone().labels(label);
+    let dynamic = |kind: Kind| Api::all_with(client.clone(), &kind.resource());
+    let (views, writers) = Views::new();
+    let mut start = Start {
+        changes,
+        tasks: &mut *tasks,
     };
-    let by_label = |label: &'static str| {
-        move |object: &DynamicObject| {
-            let rollout = object.labels().get(label)?;
-            Some(Change::Rollout(Key::of(object).beside(rollout)))
-        }
-    };
-    let (deployments, deployment) = dynamic(Kind::Deployment);
-    let (replica_sets, replica_set) = dynamic(Kind::ReplicaSet);
-    let (kept, kept_kind) = dynamic(Kind::ControllerRevision);
-    let (pods, pod_writer) = reflector::store();
+    let rollouts: Api<DeserializeGuard<CanaryRollout>> = Api::all(client.clone());
+    start.watch(
+        rollouts,
+        all.clone(),
+        Guarded::from,
+        writers.rollouts,
+        changes::of_rollout,
+    );
+    let deployments = dynamic(Kind::Deployment);
+    let originals = labelled(ROLLOUT_LABEL);
+    start.watch(
+        deployments.clone(),
+        originals,
+        deployment,
+        writers.originals,
+        changes::of_original,
+    );
+    let copies = labelled(CANARY_OF_LABEL);
+    start.watch(
+        deployments,
+        copies,
+        deployment,
+        writers.copies,
+        changes::of_copy,
+    );
+    let replica_sets = dynamic(Kind::ReplicaSet);
+    let stripped = stripping(replica_sets::strip);
+    start.watch(
+        replica_sets,
+        all.clone(),
+        stripped,
+        writers.replica_sets,
+        changes::of_replica_set,
+    );
+    let kept = dynamic(Kind::ControllerRevision);
+    start.watch(
+        kept,
+        labelled(ROLLOUT_LABEL),
+        stripping(forget_managers::<DynamicObject>),
+        writers.kept,
+        changes::of_kept,
+    );
+    let services = Api::all(client.clone());
+    start.watch(
+        services,
+        all.clone(),
+        stripping(strip::service),
+        writers.services,
+        changes::of_service,
+    );
+    let slices = Api::all(client.clone());
+    start.watch(
+        slices,
+        all.clone(),
+        stripping(strip::slice),
+        writers.slices,
+        changes::of_slice,
+    );
+    let claims = Api::all(client.clone());
+    start.watch(
+        claims,
+        all.clone(),
+        stripping(strip::claim),
+        writers.claims,
+        changes::of_claim,
+    );
+    let freezes = Api::namespaced(client.clone(), namespace);
+    let freeze = all.clone().fields(&format!("metadata.name={FREEZE}"));
+    start.watch(
+        freezes,
+        freeze,
+        stripping(forget_managers::<ConfigMap>),
+        writers.freezes,
+        changes::of_freeze,
+    );
+    let pods = Api::all(client.clone());
     tasks.spawn(follow_pods(
-        client.clone(),
-        pod_writer,
+        pods,
+        all,
+        writers.pods,
         ads.clone(),
         changes.clone(),
     ));
-    let freeze = watcher::Config::default().fields(&format!("metadata.name={FREEZE}"));
-    Views {
-        rollouts: start(
-            Api::all(client.clone()),
-            all.clone(),
-            (),
-            changes,
-            tasks,
-            |_| {},
-            |rollout| Some(Change::Rollout(Key::of(rollout))),
-        ),
-        originals: start(
-            deployments.clone(),
-            labelled(ROLLOUT_LABEL),
-            deployment.clone(),
-            changes,
-            tasks,
-            forget_managers,
-            by_label(ROLLOUT_LABEL),
-        ),
-        copies: start(
-            deployments,
-            labelled(CANARY_OF_LABEL),
-            deployment,
-            changes,
-            tasks,
-            forget_managers,
-            by_label(CANARY_OF_LABEL),
-        ),
-        replica_sets: start(
-            replica_sets,
-            all.clone(),
-            replica_set,
-            changes,
-            tasks,
-            replica_sets::strip,
-            |set| {
-                let owners = set.owner_references().iter();
-                let mut owner = owners.filter(|owner| owner.controller == Some(true));
-                Some(Change::Deployment(
-                    Key::of(set).beside(owner.next()?.name.clone()),
-                ))
-            },
-        ),
-        kept: start(
-            kept,
-            labelled(ROLLOUT_LABEL),
-            kept_kind,
-            changes,
-            tasks,
-            forget_managers,
-            by_label(ROLLOUT_LABEL),
-        ),
-        pods,
-        services: start(
-            Api::all(client.clone()),
-            all.clone(),
-            (),
-            changes,
-            tasks,
-            |_| {},
-            |service: &k8s_openapi::api::core::v1::Service| {
-                service.metadata.namespace.clone().map(Change::Namespace)
-            },
-        ),
-        slices: start(
-            Api::all(client.clone()),
-            all.clone(),
-            (),
-            changes,
-            tasks,
-            |_| {},
-            |_| Some(Change::Traffic),
-        ),
-        claims: start(
-            Api::all(client.clone()),
-            all,
-            (),
-            changes,
-            tasks,
-            strip_claim,
-            |claim| claim.metadata.namespace.clone().map(Change::Namespace),
-        ),
-        freezes: start(
-            Api::namespaced(client.clone(), namespace),
-            freeze,
-            (),
-            changes,
-            tasks,
-            |_| {},
-            |_| Some(Change::Everything),
-        ),
-    }
+    views
 }
 
-impl Views {
-    /// Waits until every watch has listed once.
-    pub async fn ready(&self) {
-        // A writer is dropped only when its task ends, which is when the process ends.
-        let Views {
-            rollouts,
-            originals,
-            copies,
-            replica_sets,
-            kept,
-            pods,
-            services,
-            slices,
-            claims,
-            freezes,
-        } = self;
-        let _ = rollouts.wait_until_ready().await;
-        let _ = originals.wait_until_ready().await;
-        let _ = copies.wait_until_ready().await;
-        let _ = replica_sets.wait_until_ready().await;
-        let _ = kept.wait_until_ready().await;
-        let _ = pods.wait_until_ready().await;
-        let _ = services.wait_until_ready().await;
-        let _ = slices.wait_until_ready().await;
-        let _ = claims.wait_until_ready().await;
-        let _ = freezes.wait_until_ready().await;
-    }
+struct Start<'a> {
+    changes: &'a Changes,
+    tasks: &'a mut JoinSet<()>,
 }
 
-fn start<K>(
-    api: Api<K>,
-    config: watcher::Config,
-    kind: <K as Resource>::DynamicType,
-    changes: &Changes,
-    tasks: &mut JoinSet<()>,
-    strip: impl FnMut(&mut K) + Send + 'static,
-    change: impl Fn(&K) -> Option<Change> + Send + 'static,
-) -> Store<K>
-where
-    K: Resource + Lookup<DynamicType = <K as Resource>::DynamicType>,
-    K: Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    <K as Resource>::DynamicType: Eq + Hash + Clone + Debug + Send + Sync + Unpin,
-{
-    let writer = Writer::new(kind);
-    let store = writer.as_reader();
-    let stream = watcher(api, config)
-        .default_backoff()
-        .modify(strip)
-        .reflect(writer);
-    let changes = changes.clone();
-    tasks.spawn(async move {
-        let mut stream = std::pin::pin!(stream);
-        while let Some(event) = stream.next().await {
-            match event {
-                Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => {
-                    if let Some(change) = change(&object) {
-                        changes.send(change);
+impl Start<'_> {
+    fn watch<K, V>(
+        &mut self,
+        api: Api<K>,
+        config: watcher::Config,
+        keep: impl Fn(K) -> V + Send + 'static,
+        mut writer: Writer<V>,
+        about: About<V>,
+    ) where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        V: Send + Sync + 'static,
+    {
+        let stream = watcher(api, config).default_backoff();
+        let changes = self.changes.clone();
+        self.tasks.spawn(async move {
+            let mut stream = std::pin::pin!(stream);
+            while let Some(event) = stream.next().await {
+                match event {
+                    Ok(event) => {
+                        let seen = writer.apply(kept(event, &keep));
+                        changes::of(&seen, about)
+                            .into_iter()
+                            .for_each(|change| changes.send(change));
                     }
+                    Err(error) => broke(&error),
                 }
-                // The view has a list only when all of it is here.
-                Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
-                Ok(watcher::Event::InitDone) => changes.send(Change::Everything),
-                Err(error) => broke(&error),
             }
-        }
-    });
-    store
+        });
+    }
+}
+
+fn kept<K, V>(event: watcher::Event<K>, keep: impl Fn(K) -> V) -> watcher::Event<V> {
+    match event {
+        watcher::Event::Apply(object) => watcher::Event::Apply(keep(object)),
+        watcher::Event::Delete(object) => watcher::Event::Delete(keep(object)),
+        watcher::Event::Init => watcher::Event::Init,
+        watcher::Event::InitApply(object) => watcher::Event::InitApply(keep(object)),
+        watcher::Event::InitDone => watcher::Event::InitDone,
+    }
+}
+
+/// Keeps an object without what nobody reads.
+fn stripping<K>(strip: fn(&mut K)) -> impl Fn(K) -> K {
+    move |mut object| {
+        strip(&mut object);
+        object
+    }
 }
 
 /// Pods are also who is behind a stream: a proxy whose pod is gone is no laggard.
-async fn follow_pods(client: Client, writer: Writer<Pod>, ads: Ads, changes: Changes) {
+async fn follow_pods(
+    api: Api<Pod>,
+    config: watcher::Config,
+    mut writer: Writer<Pod>,
+    ads: Ads,
+    changes: Changes,
+) {
+    let keep = stripping(strip::pod);
     let reader = writer.as_reader();
-    let api: Api<Pod> = Api::all(client);
-    let mut known: HashSet<Key> = HashSet::new();
-    let stream = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .modify(strip_pod)
-        .reflect(writer);
+    let stream = watcher(api, config).default_backoff();
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
-        match event {
-            Ok(watcher::Event::Apply(pod)) => {
-                known.insert(Key::of(&pod));
-            }
-            Ok(watcher::Event::Delete(pod)) => {
-                let key = Key::of(&pod);
-                ads.forget_pod(&key);
-                known.remove(&key);
-            }
-            Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => continue,
-            Ok(watcher::Event::InitDone) => {
-                let now: HashSet<Key> = reader.state().iter().map(|pod| Key::of(&**pod)).collect();
-                for gone in known.difference(&now) {
-                    ads.forget_pod(gone);
-                }
-                known = now;
-            }
+        let event = match event {
+            Ok(event) => kept(event, &keep),
             Err(error) => {
                 broke(&error);
                 continue;
             }
+        };
+        let known = match &event {
+            watcher::Event::InitDone => reader.keys(),
+            _ => Vec::new(),
+        };
+        let seen = writer.apply(event);
+        if let Seen::One {
+            before: Some(before),
+            after: None,
+        } = &seen
+        {
+            ads.forget_pod(&Key::of(&**before));
         }
-        changes.send(Change::Traffic);
+        for gone in known.iter().filter(|key| !reader.has(key)) {
+            ads.forget_pod(gone);
+        }
+        changes::of(&seen, changes::of_pod)
+            .into_iter()
+            .for_each(|change| changes.send(change));
     }
+}
+
+/// Nobody reads of an adopted Deployment or a copy what these hold.
+fn deployment(mut deployment: DynamicObject) -> DynamicObject {
+    strip::deployment(&mut deployment);
+    deployment
 }
 
 fn broke(error: &watcher::Error) {
     tracing::warn!(%error, "a watch broke; it is taken up again, and until then the last known objects count");
 }
 
-fn forget_managers(object: &mut DynamicObject) {
+fn forget_managers<K: ResourceExt>(object: &mut K) {
     object.managed_fields_mut().clear();
-}
-
-fn strip_claim(claim: &mut PersistentVolumeClaim) {
-    claim.managed_fields_mut().clear();
-    claim.annotations_mut().clear();
-    claim.status = None;
-}
-
-fn strip_pod(pod: &mut Pod) {
-    pod.managed_fields_mut().clear();
-    pod.annotations_mut().clear();
-    if let Some(spec) = &mut pod.spec {
-        spec.volumes = None;
-        for container in spec
-            .containers
-            .iter_mut()
-            .chain(spec.init_containers.iter_mut().flatten())
-        {
-            let name = std::mem::take(&mut container.name);
-            *container = Container {
-                name,
-                ..Container::default()
-            };
-        }
-    }
 }

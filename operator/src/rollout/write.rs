@@ -77,5 +77,18 @@ pub enum WriteError {
     Unavailable(String),
 }
 
+impl WriteError {
+    /// For metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            WriteError::Conflict => "conflict",
+            WriteError::Exists => "exists",
+            WriteError::Gone => "gone",
+            WriteError::Refused(_) => "refused",
+            WriteError::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
 /// The object as it is after the request; `None` for a note and for what is deleted.
 pub type Written = Result<Option<Value>, WriteError>;

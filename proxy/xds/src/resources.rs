@@ -1,9 +1,9 @@
-//! Everything the control plane serves, encoded once and shared by all streams.
+//! Everything the control plane serves, encoded once and shared by all streams; a change touches what changed and nothing else.
 //!
 //! A version is a hash of the content (of the validated value: protobuf maps have no order), so the same content has the same
 //! version in every process, and a proxy that reconnects to a restarted control plane is sent only what did change.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,52 +41,67 @@ pub struct Resource {
     pub clusters: Vec<String>,
     /// How long a route with a canary's weight is good for without a renewal.
     pub ttl: Option<Duration>,
-    pub(crate) body: Any,
+    pub(crate) body: Vec<u8>,
 }
 
-/// What is served at one moment. Build it, share it, never change it.
+impl Resource {
+    pub(crate) fn wire_body(&self, kind: Kind) -> Any {
+        Any {
+            type_url: kind.type_url().to_owned(),
+            value: self.body.clone(),
+        }
+    }
+}
+
+/// What is served now. A resource is replaced, never changed: streams share it.
 #[derive(Clone, Debug, Default)]
 pub struct Resources {
     by_name: ByKind<BTreeMap<String, Arc<Resource>>>,
     /// From a route's alias to its name.
     aliases: HashMap<String, String>,
+    /// The names of a rollout's routes.
+    of_rollout: HashMap<String, BTreeSet<String>>,
 }
 
 impl Resources {
-    pub fn insert_route(&mut self, route: &Route, destinations: &[SocketAddr]) {
+    /// Says whether that is another one than before.
+    pub fn insert_route(&mut self, route: &Route, destinations: &[SocketAddr]) -> bool {
         let mut destinations = destinations.to_vec();
         destinations.sort_unstable();
         destinations.dedup();
+        let version = route_version(route, &destinations);
+        if self.has(Kind::Route, &route.name, &version) {
+            return false;
+        }
         let aliases: Vec<String> = destinations.iter().copied().map(alias).collect();
-        self.aliases.extend(
-            aliases
-                .iter()
-                .map(|alias| (alias.clone(), route.name.clone())),
-        );
         let arms = std::iter::once(&route.split.stable)
             .chain(route.split.canary.iter().map(|canary| &canary.arm));
         let resource = Resource {
             name: route.name.clone(),
-            version: route_version(route, &destinations),
+            version,
             aliases,
             rollout: Some(route.rollout.clone()),
             clusters: arms.map(|arm| arm.cluster.clone()).collect(),
             ttl: route::ttl(route),
-            body: Any {
-                type_url: Kind::Route.type_url().to_owned(),
-                value: route::encode(route).encode_to_vec(),
-            },
+            body: route::encode(route).encode_to_vec(),
         };
+        self.forget_route(&route.name);
+        let aliases = resource.aliases.iter();
+        self.aliases
+            .extend(aliases.map(|alias| (alias.clone(), route.name.clone())));
+        let of_rollout = self.of_rollout.entry(route.rollout.clone()).or_default();
+        of_rollout.insert(route.name.clone());
         self.by_name[Kind::Route].insert(route.name.clone(), Arc::new(resource));
+        true
     }
 
-    pub fn insert_cluster(&mut self, cluster: &Cluster) {
+    /// Says of which kinds there is another resource than before.
+    pub fn insert_cluster(&mut self, cluster: &Cluster) -> Vec<Kind> {
         let Cluster { name, endpoints } = cluster;
-        let mut insert = |kind: Kind, version: String, value: Vec<u8>| {
-            let body = Any {
-                type_url: kind.type_url().to_owned(),
-                value,
-            };
+        let mut insert = |kind: Kind, version: String, encode: fn(&Cluster) -> Vec<u8>| {
+            if self.has(kind, name, &version) {
+                return None;
+            }
             let resource = Resource {
                 name: name.clone(),
                 version,
@@ -94,46 +109,65 @@ impl Resources {
                 rollout: None,
                 clusters: Vec::new(),
                 ttl: None,
-                body,
+                body: encode(cluster),
             };
             self.by_name[kind].insert(name.clone(), Arc::new(resource));
+            Some(kind)
         };
-        insert(
-            Kind::Cluster,
-            hash(name),
-            cluster::encode(cluster).encode_to_vec(),
-        );
-        insert(
-            Kind::Endpoints,
-            hash(&(name, endpoints)),
-            cluster::encode_endpoints(cluster).encode_to_vec(),
-        );
+        let definition = insert(Kind::Cluster, hash(name), |cluster| {
+            cluster::encode(cluster).encode_to_vec()
+        });
+        let endpoints = insert(Kind::Endpoints, hash(&(name, endpoints)), |cluster| {
+            cluster::encode_endpoints(cluster).encode_to_vec()
+        });
+        definition.into_iter().chain(endpoints).collect()
     }
 
-    /// Takes over a route from `before`, where it was the same; `false` if it was not there.
-    pub fn carry_route(&mut self, before: &Resources, name: &str) -> bool {
-        let Some(route) = before.by_name[Kind::Route].get(name) else {
-            return false;
-        };
-        let aliases = route
-            .aliases
-            .iter()
-            .map(|alias| (alias.clone(), route.name.clone()));
-        self.aliases.extend(aliases);
-        self.by_name[Kind::Route].insert(route.name.clone(), Arc::clone(route));
-        true
+    /// `false`: there was none.
+    pub fn remove_route(&mut self, name: &str) -> bool {
+        self.forget_route(name);
+        self.by_name[Kind::Route].remove(name).is_some()
     }
 
-    /// Takes over a cluster and its endpoints from `before`, where they were the same; `false` if they were not there.
-    pub fn carry_cluster(&mut self, before: &Resources, name: &str) -> bool {
-        let of_kind = |kind: Kind| before.by_name[kind].get(name);
-        let (Some(cluster), Some(endpoints)) = (of_kind(Kind::Cluster), of_kind(Kind::Endpoints))
-        else {
-            return false;
+    /// The cluster and its endpoints; `false`: there were none.
+    pub fn remove_cluster(&mut self, name: &str) -> bool {
+        self.by_name[Kind::Endpoints].remove(name);
+        self.by_name[Kind::Cluster].remove(name).is_some()
+    }
+
+    /// The names of all resources of a kind.
+    pub fn names(&self, kind: Kind) -> impl Iterator<Item = &String> {
+        self.by_name[kind].keys()
+    }
+
+    fn has(&self, kind: Kind, name: &str, version: &str) -> bool {
+        let known = self.by_name[kind].get(name);
+        known.is_some_and(|known| known.version == version)
+    }
+
+    /// The routes of a rollout.
+    pub fn routes_of(&self, rollout: &str) -> impl Iterator<Item = &Arc<Resource>> {
+        let names = self.of_rollout.get(rollout).into_iter().flatten();
+        names.filter_map(|name| self.by_name[Kind::Route].get(name))
+    }
+
+    /// What it is found by. An address that another route has taken over by now stays that one's.
+    fn forget_route(&mut self, name: &str) {
+        let Some(before) = self.by_name[Kind::Route].get(name) else {
+            return;
         };
-        self.by_name[Kind::Cluster].insert(name.to_owned(), Arc::clone(cluster));
-        self.by_name[Kind::Endpoints].insert(name.to_owned(), Arc::clone(endpoints));
-        true
+        for alias in &before.aliases {
+            if self.aliases.get(alias).is_some_and(|of| of == name) {
+                self.aliases.remove(alias);
+            }
+        }
+        let rollout = before.rollout.as_deref().unwrap_or_default();
+        if let Some(routes) = self.of_rollout.get_mut(rollout) {
+            routes.remove(name);
+            if routes.is_empty() {
+                self.of_rollout.remove(rollout);
+            }
+        }
     }
 
     /// The resource that answers to `name`: its own name, or one of its aliases.
@@ -182,7 +216,7 @@ fn hash(content: &impl Hash) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::tests::{cluster, route, world};
+    use crate::server::tests::{cluster, destinations, route, world};
     use traffic_core::config::{Endpoint, Health};
 
     #[test]
@@ -211,24 +245,44 @@ mod tests {
     }
 
     #[test]
-    fn what_is_carried_over_answers_to_the_same_names() {
-        let before = world(&[route("web", 0)], &[cluster("c", &["10.1.0.1:80"])]);
-        let mut after = Resources::default();
-        assert!(after.carry_route(&before, "shop/web/80") && after.carry_cluster(&before, "c"));
+    fn only_what_is_another_one_is_replaced_and_what_is_removed_answers_to_no_name() {
+        let mut world = world(&[route("web", 10)], &[cluster("c", &["10.1.0.1:80"])]);
+        let before = Arc::clone(world.resolve(Kind::Route, "shop/web/80").unwrap());
+        assert!(!world.insert_route(&route("web", 10), &destinations("web")));
+        assert!(Arc::ptr_eq(
+            &before,
+            world.resolve(Kind::Route, "shop/web/80").unwrap()
+        ));
+        assert!(world.insert_route(&route("web", 20), &destinations("web")[..1]));
+        assert!(world.resolve(Kind::Route, "dst/10.96.0.1:80").is_some());
+        assert!(
+            world.resolve(Kind::Route, "dst/[fd00::1]:80").is_none(),
+            "an address that it gave up"
+        );
+        assert!(
+            world
+                .insert_cluster(&cluster("c", &["10.1.0.1:80"]))
+                .is_empty()
+        );
+        assert_eq!(world.insert_cluster(&cluster("c", &[])), [Kind::Endpoints]);
+        assert!(world.remove_route("shop/web/80") && !world.remove_route("shop/web/80"));
+        assert!(world.remove_cluster("c") && !world.remove_cluster("c"));
         for (kind, name) in [
-            (Kind::Route, "shop/web/80"),
             (Kind::Route, "dst/10.96.0.1:80"),
-            (Kind::Route, "dst/[fd00::1]:80"),
             (Kind::Cluster, "c"),
             (Kind::Endpoints, "c"),
         ] {
-            let (old, new) = (
-                before.resolve(kind, name).unwrap(),
-                after.resolve(kind, name).unwrap(),
-            );
-            assert!(Arc::ptr_eq(old, new), "{kind} {name}");
+            assert!(world.resolve(kind, name).is_none(), "{kind} {name}");
         }
-        assert!(!after.carry_route(&before, "other") && !after.carry_cluster(&before, "other"));
+    }
+
+    #[test]
+    fn an_address_that_moves_to_another_route_stays_there() {
+        let mut world = world(&[route("web", 0)], &[]);
+        world.insert_route(&route("api", 0), &destinations("web"));
+        world.remove_route("shop/web/80");
+        let found = world.resolve(Kind::Route, "dst/10.96.0.1:80").unwrap();
+        assert_eq!(found.name, "shop/api/80");
     }
 
     #[test]

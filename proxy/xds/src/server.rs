@@ -143,6 +143,14 @@ impl DeltaServer {
             .or_else(|| self.next_removed(Kind::Cluster, resources, now))
     }
 
+    /// All that the proxy subscribes to.
+    pub fn names(&self) -> impl Iterator<Item = (Kind, &String)> {
+        Kind::ALL.into_iter().flat_map(|kind| {
+            let names = self.kinds[kind].names.keys();
+            names.map(move |name| (kind, name))
+        })
+    }
+
     pub fn urgency(&mut self, resources: &Resources, now: Instant) -> Urgency {
         self.settle(resources, now);
         if self.heartbeat_at(resources).is_some_and(|at| at <= now) {
@@ -289,7 +297,7 @@ impl DeltaServer {
             type_url: kind.type_url().to_owned(),
             resources: bodies
                 .into_values()
-                .map(|each| wire(&each, leases))
+                .map(|each| wire(kind, &each, leases))
                 .collect(),
             removed_resources: gone,
             nonce: nonce.to_string(),
@@ -314,12 +322,12 @@ impl Scope<'_> {
     }
 }
 
-fn wire(resource: &Resource, leases: Leases) -> WireResource {
+fn wire(kind: Kind, resource: &Resource, leases: Leases) -> WireResource {
     WireResource {
         name: resource.name.clone(),
         aliases: resource.aliases.clone(),
         version: resource.version.clone(),
-        resource: Some(resource.body.clone()),
+        resource: Some(resource.wire_body(kind)),
         ttl: leases.ttl(resource).map(heartbeats::duration),
         ..WireResource::default()
     }

@@ -53,9 +53,7 @@ impl Shop {
             "status": {"replicas": wanted, "readyReplicas": ready},
         }));
         crate::rollout::replica_sets::strip(&mut set);
-        self.writers
-            .replica_sets
-            .apply_watcher_event(&Event::Apply(set));
+        self.writers.replica_sets.apply(Event::Apply(set));
         self
     }
 
@@ -69,7 +67,7 @@ impl Shop {
             },
             "spec": {"replicas": replicas},
         }));
-        self.writers.copies.apply_watcher_event(&Event::Apply(copy));
+        self.writers.copies.apply(Event::Apply(copy));
         self
     }
 
@@ -83,7 +81,7 @@ impl Shop {
             },
             "data": {"name": format!("payment-{name}"), "labels": {"app": "payment"}, "spec": {"template": image(name)}},
         }));
-        self.writers.kept.apply_watcher_event(&Event::Apply(kept));
+        self.writers.kept.apply(Event::Apply(kept));
         self
     }
 
@@ -100,9 +98,7 @@ impl Shop {
                 "strategy": {"rollingUpdate": {"maxSurge": self.surge}},
             },
         }));
-        self.writers
-            .originals
-            .apply_watcher_event(&Event::Apply(deployment));
+        self.writers.originals.apply(Event::Apply(deployment));
         testing::look_at(&self.views, testing::rollout(json!({})), Time(0))
     }
 

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::rollout::testing::{self, Writers, state};
+use crate::rollout::views::Guarded;
 
 struct Shop {
     views: Views,
@@ -23,18 +24,14 @@ impl Shop {
             "metadata": {"namespace": "shop", "name": "payment", "uid": uid, "generation": 4, "labels": {"aviary.dev/rollout": rollout}},
             "spec": {"replicas": 4, "template": {"metadata": {}}},
         }));
-        self.writers
-            .originals
-            .apply_watcher_event(&Event::Apply(deployment));
+        self.writers.originals.apply(Event::Apply(deployment));
     }
 
     fn rollout(&mut self, name: &str, created: &str) -> CanaryRollout {
         let rollout =
             testing::rollout(json!({"metadata": {"name": name, "creationTimestamp": created}}));
-        let guarded = kube::core::DeserializeGuard(Ok(rollout.clone()));
-        self.writers
-            .rollouts
-            .apply_watcher_event(&Event::Apply(guarded));
+        let guarded = Guarded(Ok(Arc::new(rollout.clone())));
+        self.writers.rollouts.apply(Event::Apply(guarded));
         rollout
     }
 
@@ -47,7 +44,7 @@ impl Shop {
             },
             "spec": {"replicas": 4}, "status": {"readyReplicas": ready},
         }));
-        self.writers.copies.apply_watcher_event(&Event::Apply(copy));
+        self.writers.copies.apply(Event::Apply(copy));
     }
 
     fn look(&self, rollout: CanaryRollout) -> Look {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::mesh::World as Mesh;
+use crate::rollout::changes::Change;
 use crate::rollout::heard::Acknowledgement;
 use crate::rollout::measure::{StableOutcome, WindowOutcome};
 use crate::rollout::testing::{self, Writers, object};
@@ -95,9 +96,7 @@ impl Shop {
             "spec": {"clusterIP": "10.0.0.1", "selector": {"app": "payment"}, "ports": [{"port": 80}]},
         });
         let service = serde_json::from_value(service).unwrap();
-        self.writers
-            .services
-            .apply_watcher_event(&Event::Apply(service));
+        self.writers.services.apply(Event::Apply(service));
         let endpoint = |pod: &str, address: &str| json!({"addresses": [address], "targetRef": {"kind": "Pod", "namespace": "shop", "name": pod}});
         let slice: EndpointSlice = serde_json::from_value(json!({
             "metadata": {"namespace": "shop", "name": "payment-1", "labels": {"kubernetes.io/service-name": "payment"}},
@@ -105,9 +104,7 @@ impl Shop {
             "endpoints": [endpoint("payment-1-a", "10.1.0.1"), endpoint("payment-canary-b", "10.1.0.2")],
         }))
         .unwrap();
-        self.writers
-            .slices
-            .apply_watcher_event(&Event::Apply(slice));
+        self.writers.slices.apply(Event::Apply(slice));
     }
 
     /// The Deployment as it is now, with the ReplicaSet of v1 active.
@@ -127,9 +124,7 @@ impl Shop {
                 "updatedReplicas": if paused { 0 } else { 2 },
             },
         }));
-        self.writers
-            .originals
-            .apply_watcher_event(&Event::Apply(deployment));
+        self.writers.originals.apply(Event::Apply(deployment));
         let mut set = object(json!({
             "apiVersion": "apps/v1", "kind": "ReplicaSet",
             "metadata": {
@@ -140,9 +135,7 @@ impl Shop {
             "status": {"replicas": 2, "readyReplicas": 2},
         }));
         crate::rollout::replica_sets::strip(&mut set);
-        self.writers
-            .replica_sets
-            .apply_watcher_event(&Event::Apply(set));
+        self.writers.replica_sets.apply(Event::Apply(set));
         self.pod("payment-1-a", json!({}), json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "payment-1", "uid": "set", "controller": true}]));
     }
 
@@ -152,7 +145,7 @@ impl Shop {
             "spec": {"containers": [{"name": "aviary-proxy"}]},
         });
         let pod = serde_json::from_value(pod).unwrap();
-        self.writers.pods.apply_watcher_event(&Event::Apply(pod));
+        self.writers.pods.apply(Event::Apply(pod));
     }
 
     /// The copy that was asked for is there, with this many Ready pods.
@@ -166,7 +159,7 @@ impl Shop {
             },
             "spec": {"replicas": 1}, "status": {"readyReplicas": ready},
         }));
-        self.writers.copies.apply_watcher_event(&Event::Apply(copy));
+        self.writers.copies.apply(Event::Apply(copy));
         self.pod(
             "payment-canary-b",
             json!({"aviary.dev/revision": revision}),
@@ -177,7 +170,7 @@ impl Shop {
     fn delete_copy(&mut self) {
         for copy in self.views.copies.state() {
             let gone = Event::Delete((*copy).clone());
-            self.writers.copies.apply_watcher_event(&gone);
+            self.writers.copies.apply(gone);
         }
     }
 
@@ -195,7 +188,9 @@ impl Shop {
         };
         let step = self.session.step(world, heard, clock);
         if self.traffic.set(&key, step.split.clone()) {
-            self.world = self.traffic.world(&self.views).0;
+            self.traffic.touch(&self.views, &Change::Everything);
+            let published = self.traffic.publish(&self.views);
+            Arc::make_mut(&mut self.world).apply(published.change);
         }
         step
     }
@@ -247,7 +242,7 @@ impl Shop {
             (_, Verb::Get) => Ok(Some(self.stored.clone())),
             (_, Verb::Create(kept)) if write.kind == Kind::ControllerRevision => {
                 let kept = object(kept.clone());
-                self.writers.kept.apply_watcher_event(&Event::Apply(kept));
+                self.writers.kept.apply(Event::Apply(kept));
                 Ok(Some(json!({})))
             }
             (_, Verb::Tell { note, .. }) => {
@@ -527,9 +522,7 @@ fn a_deployment_of_another_uid_has_no_canary_from_the_first_look_on() {
     let mut shop = Shop::soaking();
     let mut other = (*shop.views.original(&Key::new("shop", "payment")).unwrap()).clone();
     other.metadata.uid = Some("another".to_owned());
-    shop.writers
-        .originals
-        .apply_watcher_event(&Event::Apply(other));
+    shop.writers.originals.apply(Event::Apply(other));
     shop.step();
     assert_eq!(shop.sent(), 0);
     assert!(matches!(

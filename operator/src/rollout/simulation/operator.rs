@@ -4,9 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use aviary_crds::{CANARY_OF_LABEL, ROLLOUT_LABEL};
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
 use rollout_core::time::{Span, Time};
 use traffic_core::lease::LEASE;
 
@@ -16,13 +14,13 @@ use crate::admission::rollout::PrometheusPolicy;
 use crate::key::Key;
 use crate::mesh::World as MeshWorld;
 use crate::names::PROXY_CONTAINER;
+use crate::rollout::changes::{self, Change};
 use crate::rollout::evidence::Question;
 use crate::rollout::heard::{Acknowledgement, Heard, Laggard};
 use crate::rollout::session::{Clock, Session, Step, World};
 use crate::rollout::sessions::Sessions;
-use crate::rollout::traffic::Traffic;
+use crate::rollout::traffic::{Published, Traffic};
 use crate::rollout::views::Views;
-use crate::rollout::watch::Change;
 use crate::rollout::write::Write;
 
 /// Nothing sleeps longer than this: the clock may be set meanwhile.
@@ -98,53 +96,16 @@ impl Operator {
     }
 
     /// Notes whom a change wakes; says whether the world may be another one.
-    pub(super) fn changed(&mut self, change: Change) -> bool {
-        match change {
-            Change::Rollout(key) => {
-                self.due.insert(key);
-                false
-            }
-            Change::Deployment(key) => {
-                let original = self.views.original(&key);
-                let rollout = original.and_then(|d| d.labels().get(ROLLOUT_LABEL).cloned());
-                self.due.extend(rollout.map(|rollout| key.beside(rollout)));
-                true
-            }
-            Change::Namespace(namespace) => {
-                self.due.extend(
-                    self.sessions
-                        .keys()
-                        .filter(|key| key.namespace == namespace)
-                        .cloned(),
-                );
-                true
-            }
-            Change::Everything => {
-                self.wake_everything();
-                true
-            }
-            Change::Traffic => true,
+    pub(super) fn changed(&mut self, change: &Change) -> bool {
+        self.due.extend(changes::woken(&self.views, change));
+        if *change == Change::Everything {
+            self.due.extend(self.sessions.keys().cloned());
         }
+        self.traffic.touch(&self.views, change)
     }
 
     pub(super) fn wake_everything(&mut self) {
-        let of = |object: &kube::api::DynamicObject, label: &str| {
-            let rollout = object.labels().get(label)?;
-            Some(Key::of(object).beside(rollout))
-        };
-        self.due.extend(
-            self.views
-                .rollouts
-                .state()
-                .iter()
-                .map(|each| Key::of(&**each)),
-        );
-        let (originals, copies) = (self.views.originals.state(), self.views.copies.state());
-        self.due
-            .extend(originals.iter().filter_map(|each| of(each, ROLLOUT_LABEL)));
-        self.due
-            .extend(copies.iter().filter_map(|each| of(each, CANARY_OF_LABEL)));
-        self.due.extend(self.sessions.keys().cloned());
+        self.changed(&Change::Everything);
     }
 
     pub(super) fn wake_running(&mut self) {
@@ -261,10 +222,14 @@ impl Operator {
     /// What is served from now on. Says whether that is another world.
     pub(super) fn publish(&mut self) -> bool {
         self.gathered = None;
-        let (world, changed) = self.traffic.world(&self.views);
-        let other = *world != *self.world;
-        self.world = world;
-        self.due.extend(changed);
+        let Published { change, told } = self.traffic.publish(&self.views);
+        self.due.extend(told);
+        let other = Arc::make_mut(&mut self.world).apply(change);
+        assert_eq!(
+            *self.world,
+            self.traffic.afresh(&self.views),
+            "a change was not taken for what it is about"
+        );
         other
     }
 }

@@ -204,15 +204,15 @@ impl Simulation {
         else {
             return;
         };
-        let change = operator.watches.take(stream, &seen);
+        let changes = operator.watches.take(stream, &seen);
         if let (Stream::Pods, Seen::Deleted(pod)) = (stream, &seen) {
             operator.links.of.remove(&key(pod));
         }
         let now = self.agenda.now;
-        if let Some(change) = change
-            && operator.changed(change)
-        {
-            operator.gather(now);
+        for change in changes {
+            if operator.changed(&change) {
+                operator.gather(now);
+            }
         }
         self.run_soon(process);
     }
@@ -258,12 +258,7 @@ impl Simulation {
         let Some(served) = Served::of(&operator.world) else {
             return;
         };
-        let labelled = operator.views.pods.state_filter(|pod| {
-            pod.metadata
-                .labels
-                .as_ref()
-                .is_some_and(|labels| labels.contains_key(REVISION_LABEL))
-        });
+        let labelled = operator.views.pods.state();
         let copies: BTreeMap<IpAddr, String> = labelled
             .iter()
             .filter_map(|pod| {

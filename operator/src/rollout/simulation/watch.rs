@@ -1,26 +1,17 @@
 //! The watches of one operator: each kind is behind by as much as it happens to be, so kinds reorder; nothing of one kind does.
 
 use std::collections::VecDeque;
-use std::fmt::Debug;
-use std::hash::Hash;
 use std::sync::Arc;
 
 use aviary_crds::{CANARY_OF_LABEL, ROLLOUT_LABEL};
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::Resource;
-use kube::api::DynamicObject;
-use kube_runtime::reflector::Lookup;
-use kube_runtime::reflector::store::Writer;
 use kube_runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::api::{self, Type};
+use crate::rollout::changes::{self, About, Change};
 use crate::rollout::replica_sets;
-use crate::rollout::views::{Guarded, Views};
-use crate::rollout::watch::Change;
-use crate::rollout::write::Kind;
+use crate::rollout::views::{Guarded, Views, Writer, Writers};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stream {
@@ -88,27 +79,6 @@ impl Stream {
             (None, None) => None,
         }
     }
-
-    /// Whom it wakes.
-    fn wakes(self, object: &Value) -> Option<Change> {
-        let key = api::key(object);
-        let by_label = |label: &str| {
-            let rollout = object["metadata"]["labels"][label].as_str()?;
-            Some(Change::Rollout(key.beside(rollout)))
-        };
-        match self {
-            Stream::Rollouts => Some(Change::Rollout(key)),
-            Stream::Originals | Stream::Kept => by_label(ROLLOUT_LABEL),
-            Stream::Copies => by_label(CANARY_OF_LABEL),
-            Stream::ReplicaSets => {
-                let owner = object["metadata"]["ownerReferences"][0]["name"].as_str()?;
-                Some(Change::Deployment(key.beside(owner)))
-            }
-            Stream::Services => Some(Change::Namespace(key.namespace)),
-            Stream::Pods | Stream::Slices => Some(Change::Traffic),
-            Stream::Freezes => Some(Change::Everything),
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -128,68 +98,43 @@ pub(super) struct Pending {
 }
 
 pub(super) struct Watches {
-    rollouts: Writer<Guarded>,
-    originals: Writer<DynamicObject>,
-    copies: Writer<DynamicObject>,
-    replica_sets: Writer<DynamicObject>,
-    kept: Writer<DynamicObject>,
-    pods: Writer<Pod>,
-    services: Writer<Service>,
-    slices: Writer<EndpointSlice>,
-    claims: Writer<PersistentVolumeClaim>,
-    freezes: Writer<ConfigMap>,
+    views: Views,
+    writers: Writers,
 }
 
 impl Watches {
     pub(super) fn new() -> Watches {
-        let dynamic = |kind: Kind| Writer::new(kind.resource());
-        let mut claims = Writer::new(());
-        claims.apply_watcher_event(&Event::Init);
-        claims.apply_watcher_event(&Event::InitDone);
-        Watches {
-            rollouts: Writer::new(()),
-            originals: dynamic(Kind::Deployment),
-            copies: dynamic(Kind::Deployment),
-            replica_sets: dynamic(Kind::ReplicaSet),
-            kept: dynamic(Kind::ControllerRevision),
-            pods: Writer::new(()),
-            services: Writer::new(()),
-            slices: Writer::new(()),
-            claims,
-            freezes: Writer::new(()),
-        }
+        let (views, mut writers) = Views::new();
+        writers.claims.apply(Event::Init);
+        writers.claims.apply(Event::InitDone);
+        Watches { views, writers }
     }
 
     pub(super) fn views(&self) -> Views {
-        Views {
-            rollouts: self.rollouts.as_reader(),
-            originals: self.originals.as_reader(),
-            copies: self.copies.as_reader(),
-            replica_sets: self.replica_sets.as_reader(),
-            kept: self.kept.as_reader(),
-            pods: self.pods.as_reader(),
-            services: self.services.as_reader(),
-            slices: self.slices.as_reader(),
-            claims: self.claims.as_reader(),
-            freezes: self.freezes.as_reader(),
-        }
+        self.views.clone()
     }
 
-    pub(super) fn take(&mut self, stream: Stream, seen: &Seen) -> Option<Change> {
+    /// What it means that a watch has seen this.
+    pub(super) fn take(&mut self, stream: Stream, seen: &Seen) -> Vec<Change> {
+        let to = &mut self.writers;
         match stream {
-            Stream::Rollouts => feed(&mut self.rollouts, seen, |_| {}),
-            Stream::Originals => feed(&mut self.originals, seen, |_| {}),
-            Stream::Copies => feed(&mut self.copies, seen, |_| {}),
-            Stream::ReplicaSets => feed(&mut self.replica_sets, seen, replica_sets::strip),
-            Stream::Kept => feed(&mut self.kept, seen, |_| {}),
-            Stream::Pods => feed(&mut self.pods, seen, |_| {}),
-            Stream::Services => feed(&mut self.services, seen, |_| {}),
-            Stream::Slices => feed(&mut self.slices, seen, |_| {}),
-            Stream::Freezes => feed(&mut self.freezes, seen, |_| {}),
-        }
-        match seen {
-            Seen::Applied(object) | Seen::Deleted(object) => stream.wakes(object),
-            Seen::Listed(_) => Some(Change::Everything),
+            Stream::Rollouts => feed(&mut to.rollouts, seen, Guarded::from, changes::of_rollout),
+            Stream::Originals => feed(&mut to.originals, seen, same, changes::of_original),
+            Stream::Copies => feed(&mut to.copies, seen, same, changes::of_copy),
+            Stream::ReplicaSets => feed(
+                &mut to.replica_sets,
+                seen,
+                |mut set| {
+                    replica_sets::strip(&mut set);
+                    set
+                },
+                changes::of_replica_set,
+            ),
+            Stream::Kept => feed(&mut to.kept, seen, same, changes::of_kept),
+            Stream::Pods => feed(&mut to.pods, seen, same, changes::of_pod),
+            Stream::Services => feed(&mut to.services, seen, same, changes::of_service),
+            Stream::Slices => feed(&mut to.slices, seen, same, changes::of_slice),
+            Stream::Freezes => feed(&mut to.freezes, seen, same, changes::of_freeze),
         }
     }
 }
@@ -204,30 +149,29 @@ pub(super) fn list(api: &api::Api, stream: Stream) -> Seen {
     )
 }
 
-fn feed<K>(writer: &mut Writer<K>, seen: &Seen, strip: fn(&mut K))
-where
-    K: Resource
-        + Lookup<DynamicType = <K as Resource>::DynamicType>
-        + Clone
-        + DeserializeOwned
-        + Debug,
-    <K as Resource>::DynamicType: Eq + Hash + Clone,
-{
+fn same<K>(object: K) -> K {
+    object
+}
+
+fn feed<K: DeserializeOwned, V>(
+    writer: &mut Writer<V>,
+    seen: &Seen,
+    keep: fn(K) -> V,
+    about: About<V>,
+) -> Vec<Change> {
     let read = |object: &Value| {
-        let mut object: K =
-            serde_json::from_value(object.clone()).expect("what the API server has can be read");
-        strip(&mut object);
-        object
+        keep(serde_json::from_value(object.clone()).expect("what the API server has can be read"))
     };
-    match seen {
-        Seen::Applied(object) => writer.apply_watcher_event(&Event::Apply(read(object))),
-        Seen::Deleted(object) => writer.apply_watcher_event(&Event::Delete(read(object))),
+    let seen = match seen {
+        Seen::Applied(object) => writer.apply(Event::Apply(read(object))),
+        Seen::Deleted(object) => writer.apply(Event::Delete(read(object))),
         Seen::Listed(objects) => {
-            writer.apply_watcher_event(&Event::Init);
+            writer.apply(Event::Init);
             for object in objects {
-                writer.apply_watcher_event(&Event::InitApply(read(object)));
+                writer.apply(Event::InitApply(read(object)));
             }
-            writer.apply_watcher_event(&Event::InitDone);
+            writer.apply(Event::InitDone)
         }
-    }
+    };
+    changes::of(&seen, about)
 }
