@@ -102,6 +102,7 @@ async fn start(
     };
     let lookup = Arc::new(Cluster {
         client: client.clone(),
+        rollouts: views.rollouts.clone(),
         prometheus: prometheus.clone(),
     });
 

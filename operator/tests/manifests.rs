@@ -13,8 +13,12 @@ use aviary_crds::{
     ROLLOUT_LABEL,
 };
 use aviary_operator::admission::rollout::{Facts, PrometheusPolicy, Severity, Target, validate};
+use aviary_operator::ads::{Ads, RevocationKey};
+use aviary_operator::metrics::Metrics;
 use aviary_operator::names;
 use kube::api::DynamicObject;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 fn config() -> PathBuf {
@@ -543,4 +547,34 @@ fn the_samples_are_right() {
         find("Namespace", "shop")["metadata"]["labels"][INJECT_LABEL],
         "enabled"
     );
+}
+
+#[test]
+fn alerts_and_dashboard_ask_for_metrics_that_exist() {
+    let (mut registry, metrics) = (Registry::default(), Metrics::default());
+    let ads = Ads::new(RevocationKey::new(&[1; 32]));
+    metrics.register(&mut registry, &ads, || 0);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    let families: BTreeSet<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .collect();
+    assert!(families.contains("aviary_operator_rollout_phase"), "{text}");
+    for file in ["alerts.yaml", "dashboard.json"] {
+        let text = fs::read_to_string(config().join("monitoring").join(file)).unwrap();
+        let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+        let asked: BTreeSet<&str> = text
+            .split(word)
+            .filter(|word| word.starts_with("aviary_operator_"))
+            .collect();
+        assert!(asked.len() > 5, "{file}: {asked:?}");
+        for name in asked {
+            let family = ["_total", "_bucket"]
+                .into_iter()
+                .find_map(|suffix| name.strip_suffix(suffix))
+                .unwrap_or(name);
+            assert!(families.contains(family), "{file} asks for {name}");
+        }
+    }
 }

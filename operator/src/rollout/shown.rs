@@ -13,14 +13,14 @@ pub(super) fn of(session: &Session, heard: &Heard) -> Shown {
     let sent = heard
         .sent
         .canary
-        .map_or(Percent::ZERO, |(_, weight)| weight)
-        .get();
+        .map_or(Percent::ZERO, |(_, weight)| weight);
+    let sent = i64::from(sent.get());
     let conditions = session.status().map(|status| status.conditions.as_slice());
     let mut conditions = conditions.unwrap_or_default().iter();
     let stalled = conditions.find(|each| each.type_ == "Stalled" && each.status == "True");
     Shown {
         phase: state.map_or("Unknown", |state| name(&state.phase)),
-        wanted: state.map_or(0, |state| desired(state).weight().get()),
+        wanted: state.map_or(0, |state| i64::from(desired(state).weight().get())),
         sent,
         acknowledged: heard.acks.complete().then_some(sent),
         proxies: heard.acks.proxies,

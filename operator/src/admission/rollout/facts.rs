@@ -7,9 +7,12 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
+
+use crate::key::Key;
+use crate::rollout::views::{By, Guarded, Store};
 
 /// What [`super::validate`] looks at.
 #[derive(Clone, Debug, Default)]
@@ -132,8 +135,6 @@ pub enum LookupError {
     Deployment(#[source] kube::Error),
     #[error("Services cannot be read")]
     Service(#[source] kube::Error),
-    #[error("CanaryRollouts cannot be read")]
-    Rollouts(#[source] kube::Error),
     #[error("PersistentVolumeClaims cannot be read")]
     Claims(#[source] kube::Error),
     #[error("the API server does not answer in time")]
@@ -146,11 +147,12 @@ pub trait Lookup: Send + Sync {
     -> BoxFuture<'a, Result<Facts, LookupError>>;
 }
 
-/// Asks the API server itself: CanaryRollouts change rarely, and a cache might not have the Service yet that was
-/// applied a moment ago.
+/// Asks the API server itself for the objects that a CanaryRollout names: it changes rarely, and a cache might not have the
+/// Service yet that was applied a moment ago. Who else names the Deployment is watched anyway.
 #[derive(Clone)]
 pub struct Cluster {
     pub client: Client,
+    pub rollouts: Store<Guarded>,
     pub prometheus: PrometheusPolicy,
 }
 
@@ -170,12 +172,11 @@ impl Cluster {
         let deployments: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &namespace, &deployment);
         let services: Api<Service> = Api::namespaced(self.client.clone(), &namespace);
-        let rollouts: Api<CanaryRollout> = Api::namespaced(self.client.clone(), &namespace);
-        let everything = ListParams::default();
-        let (deployment, service, rollouts) = tokio::join!(
+        let target = Key::new(namespace.clone(), &rollout.spec.target_ref.name);
+        let rivals = self.rollouts.by(By::Deployment, &target);
+        let (deployment, service) = tokio::join!(
             deployments.get_opt(&rollout.spec.target_ref.name),
             services.get_opt(&rollout.spec.service.name),
-            rollouts.list(&everything),
         );
         let deployment = deployment.map_err(LookupError::Deployment)?;
         let claims = match &deployment {
@@ -185,7 +186,7 @@ impl Cluster {
         Ok(Facts::from_objects(
             deployment.as_ref(),
             service.map_err(LookupError::Service)?.as_ref(),
-            rollouts.map_err(LookupError::Rollouts)?.items.iter(),
+            rivals.iter().filter_map(|rival| rival.0.as_deref().ok()),
             claims,
             &self.prometheus,
         ))

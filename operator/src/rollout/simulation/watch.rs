@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use aviary_crds::{CANARY_OF_LABEL, ROLLOUT_LABEL};
+use aviary_crds::{CANARY_OF_LABEL, CanaryRollout, ROLLOUT_LABEL};
+use kube::core::DeserializeGuard;
 use kube_runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -118,7 +119,7 @@ impl Watches {
     pub(super) fn take(&mut self, stream: Stream, seen: &Seen) -> Vec<Change> {
         let to = &mut self.writers;
         match stream {
-            Stream::Rollouts => feed(&mut to.rollouts, seen, Guarded::from, changes::of_rollout),
+            Stream::Rollouts => feed(&mut to.rollouts, seen, read, changes::of_rollout),
             Stream::Originals => feed(&mut to.originals, seen, same, changes::of_original),
             Stream::Copies => feed(&mut to.copies, seen, same, changes::of_copy),
             Stream::ReplicaSets => feed(
@@ -147,6 +148,10 @@ pub(super) fn list(api: &api::Api, stream: Stream) -> Seen {
             .cloned()
             .collect(),
     )
+}
+
+fn read(rollout: DeserializeGuard<CanaryRollout>) -> Guarded {
+    Guarded::from(rollout)
 }
 
 fn same<K>(object: K) -> K {
