@@ -86,15 +86,11 @@ pub struct Published {
 }
 
 /// The Services whose parts are to be made anew.
+#[derive(Default)]
 enum Stale {
+    #[default]
     All,
     Some(BTreeSet<Key>),
-}
-
-impl Default for Stale {
-    fn default() -> Self {
-        Stale::All
-    }
 }
 
 impl Stale {

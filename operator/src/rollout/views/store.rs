@@ -34,14 +34,14 @@ pub enum By {
 }
 
 /// What an object is found by.
-pub type Links = Vec<(By, Key)>;
+pub(super) type Links = Vec<(By, Key)>;
 
 /// What a store does with its objects.
 pub struct Shape<K> {
-    pub key: fn(&K) -> Key,
-    pub links: fn(&K) -> Links,
+    pub(super) key: fn(&K) -> Key,
+    pub(super) links: fn(&K) -> Links,
     /// `None`: kept as it is.
-    pub packing: Option<Packing<K>>,
+    pub(super) packing: Option<Packing<K>>,
 }
 
 /// How an object is made small, and read again.
