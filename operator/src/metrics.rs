@@ -20,6 +20,7 @@ use prometheus_client::registry::Registry;
 
 use crate::ads::Ads;
 use crate::key::Key;
+use crate::rollout::write::WriteError;
 
 pub use requests::{CountRequests, Counted};
 
@@ -78,22 +79,30 @@ impl Default for Metrics {
         let writes = [
             0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 12.0,
         ];
+        // Alerts ask for increases, and what appears with 1 has none.
+        let windows = Family::<Verdict, Counter>::default();
+        for verdict in ["Pass", "Fail", "NoEvidence"] {
+            drop(windows.get_or_create(&Verdict { verdict }));
+        }
+        let errors = Family::<Category, Counter>::default();
+        for category in WriteError::CATEGORIES {
+            drop(errors.get_or_create(&Category { category }));
+        }
         let notes = Family::<Reason, Counter>::default();
-        // An alert asks for its increase, and what appears with 1 has none.
         drop(notes.get_or_create(&Reason {
             reason: "Ungated",
             tone: "Warning",
         }));
         Metrics {
             rollouts: Arc::default(),
-            windows: Family::default(),
+            windows,
             looks: Histogram::new(looks),
             queue: Gauge::default(),
             writes: Histogram::new(writes),
             waiting: Gauge::default(),
-            errors: Family::default(),
+            errors,
             notes,
-            requests: Family::default(),
+            requests: requests::family(),
         }
     }
 }

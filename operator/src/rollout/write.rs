@@ -78,6 +78,9 @@ pub enum WriteError {
 }
 
 impl WriteError {
+    /// All that there are.
+    pub const CATEGORIES: [&str; 5] = ["conflict", "exists", "gone", "refused", "unavailable"];
+
     /// For metrics.
     pub fn category(&self) -> &'static str {
         match self {

@@ -57,9 +57,7 @@ impl Case {
                 "metadata": {"namespace": "shop", "name": "payment", "uid": "uid", "labels": {"aviary.dev/rollout": "payment"}},
                 "spec": {"paused": true, "template": {}},
             }));
-            writers
-                .originals
-                .apply_watcher_event(&Event::Apply(deployment));
+            writers.originals.apply(Event::Apply(deployment));
         }
         let rollout = testing::rollout(json!({"spec": self.spec}));
         let mut look = testing::look_at(&views, rollout, self.now);

@@ -45,7 +45,7 @@ pub struct Shape<K> {
 }
 
 /// How an object is made small, and read again.
-pub struct Packing<K> {
+pub(super) struct Packing<K> {
     pack: fn(&K) -> Option<Box<[u8]>>,
     unpack: fn(&[u8]) -> Option<K>,
 }
@@ -59,7 +59,7 @@ impl<K> Clone for Packing<K> {
 impl<K> Copy for Packing<K> {}
 
 impl<K: Serialize + DeserializeOwned> Packing<K> {
-    pub const JSON: Option<Packing<K>> = Some(Packing {
+    pub(super) const JSON: Option<Packing<K>> = Some(Packing {
         pack: |object| serde_json::to_vec(object).ok().map(Vec::into_boxed_slice),
         unpack: |bytes| serde_json::from_slice(bytes).ok(),
     });
