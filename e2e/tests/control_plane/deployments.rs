@@ -71,48 +71,49 @@ pub(crate) async fn real_controllers_do_with_deployments_what_the_simulated_ones
 ) -> anyhow::Result<()> {
     let scripts: Vec<Script> = serde_json::from_str(SCRIPTS).context("the scripts")?;
     ensure!(!scripts.is_empty());
+    // Namespaces are slow to go, so there are only two; the limit is for one of the scripts alone.
+    let (shared, limited) = (&scene.namespace, &format!("{}-limited", scene.namespace));
+    let kubectl = &scene.bench.kubectl;
+    for namespace in [shared, limited] {
+        kubectl.ok(&["create", "namespace", namespace]).await?;
+    }
     let stages = scripts
         .iter()
         .enumerate()
         .map(|(number, script)| async move {
-            let namespace = format!("{}-{number}", scene.namespace);
-            let stage = Stage::open(scene, &namespace).await?;
+            let limits = script.steps.iter().any(|step| step.r#do.quota.is_some());
+            let namespace = if limits { limited } else { shared };
+            let stage = Stage::new(scene, namespace, format!("web-{number}"));
             let played = stage.play(script).await;
-            stage.close(scene).await?;
             played.with_context(|| format!("script {}", script.name))
         });
-    try_join_all(stages).await?;
-    Ok(())
+    let played = try_join_all(stages).await;
+    let delete = ["delete", "namespace", limited, "--wait=false"];
+    kubectl.ok(&delete).await?;
+    played.map(drop)
 }
 
-/// A namespace of its own that the mesh has nothing to do with.
+/// One Deployment that the mesh has nothing to do with.
 struct Stage {
-    namespace: String,
+    name: String,
     deployments: Api<Deployment>,
     sets: Api<ReplicaSet>,
     quotas: Api<ResourceQuota>,
 }
 
 impl Stage {
-    async fn open(scene: &Scene<'_>, namespace: &str) -> anyhow::Result<Stage> {
-        let (kubectl, client) = (&scene.bench.kubectl, &scene.bench.client);
-        kubectl.ok(&["create", "namespace", namespace]).await?;
-        Ok(Stage {
-            namespace: namespace.to_owned(),
+    fn new(scene: &Scene<'_>, namespace: &str, name: String) -> Stage {
+        let client = &scene.bench.client;
+        Stage {
+            name,
             deployments: Api::namespaced(client.clone(), namespace),
             sets: Api::namespaced(client.clone(), namespace),
             quotas: Api::namespaced(client.clone(), namespace),
-        })
-    }
-
-    async fn close(&self, scene: &Scene<'_>) -> anyhow::Result<()> {
-        let delete = ["delete", "namespace", &self.namespace, "--wait=false"];
-        scene.bench.kubectl.ok(&delete).await?;
-        Ok(())
+        }
     }
 
     async fn play(&self, script: &Script) -> anyhow::Result<()> {
-        let mut web = deployment("web", "v1");
+        let mut web = deployment(&self.name, "v1");
         let replicas = script.replicas.unwrap_or(3);
         web["spec"]["replicas"] = json!(replicas);
         web["spec"]["revisionHistoryLimit"] = json!(script.history.unwrap_or(10));
@@ -154,7 +155,7 @@ impl Stage {
         }
         let mut spec = json!({});
         if let Some(version) = &deed.template {
-            spec["template"] = template(version);
+            spec["template"] = template(&self.name, version);
         }
         if let Some(paused) = deed.paused {
             spec["paused"] = json!(paused);
@@ -179,12 +180,15 @@ impl Stage {
     async fn patch(&self, spec: Value) -> anyhow::Result<i64> {
         let patch = Patch::Merge(json!({"spec": spec}));
         let ours = PatchParams::default();
-        let after = self.deployments.patch("web", &ours, &patch).await?;
+        let after = self.deployments.patch(&self.name, &ours, &patch).await?;
         Ok(after.metadata.generation.unwrap_or(0))
     }
 
     async fn set(&self, of: &str) -> anyhow::Result<String> {
-        let sets = self.sets.list(&ListParams::default()).await?;
+        let sets = self
+            .sets
+            .list(&ListParams::default().labels(&format!("app={}", self.name)))
+            .await?;
         let set = sets.iter().find(|set| version(set) == of);
         Ok(set
             .with_context(|| format!("there is no ReplicaSet of {of}"))?
@@ -219,7 +223,7 @@ impl Stage {
             .patch(json!({"progressDeadlineSeconds": seconds}))
             .await?;
         eventually("the controller has seen it", PATIENCE, || async {
-            match self.deployments.get("web").await {
+            match self.deployments.get(&self.name).await {
                 Ok(web) => {
                     let observed = web.status.and_then(|status| status.observed_generation);
                     match observed.unwrap_or(0) {
@@ -250,8 +254,11 @@ impl Stage {
     }
 
     async fn settled(&self) -> anyhow::Result<Settled> {
-        let web = self.deployments.get("web").await?;
-        let sets = self.sets.list(&ListParams::default()).await?;
+        let web = self.deployments.get(&self.name).await?;
+        let sets = self
+            .sets
+            .list(&ListParams::default().labels(&format!("app={}", self.name)))
+            .await?;
         let status = web.status.unwrap_or_default();
         let of_web = |set: &&ReplicaSet| {
             let mut owners = set.owner_references().iter();
@@ -281,8 +288,8 @@ impl Stage {
     }
 }
 
-fn template(version: &str) -> Value {
-    let mut template = deployment("web", version)["spec"]["template"].take();
+fn template(name: &str, version: &str) -> Value {
+    let mut template = deployment(name, version)["spec"]["template"].take();
     if version.ends_with(UNREADY) {
         template["metadata"]["annotations"] = json!({pods::UNREADY: ""});
     } else {

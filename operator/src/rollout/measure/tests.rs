@@ -430,11 +430,18 @@ async fn the_canary_is_judged_beside_stable_in_the_same_window() {
             beside_stable: true,
             ..scope()
         };
-        let window = judge_window(&http, Some(&address), &beside, &[check.clone()]).await;
+        let window =
+            judge_window(&http, Some(&address), &beside, std::slice::from_ref(&check)).await;
         assert_eq!(window.verdict, verdict, "{canary} and {stable}");
         assert_eq!(window.stable.fails, fails, "{canary} and {stable}");
         assert_eq!(window.stable.words.is_empty(), fails != Some(true));
-        let alone = judge_window(&http, Some(&address), &scope(), &[check.clone()]).await;
+        let alone = judge_window(
+            &http,
+            Some(&address),
+            &scope(),
+            std::slice::from_ref(&check),
+        )
+        .await;
         assert_eq!(alone.stable, StableOutcome::default(), "it has no requests");
     }
 }
