@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
 use aviary_e2e::control_plane::{Alerts, Plan};
 use aviary_e2e::harness::{Waited, eventually};
 use serde_json::Value;
@@ -22,6 +21,17 @@ async fn fires(alerts: &Alerts, name: &str, is: impl Fn(&Value) -> bool) -> anyh
     Ok(fires.await?)
 }
 
+async fn ends(alerts: &Alerts, name: &str, is: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+    let ends = eventually(name, PATIENCE, || async {
+        match alerts.firing(name).await {
+            Ok(firing) if !firing.iter().any(&is) => Waited::There(()),
+            Ok(firing) => Waited::not_yet(format!("{firing:?}")),
+            Err(error) => Waited::not_yet(error),
+        }
+    });
+    Ok(ends.await?)
+}
+
 pub(crate) async fn alerts_fire_for_a_stalled_rollout_and_for_an_operator_that_is_away(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
@@ -32,7 +42,8 @@ pub(crate) async fn alerts_fire_for_a_stalled_rollout_and_for_an_operator_that_i
     let of_this = |labels: &Value| {
         labels["namespace"] == shop.namespace.as_str() && labels["rollout"] == "web"
     };
-    ensure!(alerts.firing("AviaryOperatorAway").await?.is_empty());
+    // Before the first scrape it is away.
+    ends(&alerts, "AviaryOperatorAway", |_| true).await?;
     let garbage = r#"{"status":{"machine":{"version":99,"state":"of a newer operator"}}}"#;
     shop.kubectl(&[
         "patch",
@@ -54,14 +65,7 @@ pub(crate) async fn alerts_fire_for_a_stalled_rollout_and_for_an_operator_that_i
         gone,
     ])
     .await?;
-    eventually("it is over", PATIENCE, || async {
-        match alerts.firing("AviaryRolloutStalled").await {
-            Ok(firing) if !firing.iter().any(of_this) => Waited::There(()),
-            Ok(firing) => Waited::not_yet(format!("{firing:?}")),
-            Err(error) => Waited::not_yet(error),
-        }
-    })
-    .await?;
+    ends(&alerts, "AviaryRolloutStalled", of_this).await?;
     tokio::task::block_in_place(|| operator.stop());
     let away = fires(&alerts, "AviaryOperatorAway", |_| true).await;
     scene.bench.restart_operator().await?;
