@@ -13,6 +13,7 @@
 //! | a template is kept or brought back | none of that name |
 //! | a person's request is taken away | the CanaryRollout's uid and resourceVersion |
 
+mod answered;
 mod copies;
 mod gate;
 mod kept;
@@ -29,7 +30,6 @@ use serde_json::{Value, json};
 use super::events::Note;
 use super::look::{Look, Target};
 use super::persisted::Persisted;
-use super::request;
 use super::write::{Kind, Verb, Write};
 
 pub(super) use copies::{delete, unwanted};
@@ -76,7 +76,7 @@ pub(super) fn effects(
         effects.extend(kept::templates(state, look, deployment, fetched));
     }
     effects.extend(copies::absent(&desired, look, drained));
-    effects.extend(request::clear(look, state));
+    effects.extend(answered::clear(look, state));
     effects
 }
 

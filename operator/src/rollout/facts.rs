@@ -1,7 +1,7 @@
 //! What a status is made of.
 
 use rollout_core::plan::Plan;
-use rollout_core::state::State;
+use rollout_core::state::{Phase, State};
 
 use super::look::Look;
 use super::problems::Problem;
@@ -25,5 +25,20 @@ impl<'a> Facts<'a> {
     pub(super) fn plan_in_force(&self) -> Option<&'a Plan> {
         let of_run = self.state.and_then(|state| state.run.as_ref());
         of_run.map(|run| &run.plan).or(self.plan)
+    }
+}
+
+/// The step that a running release is at.
+pub(super) fn step_of(phase: Phase) -> Option<usize> {
+    match phase {
+        Phase::Scaling { step, .. }
+        | Phase::Shifting { step, .. }
+        | Phase::Soaking { step, .. } => Some(step),
+        Phase::Unsettled { .. }
+        | Phase::Stable
+        | Phase::Promoting { .. }
+        | Phase::Returning { .. }
+        | Phase::RollingBack { .. }
+        | Phase::Failed => None,
     }
 }

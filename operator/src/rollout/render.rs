@@ -12,7 +12,7 @@ use rollout_core::time::Time;
 use rollout_core::{Copies, Waiting, desired, waiting};
 
 use super::conditions;
-use super::facts::Facts;
+use super::facts::{Facts, step_of};
 use super::verdicts::micro_time;
 
 /// The status, but for the machine's memory; conditions keep the times of `before`.
@@ -150,21 +150,6 @@ fn since(phase: Phase) -> Option<Time> {
         | Phase::Returning { since, .. }
         | Phase::RollingBack { since, .. } => Some(since),
         Phase::Stable | Phase::Failed => None,
-    }
-}
-
-/// The step that a running release is at.
-pub(super) fn step_of(phase: Phase) -> Option<usize> {
-    match phase {
-        Phase::Scaling { step, .. }
-        | Phase::Shifting { step, .. }
-        | Phase::Soaking { step, .. } => Some(step),
-        Phase::Unsettled { .. }
-        | Phase::Stable
-        | Phase::Promoting { .. }
-        | Phase::Returning { .. }
-        | Phase::RollingBack { .. }
-        | Phase::Failed => None,
     }
 }
 

@@ -9,9 +9,8 @@ use rollout_core::time::{Span, Time};
 use rollout_core::waiting;
 
 use super::events::{because, because_unsettled};
-use super::facts::Facts;
+use super::facts::{Facts, step_of};
 use super::heard::Acknowledgement;
-use super::render::step_of;
 use super::replica_sets;
 
 pub(super) fn sentence(facts: &Facts<'_>) -> String {
