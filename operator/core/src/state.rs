@@ -85,6 +85,33 @@ impl State {
         self
     }
 
+    /// The same state, where the soak that both are in, and its pause, did not begin earlier than in `seen`: a clock that is
+    /// behind takes nothing off them.
+    #[must_use]
+    pub fn not_begun_before(mut self, seen: &State) -> State {
+        let (
+            Phase::Soaking { step, since },
+            Phase::Soaking {
+                step: of,
+                since: at,
+            },
+        ) = (&mut self.phase, seen.phase)
+        else {
+            return self;
+        };
+        let (Some(run), Some(other)) = (&mut self.run, &seen.run) else {
+            return self;
+        };
+        if *step == of && run.number == other.number {
+            *since = (*since).max(at);
+            run.judged_until = run.judged_until.max(other.judged_until);
+            run.paused_since = run
+                .paused_since
+                .map(|at| Some(at).max(other.paused_since).unwrap_or(at));
+        }
+        self
+    }
+
     /// No moment later than `now`: a clock that was set back must not hold anything up.
     pub(crate) fn not_after(&mut self, now: Time) {
         self.times(|time| *time = (*time).min(now));

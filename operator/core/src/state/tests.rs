@@ -140,6 +140,38 @@ fn no_moment_that_is_counted_from_is_later_than_now() {
 }
 
 #[test]
+fn another_clock_takes_nothing_off_a_soak_that_was_seen_to_begin() {
+    let soaking = |since: i64| {
+        let mut soaking = state(Phase::Soaking {
+            step: 1,
+            since: Time(since),
+        });
+        let run = soaking.run.as_mut().unwrap();
+        run.judged_until = Time(since);
+        run.paused_since = Some(Time(since));
+        soaking
+    };
+    let (early, late) = (soaking(1000), soaking(2000));
+    assert_eq!(early.clone().not_begun_before(&late), late);
+    assert_eq!(late.clone().not_begun_before(&early), late);
+    let mut unpaused = late.clone();
+    unpaused.run.as_mut().unwrap().paused_since = None;
+    let read = early.clone().not_begun_before(&unpaused);
+    assert_eq!(read.run.unwrap().paused_since, Some(Time(1000)), "theirs");
+    let mut elsewhere = [late.clone(), late.clone(), late.clone(), late];
+    elsewhere[0].phase = Phase::Soaking {
+        step: 0,
+        since: Time(2000),
+    };
+    elsewhere[1].phase = Phase::Stable;
+    elsewhere[2].run.as_mut().unwrap().number += 1;
+    elsewhere[3].run = None;
+    for seen in &elsewhere {
+        assert_eq!(early.clone().not_begun_before(seen), early, "{seen:?}");
+    }
+}
+
+#[test]
 fn a_state_without_a_run_is_shifted_too() {
     let unsettled = State::unsettled("uid".to_owned(), template("stable"), 1, Time(2000));
     let mut clamped = unsettled.clone();

@@ -108,7 +108,11 @@ impl Session {
             }
             if !took_down(self.state.as_ref(), theirs.as_ref().map(Persisted::state)) {
                 tracing::warn!(rollout = %self.key, "the status was changed by somebody else: theirs counts");
-                self.state = theirs.as_ref().map(|theirs| theirs.state().clone());
+                let theirs = theirs.as_ref().map(|theirs| theirs.state().clone());
+                self.state = match &self.state {
+                    Some(ours) => theirs.map(|theirs| theirs.not_begun_before(ours)),
+                    None => theirs,
+                };
                 self.evidence = Evidence::None;
             }
             self.persisted = theirs;

@@ -12,6 +12,7 @@ use super::*;
 use crate::mesh::World as Mesh;
 use crate::rollout::changes::Change;
 use crate::rollout::heard::Acknowledgement;
+use crate::rollout::machine::{self, Memory};
 use crate::rollout::measure::{StableOutcome, WindowOutcome};
 use crate::rollout::testing::{self, Writers, object};
 use crate::rollout::traffic::Traffic;
@@ -484,6 +485,29 @@ fn a_clock_that_is_set_changes_nothing() {
         shop.session.set_clock(clock);
         assert_eq!(shop.session.state(), Some(&began.shifted(jump)));
     }
+}
+
+/// A process that stood still, and whose clock is behind, counts on its own clock and writes that down.
+#[test]
+fn another_process_with_another_clock_takes_nothing_off_the_soak() {
+    let mut shop = Shop::soaking();
+    let began = shop.session.state().unwrap().clone();
+    let mut behind = began.clone().shifted(Span(-20_000));
+    behind.run.as_mut().unwrap().requests = 7;
+    let memory = Memory {
+        state: behind,
+        served_at: shop.now,
+    };
+    let machine = serde_json::to_value(machine::write(&memory)).unwrap();
+    shop.store(|stored| stored["status"]["machine"] = machine);
+    shop.watch();
+    let state = shop.session.state().unwrap();
+    assert_eq!(state.phase, began.phase, "the soak has only begun");
+    let (run, before) = (state.run.as_ref().unwrap(), began.run.as_ref().unwrap());
+    assert_eq!(run.judged_until, before.judged_until);
+    assert_eq!(run.requests, 7, "what they counted counts");
+    shop.rest(Api::Works);
+    assert_eq!(shop.sent(), 50);
 }
 
 #[test]
