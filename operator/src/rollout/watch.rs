@@ -7,7 +7,7 @@ mod strip;
 use std::fmt::Debug;
 
 use aviary_crds::{CANARY_OF_LABEL, CanaryRollout, ROLLOUT_LABEL};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::DynamicObject;
 use kube::core::DeserializeGuard;
@@ -157,7 +157,7 @@ impl Start<'_> {
         api: Api<K>,
         config: watcher::Config,
         keep: impl Fn(K) -> V + Send + 'static,
-        mut writer: Writer<V>,
+        writer: Writer<V>,
         about: About<V>,
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -165,20 +165,29 @@ impl Start<'_> {
     {
         let stream = watcher(api, config).default_backoff();
         let changes = self.changes.clone();
-        self.tasks.spawn(async move {
-            let mut stream = std::pin::pin!(stream);
-            while let Some(event) = stream.next().await {
-                match event {
-                    Ok(event) => {
-                        let seen = writer.apply(kept(event, &keep));
-                        changes::of(&seen, about)
-                            .into_iter()
-                            .for_each(|change| changes.send(change));
-                    }
-                    Err(error) => broke(&error),
-                }
+        self.tasks
+            .spawn(follow(stream, keep, writer, about, changes));
+    }
+}
+
+async fn follow<K, V>(
+    stream: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>>,
+    keep: impl Fn(K) -> V,
+    mut writer: Writer<V>,
+    about: About<V>,
+    changes: Changes,
+) {
+    let mut stream = std::pin::pin!(stream);
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(event) => {
+                let seen = writer.apply(kept(event, &keep));
+                changes::of(&seen, about)
+                    .into_iter()
+                    .for_each(|change| changes.send(change));
             }
-        });
+            Err(error) => broke(&error),
+        }
     }
 }
 
@@ -254,3 +263,6 @@ fn broke(error: &watcher::Error) {
 fn forget_managers<K: ResourceExt>(object: &mut K) {
     object.managed_fields_mut().clear();
 }
+
+#[cfg(test)]
+mod tests;
