@@ -28,6 +28,7 @@ use crate::resources::{Resource, Resources};
 use crate::{Request, Response};
 
 mod heartbeats;
+mod leases;
 pub mod limits;
 mod standing;
 mod subscriptions;
@@ -35,7 +36,7 @@ mod subscriptions;
 pub use heartbeats::is_heartbeat;
 pub use standing::{AcceptedCluster, RouteState, SentRoute};
 
-use heartbeats::Leases;
+use leases::Leases;
 use limits::Limit;
 use subscriptions::{Answer, Given, Subscriptions};
 
@@ -328,7 +329,7 @@ fn wire(kind: Kind, resource: &Resource, leases: Leases) -> WireResource {
         aliases: resource.aliases.clone(),
         version: resource.version.clone(),
         resource: Some(resource.wire_body(kind)),
-        ttl: leases.ttl(resource).map(heartbeats::duration),
+        ttl: leases.ttl(resource).map(leases::duration),
         ..WireResource::default()
     }
 }

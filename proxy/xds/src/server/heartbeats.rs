@@ -6,41 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use envoy_types::pb::envoy::service::discovery::v3::Resource as WireResource;
-use envoy_types::pb::google::protobuf;
-use traffic_core::lease;
 
+use super::leases::{Leases, duration};
 use super::subscriptions::Answer;
 use super::{DeltaServer, Verdict};
 use crate::Response;
 use crate::kind::Kind;
 use crate::resources::{Resource, Resources};
-
-/// Whether the proxy knows what a TTL is: it says so in its node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Leases {
-    /// It would take a heartbeat for a resource without a body.
-    #[default]
-    Unknown,
-    Honoured,
-}
-
-impl Leases {
-    /// The TTL to send with a resource.
-    pub(super) fn ttl(self, resource: &Resource) -> Option<Duration> {
-        match self {
-            Leases::Unknown => None,
-            Leases::Honoured => resource.ttl,
-        }
-    }
-
-    /// When to renew what is sent now.
-    pub(super) fn renew_at(self, resource: &Resource, now: Instant) -> Option<Instant> {
-        self.ttl(resource).map(|ttl| now + lease::heartbeat(ttl))
-    }
-}
 
 impl DeltaServer {
     /// When [`DeltaServer::next`] has a lease to renew; `None`: this proxy has none.
@@ -119,14 +94,6 @@ fn heartbeat(resource: &Resource, leases: Leases) -> WireResource {
         version: resource.version.clone(),
         ttl: leases.ttl(resource).map(duration),
         ..WireResource::default()
-    }
-}
-
-/// As the wire has it.
-pub(super) fn duration(span: Duration) -> protobuf::Duration {
-    protobuf::Duration {
-        seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(span.subsec_nanos()).unwrap_or(0),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::heartbeats::Leases;
+use super::leases::Leases;
 use super::limits::{self, Limit};
 use super::{ProtocolError, Verdict};
 use crate::Request;
