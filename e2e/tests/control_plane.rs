@@ -7,6 +7,7 @@
 //! operator to run them against.
 
 mod control_plane {
+    pub(crate) mod admission;
     pub(crate) mod alerts;
     pub(crate) mod alone;
     pub(crate) mod break_glass;
@@ -28,8 +29,8 @@ use std::sync::Arc;
 
 use control_plane::hall::{Case, Hall};
 use control_plane::{
-    alerts, alone, break_glass, deployments, edited, failed, faults, paused, promotion, recreated,
-    refused, release, waiting,
+    admission, alerts, alone, break_glass, deployments, edited, failed, faults, paused, promotion,
+    recreated, refused, release, waiting,
 };
 use libtest_mimic::Arguments;
 
@@ -45,6 +46,10 @@ macro_rules! cases {
 fn side_by_side() -> Vec<Case> {
     cases![
         deployments::real_controllers_do_with_deployments_what_the_simulated_ones_do,
+        admission::whatever_the_schema_forbids_is_refused_with_the_fields_path,
+        admission::every_rule_of_the_type_says_how_to_mend_it,
+        admission::every_refusal_of_the_webhook_names_the_field_and_the_mend,
+        admission::a_field_that_does_not_exist_is_named,
         release::a_good_release_is_promoted,
         release::a_bad_release_is_rolled_back_and_the_deployment_stays_paused,
         recreated::a_deployment_that_is_recreated_between_releases_is_adopted_afresh,
@@ -85,7 +90,6 @@ fn side_by_side() -> Vec<Case> {
         waiting::without_evidence_a_step_waits_for_a_person_who_takes_it_on,
         waiting::a_release_does_not_rise_while_stable_fails_the_same_checks,
         waiting::a_deleted_rollout_that_promotes_goes_to_0_first_and_then_rolls,
-        waiting::a_pause_of_no_time_and_policies_that_nobody_knows_are_refused,
         refused::a_copy_that_may_not_be_created_is_said_and_tried_again,
         refused::a_deployment_of_the_users_with_the_copys_name_is_never_adopted,
         refused::a_rollout_whose_name_is_no_label_says_so,

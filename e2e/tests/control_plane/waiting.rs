@@ -245,39 +245,3 @@ pub(crate) async fn a_deleted_rollout_that_promotes_goes_to_0_first_and_then_rol
     ensure!(shop.seen().has_event("LetGo"), "{}", shop.seen());
     Ok(())
 }
-
-pub(crate) async fn a_pause_of_no_time_and_policies_that_nobody_knows_are_refused(
-    scene: &Scene<'_>,
-) -> anyhow::Result<()> {
-    let shop = scene.shop().await?;
-    for (plan, said) in [
-        (
-            pausing(json!({"for": "0s"})),
-            "steps[].pause.for must be longer than 0s: write for example 10m, or pause: {} to wait for a person",
-        ),
-        (pausing(json!({"for": "-1m"})), "steps[0].pause.for"),
-        (pausing(json!({"for": "soon"})), "steps[0].pause.for"),
-        (pausing(json!(true)), "steps[0].pause"),
-        (
-            Plan::default().with("/onFailure", json!("Ignore")),
-            r#"Unsupported value: "Ignore": supported values: "Rollback", "Pause""#,
-        ),
-        (
-            Plan::default().with("/deletionPolicy", json!("Delete")),
-            r#"Unsupported value: "Delete": supported values: "Leave", "Promote""#,
-        ),
-        (
-            Plan::default().with("/analysis/noEvidence/then", json!("Fail")),
-            r#"Unsupported value: "Fail": supported values: "Advance", "Pause""#,
-        ),
-    ] {
-        let answer = shop
-            .try_kubectl(&["apply", "-f", "-"], &plan.to_string())
-            .await?;
-        ensure!(
-            !answer.ok && answer.stderr.contains(said),
-            "{said}: {answer}"
-        );
-    }
-    Ok(())
-}
