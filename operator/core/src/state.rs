@@ -112,6 +112,21 @@ impl State {
         self
     }
 
+    /// Whether the two are the same but for windows that passed or said nothing: whoever begins with the older one judges them
+    /// again, and has no more of a reason to raise. Also of the same state.
+    pub fn differs_by_judged_windows(&self, newer: &State) -> bool {
+        let (Some(run), Some(other)) = (&self.run, &newer.run) else {
+            return self == newer;
+        };
+        let mut same = newer.clone();
+        if let Some(of) = &mut same.run {
+            of.judged_until = run.judged_until;
+            of.requests = run.requests;
+            of.passed = run.passed;
+        }
+        (!run.passed || other.passed) && *self == same
+    }
+
     /// No moment later than `now`: a clock that was set back must not hold anything up.
     pub(crate) fn not_after(&mut self, now: Time) {
         self.times(|time| *time = (*time).min(now));

@@ -172,6 +172,47 @@ fn another_clock_takes_nothing_off_a_soak_that_was_seen_to_begin() {
 }
 
 #[test]
+fn what_a_passed_window_changes_may_be_judged_again_and_nothing_else() {
+    let soaking = Phase::Soaking {
+        step: 1,
+        since: Time(1000),
+    };
+    let written = |passed: bool| {
+        let mut written = state(soaking);
+        written.run.as_mut().unwrap().passed = passed;
+        written
+    };
+    let changed = |change: fn(&mut Run)| {
+        let mut changed = written(true);
+        change(changed.run.as_mut().unwrap());
+        changed
+    };
+    let windows = changed(|run| {
+        run.judged_until = Time(9000);
+        run.requests = 900;
+    });
+    assert!(written(true).differs_by_judged_windows(&windows));
+    assert!(written(false).differs_by_judged_windows(&windows));
+    assert!(windows.differs_by_judged_windows(&windows));
+    // What was earned is taken back at once.
+    assert!(!windows.differs_by_judged_windows(&written(false)));
+    for other in [
+        changed(|run| run.failed_in_a_row += 1),
+        changed(|run| run.stable_fails = false),
+        changed(|run| run.paused_since = None),
+        changed(|run| run.number += 1),
+    ] {
+        assert!(!written(true).differs_by_judged_windows(&other));
+    }
+    let mut elsewhere = written(true);
+    elsewhere.phase = Phase::Failed;
+    assert!(!written(true).differs_by_judged_windows(&elsewhere));
+    elsewhere.run = None;
+    assert!(!written(true).differs_by_judged_windows(&elsewhere));
+    assert!(elsewhere.differs_by_judged_windows(&elsewhere.clone()));
+}
+
+#[test]
 fn a_state_without_a_run_is_shifted_too() {
     let unsettled = State::unsettled("uid".to_owned(), template("stable"), 1, Time(2000));
     let mut clamped = unsettled.clone();

@@ -1,5 +1,6 @@
 //! The status: what is read of it, and when it is written. At once when the state or a reason changed, else at most every
-//! ten seconds, and always on the version that was read.
+//! ten seconds, and always on the version that was read. A window that passed waits for the next write: a restarted operator
+//! judges it again.
 
 use std::sync::Arc;
 
@@ -24,8 +25,10 @@ use crate::rollout::write::{Verb, Write};
 
 /// What is only for display is written at most this often.
 const DISPLAY: Span = Span::seconds(10);
-/// While a canary has weight, the memory says at least this often that it is renewed.
+/// While a canary has weight, the memory says at least this often that it is renewed,
 const SERVED: Span = Span::seconds(30);
+/// and whatever else is written says it again after this time: so a window of half a minute is one write, not two.
+const RENEWED: Span = Span::seconds(15);
 
 impl Session {
     /// Takes what the object says for the truth.
@@ -195,7 +198,7 @@ impl Session {
             .persisted
             .as_ref()
             .map(|persisted| persisted.memory().served_at)
-            .filter(|at| now - *at < SERVED)
+            .filter(|at| now - *at < RENEWED)
             .unwrap_or(now);
         Memory {
             state: state.clone(),
@@ -214,12 +217,13 @@ impl Session {
         let changed = memory.is_some_and(|memory| {
             let serves = desired(&memory.state).weight() > Percent::ZERO;
             written.is_none_or(|written| {
-                written.state != memory.state || (serves && written.served_at != memory.served_at)
+                !written.state.differs_by_judged_windows(&memory.state)
+                    || (serves && now - written.served_at >= SERVED)
             })
         });
         let said = reasons(new) != reasons(before)
             || new.observed_generation != before.observed_generation
-            || new.verdicts.last() != before.verdicts.last();
+            || new.verdict != before.verdict;
         let shown =
             render::differs(new, before) && self.shown_at.is_none_or(|at| now - at >= DISPLAY);
         changed || said || shown

@@ -445,6 +445,31 @@ fn an_object_that_cannot_be_read_holds_everything() {
     assert_eq!(shop.sent(), 0, "the ways down stay open");
 }
 
+#[test]
+fn windows_that_pass_are_written_together_and_one_that_fails_at_once() {
+    let mut shop = Shop::open();
+    shop.store(|stored| stored["spec"]["steps"][0]["soak"] = json!("10m"));
+    shop.watch();
+    shop.deployment("v2", 2, true);
+    shop.rest(Api::Works);
+    shop.copy(1);
+    shop.rest(Api::Works);
+    assert_eq!(shop.phase(), "Soaking");
+    let mut judged = |verdict| {
+        let before = shop.version;
+        shop.judge(verdict, Api::Works);
+        let canary = &shop.stored["status"]["canary"];
+        (shop.version - before, canary["requests"].as_u64().unwrap())
+    };
+    assert_eq!(judged(Verdict::Pass), (1, 20), "the first says that it is");
+    assert_eq!(judged(Verdict::Pass), (0, 20));
+    assert_eq!(judged(Verdict::Pass), (1, 40), "ten seconds later");
+    assert_eq!(judged(Verdict::Fail).0, 1, "at once");
+    assert_eq!(judged(Verdict::Fail).0, 1, "at once");
+    assert_eq!(judged(Verdict::Pass).0, 1, "it passes again");
+    assert_eq!(judged(Verdict::Pass).0, 0);
+}
+
 /// One that was never set.
 fn clock(now: Time) -> Clock {
     Clock {
