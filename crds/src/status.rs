@@ -3,7 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use kube::KubeSchema;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 /// How far a release is, what is served, and what was judged.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -247,10 +248,34 @@ pub struct FailureStatus {
     pub message: String,
 }
 
-/// What the operator remembers, in a form of its own, with a version.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Machine(pub serde_json::Value);
+/// What the operator remembers, in a form of its own, with a version. Kept as text: the parsed form is many times as large,
+/// and is read when a rollout is taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine(Box<str>);
+
+impl From<&Value> for Machine {
+    fn from(value: &Value) -> Machine {
+        Machine(value.to_string().into_boxed_str())
+    }
+}
+
+impl From<&Machine> for Value {
+    fn from(Machine(text): &Machine) -> Value {
+        serde_json::from_str(text).unwrap_or(Value::Null)
+    }
+}
+
+impl Serialize for Machine {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Value::from(self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Machine {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Machine, D::Error> {
+        Value::deserialize(deserializer).map(|value| Machine::from(&value))
+    }
+}
 
 impl JsonSchema for Machine {
     fn schema_name() -> std::borrow::Cow<'static, str> {

@@ -30,6 +30,10 @@ use tracing_subscriber::EnvFilter;
 /// An API server that leaves a request without an answer for this long is away: a rollback must not wait behind it.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Gives back what lists of many objects took for a moment, and leaves no holes: the C library keeps three times as much.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();

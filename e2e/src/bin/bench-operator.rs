@@ -23,6 +23,9 @@ struct Arguments {
     /// How many of them roll at the same time
     #[arg(long, default_value_t = 500)]
     rolling: usize,
+    /// How many of them begin in a second: what a control plane on two cores takes besides
+    #[arg(long, default_value_t = 3)]
+    pace: u32,
     /// How many sidecars have to acknowledge each weight; 0 leaves that out
     #[arg(long, default_value_t = 2000)]
     sidecars: usize,
@@ -239,9 +242,11 @@ impl Bench {
         self.say(&format!("{rolling} releases"));
         self.statuses.take();
         let (start, before) = (Instant::now(), self.usage().await?);
-        self.field.change(rolling, "v2").await?;
+        let pace = Duration::from_secs(1) / self.arguments.pace.max(1);
+        let field = self.field.clone();
+        let changing = tokio::spawn(async move { field.change(rolling, "v2", pace).await });
         let mut moments = Vec::new();
-        let mut promoted = 0;
+        let (mut promoted, mut most) = (0, 0);
         while promoted < rolling && start.elapsed() < self.patience() {
             tokio::time::sleep(Duration::from_secs(2)).await;
             let new = self.statuses.take();
@@ -250,6 +255,7 @@ impl Bench {
                 .filter(|moment| moment.phase == "Promoting")
                 .count();
             moments.extend(new);
+            most = most.max(self.statuses.rolling());
             if start.elapsed().as_secs().is_multiple_of(10) {
                 self.say(&format!(
                     "{promoted} of {rolling} are being promoted, {} decisions",
@@ -258,10 +264,11 @@ impl Bench {
             }
         }
         let (took, after) = (start.elapsed(), self.usage().await?);
+        changing.await??;
         self.row(
             "rolling",
             format!(
-                "{promoted} of {rolling} reached promotion in {:.0} s",
+                "{promoted} of {rolling} reached promotion in {:.0} s, up to {most} at a time",
                 took.as_secs_f64()
             ),
         );

@@ -1,6 +1,7 @@
 //! Many rollouts, a hundred to a namespace: each with a Deployment, a Service and a pod with a sidecar.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, PostParams};
@@ -65,7 +66,7 @@ impl Field {
                 self.create(&namespace, service(&name, 1)).await?;
                 self.create(
                     &namespace,
-                    rollout(&name, &name, &steps(&[1, 10, 50, 100], "10s")),
+                    rollout(&name, &name, &steps(&[1, 10, 50, 100], "1m"), "30s"),
                 )
                 .await?;
                 let planted = planted.fetch_add(1, Ordering::Relaxed) + 1;
@@ -78,13 +79,20 @@ impl Field {
         .await
     }
 
-    /// Another version of the first so many rollouts.
-    pub async fn change(&self, rollouts: usize, version: &str) -> Result<(), FieldError> {
-        self.each(0..rollouts, |number| async move {
+    /// Another version of the first so many rollouts, one after the other.
+    pub async fn change(
+        &self,
+        rollouts: usize,
+        version: &str,
+        pace: Duration,
+    ) -> Result<(), FieldError> {
+        let mut ticks = tokio::time::interval(pace);
+        for number in 0..rollouts {
+            ticks.tick().await;
             let (namespace, name) = (namespace_of(number), name_of(number));
-            self.set_image(&namespace, &name, version).await
-        })
-        .await
+            self.set_image(&namespace, &name, version).await?;
+        }
+        Ok(())
     }
 
     pub async fn set_image(
@@ -111,8 +119,11 @@ impl Field {
         self.create(CALLED, deployment(CALLED, 1)).await?;
         self.create(CALLED, service(CALLED, 1)).await?;
         let weights: Vec<i64> = (1..=19).map(|step| step * 5).chain([100]).collect();
-        self.create(CALLED, rollout(CALLED, CALLED, &steps(&weights, "1s")))
-            .await?;
+        self.create(
+            CALLED,
+            rollout(CALLED, CALLED, &steps(&weights, "1s"), "1s"),
+        )
+        .await?;
         self.create(CALLED, deployment("callers", callers)).await
     }
 
@@ -129,7 +140,7 @@ impl Field {
                 1 => ("shared", nowhere.as_str()),
                 _ => ("shared", "shared"),
             };
-            let mut broken = rollout(&name, target, &steps(&[1, 100], "1s"));
+            let mut broken = rollout(&name, target, &steps(&[1, 100], "1s"), "1s");
             broken["spec"]["service"]["name"] = json!(service);
             match self.create("broken", broken).await {
                 // Refused by the webhook: that is one answer to bad input.
@@ -187,8 +198,11 @@ impl Field {
                 .await
         })
         .await?;
-        self.create(namespace, rollout("web", "web", &steps(&[50, 100], "1s")))
-            .await
+        self.create(
+            namespace,
+            rollout("web", "web", &steps(&[50, 100], "1s"), "1s"),
+        )
+        .await
     }
 
     async fn namespace(&self, name: &str) -> Result<(), FieldError> {
@@ -272,7 +286,7 @@ fn steps(weights: &[i64], soak: &str) -> Value {
         .collect()
 }
 
-fn rollout(name: &str, target: &str, steps: &Value) -> Value {
+fn rollout(name: &str, target: &str, steps: &Value, interval: &str) -> Value {
     json!({
         "apiVersion": "aviary.dev/v1alpha1", "kind": "CanaryRollout", "metadata": {"name": name},
         "spec": {
@@ -280,7 +294,7 @@ fn rollout(name: &str, target: &str, steps: &Value) -> Value {
             "service": {"name": target},
             "steps": steps,
             "analysis": {
-                "interval": "1s",
+                "interval": interval,
                 "checks": [{"name": "errors", "prometheus": {"query": Evidence::QUERY, "atMost": 0}}],
             },
         },

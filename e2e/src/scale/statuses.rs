@@ -75,6 +75,15 @@ impl Statuses {
         })
     }
 
+    /// How many rollouts are between their first and their last step.
+    pub fn rolling(&self) -> usize {
+        const ROLLS: [&str; 3] = ["Scaling", "Shifting", "Soaking"];
+        self.with(|shown| {
+            let all = shown.phases.values();
+            all.filter(|(of, _)| ROLLS.contains(&of.as_str())).count()
+        })
+    }
+
     pub fn phase(&self, rollout: &str) -> String {
         self.with(|shown| {
             shown

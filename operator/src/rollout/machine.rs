@@ -29,14 +29,15 @@ pub enum Unreadable {
 }
 
 pub(super) fn write(memory: &Memory) -> Machine {
-    Machine(json!({
+    Machine::from(&json!({
         "version": VERSION,
         "servedAt": memory.served_at,
         "state": memory.state,
     }))
 }
 
-pub(super) fn read(Machine(value): &Machine) -> Result<Memory, Unreadable> {
+pub(super) fn read(machine: &Machine) -> Result<Memory, Unreadable> {
+    let value = Value::from(machine);
     let nonsense = |text: String| Unreadable::Nonsense(cut(text, 200));
     match value.get("version") {
         Some(version) if version.as_u64() == Some(VERSION) => {}
@@ -74,9 +75,9 @@ mod tests {
             served_at: Time(0),
         });
         let with = |change: Value| {
-            let mut value = good.0.clone();
+            let mut value = Value::from(&good);
             json_patch::merge(&mut value, &change);
-            read(&Machine(value)).unwrap_err().to_string()
+            read(&Machine::from(&value)).unwrap_err().to_string()
         };
         assert!(with(json!({"version": 2})).contains("version 2"));
         assert!(with(json!({"version": null})).contains("no version"));

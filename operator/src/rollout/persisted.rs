@@ -1,6 +1,6 @@
 //! What the API server has: made only of an object that it gave us. Raising needs one.
 
-use aviary_crds::{CanaryRollout, CanaryRolloutStatus};
+use aviary_crds::CanaryRollout;
 use rollout_core::plan::Percent;
 use rollout_core::state::State;
 use rollout_core::{Split, desired};
@@ -11,7 +11,6 @@ use super::machine::{self, Memory, Unreadable};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Persisted {
     memory: Memory,
-    status: CanaryRolloutStatus,
 }
 
 impl Persisted {
@@ -25,7 +24,6 @@ impl Persisted {
         };
         Ok(Some(Persisted {
             memory: machine::read(machine)?,
-            status: status.clone(),
         }))
     }
 
@@ -35,10 +33,6 @@ impl Persisted {
 
     pub fn state(&self) -> &State {
         &self.memory.state
-    }
-
-    pub fn status(&self) -> &CanaryRolloutStatus {
-        &self.status
     }
 }
 

@@ -1,5 +1,7 @@
 //! HTTP/2 as frames: resets, windows, and answers of the proxy's own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -111,21 +113,27 @@ async fn the_callers_reset_passes_with_its_code() {
 
 #[tokio::test]
 async fn a_stalled_upload_does_not_hold_up_the_others_of_its_connection() {
-    let address = endpoint(|request, mut respond| async move {
-        if request.uri().path() == "/stalled" {
-            std::future::pending::<()>().await;
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&arrived);
+    let address = endpoint(move |request, mut respond| {
+        let count = Arc::clone(&count);
+        async move {
+            if request.uri().path() == "/stalled" {
+                count.fetch_add(1, Ordering::Relaxed);
+                std::future::pending::<()>().await;
+            }
+            let mut body = request.into_body();
+            let mut size = 0;
+            while let Some(data) = body.data().await {
+                let data = data.unwrap();
+                size += data.len();
+                body.flow_control().release_capacity(data.len()).unwrap();
+            }
+            let mut sender = respond.send_response(Response::new(()), false).unwrap();
+            sender
+                .send_data(Bytes::from(size.to_string()), true)
+                .unwrap();
         }
-        let mut body = request.into_body();
-        let mut size = 0;
-        while let Some(data) = body.data().await {
-            let data = data.unwrap();
-            size += data.len();
-            body.flow_control().release_capacity(data.len()).unwrap();
-        }
-        let mut sender = respond.send_response(Response::new(()), false).unwrap();
-        sender
-            .send_data(Bytes::from(size.to_string()), true)
-            .unwrap();
     })
     .await;
     let mesh = Mesh::with(&Service::new(address, address, 0)).await;
@@ -140,7 +148,10 @@ async fn a_stalled_upload_does_not_hold_up_the_others_of_its_connection() {
             let _ = stalled.send(post("/stalled", vec![0; 4 << 20])).await;
         });
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    eventually("all of them upload", || {
+        arrived.load(Ordering::Relaxed) == 20
+    })
+    .await;
     let answer = timeout(PATIENCE, client.post("/", vec![0; 1 << 20])).await;
     assert_eq!(answer.expect("it gets through").text, (1 << 20).to_string());
 }
@@ -218,14 +229,20 @@ async fn resets_without_end_close_the_connection_and_are_counted() {
 
 #[tokio::test]
 async fn callers_that_leave_many_requests_behind_do_not_cost_the_others_theirs() {
-    let address = endpoint(|request, mut respond| async move {
-        let wait = if request.uri().path() == "/long" {
-            5_000
-        } else {
-            500
-        };
-        tokio::time::sleep(Duration::from_millis(wait)).await;
-        let _ = respond.send_response(Response::new(()), true);
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&arrived);
+    let (end, ended) = tokio::sync::watch::channel(false);
+    let address = endpoint(move |request, mut respond| {
+        let (count, mut ended) = (Arc::clone(&count), ended.clone());
+        async move {
+            if request.uri().path() == "/long" {
+                let _ = ended.wait_for(|ended| *ended).await;
+            } else {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            let _ = respond.send_response(Response::new(()), true);
+        }
     })
     .await;
     let mesh = Mesh::with(&Service::new(address, address, 0)).await;
@@ -237,12 +254,16 @@ async fn callers_that_leave_many_requests_behind_do_not_cost_the_others_theirs()
         let stream = TcpStream::connect(mesh.outbound).await.unwrap();
         let (mut sender, connection) = client::handshake(stream).await.unwrap();
         let connection = tokio::spawn(connection);
+        let before = arrived.load(Ordering::Relaxed);
         let mut answers = Vec::new();
         for _ in 0..400 {
             sender = sender.ready().await.unwrap();
             answers.push(sender.send_request(request("/"), true).unwrap());
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        eventually("many of them are under way", || {
+            arrived.load(Ordering::Relaxed) >= before + 50
+        })
+        .await;
         connection.abort();
         eventually("they are counted", || {
             let [success, _, left, _] = counts(&mesh.arm("v1").requests);
@@ -250,6 +271,7 @@ async fn callers_that_leave_many_requests_behind_do_not_cost_the_others_theirs()
         })
         .await;
     }
+    end.send_replace(true);
     let answer = timeout(PATIENCE, long).await.unwrap();
     assert_eq!(answer.expect("it is not reset").status(), 200);
     assert_eq!(counts(&mesh.arm("v1").requests)[1], 0);

@@ -203,7 +203,7 @@ impl Check {
 
     fn rollout(&mut self, after: &Value, by: By) {
         self.then_advances = after["spec"]["analysis"]["noEvidence"]["then"] == "Advance";
-        let machine = Machine(after["status"]["machine"].clone());
+        let machine = Machine::from(&after["status"]["machine"]);
         let Ok(memory) = machine::read(&machine) else {
             self.state = None;
             return;

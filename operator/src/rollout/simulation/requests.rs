@@ -1,9 +1,16 @@
 //! Requests of an operator on their way to the API server, and the answers on their way back: refused, lost, late, or done.
 
+use aviary_crds::status::Machine;
+use rollout_core::desired;
+use rollout_core::state::Phase;
+use serde_json::Value;
+use traffic_core::config::Weight;
+
 use super::agenda::{Happening, Process};
 use super::mishaps::Mishap;
 use super::{By, Simulation};
 use crate::key::Key;
+use crate::rollout::machine;
 use crate::rollout::session::Session;
 use crate::rollout::write::{Verb, Write, WriteError, Written};
 
@@ -26,6 +33,9 @@ impl Simulation {
             "operator {process} asks {request}: {}",
             in_words(&write)
         ));
+        if let Verb::ReplaceStatus(object) = &write.verb {
+            self.soaks_for_everybody(process, &object["status"]);
+        }
         self.operators[process]
             .requests
             .insert(request, (asker, write));
@@ -37,6 +47,33 @@ impl Simulation {
         let delay = self.chance.i64(1..60);
         self.agenda
             .put(delay, Happening::Arrives { process, request });
+    }
+
+    /// A soak is counted from when every proxy that is heard of uses its weight.
+    fn soaks_for_everybody(&mut self, process: Process, status: &Value) {
+        let machine = Machine::from(&status["machine"]);
+        let (Ok(memory), Some(before)) = (machine::read(&machine), &self.check.state) else {
+            return;
+        };
+        let begins = matches!(before.phase, Phase::Shifting { .. })
+            && matches!(memory.state.phase, Phase::Soaking { .. });
+        let Some(canary) = desired(&memory.state).canary().cloned().filter(|_| begins) else {
+            return;
+        };
+        let weight = Weight::percent(u32::from(canary.weight.get())).ok();
+        let uses = weight.map(|weight| (canary.run, weight));
+        for proxy in self.proxies.iter().filter(|proxy| proxy.there) {
+            let connected = proxy.link.is_some_and(|(with, _)| with == process);
+            if connected && proxy.installed.is_some() && proxy.uses() != uses {
+                self.check.violated(format!(
+                    "the soak at {}% of run {} begins while {} uses {:?}",
+                    canary.weight,
+                    canary.run,
+                    proxy.pod,
+                    proxy.uses()
+                ));
+            }
+        }
     }
 
     pub(super) fn arrives(&mut self, process: Process, request: u64) {

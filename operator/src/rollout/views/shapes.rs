@@ -104,7 +104,7 @@ pub(super) const SLICES: Shape<EndpointSlice> = Shape {
             .chain(pods)
             .collect()
     },
-    packing: None,
+    packing: Packing::JSON,
 };
 
 pub(super) const CLAIMS: Shape<PersistentVolumeClaim> = Shape {
