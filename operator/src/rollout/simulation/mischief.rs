@@ -39,7 +39,8 @@ impl Simulation {
             }
             Mishap::Standstill => self.stand_still(lasts),
             Mishap::ClockJumps => self.jump(),
-            Mishap::ProxyLags => self.proxies[proxy].lags_until = until,
+            // Some for longer than a lease.
+            Mishap::ProxyLags => self.proxies[proxy].lags_until = until + 2 * lasts,
             Mishap::ProxyRefuses => self.proxies[proxy].refuses_until = until,
             Mishap::ProxyLosesStream => self.lose_stream(proxy),
             Mishap::ProxyVanishes => self.vanish(proxy),

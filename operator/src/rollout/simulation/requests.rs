@@ -66,7 +66,7 @@ impl Simulation {
             let connected = proxy.link.is_some_and(|(with, _)| with == process);
             if connected && proxy.installed.is_some() && proxy.uses() != uses {
                 self.check.violated(format!(
-                    "the soak at {}% of run {} begins while {} uses {:?}",
+                    "the soak at {} of run {} begins while {} uses {:?}",
                     canary.weight,
                     canary.run,
                     proxy.pod,

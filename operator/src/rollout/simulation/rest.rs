@@ -26,7 +26,7 @@ impl Simulation {
         self.prometheus.ignorant_until = 0;
         self.prometheus.lies_until = 0;
         for proxy in &mut self.proxies {
-            proxy.lags_until = proxy.lags_until.min(self.agenda.now);
+            // One that hears nothing for a lease is no reason for anything else not to come to rest.
             proxy.refuses_until = proxy.refuses_until.min(self.agenda.now);
         }
         for number in 0..self.proxies.len() {
@@ -54,7 +54,9 @@ impl Simulation {
         if self.alive().is_empty() {
             return;
         }
-        let quiet = now - self.last_change.max(self.last_write).max(calm_since);
+        let lags = self.proxies.iter().map(|proxy| proxy.lags_until).max();
+        let busy = self.last_change.max(self.last_write).max(calm_since);
+        let quiet = now - busy.max(lags.unwrap_or(0));
         if quiet > QUIET {
             self.check.is_at_rest = true;
             self.at_rest();

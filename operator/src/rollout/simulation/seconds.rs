@@ -58,11 +58,8 @@ impl Simulation {
         }
         self.prometheus.record(now, counts);
         self.watch_for_bad_versions();
-        // Whoever lags or refuses keeps no rollback from ending: that is what is checked.
-        let proxies = |mishap: &Mishap| matches!(mishap, Mishap::ProxyLags | Mishap::ProxyRefuses);
-        let written_to = self.wrong.now.iter().all(|(_, mishap)| proxies(mishap));
-        self.check
-            .rollback_ends(excused || !written_to || self.alive().len() != 1);
+        let written_to = self.wrong.now.is_empty() && self.alive().len() == 1;
+        self.check.rollback_ends(excused || !written_to);
         if self.calm_since.is_some() {
             self.look_for_rest();
         }
