@@ -97,6 +97,8 @@ struct Simulation {
     last_write: i64,
     /// When something last kept views behind.
     last_excuse: i64,
+    /// Rollbacks of which the proxies have heard.
+    rollbacks: u32,
 }
 
 /// How a history came out.
@@ -179,6 +181,7 @@ impl Simulation {
             last_change: 0,
             last_write: 0,
             last_excuse: 0,
+            rollbacks: 0,
         }
     }
 

@@ -58,12 +58,27 @@ impl Simulation {
         }
         self.prometheus.record(now, counts);
         self.watch_for_bad_versions();
+        self.bad_versions_take_callers_along();
         let written_to = self.wrong.now.is_empty() && self.alive().len() == 1;
         self.check.rollback_ends(excused || !written_to);
         if self.calm_since.is_some() {
             self.look_for_rest();
         }
         self.agenda.put(1000, Happening::Second);
+    }
+
+    /// What makes a version bad may make those hang who call it: some lag from the moment on that it is taken away.
+    fn bad_versions_take_callers_along(&mut self) {
+        if self.check.rolled_back == self.rollbacks {
+            return;
+        }
+        self.rollbacks = self.check.rolled_back;
+        if self.chance.u8(..5) == 0 {
+            let hangs = self.chance.usize(..self.proxies.len());
+            let lasts = self.chance.i64(100_000..600_000);
+            self.say(format!("a caller hangs for {} s", lasts / 1000));
+            self.proxies[hangs].lags_until = self.agenda.now + lasts;
+        }
     }
 
     pub(super) fn is_bad(&self, revision: &str) -> bool {
