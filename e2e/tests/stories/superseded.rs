@@ -3,6 +3,7 @@
 use anyhow::{Context, ensure};
 use aviary_crds::status::{CauseStatus, Phase};
 use aviary_e2e::harness::{Faults, Workload};
+use serde_json::Value;
 
 use super::theatre::Scene;
 
@@ -42,7 +43,7 @@ pub(crate) async fn a_newer_template_starts_at_weight_0_and_the_one_before_goes_
         another.phase
     );
     // The machine's own memory: that v2 went to 0 outlives this operator.
-    let machine = another.machine.context("no memory")?.0;
+    let machine = Value::from(&another.machine.context("no memory")?);
     let revoked = machine
         .pointer("/state/revoked")
         .and_then(|all| all.as_array());
