@@ -48,7 +48,8 @@ pub(super) struct Operator {
     /// How far its clock is from the true one.
     pub(super) clock: i64,
     pub(super) requests: BTreeMap<u64, (Asker, Write)>,
-    pub(super) questions: BTreeMap<u64, (Key, Question)>,
+    /// With the clock as it was when they were asked.
+    pub(super) questions: BTreeMap<u64, (Key, Question, i64)>,
     pub(super) links: Links,
     pub(super) world: Arc<MeshWorld>,
     /// When it runs next.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use aviary_crds::REVISION_LABEL;
 use rollout_core::OnFailure;
+use rollout_core::time::Span;
 use traffic_core::config::Weight;
 
 use super::Simulation;
@@ -15,6 +16,7 @@ use super::operator::Operator;
 use super::proxies::Served;
 use super::watch::{self, Seen, Stream};
 use crate::key::Key;
+use crate::rollout::evidence::Answer;
 use crate::rollout::session::Session;
 
 /// More steps at one moment are a loop.
@@ -153,9 +155,9 @@ impl Simulation {
             } else {
                 self.chance.i64(5..1500)
             };
-            self.operators[process]
-                .questions
-                .insert(name, (rollout.clone(), question));
+            let operator = &mut self.operators[process];
+            let asked = (rollout.clone(), question, operator.clock);
+            operator.questions.insert(name, asked);
             self.agenda.put(
                 delay,
                 Happening::Judged {
@@ -220,9 +222,11 @@ impl Simulation {
     pub(super) fn judged(&mut self, process: Process, question: u64) {
         let now = self.agenda.now;
         let operator = &mut self.operators[process];
-        let Some((rollout, question)) = operator.questions.remove(&question) else {
+        let Some((rollout, question, clock)) = operator.questions.remove(&question) else {
             return;
         };
+        // A session moves a window that was asked for along with its clock.
+        let moved = Span(operator.clock - clock);
         if !operator.alive {
             return;
         }
@@ -235,7 +239,12 @@ impl Simulation {
             .as_ref()
             .map(|outcome| (outcome.verdict, outcome.requests));
         let canary = question.scope.canary.clone();
-        self.check.pending.insert(process, (answer.clone(), canary));
+        let seen = Answer {
+            start: answer.start + moved,
+            end: answer.end + moved,
+            ..answer.clone()
+        };
+        self.check.pending.insert(process, (seen, canary));
         session.answered(answer);
         operator.due.insert(rollout);
         self.say(format!("window of run {}: {verdict:?}", question.run));
