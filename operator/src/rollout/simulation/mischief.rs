@@ -40,7 +40,7 @@ impl Simulation {
             Mishap::Standstill => self.stand_still(lasts),
             Mishap::ClockJumps => self.jump(),
             // Some for longer than a lease.
-            Mishap::ProxyLags => self.proxies[proxy].lags_until = until + 2 * lasts,
+            Mishap::ProxyLags => self.proxies[proxy].lag(until + 2 * lasts),
             Mishap::ProxyRefuses => self.proxies[proxy].refuses_until = until,
             Mishap::ProxyLosesStream => self.lose_stream(proxy),
             Mishap::ProxyVanishes => self.vanish(proxy),

@@ -120,6 +120,11 @@ impl Proxy {
         }
     }
 
+    /// What it was to hear after a lag that lasts longer, it hears no sooner.
+    pub(super) fn lag(&mut self, until: i64) {
+        self.lags_until = self.lags_until.max(until);
+    }
+
     pub(super) fn tick(&mut self, now: i64) {
         self.lapsed |= self.patience != i64::MAX && now - self.heard_at >= self.patience;
     }

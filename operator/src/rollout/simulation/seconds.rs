@@ -77,7 +77,7 @@ impl Simulation {
             let hangs = self.chance.usize(..self.proxies.len());
             let lasts = self.chance.i64(100_000..600_000);
             self.say(format!("a caller hangs for {} s", lasts / 1000));
-            self.proxies[hangs].lags_until = self.agenda.now + lasts;
+            self.proxies[hangs].lag(self.agenda.now + lasts);
         }
     }
 
