@@ -25,8 +25,8 @@ impl Simulation {
         self.prometheus.slow_until = 0;
         self.prometheus.ignorant_until = 0;
         self.prometheus.lies_until = 0;
+        // Lags go on: a proxy that hears nothing for a lease keeps nothing from ending.
         for proxy in &mut self.proxies {
-            // One that hears nothing for a lease is no reason for anything else not to come to rest.
             proxy.refuses_until = proxy.refuses_until.min(self.agenda.now);
         }
         for number in 0..self.proxies.len() {
