@@ -61,6 +61,7 @@ pub(super) struct Check {
     /// Answers that no step has taken in yet, with the revision that they are about.
     pub(super) pending: BTreeMap<Process, (Answer, String)>,
     bad_since: Option<i64>,
+    somebody_asked: bool,
     writes: VecDeque<i64>,
     /// Since when all pods of a copy are Ready.
     ready_since: BTreeMap<String, i64>,

@@ -16,6 +16,7 @@ use super::operator::Operator;
 use super::proxies::Served;
 use super::watch::{self, Seen, Stream};
 use crate::key::Key;
+use crate::rollout::events::Note;
 use crate::rollout::evidence::Answer;
 use crate::rollout::session::Session;
 
@@ -127,6 +128,15 @@ impl Simulation {
         Some(rollout)
     }
 
+    pub(super) fn says(&mut self, process: Process, happened: &[Note]) {
+        for note in happened {
+            self.say(format!("operator {process}: {} {}", note.reason, note.text));
+            if note.reason == "JudgedAnew" {
+                self.check.judges_anew(process);
+            }
+        }
+    }
+
     pub(super) fn step(&mut self, process: Process, rollout: &Key) {
         let now = self.agenda.now;
         let operator = &self.operators[process];
@@ -136,9 +146,7 @@ impl Simulation {
         let Some((step, other_way)) = self.operators[process].step(rollout, now) else {
             return;
         };
-        for note in &step.happened {
-            self.say(format!("operator {process}: {} {}", note.reason, note.text));
-        }
+        self.says(process, &step.happened);
         // It may end between any two of what a step asks for.
         let ends = self.calm_since.is_none() && self.chance.u32(..4000) == 0;
         if ends {

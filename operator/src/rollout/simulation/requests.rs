@@ -176,12 +176,7 @@ impl Simulation {
         {
             let notes = session.wrote(written, clock);
             operator.due.insert(rollout);
-            for note in notes {
-                self.history.say(
-                    now,
-                    format!("operator {process}: {} {}", note.reason, note.text),
-                );
-            }
+            self.says(process, &notes);
         }
         self.run_soon(process);
     }

@@ -102,10 +102,17 @@ impl Check {
         }
     }
 
-    /// A person takes the failed windows so far upon themselves, perhaps.
-    pub(in super::super) fn is_forgiven(&mut self) {
+    /// A person takes the failed windows so far upon themselves, perhaps: those until a process heeds it, too.
+    pub(in super::super) fn a_person_asks(&mut self) {
         self.fails.clear();
         self.bad_since = None;
+        self.somebody_asked = true;
+    }
+
+    pub(in super::super) fn judges_anew(&mut self, process: Process) {
+        if self.somebody_asked {
+            self.forget_fails(process);
+        }
     }
 
     /// What was counted is not what another process, or another clock, has counted.
