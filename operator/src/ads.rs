@@ -19,6 +19,8 @@ mod registry;
 mod service;
 mod sign;
 mod stream;
+mod tallies;
+mod tally;
 mod view;
 
 use std::collections::{BTreeSet, HashSet};
@@ -40,6 +42,7 @@ pub use sign::{KEY_BYTES, RevocationKey};
 
 use interests::Interests;
 use registry::Registry;
+use tallies::Tallies;
 
 /// The handle on the server. Clones are the same server.
 #[derive(Clone)]
@@ -51,6 +54,8 @@ struct Inner {
     resources: RwLock<Option<Resources>>,
     interests: Mutex<Interests>,
     registry: Mutex<Registry>,
+    /// Locked after the registry.
+    tallies: Mutex<Tallies>,
     touched: Mutex<Touched>,
     changes: watch::Sender<u64>,
     counters: Counters,
@@ -94,6 +99,7 @@ impl Ads {
             resources: RwLock::default(),
             interests: Mutex::default(),
             registry: Mutex::default(),
+            tallies: Mutex::default(),
             touched: Mutex::default(),
             changes: watch::Sender::new(0),
             counters: Counters::default(),
@@ -161,6 +167,7 @@ impl Ads {
                 rollouts.extend(route.rollout.clone().filter(|rollout| !rollout.is_empty()));
             }
         }
+        lock(&self.0.tallies).discard(&rollouts);
         drop(served);
         if first {
             self.interests().wake_everyone();
@@ -177,9 +184,15 @@ impl Ads {
     /// over: [`Acks::next_lapse`] says when to look again, since nothing wakes then.
     pub fn rollout_acks(&self, rollout: &str, now: Time) -> Acks {
         let resources = self.world();
-        resources.as_ref().map_or_else(Acks::default, |resources| {
-            self.registry().acks(rollout, resources, now)
-        })
+        let Some(resources) = &*resources else {
+            return Acks::default();
+        };
+        let mut registry = self.registry();
+        let mut tallies = lock(&self.0.tallies);
+        for pod in registry.lapse(now) {
+            tallies.doubt_everywhere(&pod);
+        }
+        tallies.acks(rollout, &registry, resources)
     }
 
     /// Pods with an open stream.
@@ -204,10 +217,7 @@ impl Ads {
 
     /// The pod is gone: it is no laggard any more.
     pub fn forget_pod(&self, pod: &Key) {
-        let concerned = self.concerned(pod);
-        if self.registry().forget(pod) {
-            self.touched(concerned, pod);
-        }
+        self.learn(pod, |registry| registry.forget(pod));
     }
 
     /// Whom the news since the last call concern.
@@ -252,12 +262,23 @@ impl Ads {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The rollouts that the pod's proxy has to do with.
-    fn concerned(&self, pod: &Key) -> BTreeSet<String> {
+    /// Changes what is known of a pod, if it does. That concerns whom the pod had to do with, and whom it has to do with now.
+    fn learn(&self, pod: &Key, change: impl FnOnce(&mut Registry) -> bool) {
         let resources = self.world();
-        resources.as_ref().map_or_else(BTreeSet::new, |resources| {
-            self.registry().rollouts_of(pod, resources)
-        })
+        let mut registry = self.registry();
+        let of = |registry: &Registry| {
+            let resources = resources.as_ref();
+            resources.map_or_else(BTreeSet::new, |served| registry.rollouts_of(pod, served))
+        };
+        let mut rollouts = of(&registry);
+        if !change(&mut registry) {
+            return;
+        }
+        rollouts.extend(of(&registry));
+        lock(&self.0.tallies).doubt(&rollouts, pod);
+        drop(registry);
+        drop(resources);
+        self.touched(rollouts, pod);
     }
 
     fn touched(&self, rollouts: BTreeSet<String>, pod: &Key) {

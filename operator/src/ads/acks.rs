@@ -6,9 +6,6 @@ use rollout_core::time::Time;
 
 use crate::key::Key;
 
-/// How many laggards are named.
-const NAMED: usize = 10;
-
 /// How far the proxies are with one rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acks {
@@ -46,19 +43,5 @@ impl Acks {
     /// How many have not acknowledged.
     pub fn lagging(&self) -> u32 {
         self.proxies - self.acknowledged
-    }
-
-    /// Called in the order of the pods' names.
-    pub(super) fn add_laggard(&mut self, pod: &Key, until: Option<Time>) {
-        self.next_lapse = match (self.next_lapse, until) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        };
-        if self.laggards.len() < NAMED {
-            self.laggards.push(Laggard {
-                pod: pod.clone(),
-                until,
-            });
-        }
     }
 }

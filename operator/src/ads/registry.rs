@@ -10,6 +10,7 @@
 //! has said what it uses.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use aviary_xds::Resources;
 use rollout_core::time::{Span, Time};
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use traffic_core::config::Revocation;
 use traffic_core::lease::LEASE;
 
-use super::acks::{Acks, Rejection};
+use super::tally::{Counted, Tally};
 use super::view::View;
 use crate::key::Key;
 
@@ -131,18 +132,22 @@ impl Registry {
         pod.map_or_else(BTreeSet::new, |pod| pod.view.concerns(resources))
     }
 
-    pub(super) fn rejected(&mut self, key: &Key, stream: StreamId) {
-        if let Some(pod) = self.pods.get_mut(key).filter(|pod| pod.stream == stream) {
-            self.last_rejection += 1;
-            pod.rejected_at = self.last_rejection;
-        }
+    /// Whether the stream speaks for the pod.
+    pub(super) fn rejected(&mut self, key: &Key, stream: StreamId) -> bool {
+        let pod = self.pods.get_mut(key).filter(|pod| pod.stream == stream);
+        let Some(pod) = pod else { return false };
+        self.last_rejection += 1;
+        pod.rejected_at = self.last_rejection;
+        true
     }
 
-    pub(super) fn leave(&mut self, key: &Key, stream: StreamId, now: Time) {
-        if let Some(pod) = self.pods.get_mut(key).filter(|pod| pod.stream == stream) {
-            pod.link = Link::Lost { until: lapse(now) };
-            self.lost.insert(key.clone());
-        }
+    /// Whether the stream spoke for the pod.
+    pub(super) fn leave(&mut self, key: &Key, stream: StreamId, now: Time) -> bool {
+        let pod = self.pods.get_mut(key).filter(|pod| pod.stream == stream);
+        let Some(pod) = pod else { return false };
+        pod.link = Link::Lost { until: lapse(now) };
+        self.lost.insert(key.clone());
+        true
     }
 
     /// Whether there was such a pod.
@@ -197,9 +202,9 @@ impl Registry {
         open.map(|(key, _)| key.clone()).collect()
     }
 
-    /// Forgets lost pods whose lease is over.
-    fn forget_lapsed(&mut self, now: Time) {
-        let mut over = Vec::new();
+    /// Forgets lost pods whose lease is over. Returns those that stand elsewhere now.
+    pub(super) fn lapse(&mut self, now: Time) -> Vec<Key> {
+        let (mut moved, mut over) = (Vec::new(), Vec::new());
         for key in &self.lost {
             if let Some(Pod {
                 link: Link::Lost { until },
@@ -207,59 +212,63 @@ impl Registry {
             }) = self.pods.get_mut(key)
             {
                 // A clock that was set back must not keep it longer than one more lease.
-                *until = (*until).min(lapse(now));
+                let at_most = lapse(now);
+                if *until > at_most {
+                    *until = at_most;
+                    moved.push(key.clone());
+                }
                 if now >= *until {
                     over.push(key.clone());
                 }
             }
         }
-        for key in over {
-            self.forget(&key);
+        for key in &over {
+            self.forget(key);
+        }
+        moved.extend(over);
+        moved
+    }
+
+    /// How the pod counts for the rollout; `None`: it does not.
+    pub(super) fn counted(
+        &self,
+        key: &Key,
+        rollout: &str,
+        resources: &Resources,
+    ) -> Option<Counted> {
+        let pod = self.pods.get(key)?;
+        match pod.link {
+            Link::Lost { until } => pod.view.uses(rollout).then_some(Counted {
+                acknowledged: false,
+                endpoints: false,
+                until: Some(until),
+                rejection: None,
+            }),
+            Link::Open(_) => {
+                let standing = pod.view.standing(rollout, resources)?;
+                let rejection = standing.rejection.filter(|_| pod.rejected_at > 0);
+                Some(Counted {
+                    acknowledged: standing.acknowledged,
+                    endpoints: standing.endpoints,
+                    until: None,
+                    rejection: rejection.map(|text| (pod.rejected_at, Arc::clone(text))),
+                })
+            }
         }
     }
 
-    pub(super) fn acks(&mut self, rollout: &str, resources: &Resources, now: Time) -> Acks {
-        self.forget_lapsed(now);
-        let mut acks = Acks::default();
-        let mut newest = 0;
+    /// Everybody who counts for the rollout.
+    pub(super) fn tally(&self, rollout: &str, resources: &Resources) -> Tally {
         let names = resources
             .routes_of(rollout)
             .flat_map(|route| std::iter::once(&route.name).chain(&route.aliases));
         let calling = names.filter_map(|name| self.calling.get(name));
         let concerned: BTreeSet<&Key> = calling.chain(self.using.get(rollout)).flatten().collect();
+        let mut tally = Tally::default();
         for key in concerned {
-            let Some(pod) = self.pods.get(key) else {
-                continue;
-            };
-            match pod.link {
-                Link::Lost { until } => {
-                    if pod.view.uses(rollout) {
-                        acks.proxies += 1;
-                        acks.add_laggard(key, Some(until));
-                    }
-                }
-                Link::Open(_) => {
-                    let Some(standing) = pod.view.standing(rollout, resources) else {
-                        continue;
-                    };
-                    acks.proxies += 1;
-                    acks.endpoints += u32::from(standing.endpoints);
-                    if standing.acknowledged {
-                        acks.acknowledged += 1;
-                    } else {
-                        acks.add_laggard(key, None);
-                    }
-                    if let Some(text) = standing.rejection.filter(|_| pod.rejected_at > newest) {
-                        newest = pod.rejected_at;
-                        acks.rejected = Some(Rejection {
-                            pod: key.clone(),
-                            text: text.clone(),
-                        });
-                    }
-                }
-            }
+            tally.put(key, self.counted(key, rollout, resources));
         }
-        acks
+        tally
     }
 }
 

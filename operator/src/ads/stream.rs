@@ -75,8 +75,9 @@ impl Session {
         self.responses.try_send(Err(reason.clone())).ok();
         let now = Time(Timestamp::now().as_millisecond());
         self.ads.interests().leave(self.stream, self.server.names());
-        self.ads.registry().leave(&self.pod, self.stream, now);
-        self.tell();
+        self.ads.learn(&self.pod, |registry| {
+            registry.leave(&self.pod, self.stream, now)
+        });
         tracing::info!(reason = reason.message(), "proxy disconnected");
     }
 
@@ -183,10 +184,11 @@ impl Session {
         if received.kind == Kind::Route && self.entered == Entered::No {
             self.entered = Entered::Yes;
             let view = View::of(&self.server);
-            self.ads
-                .registry()
-                .enter(&self.pod, self.stream, self.end.clone(), view);
-            self.tell();
+            let end = self.end.clone();
+            self.ads.learn(&self.pod, |registry| {
+                registry.enter(&self.pod, self.stream, end, view);
+                true
+            });
         }
         if let Some(text) = received.rejection {
             tracing::warn!(kind = %received.kind, reason = &*text, "the proxy rejected its configuration and keeps the last one");
@@ -195,8 +197,9 @@ impl Session {
                 .counters
                 .rejections
                 .fetch_add(1, Ordering::Relaxed);
-            self.ads.registry().rejected(&self.pod, self.stream);
-            self.tell();
+            self.ads.learn(&self.pod, |registry| {
+                registry.rejected(&self.pod, self.stream)
+            });
         }
         Ok(())
     }
@@ -207,17 +210,9 @@ impl Session {
         }
         self.reported = self.server.edition();
         let view = View::of(&self.server);
-        let before = self.ads.concerned(&self.pod);
-        if self.ads.registry().update(&self.pod, self.stream, view) {
-            let mut concerned = self.ads.concerned(&self.pod);
-            concerned.extend(before);
-            self.ads.touched(concerned, &self.pod);
-        }
-    }
-
-    /// Those that may wait for this proxy look again.
-    fn tell(&self) {
-        self.ads.touched(self.ads.concerned(&self.pod), &self.pod);
+        self.ads.learn(&self.pod, |registry| {
+            registry.update(&self.pod, self.stream, view)
+        });
     }
 }
 

@@ -6,7 +6,7 @@ use rollout_core::observation::Window;
 use rollout_core::state::{Cause, Phase, State};
 use rollout_core::{Span, Time};
 
-use crate::world::{World, plan, template};
+use crate::world::{World, limited, plan, template};
 
 #[test]
 fn time_in_which_somebody_holds_the_release_does_not_count_for_the_deadline() {
@@ -316,4 +316,45 @@ fn run_numbers_rise_whatever_the_clock_does() {
             before = world.run();
         }
     }
+}
+
+#[test]
+fn a_window_is_one_interval_long_and_ends_now() {
+    let mut world = World::soaking(1);
+    world.now = world.state.run.as_ref().unwrap().judged_until + Span::seconds(25);
+    let (start, end) = window_due(&world.state, world.now).unwrap();
+    assert_eq!((end, end - start), (world.now, world.plan.interval));
+}
+
+#[test]
+fn a_run_is_numbered_by_the_second_in_which_it_begins() {
+    let mut world = World::new();
+    world.now = Time(1_790_000_123_456);
+    world.change(template("v2"));
+    world.look();
+    assert_eq!(world.run(), 1_790_000_123);
+}
+
+/// Between two soaks nothing but a person ends what a failed window holds: when the hold is over, that is said.
+#[test]
+fn what_a_failed_window_holds_between_two_soaks_is_looked_at_when_the_hold_is_over() {
+    let mut world = World::soaking(1);
+    world.until("the next step's pods", |w| {
+        matches!(w.state.phase, Phase::Scaling { step: 2, .. })
+    });
+    let Phase::Scaling { since, .. } = world.state.phase else {
+        panic!("{:?}", world.state.phase)
+    };
+    world.ready = Some(1);
+    world.plan = limited(&world.plan, |limits| {
+        limits.progress_deadline = Span::seconds(100_000)
+    });
+    world.window(Verdict::Fail);
+    world.verdict = None;
+    // Its windows have no evidence, so they are due again and again; between two of them it wakes for the hold.
+    let over = since + world.plan.hold;
+    world.now = over + Span(-1);
+    let run = world.state.run.as_mut().unwrap();
+    run.judged_until = world.now;
+    assert_eq!(world.look().wake, Some(over));
 }

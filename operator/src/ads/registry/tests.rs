@@ -8,7 +8,7 @@ use traffic_core::config::{
 use traffic_core::lease::Lease;
 
 use super::*;
-use crate::ads::Laggard;
+use crate::ads::{Acks, Laggard};
 
 const ROLLOUT: &str = "shop/web";
 const CANARY: &str = "shop/web/80/v2";
@@ -151,10 +151,15 @@ fn settled(resources: &Resources) -> (Registry, Proxy) {
     (registry, proxy)
 }
 
+fn acks(registry: &mut Registry, rollout: &str, resources: &Resources, now: Time) -> Acks {
+    registry.lapse(now);
+    registry.tally(rollout, resources).acks()
+}
+
 /// Proxies, acknowledged, endpoints.
 fn counts(registry: &mut Registry, resources: &Resources, now: Time) -> (u32, u32, u32) {
-    let acks = registry.acks(ROLLOUT, resources, now);
-    (acks.proxies, acks.acknowledged, acks.endpoints)
+    let seen = acks(registry, ROLLOUT, resources, now);
+    (seen.proxies, seen.acknowledged, seen.endpoints)
 }
 
 #[test]
@@ -162,16 +167,16 @@ fn a_lost_proxy_is_a_laggard_until_its_lease_is_over_and_not_longer() {
     let ten = world(ROLLOUT, 10, 2);
     let (mut registry, proxy) = settled(&ten);
     proxy.is_lost(&mut registry);
-    let acks = registry.acks(ROLLOUT, &ten, after(A_LEASE - 1));
+    let seen = acks(&mut registry, ROLLOUT, &ten, after(A_LEASE - 1));
     let until = Some(after(A_LEASE));
     let laggard = Laggard {
         pod: Key::new("shop", "web-1"),
         until,
     };
-    assert_eq!(acks.laggards, [laggard]);
-    assert_eq!((acks.next_lapse, acks.lagging()), (until, 1));
+    assert_eq!(seen.laggards, [laggard]);
+    assert_eq!((seen.next_lapse, seen.lagging()), (until, 1));
     assert_eq!(
-        registry.acks(ROLLOUT, &ten, after(A_LEASE)),
+        acks(&mut registry, ROLLOUT, &ten, after(A_LEASE)),
         Acks::default()
     );
     assert!(registry.pods.is_empty(), "nothing of it is left in memory");
@@ -219,7 +224,7 @@ fn a_lost_proxy_counts_for_the_route_it_kept_after_it_rejected_a_newer_one() {
     proxy.is_sent(&mut registry, &elsewhere, Answer::Reject);
     proxy.is_lost(&mut registry);
     assert_eq!(counts(&mut registry, &elsewhere, START).0, 1);
-    let other = registry.acks("shop/other", &elsewhere, START);
+    let other = acks(&mut registry, "shop/other", &elsewhere, START);
     assert_eq!(other.proxies, 0, "what it rejected, it does not use");
 }
 
@@ -246,7 +251,7 @@ fn a_pod_that_is_gone_is_forgotten_at_once() {
             proxy.is_lost(&mut registry);
         }
         assert!(registry.forget(&proxy.key));
-        assert_eq!(registry.acks(ROLLOUT, &ten, START), Acks::default());
+        assert_eq!(acks(&mut registry, ROLLOUT, &ten, START), Acks::default());
     }
 }
 
@@ -256,8 +261,8 @@ fn a_pod_that_comes_back_counts_as_connected_again() {
     let (mut registry, proxy) = settled(&ten);
     proxy.is_lost(&mut registry);
     let mut again = Proxy::enters(&mut registry, "web-1");
-    let acks = registry.acks(ROLLOUT, &ten, START);
-    assert_eq!((acks.laggards[0].until, acks.next_lapse), (None, None));
+    let seen = acks(&mut registry, ROLLOUT, &ten, START);
+    assert_eq!((seen.laggards[0].until, seen.next_lapse), (None, None));
     again.is_sent(&mut registry, &ten, Answer::Accept);
     assert_eq!(counts(&mut registry, &ten, after(A_LEASE)), (1, 1, 1));
 }
@@ -292,12 +297,12 @@ fn the_first_ten_laggards_are_named_and_all_of_them_are_counted() {
         let at = after(i64::from(number) * 1000);
         registry.leave(&proxy.key, proxy.stream, at);
     }
-    let acks = registry.acks(ROLLOUT, &ten, after(24_000));
-    let named: Vec<String> = acks.laggards.iter().map(|l| l.pod.name.clone()).collect();
+    let seen = acks(&mut registry, ROLLOUT, &ten, after(24_000));
+    let named: Vec<String> = seen.laggards.iter().map(|l| l.pod.name.clone()).collect();
     let expected: Vec<String> = (0..10).map(|number| format!("web-{number:02}")).collect();
-    assert_eq!((named, acks.lagging()), (expected, 25));
-    assert_eq!(acks.next_lapse, Some(after(A_LEASE)));
+    assert_eq!((named, seen.lagging()), (expected, 25));
+    assert_eq!(seen.next_lapse, Some(after(A_LEASE)));
     registry.forget(&Key::new("shop", "web-00"));
-    let acks = registry.acks(ROLLOUT, &ten, after(24_000));
-    assert_eq!(acks.next_lapse, Some(after(A_LEASE + 1000)));
+    let seen = acks(&mut registry, ROLLOUT, &ten, after(24_000));
+    assert_eq!(seen.next_lapse, Some(after(A_LEASE + 1000)));
 }
