@@ -25,7 +25,7 @@ simulate: export AVIARY_SIMULATE_SEED := $(SEED)
 simulate: ## Releases in a simulated world: SEEDS=N histories from fresh seeds, or SEED=n again
 	cargo test --profile simulate -p aviary-operator --lib simulation -- --nocapture
 
-bench-operator: setup ## One operator and N=1000 rollouts on a real control plane. CASE=broken or CASE=large for bad input
+bench-operator: setup ## One operator and N=1000 rollouts on a real control plane. CASE=rolling, sidecars, broken or large for one thing alone
 	cargo build --profile bench-operator -p aviary-operator -p aviary-e2e --bin aviary-operator --bin bench-operator
 	@BUILT=$$(dirname "$$(ls -t target/*/bench-operator/bench-operator target/bench-operator/bench-operator 2>/dev/null | head -n 1)"); \
 	AVIARY_OPERATOR_BIN=$${AVIARY_OPERATOR_BIN:-$$BUILT/aviary-operator} $$BUILT/bench-operator --rollouts $(or $(N),1000) --case $(or $(CASE),all) $(ARGS)

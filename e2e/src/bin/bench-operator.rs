@@ -24,8 +24,11 @@ struct Arguments {
     #[arg(long, default_value_t = 500)]
     rolling: usize,
     /// How many of them begin in a second: what a control plane on two cores takes besides
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 2)]
     pace: u32,
+    /// Seconds of the soak of each of the four steps: with fewer than rolling / pace / 4, not all roll at the same time
+    #[arg(long, default_value_t = 120)]
+    soak: u64,
     /// How many sidecars have to acknowledge each weight; 0 leaves that out
     #[arg(long, default_value_t = 2000)]
     sidecars: usize,
@@ -33,7 +36,7 @@ struct Arguments {
     #[arg(long, value_enum, default_value = "all")]
     case: Case,
     /// Seconds that the rollouts may take to be adopted, and to roll
-    #[arg(long, default_value_t = 600)]
+    #[arg(long, default_value_t = 1800)]
     patience: u64,
 }
 
@@ -41,6 +44,10 @@ struct Arguments {
 enum Case {
     /// Adoption, idleness, a restart, rolling, acknowledgements
     All,
+    /// Adoption and rolling
+    Rolling,
+    /// Acknowledgements
+    Sidecars,
     /// A thousand broken CanaryRollouts beside the others
     Broken,
     /// A Deployment with 5,000 pods, a Service with 200 ports, a namespace with 3,000 Services
@@ -96,6 +103,11 @@ async fn measure(arguments: Arguments) -> anyhow::Result<()> {
                 bench.acknowledge().await?;
             }
         }
+        Case::Rolling => {
+            bench.adopt().await?;
+            bench.roll().await?;
+        }
+        Case::Sidecars => bench.acknowledge().await?,
         Case::Broken => {
             bench.adopt().await?;
             bench.broken().await?;
@@ -161,7 +173,7 @@ impl Bench {
         ));
         let start = Instant::now();
         self.field
-            .plant(rollouts, &self.evidence, |planted| {
+            .plant(rollouts, self.arguments.soak, &self.evidence, |planted| {
                 self.say(&format!(
                     "{planted} made, {} adopted",
                     self.statuses.count("scale-", "Stable")

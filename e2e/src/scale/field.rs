@@ -44,10 +44,11 @@ impl Field {
         Field { client }
     }
 
-    /// So many rollouts. `progress` hears how many are there.
+    /// So many rollouts, whose steps soak for so many seconds. `progress` hears how many are there.
     pub async fn plant(
         &self,
         rollouts: usize,
+        soak: u64,
         evidence: &Evidence,
         progress: impl Fn(usize),
     ) -> Result<(), FieldError> {
@@ -64,11 +65,9 @@ impl Field {
                 let (namespace, name) = (namespace_of(number), name_of(number));
                 self.create(&namespace, deployment(&name, 1)).await?;
                 self.create(&namespace, service(&name, 1)).await?;
-                self.create(
-                    &namespace,
-                    rollout(&name, &name, &steps(&[1, 10, 50, 100], "1m"), "30s"),
-                )
-                .await?;
+                let steps = steps(&[1, 10, 50, 100], &format!("{soak}s"));
+                self.create(&namespace, rollout(&name, &name, &steps, "30s"))
+                    .await?;
                 let planted = planted.fetch_add(1, Ordering::Relaxed) + 1;
                 if planted.is_multiple_of(500) {
                     progress(planted);
