@@ -4,8 +4,6 @@ SHELL := /bin/bash
 E2E := cargo run -q -p aviary-e2e --bin
 IMAGES_DIR ?= target/images
 
-H2SPEC := target/tools/h2spec
-
 .PHONY: help demo test simulate bench-operator conformance check fmt lint generate e2e images setup install
 
 help: ## This list
@@ -33,13 +31,10 @@ bench-operator: setup ## One operator and N=1000 rollouts on a real control plan
 e2e: setup ## The end-to-end stories alone
 	cargo test -p aviary-e2e --test stories
 
-conformance: $(H2SPEC) ## Other people's tools in front of the sidecar: h2spec, curl, h2load, wrk
-	@for tool in curl:curl h2load:nghttp2-client wrk:wrk; do \
-	  command -v $${tool%%:*} > /dev/null || apt-get install -y $${tool##*:} || exit 1; done
-	AVIARY_H2SPEC=$(abspath $(H2SPEC)) cargo test -p aviary-proxy --test data_plane conformance -- --ignored
-
-$(H2SPEC):
-	cd / && GOBIN=$(abspath target/tools) GOFLAGS=-mod=mod go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
+conformance: ## Other people's clients and servers through the sidecar: gRPC's interop, grpcio, httpx, Node, ws, h2spec, curl, h2load, wrk
+	@e2e/setup.sh conformance
+	AVIARY_CONFORMANCE=$$(proxy/tests/conformance/install.sh) && export AVIARY_CONFORMANCE && \
+	cargo test --workspace --test data_plane conformance -- --ignored --test-threads 2
 
 check: ## What CI looks at besides the tests: formatting, lints, generated files
 	cargo fmt --all --check

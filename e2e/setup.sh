@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # setup.sh: installs what the tests and the demo need and is missing: Debian packages for the
-# local Kubernetes. Says nothing when everything is there. Rust and Go it only checks.
+# local Kubernetes or, as `setup.sh conformance`, for the clients of `make conformance`. Says
+# nothing when everything is there. Rust and Go it only checks.
 set -euo pipefail
 
 oldest_go=26 # 1.x
@@ -24,16 +25,30 @@ need() { # PACKAGE FILE...: one of the files is there, or the package is needed
   packages+=("$package")
 }
 PATH=$PATH:/usr/sbin:/sbin
-need containerd containerd
-need runc runc
-need containernetworking-plugins /usr/lib/cni/bridge
-need conntrack conntrack
-need nftables nft
-need iproute2 ip
-need util-linux unshare
-need procps sysctl
-need prometheus prometheus
-need binutils strip
+case "${1:-cluster}" in
+  cluster)
+    need containerd containerd
+    need runc runc
+    need containernetworking-plugins /usr/lib/cni/bridge
+    need conntrack conntrack
+    need nftables nft
+    need iproute2 ip
+    need util-linux unshare
+    need procps sysctl
+    need prometheus prometheus
+    need binutils strip
+    ;;
+  conformance)
+    need curl curl
+    need nghttp2-client h2load
+    need wrk wrk
+    need nodejs node
+    need npm npm
+    need python3 python3
+    python3 -c 'import ensurepip, venv' 2> /dev/null || packages+=(python3-venv)
+    ;;
+  *) fail "unknown: $1" ;;
+esac
 need gcc cc gcc clang # aws-lc, the crypto library, is C
 if [[ ${packages[*]} == *gcc* ]]; then packages+=(libc6-dev); fi
 if ((${#packages[@]} == 0)); then exit 0; fi

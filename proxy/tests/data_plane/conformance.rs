@@ -1,105 +1,172 @@
-//! What other people's tools say: `make conformance` installs them and starts these.
+//! What other people's clients and servers say of the sidecar: `make conformance` installs them and starts these. Each backend stands
+//! behind a sidecar of its own, and each client in front of another one.
 
+mod curl;
+mod grpc_go;
+mod h2spec;
+mod load;
+mod node;
+mod python;
+
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+use traffic_core::peer::Peer;
 
-use crate::mesh::{Mesh, Service, counts};
-use crate::server::Server;
+use crate::mesh::{Given, Mesh, Service, counts};
 
-async fn given() -> (Server, Mesh) {
-    let server = Server::start("v1").await;
-    let mesh = Mesh::with(&Service::new(server.address, server.address, 0)).await;
-    (server, mesh)
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where `make conformance` has put something.
+fn tool(path: &str) -> PathBuf {
+    let tools = std::env::var_os("AVIARY_CONFORMANCE")
+        .expect("AVIARY_CONFORMANCE is not set: `make conformance` installs the tools and sets it");
+    PathBuf::from(tools).join(path)
+}
+
+/// A file beside the pins.
+fn script(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance")).join(name)
+}
+
+fn command(program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// How a program ended, and all that it said.
+struct Said {
+    is_success: bool,
+    out: String,
+    error: String,
+}
+
+async fn run(mut command: Command) -> Said {
+    let program = format!("{command:?}");
+    let output = timeout(PATIENCE, command.output())
+        .await
+        .unwrap_or_else(|_| panic!("{program} does not end"))
+        .unwrap_or_else(|error| {
+            panic!("cannot run {program}: {error}; `make conformance` installs it")
+        });
+    Said {
+        is_success: output.status.success(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        error: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
 }
 
 /// What a program says, if it ends well.
-async fn said(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .unwrap_or_else(|error| {
-            panic!("cannot run `{program}`: {error}; `make conformance` installs it")
-        });
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+async fn said(command: Command) -> String {
+    let program = format!("{command:?}");
+    let said = run(command).await;
     assert!(
-        output.status.success(),
-        "`{program}` failed: {text}{}",
-        String::from_utf8_lossy(&output.stderr)
+        said.is_success,
+        "{program} failed:\n{}{}",
+        said.out, said.error
     );
-    text
+    said.out
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs h2spec: make conformance"]
-async fn h2spec_finds_nothing_but_that_other_bytes_pass() {
-    let (_server, mesh) = given().await;
-    let program = std::env::var("AVIARY_H2SPEC").unwrap_or_else(|_| "h2spec".to_owned());
-    let port = mesh.outbound.port().to_string();
-    let output = Command::new(&program)
-        .args(["-h", "127.0.0.1", "-p", &port, "-o", "5"])
-        .output()
-        .await
-        .unwrap_or_else(|error| {
-            panic!("cannot run `{program}`: {error}; `make conformance` installs it")
+/// A script's checks pass, so many of them.
+async fn all_pass(command: Command, count: usize) {
+    let text = said(command).await;
+    let passed = text.lines().filter(|line| line.starts_with("passed "));
+    assert_eq!(passed.count(), count, "{text}");
+    assert_eq!(text.lines().count(), count, "{text}");
+}
+
+/// A server in a process of its own, which ends with this value.
+struct Backend {
+    address: SocketAddr,
+    _process: Child,
+}
+
+impl Backend {
+    /// Waits for the line on which a server says its port.
+    async fn listening<R: AsyncRead + Unpin + Send + 'static>(
+        process: Child,
+        output: R,
+    ) -> Backend {
+        let mut lines = BufReader::new(output).lines();
+        let port = timeout(PATIENCE, port(&mut lines))
+            .await
+            .expect("the server says its port");
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Backend {
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            _process: process,
+        }
+    }
+}
+
+async fn port<R: AsyncRead + Unpin>(lines: &mut Lines<BufReader<R>>) -> u16 {
+    let mut before = String::new();
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some((_, address)) = line.split_once("listening on ") {
+            let port = address.trim().rsplit(':').next();
+            return port.and_then(|port| port.parse().ok()).expect(&line);
+        }
+        before += &line;
+        before.push('\n');
+    }
+    panic!("the server ended:\n{before}");
+}
+
+/// Two sidecars: a client's, and a backend's.
+struct Chain {
+    caller: Mesh,
+    called: Mesh,
+    port: u16,
+}
+
+impl Chain {
+    async fn to(backend: SocketAddr) -> Chain {
+        let called = Mesh::start(Given {
+            inbound: backend,
+            ..Given::default()
         });
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.contains("145 tests"), "{text}");
-    // What does not begin like HTTP is passed on unread, and it is for the endpoint to close.
-    let found: Vec<&str> = text
-        .lines()
-        .filter(|line| line.contains('\u{d7}'))
-        .collect();
-    let is_known = |line: &&str| line.contains("Sends invalid connection preface");
-    assert!(found.iter().all(is_known), "{text}");
-}
+        let caller = Mesh::with(&Service::new(called.inbound, called.inbound, 0)).await;
+        Chain {
+            caller,
+            called,
+            port: backend.port(),
+        }
+    }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs curl: make conformance"]
-async fn curl_speaks_both_versions() {
-    let (_server, mesh) = given().await;
-    let url = format!("http://{}/echo", mesh.outbound);
-    let format = "\n%{http_code} %{http_version}";
-    for (version, expected) in [
-        ("--http1.0", "body\n200 1"),
-        ("--http1.1", "body\n200 1.1"),
-        ("--http2-prior-knowledge", "body\n200 2"),
-    ] {
-        let arguments = ["-sS", "-m", "10", version, "-d", "body", "-w", format, &url];
-        let text = said("curl", &arguments).await;
-        assert!(text.starts_with(expected), "{version}: {text}");
+    fn port(&self) -> String {
+        self.caller.outbound.port().to_string()
     }
-    // A body that is announced with Expect, and one without a length.
-    let large = "x".repeat(2_000_000);
-    let file = std::env::temp_dir().join(format!("aviary-{}", std::process::id()));
-    std::fs::write(&file, &large).unwrap();
-    let data = format!("@{}", file.display());
-    for extra in ["Expect: 100-continue", "Transfer-Encoding: chunked"] {
-        let arguments = ["-sS", "-m", "20", "-H", extra, "--data-binary", &data, &url];
-        assert_eq!(said("curl", &arguments).await.len(), large.len(), "{extra}");
-    }
-    std::fs::remove_file(file).unwrap();
-}
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs h2load and wrk: make conformance"]
-async fn load_generators_lose_no_request() {
-    let (_server, mesh) = given().await;
-    let url = format!("http://{}/", mesh.outbound);
-    for arguments in [
-        ["-n2000", "-c8", "-m32", &url],
-        ["--h1", "-n2000", "-c8", &url],
-    ] {
-        let text = said("h2load", &arguments).await;
-        assert!(text.contains("2000 succeeded, 0 failed"), "{text}");
+    fn url(&self) -> String {
+        format!("http://{}", self.caller.outbound)
     }
-    let text = said("wrk", &["-t1", "-c16", "-d2", &url]).await;
-    assert!(
-        !text.contains("Socket errors") && !text.contains("Non-2xx"),
-        "{text}"
-    );
-    assert_eq!(counts(&mesh.arm("v1").requests)[1], 0);
-    assert_eq!(counts(&mesh.arm("v1").requests)[3], 0);
+
+    /// By the caller's sidecar and by the backend's: success, failure, client closed, unsent.
+    fn counts(&self) -> [[u64; 4]; 2] {
+        let port = self.called.metrics.port(self.port);
+        [
+            counts(&self.caller.arm("v1").requests),
+            counts(port.requests(Peer::Mesh)),
+        ]
+    }
+
+    /// Both sidecars count that, and nothing else.
+    async fn counted(&self, expected: [u64; 4]) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.counts() != [expected; 2] && Instant::now() < deadline {
+            sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(self.counts(), [expected; 2]);
+    }
 }
