@@ -11,7 +11,7 @@ command -v cargo > /dev/null || fail "cargo is missing: install Rust (https://ru
 command -v go > /dev/null || fail "go is missing: install Go 1.$oldest_go or newer (https://go.dev/dl) and put it on PATH"
 go_version=$(cd / && GOTOOLCHAIN=local go env GOVERSION)
 if [[ $go_version =~ ^go1\.([0-9]+) ]] && ((BASH_REMATCH[1] < oldest_go)); then
-  fail "the local cluster is built with Go 1.$oldest_go or newer, and this is $go_version: install a newer one (https://go.dev/dl) and put it first on PATH"
+  fail "the local cluster and the tools of the tests are built with Go 1.$oldest_go or newer, and this is $go_version: install a newer one (https://go.dev/dl) and put it first on PATH"
 fi
 
 # Programs, not packages, decide: whoever has them from elsewhere needs no package.
@@ -54,7 +54,7 @@ if [[ ${packages[*]} == *gcc* ]]; then packages+=(libc6-dev); fi
 if ((${#packages[@]} == 0)); then exit 0; fi
 
 command -v apt-get > /dev/null || fail "missing: ${packages[*]} (names of Debian packages); no apt-get here, so install them by hand"
-[[ $(id -u) == 0 ]] || fail "missing: ${packages[*]}; installing them needs root: sudo e2e/setup.sh"
+[[ $(id -u) == 0 ]] || fail "missing: ${packages[*]}; installing them needs root: sudo e2e/setup.sh $*"
 echo "installing ${packages[*]}"
 
 # Debian starts the daemons of what it installs, unless this file says no.

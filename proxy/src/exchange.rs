@@ -251,12 +251,11 @@ impl Exchange {
         } else {
             in_flight.answered(now);
         }
-        if let Target::App(app) = &self.target
-            && app.metrics.borrow().is_none()
-        {
-            let port = state.metrics().port(app.endpoint.address().port());
-            self.tally.of_port(port.clone());
-            *app.metrics.borrow_mut() = Some(port);
+        if let Target::App(app) = &self.target {
+            let mut known = app.metrics.borrow_mut();
+            let port =
+                known.get_or_insert_with(|| state.metrics().port(app.endpoint.address().port()));
+            self.tally.of_port(port);
         }
         self.tally.answered(now);
         let flight = Flight::new(answered.status, self.tally, in_flight, self.stream);
@@ -264,6 +263,11 @@ impl Exchange {
     }
 
     fn give_up(mut self, state: &State, failed: Failed) -> Refusal {
+        if let Target::App(app) = &self.target
+            && let Some(port) = &*app.metrics.borrow()
+        {
+            self.tally.of_port(port);
+        }
         self.tally.end(failed.class);
         let is_callers = failed.class == Class::ClientClosed;
         let delivery = match (&self.target, failed.why) {

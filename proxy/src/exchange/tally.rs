@@ -59,10 +59,12 @@ impl Tally {
         }
     }
 
-    /// The application's port turned out to be one.
-    pub fn of_port(&mut self, port: Arc<PortMetrics>) {
-        if let Account::Port(account, _) = &mut self.account {
-            *account = port;
+    /// The application's port turned out to be one, perhaps while this request was on its way.
+    pub fn of_port(&mut self, port: &Arc<PortMetrics>) {
+        if let Account::Port(account, _) = &mut self.account
+            && !Arc::ptr_eq(account, port)
+        {
+            *account = port.clone();
         }
     }
 

@@ -10,6 +10,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::HeaderValue;
 use http::{Method, Request, Response};
+use tokio::task::yield_now;
 use traffic_core::outcome::Dialect;
 
 use super::attempt::{Answer, Attempt, Head};
@@ -115,6 +116,8 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
     match ended {
         Ended::Whole => flight.complete(),
         Ended::Broken(reason) => {
+            // h2 forgets what is queued on a stream that is reset. The connection's turn comes first, and it leaves.
+            yield_now().await;
             to_caller.send_reset(reason);
             flight.broken();
         }

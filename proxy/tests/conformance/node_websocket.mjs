@@ -116,9 +116,10 @@ check("a connection that breaks, both ways", async () => {
 
 check("an upgrade that is refused", async () => {
   const socket = new WebSocket(`ws://127.0.0.1:${port}/refused`);
-  const [, response] = await once(socket, "unexpected-response");
+  const [request, response] = await once(socket, "unexpected-response");
   equal(response.statusCode, 403);
   equal(Buffer.concat(await response.toArray()).toString(), "stop");
+  request.destroy();
 });
 
 check("many connections at once", async () => {

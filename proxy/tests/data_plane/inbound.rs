@@ -1,5 +1,6 @@
 //! The called side, alone and with a caller's proxy in front.
 
+use futures::future::join_all;
 use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -26,6 +27,26 @@ async fn requests_reach_the_application_and_are_counted_by_its_port() {
         counts(port.requests(Peer::Outside)) == [4, 2, 0, 0]
     })
     .await;
+}
+
+#[tokio::test]
+async fn requests_that_come_while_the_first_connection_is_opened_count_for_its_port() {
+    let app = Server::start("app").await;
+    let mesh = Mesh::start(Given {
+        inbound: app.address,
+        ..Given::default()
+    });
+    let together = (0..20).map(async |_| Client::http2(mesh.inbound).await.get("/").await);
+    for answer in join_all(together).await {
+        assert_eq!(answer.text, "app");
+    }
+    let port = mesh.metrics.port(app.address.port());
+    eventually("all are counted", || {
+        counts(port.requests(Peer::Outside)) == [20, 0, 0, 0]
+    })
+    .await;
+    let of_no_port = mesh.metrics.port(0);
+    assert_eq!(counts(of_no_port.requests(Peer::Outside)), [0; 4]);
 }
 
 #[tokio::test]

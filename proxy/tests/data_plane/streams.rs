@@ -7,12 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::{Reason, client, server};
 use http::{Request, Response};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::client::{Client, eventually, post, whole};
 use crate::mesh::{Mesh, Service, counts};
-use crate::server::nobody;
+use crate::server::{nobody, raw};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -83,6 +84,43 @@ async fn a_reset_before_the_answer_passes_with_its_code() {
     }
     // Refused twice: the one that was sent again counts as unsent both times.
     assert_eq!(counts(&mesh.arm("v1").requests), [0, 3, 0, 1]);
+}
+
+#[tokio::test]
+async fn what_was_sent_before_a_reset_arrives_before_it() {
+    // SETTINGS, their acknowledgement, and then at once: HEADERS (:status 200), DATA, RST_STREAM (INTERNAL_ERROR).
+    const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0];
+    const HEADERS: &[u8] = &[0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88];
+    const DATA: &[u8] = b"\0\0\x05\0\0\0\0\0\x01begun";
+    const RESET: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 2];
+    let address = raw(|mut stream, mut seen| async move {
+        stream.write_all(SETTINGS).await.unwrap();
+        // The request is the first HEADERS on stream 1.
+        while !seen
+            .windows(6)
+            .any(|part| part[0] == 1 && part[2..] == [0, 0, 0, 1])
+        {
+            assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0);
+        }
+        let answer = [HEADERS, DATA, RESET].concat();
+        stream.write_all(&answer).await.unwrap();
+        let _ = stream.read_to_end(&mut seen).await;
+    })
+    .await;
+    let mesh = Mesh::with(&Service::new(address, address, 0)).await;
+    let (answer, _) = caller(&mesh)
+        .await
+        .send_request(request("/"), true)
+        .unwrap();
+    let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    let mut body = answer.into_body();
+    let data = timeout(PATIENCE, body.data()).await.unwrap();
+    assert_eq!(data.unwrap().unwrap(), "begun");
+    let end = timeout(PATIENCE, body.data()).await.unwrap();
+    let error = end.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR));
+    assert_eq!(counts(&mesh.arm("v1").requests), [0, 1, 0, 0]);
 }
 
 #[tokio::test]

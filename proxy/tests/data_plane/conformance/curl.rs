@@ -9,13 +9,13 @@ async fn curl_speaks_both_versions() {
     let url = format!("{}/echo", chain.url());
     let format = "\n%{http_code} %{http_version}";
     for (version, expected) in [
-        ("--http1.0", ["body\n200 1.0", "body\n200 1.1"]),
-        ("--http1.1", ["body\n200 1.1"; 2]),
-        ("--http2-prior-knowledge", ["body\n200 2"; 2]),
+        ("--http1.0", "body\n200 1"),
+        ("--http1.1", "body\n200 1.1"),
+        ("--http2-prior-knowledge", "body\n200 2"),
     ] {
         let arguments = ["-sS", "-m", "10", version, "-d", "body", "-w", format, &url];
         let text = said(command("curl", &arguments)).await;
-        assert!(expected.contains(&text.as_str()), "{version}: {text}");
+        assert_eq!(text, expected, "{version}");
     }
     // A body that is announced with Expect, and one without a length.
     let large = "x".repeat(2_000_000);

@@ -32,8 +32,12 @@ async fn grpcio_s_calls_pass_and_are_counted() {
     let chain = Chain::to(server.address).await;
     all_pass(python("grpc_client.py", &[&chain.port()]), 18).await;
     // Six of the statuses with details are failures, and so are the calls that nobody implements. The client has left from those that it
-    // cancelled, that were late, and whose answer was too large.
-    chain.counted([0, 6 + 2, 1 + 1 + 40 + 1, 0]).await;
+    // cancelled and from the one whose answer was too large. The one that is late is ended by whichever end notices first.
+    chain.settled(588 + 51).await;
+    for counts in chain.counts() {
+        let is_right = matches!(counts, [588, 8, 43, 0] | [588, 9, 42, 0]);
+        assert!(is_right, "{counts:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
