@@ -224,6 +224,13 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_bound_that_the_interval_just_reaches_is_not_refuted() {
+        let just = wilson_upper(0.9, 100.0);
+        assert_eq!(share_verdict(just, 90.0, 100.0), Verdict::NoEvidence);
+        assert_eq!(share_verdict(just + 1e-9, 90.0, 100.0), Verdict::Fail);
+    }
+
     /// Over every count of up to 60 requests: more successes never make the verdict worse.
     #[test]
     fn more_successes_never_make_a_share_worse() {
@@ -262,12 +269,24 @@ mod tests {
                 reason: "Prometheus is away".to_owned()
             }
         );
-        assert_eq!(share_verdict(0.99, 0.0, 0.0), Verdict::NoEvidence);
-        assert_eq!(share_verdict(0.99, f64::NAN, 10.0), Verdict::NoEvidence);
-        assert_eq!(
-            share_verdict(0.99, f64::INFINITY, f64::INFINITY),
-            Verdict::NoEvidence
-        );
+        let share =
+            |good, total| judge(Bound::ShareAtLeast(0.99), &Measured::Share { good, total });
+        for (good, total) in [
+            (f64::NAN, 10.0),
+            (10.0, f64::NAN),
+            (f64::INFINITY, f64::INFINITY),
+            (-1.0, 10.0),
+        ] {
+            let got = share(good, total);
+            assert_eq!(got.verdict, Verdict::NoEvidence);
+            assert_eq!(got.reason, "the counts are not numbers");
+        }
+        for (good, total) in [(0.0, 0.0), (0.4, 0.4), (0.0, 0.49)] {
+            let got = share(good, total);
+            assert_eq!(got.verdict, Verdict::NoEvidence);
+            assert_eq!(got.reason, "no request reached the canary in this window");
+        }
+        assert_eq!(share(0.5, 0.5).verdict, Verdict::Pass);
     }
 
     #[test]
@@ -383,6 +402,7 @@ mod tests {
         );
         assert_eq!(verdict(Some(10.0), Some(20.0), 3.0, 21.0), Verdict::Fail);
         assert_eq!(verdict(None, Some(100.0), 90.0, 150.0), Verdict::Pass);
+        assert_eq!(verdict(Some(-10.0), None, -20.0, -15.0), Verdict::Fail);
     }
 
     #[test]

@@ -293,6 +293,11 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_share_is_shown_in_percent() {
+        assert_eq!(Percent::new(7).unwrap().to_string(), "7%");
+    }
+
     fn plan(weights: &[i64]) -> Result<Plan, InvalidPlan> {
         let steps = weights.iter().map(|w| Step {
             weight: Percent::new(*w).unwrap(),

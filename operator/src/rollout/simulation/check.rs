@@ -41,6 +41,13 @@ struct Raised {
     passed: bool,
 }
 
+/// The revision whose copy this is.
+fn copied(copy: &Value) -> &str {
+    copy["metadata"]["labels"][REVISION_LABEL]
+        .as_str()
+        .unwrap_or_default()
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Check {
     pub(super) violation: Option<String>,
@@ -115,6 +122,12 @@ impl Check {
             if change.kind == Type::CanaryRollout {
                 self.state = None;
             }
+            if let Some(before) = &change.before
+                && change.kind == Type::Deployment
+                && is_copy(before)
+            {
+                self.ready_since.remove(copied(before));
+            }
             return;
         };
         match change.kind {
@@ -151,14 +164,12 @@ impl Check {
         };
         if is_copy(after) {
             let count = |pointer: &str| after.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
-            let name = after["metadata"]["labels"][REVISION_LABEL]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
+            let revision = copied(after);
             if count("/status/readyReplicas") < count("/spec/replicas") || before.is_none() {
-                self.ready_since.remove(&name);
+                self.ready_since.remove(revision);
             } else {
-                self.ready_since.entry(name).or_insert(self.now);
+                let since = self.ready_since.entry(revision.to_owned());
+                since.or_insert(self.now);
             }
             return;
         }
