@@ -4,7 +4,7 @@ SHELL := /bin/bash
 E2E := cargo run -q -p aviary-e2e --bin
 IMAGES_DIR ?= target/images
 
-.PHONY: help demo test simulate bench-operator conformance check fmt lint generate e2e images setup install
+.PHONY: help demo test simulate fuzz bench-operator conformance check fmt lint generate e2e images setup install
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ simulate: export AVIARY_SIMULATE_SEEDS := $(or $(SEEDS),10000)
 simulate: export AVIARY_SIMULATE_SEED := $(SEED)
 simulate: ## Releases in a simulated world: SEEDS=N histories from fresh seeds, or SEED=n again
 	cargo test --profile simulate -p aviary-operator --lib simulation -- --nocapture
+
+fuzz: ## Bytes that nobody thought of against the sidecar's HTTP/1.1, for MINUTES=10; what it finds is in target/fuzz
+	@proxy/http1/fuzz/run.sh $(or $(MINUTES),10)
 
 bench-operator: setup ## One operator and N=1000 rollouts on a real control plane. CASE=rolling, sidecars, broken or large for one thing alone
 	cargo build --profile bench-operator -p aviary-operator -p aviary-e2e --bin aviary-operator --bin bench-operator

@@ -1,6 +1,7 @@
 //! What the heads of requests and answers have in common: their fields, which of them end at this hop, and what they say about the body and
 //! the connection.
 
+use std::io::Write;
 use std::mem::MaybeUninit;
 
 use httparse::Header;
@@ -37,6 +38,9 @@ pub struct Edit<'e> {
     pub without: &'e [&'e str],
     pub with: &'e [(&'e str, &'e str)],
 }
+
+/// The longest body that every reader can count: some do it with a sign.
+const LONGEST_BODY: u64 = i64::MAX as u64;
 
 /// What a field is to a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +123,9 @@ impl<'l, 'b> Fields<'l, 'b> {
     }
 
     fn length(&mut self, value: &[u8]) -> Result<(), Malformed> {
-        let length = number(value).ok_or(Malformed::Length)?;
+        let length = number(value)
+            .filter(|length| *length <= LONGEST_BODY)
+            .ok_or(Malformed::Length)?;
         match self.length {
             Some(other) if other != length => Err(Malformed::Lengths),
             Some(_) | None => {
@@ -192,9 +198,15 @@ impl<'l, 'b> Fields<'l, 'b> {
                 Kind::Host => passing.host == Host::Kept,
                 Kind::Expect => true,
                 Kind::Length => {
-                    let first = !has_length;
+                    if let Some(length) = self.length
+                        && !has_length
+                        && passing.length == Length::Kept
+                    {
+                        // As it was understood: without the zeros before it.
+                        let _ = write!(out, "{}: {length}\r\n", line.name);
+                    }
                     has_length = true;
-                    first && passing.length == Length::Kept
+                    false
                 }
                 Kind::Coding | Kind::Connection | Kind::Hop | Kind::KeepAlive => false,
                 // gRPC servers insist on `te: trailers`; nothing else of it may pass.

@@ -16,6 +16,7 @@
 //! - [`framing`] says where a body ends, [`body`] how it goes on; [`chunks`] reads the chunked coding;
 //! - [`malformed`] names everything that is refused.
 
+mod authority;
 pub mod body;
 pub mod chunks;
 pub mod fields;

@@ -19,6 +19,8 @@ pub enum Malformed {
     Version,
     #[error("Host appears more than once")]
     Hosts,
+    #[error("Host is no host")]
+    Host,
     #[error("Content-Length is no number")]
     Length,
     #[error("Content-Length appears with different values")]
@@ -54,6 +56,7 @@ impl Malformed {
             | Malformed::Syntax
             | Malformed::Target
             | Malformed::Hosts
+            | Malformed::Host
             | Malformed::Length
             | Malformed::Lengths
             | Malformed::LengthAndCoding

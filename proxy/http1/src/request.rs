@@ -4,7 +4,7 @@ use httparse::{Header, Status};
 
 use crate::fields::{Declared, Fields, Host, Length, Lines, Passing, Upgrade, field};
 use crate::framing::Framing;
-use crate::{Edit, Limits, Malformed, Persistence, Version};
+use crate::{Edit, Limits, Malformed, Persistence, Version, authority};
 
 #[derive(Debug)]
 pub struct Request<'l, 'b> {
@@ -42,6 +42,17 @@ impl<'l, 'b> Request<'l, 'b> {
         check(method, target)?;
         if fields.hosts > 1 {
             return Err(Malformed::Hosts);
+        }
+        // The Host that it gets may not be one too many for the next reader.
+        if headers.len() == limits.fields && fields.hosts == 0 && authority_of(target).is_some() {
+            return Err(Malformed::TooManyFields);
+        }
+        // Empty where there is nobody to name (RFC 9110, 7.2).
+        if fields
+            .get("host")
+            .is_some_and(|host| !host.is_empty() && !authority::is_valid(host))
+        {
+            return Err(Malformed::Host);
         }
         let framing = match fields.declared() {
             Declared::Both => return Err(Malformed::LengthAndCoding),
@@ -92,9 +103,7 @@ impl<'l, 'b> Request<'l, 'b> {
     }
 
     fn authority_of_target(&self) -> Option<&'b str> {
-        let rest = after_scheme(self.target)?;
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        Some(&rest[..end])
+        authority_of(self.target)
     }
 
     /// Writes the head for an endpoint.
@@ -130,9 +139,11 @@ impl<'l, 'b> Request<'l, 'b> {
     }
 }
 
-fn after_scheme(target: &str) -> Option<&str> {
+fn authority_of(target: &str) -> Option<&str> {
     let (scheme, rest) = target.split_once("://")?;
-    (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")).then_some(rest)
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))
+        .then_some(&rest[..end])
 }
 
 fn check(method: &str, target: &str) -> Result<(), Malformed> {
@@ -144,9 +155,7 @@ fn check(method: &str, target: &str) -> Result<(), Malformed> {
         .all(|b| matches!(b, 0x21..=0x7e) && !matches!(b, b'#' | b'<' | b'>' | b'`'));
     let has_form = target.starts_with('/')
         || target == "*"
-        || after_scheme(target).is_some_and(|rest| {
-            !rest.is_empty() && !rest.starts_with(['/', '?']) && !rest.contains('@')
-        });
+        || authority_of(target).is_some_and(|authority| authority::is_valid(authority.as_bytes()));
     if is_printable && has_form {
         Ok(())
     } else {

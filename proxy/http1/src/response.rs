@@ -121,7 +121,10 @@ impl<'l, 'b> Response<'l, 'b> {
         status_line(out, to, self.status, self.reason);
         let has_length = match self.framing {
             // RFC 9110, 8.6: never in an answer that cannot have a body; in one to HEAD and in a 304 it says what there would be.
-            Framing::Empty => self.status >= 200 && self.status != 204,
+            // Beside a coding it is not to be believed.
+            Framing::Empty => {
+                self.status >= 200 && self.status != 204 && self.fields.declared() != Declared::Both
+            }
             Framing::Length(_) => true,
             Framing::Chunked | Framing::Close => false,
         };

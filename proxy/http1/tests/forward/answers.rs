@@ -3,12 +3,7 @@
 use aviary_http1::response::Asked;
 use aviary_http1::{Malformed, Version};
 
-use crate::forwarder::{GET, answer, text};
-
-const HEAD: Asked = Asked {
-    head: true,
-    upgrade: false,
-};
+use crate::forwarder::{GET, HEAD, answer, text};
 
 fn goes_on_as(from: &str, asked: Asked, to: Version, expected: &str) {
     let out = answer([from.as_bytes()], asked, to);
@@ -126,5 +121,46 @@ fn what_is_cut_short_or_unasked_is_an_error() {
     ] {
         let error = answer([from.as_bytes()], GET, Version::Http11);
         assert_eq!(error, Err(expected), "{from}");
+    }
+}
+
+#[test]
+fn what_two_callers_could_read_in_two_ways_is_no_answer() {
+    for (head, expected) in [
+        ("X: y\r\n folded", Malformed::Syntax),
+        ("X : y", Malformed::Syntax),
+        ("X: y\rZ: a", Malformed::Syntax),
+        ("X: \0", Malformed::Syntax),
+        (": y", Malformed::Syntax),
+        ("X: y\nZ: a", Malformed::LineEnd),
+        ("Content-Length: 2\r\nContent-Length: 3", Malformed::Lengths),
+        ("Content-Length: 2, 2", Malformed::Length),
+        ("Content-Length: -2", Malformed::Length),
+        ("Content-Length: 9223372036854775808", Malformed::Length),
+        ("Transfer-Encoding: chunked, gzip", Malformed::Coding),
+        ("Transfer-Encoding: identity", Malformed::Coding),
+        ("Transfer-Encoding: xchunked", Malformed::Coding),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            Malformed::Coding,
+        ),
+    ] {
+        let from = format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\nhi");
+        let error = answer([from.as_bytes()], GET, Version::Http11);
+        assert_eq!(error, Err(expected), "{from:?}");
+    }
+    for (first, expected) in [
+        ("HTTP/1.1 200 O\rK", Malformed::Syntax),
+        ("HTTP/1.1 200 O\0K", Malformed::Syntax),
+        ("HTTP/1.1  200 OK", Malformed::Syntax),
+        ("HTTP/1.1 2000 OK", Malformed::Syntax),
+        ("HTTP/1.1 2e0 OK", Malformed::Syntax),
+        ("HTTP/1.2 200 OK", Malformed::Version),
+        ("ICY 200 OK", Malformed::Version),
+        ("HTTP/1.1 200 OK\n", Malformed::LineEnd),
+    ] {
+        let from = format!("{first}\r\nContent-Length: 2\r\n\r\nhi");
+        let error = answer([from.as_bytes()], GET, Version::Http11);
+        assert_eq!(error, Err(expected), "{from:?}");
     }
 }

@@ -15,11 +15,16 @@ pub(crate) const GET: Asked = Asked {
     head: false,
     upgrade: false,
 };
+pub(crate) const HEAD: Asked = Asked {
+    head: true,
+    upgrade: false,
+};
 
-/// What became of a stream of messages: what went on, how many messages were whole, and why it ended.
+/// What became of a stream of messages: what went on, how many heads and whole messages that is, and why it ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Forwarded {
     pub out: Vec<u8>,
+    pub heads: usize,
     pub whole: usize,
     pub error: Option<Malformed>,
 }
@@ -79,6 +84,7 @@ impl Reader {
             let mut space = lines();
             let request = Request::read(&head, &mut space, &LIMITS).map_err(Some)?;
             request.write(&mut to.out, &Edit::default());
+            to.heads += 1;
             self.body = Some((Body::of_request(request.framing), request.persistence));
         }
     }

@@ -9,6 +9,9 @@ mod forwarder;
     reason = "how long it goes on is for whoever starts it to say"
 )]
 mod fuzz;
+mod oddities;
+mod peer;
 mod pieces;
+mod properties;
 mod requests;
 mod smuggling;

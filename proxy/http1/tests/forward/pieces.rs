@@ -132,9 +132,9 @@ proptest! {
 
 #[test]
 fn malformed_requests_are_refused_for_the_same_reason_byte_by_byte() {
-    for (request, expected) in smuggling::CASES {
+    for (request, expected) in smuggling::cases() {
         let bytes = request.as_bytes();
         let forwarded = requests(bytes.chunks(1));
-        assert_eq!(forwarded.error, Some(*expected), "{request:?}");
+        assert_eq!(forwarded.error, Some(expected), "{request:?}");
     }
 }

@@ -99,6 +99,16 @@ fn too_much_is_431() {
     assert_eq!(whole(many.as_bytes()).error, Some(Malformed::TooManyFields));
     let most = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(128));
     assert_eq!(whole(most.as_bytes()).error, None);
+    let without_host = |fields| {
+        format!(
+            "GET http://a/ HTTP/1.1\r\n{}\r\n",
+            "a: b\r\n".repeat(fields)
+        )
+    };
+    let one_more = whole(without_host(128).as_bytes());
+    assert_eq!(one_more.error, Some(Malformed::TooManyFields));
+    let full = whole(without_host(127).as_bytes());
+    assert_eq!(whole(&full.out).error, None);
     let large = format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(61_440));
     assert_eq!(whole(large.as_bytes()).error, Some(Malformed::HeadTooLarge));
     assert_eq!(Malformed::HeadTooLarge.status(), 431);
