@@ -9,9 +9,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use traffic_core::contract;
+use traffic_core::limits::{self, InvalidLimit, Limit};
 
 use crate::control::ControlPlane;
 use crate::init::Redirect;
+use crate::limits::Limits;
 use crate::metrics::Workload;
 use crate::net::origin::Redirected;
 use crate::run::{Options, addresses};
@@ -96,9 +98,8 @@ pub struct Run {
     /// Threads that carry traffic.
     #[arg(long, env = "AVIARY_WORKERS", default_value_t = 1)]
     pub workers: usize,
-    /// Callers' connections that are served at once, by each worker; further ones are reset.
-    #[arg(long, env = "AVIARY_MAX_CONNECTIONS", default_value_t = 16_384)]
-    pub max_connections: usize,
+    #[command(flatten)]
+    pub limits: LimitFlags,
     /// How long to go on as before after SIGTERM, while callers learn of it, such as `5s`.
     #[arg(long, env = "AVIARY_DRAIN_DELAY", default_value = "5s", value_parser = seconds)]
     pub drain_delay: Duration,
@@ -131,6 +132,45 @@ pub struct Run {
     pub pod_ip: Option<IpAddr>,
 }
 
+/// What a pod's annotations can say too.
+#[derive(Debug, Args)]
+pub struct LimitFlags {
+    /// Callers' connections that are served at once, by each worker; further ones are reset.
+    #[arg(long, env = "AVIARY_MAX_CONNECTIONS", default_value_t = limits::CONNECTIONS.default, value_parser = within(limits::CONNECTIONS))]
+    pub max_connections: u64,
+    /// Requests in progress on one HTTP/2 connection of a caller's.
+    #[arg(long, env = "AVIARY_MAX_STREAMS", default_value_t = limits::STREAMS.default, value_parser = within(limits::STREAMS))]
+    pub max_streams: u64,
+    /// Bytes of a head; a request with more is answered with 431.
+    #[arg(long, env = "AVIARY_MAX_HEADER_BYTES", default_value_t = limits::HEADER_BYTES.default, value_parser = within(limits::HEADER_BYTES))]
+    pub max_header_bytes: u64,
+    /// Fields of a request's head; one with more is answered with 431.
+    #[arg(long, env = "AVIARY_MAX_HEADERS", default_value_t = limits::HEADERS.default, value_parser = within(limits::HEADERS))]
+    pub max_headers: u64,
+    /// Seconds that a request's head may take from its first byte; a slower one is answered with 408.
+    #[arg(long, env = "AVIARY_HEADER_TIMEOUT_SECONDS", default_value_t = limits::HEADER_SECONDS.default, value_parser = within(limits::HEADER_SECONDS))]
+    pub header_timeout_seconds: u64,
+}
+
+impl LimitFlags {
+    fn limits(&self) -> Limits {
+        let size = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        Limits {
+            connections: size(self.max_connections),
+            streams: u32::try_from(self.max_streams).unwrap_or(u32::MAX),
+            head: aviary_http1::Limits {
+                bytes: size(self.max_header_bytes),
+                fields: size(self.max_headers),
+            },
+            head_time: Duration::from_secs(self.header_timeout_seconds),
+        }
+    }
+}
+
+fn within(limit: Limit) -> impl Fn(&str) -> Result<u64, InvalidLimit> + Clone + Send + Sync {
+    move |text| limit.parse(text)
+}
+
 impl Init {
     pub fn redirect(&self) -> Redirect {
         Redirect {
@@ -154,7 +194,7 @@ impl Run {
             inbound,
             admin,
             workers: self.workers,
-            max_connections: self.max_connections,
+            limits: self.limits.limits(),
             drain_delay: self.drain_delay,
             drain_deadline: self.drain_deadline,
             origin: Arc::new(Redirected),
@@ -202,6 +242,32 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn limits_have_flags_of_their_own_with_their_names_and_defaults() {
+        let parse = |flags: &[String]| {
+            let flags = ["aviary-proxy", "run"]
+                .map(str::to_owned)
+                .into_iter()
+                .chain(flags.to_vec());
+            match Cli::try_parse_from(flags)?.command {
+                Command::Run(run) => Ok::<_, clap::Error>(run.options().limits),
+                Command::Init(_) => panic!("not run"),
+            }
+        };
+        assert_eq!(parse(&[]).unwrap(), Limits::default());
+        for limit in limits::ALL {
+            let set = |number: u64| parse(&[format!("--{}={number}", limit.flag)]);
+            assert_ne!(
+                set(limit.range.start() + 1).unwrap(),
+                Limits::default(),
+                "{}",
+                limit.flag
+            );
+            let error = set(limit.range.end() + 1).unwrap_err().to_string();
+            assert!(error.contains("is no number from"), "{error}");
+        }
     }
 
     #[test]

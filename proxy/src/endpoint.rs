@@ -14,6 +14,7 @@ use std::time::Instant;
 use aviary_http1::Malformed;
 use traffic_core::balance::{Load, Sample};
 
+use crate::limits::Limits;
 use crate::net::buffers::Buffers;
 use crate::net::connect::{ConnectError, Path};
 
@@ -72,13 +73,18 @@ pub enum CallerFault {
 }
 
 impl Endpoint {
-    pub fn new(address: SocketAddr, path: Path, buffers: &Rc<Buffers>) -> Endpoint {
+    pub fn new(
+        address: SocketAddr,
+        path: Path,
+        buffers: &Rc<Buffers>,
+        limits: &Limits,
+    ) -> Endpoint {
         Endpoint {
             address,
             path,
             load: Cell::default(),
             http1: Rc::new(http1::Pool::new(address, path)),
-            http2: Rc::new(http2::Pool::new(address, path, buffers.clone())),
+            http2: Rc::new(http2::Pool::new(address, path, buffers.clone(), limits)),
         }
     }
 

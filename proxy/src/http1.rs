@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aviary_http1::scan::empty_line;
-use aviary_http1::{HeadEnd, Limits, Malformed, Persistence, response};
+use aviary_http1::{HeadEnd, Malformed, Persistence, response};
 use http::StatusCode;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -35,14 +35,8 @@ use attempt::Attempt;
 use relay::Ended;
 use request::Asked;
 
-/// How long a head may take from its first byte. Idle connections may live as long as the two applications like.
-const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a caller that was answered early may go on sending before its connection is closed.
 const LINGER: Duration = Duration::from_secs(3);
-pub(crate) const LIMITS: Limits = Limits {
-    bytes: 60 * 1024,
-    fields: aviary_http1::scan::MOST_FIELDS,
-};
 
 /// A caller's connection.
 struct Caller {
@@ -96,7 +90,8 @@ pub(crate) async fn serve(state: Rc<State>, policy: Policy, stream: TcpStream) {
 /// A head that is not understood, or not waited for.
 enum Refused {
     Malformed(Malformed),
-    TooSlow,
+    /// It took longer than this.
+    TooSlow(Duration),
 }
 
 impl Caller {
@@ -106,14 +101,15 @@ impl Caller {
             return Ok(None);
         }
         // From the head's first byte on.
+        let limits = state.common.limits;
         let begun = !self.input.is_empty();
-        let mut deadline = begun.then(|| Instant::now() + HEAD_TIME);
+        let mut deadline = begun.then(|| Instant::now() + limits.head_time);
         let mut scan = HeadEnd::default();
         let (mut read, _) = self.stream.split();
         loop {
             match empty_line(self.input.bytes()) {
                 Some(0) => {
-                    let found = scan.find(self.input.bytes(), &LIMITS);
+                    let found = scan.find(self.input.bytes(), &limits.head);
                     if let Some(length) = found.map_err(|malformed| {
                         if malformed == Malformed::HeadTooLarge {
                             state.metrics().refused(Limit::Head);
@@ -140,11 +136,11 @@ impl Caller {
             match filled {
                 Ok(Ok(0) | Err(_)) => return Ok(None),
                 Ok(Ok(_)) => {
-                    deadline.get_or_insert_with(|| Instant::now() + HEAD_TIME);
+                    deadline.get_or_insert_with(|| Instant::now() + limits.head_time);
                 }
                 Err(_elapsed) => {
                     state.metrics().refused(Limit::HeadTime);
-                    return Err(Refused::TooSlow);
+                    return Err(Refused::TooSlow(limits.head_time));
                 }
             }
         }
@@ -261,12 +257,9 @@ impl Caller {
     async fn refuse(&mut self, refused: Refused) -> After {
         let (status, reason) = match refused {
             Refused::Malformed(malformed) => (malformed.status(), malformed.to_string()),
-            Refused::TooSlow => (
+            Refused::TooSlow(time) => (
                 408,
-                format!(
-                    "the request's head took longer than {} s",
-                    HEAD_TIME.as_secs()
-                ),
+                format!("the request's head took longer than {} s", time.as_secs()),
             ),
         };
         tracing::debug!(status, reason, "refused a request");

@@ -14,7 +14,6 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection};
@@ -24,27 +23,24 @@ use tokio::time::timeout;
 
 use crate::drain::{Phase, Phases};
 use crate::exchange::Policy;
+use crate::limits::header_list;
 use crate::metrics::Limit;
 use crate::net::cork::{Cork, Uncork, cork};
 use crate::state::State;
 
-/// Streams that a caller may have open on one connection.
-const MAX_STREAMS: u32 = 1_000;
 /// What one request may have on its way unread. Nobody's share of the connection is taken by it: the connection's window is the product.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const MAX_HEADERS: u32 = 64 * 1024;
-/// How long the beginning of a connection may take.
-const PREFACE_TIME: Duration = Duration::from_secs(10);
 
 /// Serves a caller until it or a drain ends.
 pub(crate) async fn serve(state: Rc<State>, policy: Policy, stream: TcpStream) {
     let (io, uncork) = cork(stream, state.buffers.clone());
+    let limits = state.common.limits;
     let mut builder = Builder::new();
     builder
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(limits.streams)
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS)
-        .max_header_list_size(MAX_HEADERS)
+        .initial_connection_window_size(STREAM_WINDOW * limits.streams)
+        .max_header_list_size(header_list(limits.head))
         .max_send_buffer_size(STREAM_WINDOW as usize);
     let mut handshake = pin!(builder.handshake::<_, Bytes>(io));
     let handshake = poll_fn(|cx| {
@@ -53,7 +49,7 @@ pub(crate) async fn serve(state: Rc<State>, policy: Policy, stream: TcpStream) {
         let _ = uncork.poll_flush(cx);
         polled
     });
-    let connection = match timeout(PREFACE_TIME, handshake).await {
+    let connection = match timeout(limits.head_time, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
             tracing::debug!(%error, "no HTTP/2 after all");

@@ -18,6 +18,7 @@ pub mod exchange;
 pub mod http1;
 pub mod http2;
 pub mod init;
+pub mod limits;
 pub mod link;
 pub mod metrics;
 pub mod net;

@@ -26,6 +26,7 @@ use crate::command::Command;
 use crate::control::{DEMANDS, Demand};
 use crate::data::Data;
 use crate::drain::{Phase, Phases};
+use crate::limits::Limits;
 use crate::link::LinkState;
 use crate::metrics::{Metrics, Workload};
 use crate::net::listen::{self, BindError};
@@ -39,8 +40,7 @@ pub struct Options {
     pub inbound: Vec<SocketAddr>,
     pub admin: Vec<SocketAddr>,
     pub workers: usize,
-    /// Callers' connections that a worker serves at once.
-    pub max_connections: usize,
+    pub limits: Limits,
     pub drain_delay: Duration,
     pub drain_deadline: Duration,
     pub origin: Arc<dyn OriginalDestination>,
@@ -125,7 +125,7 @@ impl Proxy {
             demands: demand,
             phases: phases.clone(),
             token: format!("{:016x}", fastrand::u64(..)).into(),
-            max_connections: options.max_connections,
+            limits: options.limits,
         };
         let workers: Vec<WorkerThread> = (0..options.workers.max(1))
             .map(|number| WorkerThread::start(number, common.clone()))

@@ -18,6 +18,7 @@ use traffic_core::config::{Cluster, Health};
 use crate::control::Demand;
 use crate::drain::Phases;
 use crate::endpoint::{Connections, Endpoint};
+use crate::limits::Limits;
 use crate::link::LinkState;
 use crate::metrics::{Metrics, PortMetrics};
 use crate::net::buffers::Buffers;
@@ -41,8 +42,7 @@ pub struct Common {
     pub phases: Phases,
     /// What this proxy writes into the requests that it has picked a revision for, and expects back from a sidecar that did not deliver one.
     pub token: Arc<str>,
-    /// Callers' connections that a worker serves at once.
-    pub max_connections: usize,
+    pub limits: Limits,
 }
 
 pub struct State {
@@ -159,7 +159,12 @@ impl State {
                 let known = new.entry(address).or_insert_with(|| {
                     old.remove(&address).unwrap_or_else(|| {
                         let path = self.path(address);
-                        Rc::new(Endpoint::new(address, path, &self.buffers))
+                        Rc::new(Endpoint::new(
+                            address,
+                            path,
+                            &self.buffers,
+                            &self.common.limits,
+                        ))
                     })
                 });
                 known.clone()
@@ -238,7 +243,12 @@ impl State {
             .entry(address)
             .or_insert_with(|| {
                 Rc::new(App {
-                    endpoint: Rc::new(Endpoint::new(address, Path::Direct, &self.buffers)),
+                    endpoint: Rc::new(Endpoint::new(
+                        address,
+                        Path::Direct,
+                        &self.buffers,
+                        &self.common.limits,
+                    )),
                     metrics: RefCell::new(None),
                 })
             })

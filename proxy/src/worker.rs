@@ -65,7 +65,7 @@ pub async fn run(
 impl Worker {
     /// Starts to serve a connection, in a task of its own.
     fn serve(&self, stream: TcpStream, side: Side) {
-        let most = self.state.common.max_connections;
+        let most = self.state.common.limits.connections;
         if self.load.load(Ordering::Relaxed) >= most {
             self.state.metrics().refused(Limit::Connections);
             if self.state.may_log() {

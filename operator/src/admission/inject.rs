@@ -9,6 +9,7 @@
 //! here at all is decided by the selectors of the webhook.
 
 mod containers;
+mod limits;
 mod ports;
 mod probes;
 mod workload;
@@ -23,6 +24,7 @@ use super::Admission;
 use super::review::{Answer, Review, add};
 use crate::names;
 use crate::options::PullPolicy;
+pub use limits::LimitError;
 use ports::Ports;
 pub use ports::PortsError;
 
@@ -44,8 +46,17 @@ pub enum Injection {
     LeftAlone { warnings: Vec<String> },
 }
 
+/// Why a pod is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAnnotation {
+    #[error(transparent)]
+    Ports(#[from] PortsError),
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+}
+
 impl Injector {
-    pub fn inject(&self, pod: &Value) -> Result<Injection, PortsError> {
+    pub fn inject(&self, pod: &Value) -> Result<Injection, InvalidAnnotation> {
         let spec = &pod["spec"];
         if has_container(spec, names::PROXY_CONTAINER) || has_container(spec, names::INIT_CONTAINER)
         {
@@ -62,6 +73,7 @@ impl Injector {
 
         let inbound = Ports::from_annotation(pod, names::SKIP_INBOUND_ANNOTATION)?;
         let outbound = Ports::from_annotation(pod, names::SKIP_OUTBOUND_ANNOTATION)?;
+        let limits = limits::from_annotations(pod)?;
         let mut patch = Vec::new();
         if !spec["initContainers"].is_array() {
             patch.push(add(["spec", "initContainers"], json!([])));
@@ -72,7 +84,7 @@ impl Injector {
         ));
         patch.push(add(
             ["spec", "initContainers", "1"],
-            containers::proxy(self, workload::of(pod)),
+            containers::proxy(self, workload::of(pod), &limits),
         ));
         if !spec["volumes"].is_array() {
             patch.push(add(["spec", "volumes"], json!([])));

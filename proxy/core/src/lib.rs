@@ -1,7 +1,7 @@
 //! The data plane's decisions, without any I/O: pure functions and small state that `aviary-proxy` drives.
 //! No type of http, hyper or h2, no clock and no socket appears here; time and randomness are parameters.
 //!
-//! [`contract`] has the names that the control plane knows too.
+//! [`contract`] has the names that the control plane knows too, and [`limits`] the numbers.
 //!
 //! In the order of a request: [`revoked`] clamps what the control plane asks for, [`lease`] says for how long it holds, [`split`]
 //! picks the revision, [`balance`] the endpoint, [`retry`] says whether a failed attempt may be sent again, and [`outcome`] what the
@@ -11,6 +11,7 @@ pub mod balance;
 pub mod config;
 pub mod contract;
 pub mod lease;
+pub mod limits;
 pub mod outcome;
 pub mod peer;
 pub mod retry;

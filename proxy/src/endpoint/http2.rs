@@ -16,6 +16,7 @@ use h2::client::{Builder, SendRequest};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
+use crate::limits::{Limits, header_list};
 use crate::net::buffers::Buffers;
 use crate::net::connect::{ConnectError, Path, connect};
 use crate::net::cork::{Uncork, cork};
@@ -26,7 +27,6 @@ const MOST_STREAMS: usize = 1_000;
 const FIRST_STREAMS: usize = 100;
 /// What one answer may have on its way unread. Nobody's share of the connection is taken by it: the connection's window is the product.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const MAX_HEADERS: u32 = 64 * 1024;
 /// A caller that leaves many requests behind has them reset here, while their answers are on the way: for so long those are expected. What comes
 /// later counts as an error of the endpoint's, in a counter that never goes down, and this connection is everybody's.
 const RESET_MEMORY: Duration = Duration::from_secs(30);
@@ -39,6 +39,7 @@ pub struct Pool {
     address: SocketAddr,
     path: Path,
     buffers: Rc<Buffers>,
+    header_list: u32,
     connections: RefCell<Vec<Rc<Connection>>>,
     opening: RefCell<Option<Opening>>,
 }
@@ -79,11 +80,12 @@ impl Drop for Lease {
 }
 
 impl Pool {
-    pub fn new(address: SocketAddr, path: Path, buffers: Rc<Buffers>) -> Pool {
+    pub fn new(address: SocketAddr, path: Path, buffers: Rc<Buffers>, limits: &Limits) -> Pool {
         Pool {
             address,
             path,
             buffers,
+            header_list: header_list(limits.answer()),
             connections: RefCell::default(),
             opening: RefCell::default(),
         }
@@ -129,10 +131,11 @@ impl Pool {
     /// In a task of its own: the request that asked first may be gone before the connection is there.
     fn start(self: &Rc<Pool>) -> Opening {
         let (address, path, buffers) = (self.address, self.path, self.buffers.clone());
+        let header_list = self.header_list;
         let (done, opened) = oneshot::channel();
         let weak: Weak<Pool> = Rc::downgrade(self);
         spawn_local(async move {
-            let handshake = handshake(address, path, buffers).await;
+            let handshake = handshake(address, path, buffers, header_list).await;
             let Some(pool) = weak.upgrade() else {
                 return;
             };
@@ -155,6 +158,7 @@ async fn handshake(
     address: SocketAddr,
     path: Path,
     buffers: Rc<Buffers>,
+    header_list: u32,
 ) -> Result<Connection, ConnectError> {
     let stream = connect(address, path).await?;
     let (io, uncork) = cork(stream, buffers);
@@ -167,7 +171,7 @@ async fn handshake(
         .max_concurrent_reset_streams(MOST_STREAMS)
         .reset_stream_duration(RESET_MEMORY)
         .max_local_error_reset_streams(Some(MOST_RESET_ERRORS))
-        .max_header_list_size(MAX_HEADERS)
+        .max_header_list_size(header_list)
         .max_send_buffer_size(STREAM_WINDOW as usize);
     let (sender, connection) =
         builder

@@ -7,12 +7,12 @@ use aviary_http1::fields::lines;
 use aviary_http1::{Body, Coding, Edit, Framing, Malformed, Persistence, Response, Version};
 use traffic_core::contract::header;
 
-use super::LIMITS;
 use super::request::Asked;
 use crate::endpoint::http1::Upstream;
 use crate::net::buffers::Buffers;
 use crate::net::input::Input;
 use crate::net::pump::Pump;
+use crate::state::Common;
 
 /// What is still needed of an answer's head after it is written.
 pub(super) struct Head {
@@ -46,11 +46,16 @@ impl Head {
         head: &[u8],
         asked: &Asked,
         keep: Persistence,
-        token: &str,
+        common: &Common,
         out: &mut Vec<u8>,
     ) -> Result<Head, Malformed> {
         let mut space = lines();
-        let response = Response::read(head, &mut space, asked.of_response(), &LIMITS)?;
+        let response = Response::read(
+            head,
+            &mut space,
+            asked.of_response(),
+            &common.limits.answer(),
+        )?;
         let to = asked.version;
         let onward = response.onward(to);
         let persistence = match response.status {
@@ -79,7 +84,7 @@ impl Head {
             persistence: response.persistence,
             onward: persistence,
             idle_timeout: response.idle_timeout(),
-            is_unsent: response.status == 503 && marker == Some(token.as_bytes()),
+            is_unsent: response.status == 503 && marker == Some(common.token.as_bytes()),
             grpc_status: content_type.and_then(|_| owned("grpc-status")),
             content_type: content_type.map(<[u8]>::to_vec),
         })

@@ -16,7 +16,6 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Sleep, sleep};
 use traffic_core::retry;
 
-use super::LIMITS;
 use super::answer::{Answer, Head};
 use super::request::Asked;
 use crate::endpoint::http1::{Origin, Upstream, Wanted};
@@ -149,7 +148,7 @@ impl<'c, 's> Attempt<'c, 's> {
                 &input.bytes()[..length],
                 self.asked,
                 self.persistence(),
-                &self.state.common.token,
+                &self.state.common,
                 &mut out,
             );
             let head = read.map_err(Lost::Malformed)?;
@@ -189,7 +188,7 @@ impl<'c, 's> Attempt<'c, 's> {
         }
         loop {
             if !input.is_empty() {
-                match scan.find(input.bytes(), &LIMITS) {
+                match scan.find(input.bytes(), &self.state.common.limits.answer()) {
                     Ok(Some(length)) => return Poll::Ready(Event::Head(length)),
                     Ok(None) => {}
                     Err(malformed) => return Poll::Ready(Event::Malformed(malformed)),

@@ -7,7 +7,6 @@ use aviary_http1::response;
 use aviary_http1::{Edit, Framing, Malformed, Persistence, Request, Version};
 use traffic_core::contract::header;
 
-use super::LIMITS;
 use crate::exchange::{Exchange, Facts, Policy};
 use crate::state::State;
 
@@ -58,7 +57,7 @@ pub(super) fn read(
     out: &mut Vec<u8>,
 ) -> Result<(Asked, Exchange), Malformed> {
     let mut space = lines();
-    let request = Request::read(head, &mut space, &LIMITS)?;
+    let request = Request::read(head, &mut space, &state.common.limits.head)?;
     let mark = match policy {
         Policy::Inbound(_) => request.fields.get(header::PEER),
         Policy::Outbound { .. } => None,

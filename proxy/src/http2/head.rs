@@ -3,7 +3,10 @@
 
 use std::net::SocketAddr;
 
-use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
+use http::header::{
+    AUTHORIZATION, CONTENT_TYPE, COOKIE, Entry, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
+    SET_COOKIE,
+};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
@@ -41,8 +44,45 @@ pub(super) fn authority(head: &Parts) -> Option<&str> {
     in_uri.or_else(|| head.headers.get(HOST)?.to_str().ok())
 }
 
+/// Whether `:authority` and Host, of which an endpoint may believe either, name the same, and nobody's password (RFC 9113, 8.3.1).
+pub(super) fn is_for_one(head: &Parts) -> bool {
+    if head
+        .uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().contains('@'))
+    {
+        return false;
+    }
+    let mut hosts = head.headers.get_all(HOST).into_iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    match (first, second, head.uri.authority()) {
+        (None, _, _) => true,
+        (Some(_), Some(_), _) => false,
+        (Some(host), None, Some(authority)) => host
+            .as_bytes()
+            .eq_ignore_ascii_case(authority.as_str().as_bytes()),
+        (Some(host), None, None) => Authority::try_from(host.as_bytes()).is_ok(),
+    }
+}
+
+/// Secrets stay out of every table of HPACK (RFC 7541, 7.1.3): a connection to an endpoint carries many callers' requests, and one of them could
+/// guess another's by the size of what is sent. Which other fields came as never to be indexed h2 does not tell.
+fn keep_secrets(headers: &mut HeaderMap) {
+    for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, SET_COOKIE] {
+        // Without a look first, room would be made for it.
+        if headers.contains_key(&name)
+            && let Entry::Occupied(mut values) = headers.entry(name)
+        {
+            for value in values.iter_mut() {
+                value.set_sensitive(true);
+            }
+        }
+    }
+}
+
 /// Makes a caller's request ready for an endpoint.
 pub(super) fn prepare(head: &mut Parts, destination: SocketAddr) {
+    keep_secrets(&mut head.headers);
     head.version = Version::HTTP_2;
     if head.uri.authority().is_none() && head.method != Method::CONNECT {
         complete(head, destination);
@@ -68,6 +108,7 @@ fn complete(head: &mut Parts, destination: SocketAddr) {
 /// Makes an endpoint's answer ready for the caller.
 pub(super) fn finish(headers: &mut HeaderMap) {
     headers.remove(&UNSENT);
+    keep_secrets(headers);
 }
 
 /// The dialect that an answer has to be given in.

@@ -18,6 +18,7 @@ use super::head;
 use super::pump::{Broken, Pump};
 use crate::exchange::flight::Flight;
 use crate::exchange::{Delivery, Facts, Policy, Refusal};
+use crate::metrics::Limit;
 use crate::state::State;
 
 pub(super) async fn serve(
@@ -33,6 +34,26 @@ pub(super) async fn serve(
         let refusal = Refusal {
             status: 501,
             reason: "CONNECT over HTTP/2 is not supported".to_owned(),
+            reset: None,
+            delivery: Delivery::Unknown,
+        };
+        return answer(&mut respond, &refusal, dialect);
+    }
+    if !head::is_for_one(&head) {
+        let refusal = Refusal {
+            status: 400,
+            reason: "Host or :authority is not whom the request is for".to_owned(),
+            reset: None,
+            delivery: Delivery::Unknown,
+        };
+        return answer(&mut respond, &refusal, dialect);
+    }
+    // Bytes are h2's to count.
+    if head.headers.len() > state.common.limits.head.fields {
+        state.metrics().refused(Limit::Head);
+        let refusal = Refusal {
+            status: 431,
+            reason: "the head has more fields than the proxy takes".to_owned(),
             reset: None,
             delivery: Delivery::Unknown,
         };

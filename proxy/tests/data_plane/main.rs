@@ -2,16 +2,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod abuse;
 mod client;
 mod conformance;
 mod drain;
 mod failures;
+mod frames;
 mod health;
 mod inbound;
 mod mesh;
 mod protocols;
 mod routes;
+mod secrets;
 mod server;
 mod share;
+mod smuggling;
 mod streams;
 mod wire;

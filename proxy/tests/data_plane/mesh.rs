@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aviary_proxy::control::{Demand, Install};
 use aviary_proxy::data::Data;
+use aviary_proxy::limits::Limits;
 use aviary_proxy::metrics::{ArmMetrics, ByClass, Metrics, Workload};
 use aviary_proxy::net::origin::{OriginalDestination, Side};
 use aviary_proxy::run::{Options, Proxy, loopback};
@@ -41,7 +42,7 @@ pub(crate) struct Given {
     pub outbound: SocketAddr,
     pub inbound: SocketAddr,
     pub workers: usize,
-    pub max_connections: usize,
+    pub limits: Limits,
     pub drain_delay: Duration,
     pub drain_deadline: Duration,
 }
@@ -52,7 +53,7 @@ impl Default for Given {
             outbound: SERVICE.parse().unwrap(),
             inbound: "127.0.0.1:1".parse().unwrap(),
             workers: 1,
-            max_connections: 10_000,
+            limits: Limits::default(),
             drain_delay: Duration::ZERO,
             drain_deadline: Duration::from_secs(20),
         }
@@ -85,7 +86,7 @@ impl Mesh {
             inbound: loopback(),
             admin: loopback(),
             workers: given.workers,
-            max_connections: given.max_connections,
+            limits: given.limits,
             drain_delay: given.drain_delay,
             drain_deadline: given.drain_deadline,
             origin: Arc::new(Fixed {

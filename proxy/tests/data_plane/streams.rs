@@ -18,7 +18,7 @@ use crate::server::{nobody, raw};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An endpoint that does `serve` with every stream.
-async fn endpoint<F>(
+pub(crate) async fn endpoint<F>(
     serve: impl Fn(Request<h2::RecvStream>, server::SendResponse<Bytes>) -> F
     + Send
     + Sync
@@ -51,7 +51,7 @@ where
     address
 }
 
-async fn caller(mesh: &Mesh) -> client::SendRequest<Bytes> {
+pub(crate) async fn caller(mesh: &Mesh) -> client::SendRequest<Bytes> {
     let stream = TcpStream::connect(mesh.outbound).await.unwrap();
     let (sender, connection) = client::handshake(stream).await.unwrap();
     tokio::spawn(connection);

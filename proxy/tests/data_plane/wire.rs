@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aviary_proxy::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -322,7 +323,10 @@ async fn a_head_that_does_not_end_is_a_408_and_an_idle_connection_is_not() {
 async fn more_connections_than_there_may_be_are_reset_and_counted() {
     let server = Server::start("v1").await;
     let mesh = Mesh::start(Given {
-        max_connections: 2,
+        limits: Limits {
+            connections: 2,
+            ..Limits::default()
+        },
         ..Given::default()
     });
     mesh.install(&Service::new(server.address, server.address, 0))

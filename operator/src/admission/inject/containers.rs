@@ -49,7 +49,7 @@ pub(super) fn init(injector: &Injector, inbound: &Ports, outbound: &Ports) -> Va
 /// that is away, would take every pod out of its Service; and a proxy that is dead fails the app's own probes, which
 /// come through it. There is no liveness probe: a proxy that is starved of CPU would be killed for it, with every
 /// connection that it holds.
-pub(super) fn proxy(injector: &Injector, workload: &str) -> Value {
+pub(super) fn proxy(injector: &Injector, workload: &str, limits: &[String]) -> Value {
     let field = |path: &str| json!({"fieldRef": {"apiVersion": "v1", "fieldPath": path}});
     let xds = format!(
         "https://{}.{}.svc:{}",
@@ -57,11 +57,13 @@ pub(super) fn proxy(injector: &Injector, workload: &str) -> Value {
         injector.namespace,
         names::XDS_PORT
     );
+    let mut args = vec!["run".to_owned()];
+    args.extend_from_slice(limits);
     json!({
         "name": names::PROXY_CONTAINER,
         "image": injector.image,
         "imagePullPolicy": injector.pull_policy.name(),
-        "args": ["run"],
+        "args": args,
         // What makes an init container a native sidecar.
         "restartPolicy": "Always",
         "env": [

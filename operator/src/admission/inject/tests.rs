@@ -194,6 +194,37 @@ fn ports_to_skip_reach_the_redirect() {
 }
 
 #[test]
+fn limits_reach_the_proxy() {
+    let mut pod = pod();
+    let args = |pod: &Value| injected(pod).0["spec"]["initContainers"][1]["args"].clone();
+    assert_eq!(args(&pod), json!(["run"]));
+    pod["metadata"]["annotations"] = json!({
+        "aviary.dev/max-header-bytes": "131072",
+        "aviary.dev/max-connections": "500",
+    });
+    assert_eq!(
+        args(&pod),
+        json!(["run", "--max-connections=500", "--max-header-bytes=131072"])
+    );
+}
+
+#[test]
+fn a_limit_that_is_none_is_refused_by_name() {
+    for limit in traffic_core::limits::ALL {
+        for bad in ["", "0", "many", "1e3", "10000000000000000000000"] {
+            let mut pod = pod();
+            pod["metadata"]["annotations"] = json!({limit.annotation: bad});
+            let error = injector().inject(&pod).unwrap_err().to_string();
+            let expected = format!(
+                "annotation {}: '{bad}' is no number from ",
+                limit.annotation
+            );
+            assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_port_that_is_none_is_refused_by_name() {
     for bad in ["http", "0", "65536", "-1", "80;81", "80 81"] {
         let mut pod = pod();
