@@ -5,6 +5,7 @@
 mod abuse;
 mod client;
 mod conformance;
+mod cuts;
 mod drain;
 mod failures;
 mod frames;
