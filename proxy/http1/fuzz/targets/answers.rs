@@ -1,7 +1,11 @@
 //! Any bytes, as an endpoint's answer.
 
 #![no_main]
-#![allow(dead_code, clippy::unwrap_used, reason = "what the tests share is more than one target needs")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "what the tests share is more than one target needs"
+)]
 
 #[path = "../../tests/forward/forwarder.rs"]
 mod forwarder;
