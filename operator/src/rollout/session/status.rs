@@ -44,6 +44,12 @@ impl Session {
 
     /// The object was read, by a request of ours.
     pub(super) fn read(&mut self, object: Value) {
+        let uid = object.pointer("/metadata/uid").and_then(Value::as_str);
+        if uid != self.uid().as_deref() {
+            // Ours is gone, and another one has its name: the watch will tell.
+            self.gone = true;
+            return;
+        }
         match serde_json::from_value::<CanaryRollout>(object.clone()) {
             Ok(rollout) => {
                 self.illegible = None;

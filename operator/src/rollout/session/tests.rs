@@ -416,6 +416,26 @@ fn a_conflict_is_decided_anew_on_the_newest_spec() {
     assert_eq!(shop.sent(), 50);
 }
 
+/// The watch is behind, and a conflict has the object read: by now it is another one of the same name.
+#[test]
+fn what_was_made_anew_is_not_taken_for_the_one_that_is_gone() {
+    let mut shop = Shop::open();
+    let uid = shop.session.uid();
+    shop.store(|stored| {
+        stored["metadata"]["uid"] = json!("another");
+        stored["status"] = json!({});
+    });
+    shop.deployment("v2", 2, true);
+    shop.rest(Api::Works);
+    assert_eq!(shop.session.uid(), uid, "the watch will tell of the other");
+    assert!(shop.session.gone);
+    assert_eq!(
+        shop.stored["status"],
+        json!({}),
+        "which is not ours to write"
+    );
+}
+
 #[test]
 fn a_memory_that_cannot_be_read_holds_everything_and_is_not_written_over() {
     let mut shop = Shop::soaking();
