@@ -4,7 +4,9 @@ SHELL := /bin/bash
 E2E := cargo run -q -p aviary-e2e --bin
 IMAGES_DIR ?= target/images
 
-.PHONY: help demo test simulate fuzz bench-operator conformance check fmt lint generate e2e images setup install
+BENCH := proxy/bench/Cargo.toml
+
+.PHONY: help demo test simulate fuzz bench bench-operator conformance check fmt lint generate e2e images setup install
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +28,10 @@ simulate: ## Releases in a simulated world: SEEDS=N histories from fresh seeds, 
 fuzz: ## Bytes that nobody thought of against the sidecar's HTTP/1.1, for MINUTES=10; what it finds is in target/fuzz
 	@proxy/http1/fuzz/run.sh $(or $(MINUTES),10)
 
+bench: ## The sidecar beside Envoy, HAProxy and nginx (proxy/bench), 25 minutes. ROUNDS=3 SECS=5 FLIPS=10000 SCENARIOS=h1max,.. choose
+	@proxy/bench/setup.sh
+	@proxy/bench/bench.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECS),--secs $(SECS)) $(if $(FLIPS),--flips $(FLIPS)) $(if $(SCENARIOS),--scenarios $(SCENARIOS))
+
 bench-operator: setup ## One operator and N=1000 rollouts on a real control plane. CASE=rolling, sidecars, broken or large for one thing alone
 	cargo build --profile bench-operator -p aviary-operator -p aviary-e2e --bin aviary-operator --bin bench-operator
 	@BUILT=$$(dirname "$$(ls -t target/*/bench-operator/bench-operator target/bench-operator/bench-operator 2>/dev/null | head -n 1)"); \
@@ -41,11 +47,14 @@ conformance: ## Other people's clients and servers through the sidecar: gRPC's i
 
 check: ## What CI looks at besides the tests: formatting, lints, generated files
 	cargo fmt --all --check
+	cargo fmt --manifest-path $(BENCH) --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --manifest-path $(BENCH) --target-dir target -- -D warnings
 	@cargo run -q -p aviary-crds --bin crdgen | diff -u crds/canaryrollouts.yaml - || { echo "crds/canaryrollouts.yaml is out of date: run make generate"; exit 1; }
 
 fmt: ## Format all code
 	cargo fmt --all
+	cargo fmt --manifest-path $(BENCH)
 
 lint: ## Clippy, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
