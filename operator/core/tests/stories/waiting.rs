@@ -238,6 +238,26 @@ fn a_failure_that_pauses_is_still_ended_by_everything_else() {
     }
 }
 
+/// In the very look in which the last tolerated window fails.
+#[test]
+fn who_wants_a_rollback_by_now_does_not_get_a_pause_first() {
+    let mut world = pauses_on_failure();
+    world.promotes();
+    world.window(Verdict::Fail);
+    world.window(Verdict::Fail);
+    let run = world.state.run.as_ref().unwrap();
+    world.now = run.judged_until + run.plan.interval;
+    world.plan = limited(&world.plan, |l| l.on_failure = OnFailure::Rollback);
+    let events = world.events.len();
+    world.look();
+    assert_eq!(
+        (world.weight(), world.cause()),
+        (0, Some(Cause::AnalysisFailed))
+    );
+    let pauses = |e: &Event| matches!(e, Event::PausedByFailure { .. });
+    assert!(!world.events[events..].iter().any(pauses));
+}
+
 #[test]
 fn a_failure_that_pauses_outlives_a_lapsed_lease() {
     let mut world = pauses_on_failure();
