@@ -167,7 +167,7 @@ impl Ads {
                 rollouts.extend(route.rollout.clone().filter(|rollout| !rollout.is_empty()));
             }
         }
-        lock(&self.0.tallies).discard(&rollouts);
+        lock(&self.0.tallies).discard(rollouts.iter().map(String::as_str));
         drop(served);
         if first {
             self.interests().wake_everyone();
@@ -193,6 +193,11 @@ impl Ads {
             tallies.doubt_everywhere(&pod);
         }
         tallies.acks(rollout, &registry, resources)
+    }
+
+    /// Nobody asks about this rollout any more.
+    pub fn forget_rollout(&self, rollout: &str) {
+        lock(&self.0.tallies).discard([rollout]);
     }
 
     /// Pods with an open stream.

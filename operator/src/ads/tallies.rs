@@ -40,7 +40,7 @@ impl Tallies {
     }
 
     /// Something else is served of these rollouts: everybody is counted anew.
-    pub(super) fn discard<'a>(&mut self, rollouts: impl IntoIterator<Item = &'a String>) {
+    pub(super) fn discard<'a>(&mut self, rollouts: impl IntoIterator<Item = &'a str>) {
         for rollout in rollouts {
             self.0.remove(rollout);
         }

@@ -321,6 +321,7 @@ impl Driver {
         }
         if step.over {
             self.sessions.remove(key);
+            self.ads.forget_rollout(&key.to_string());
             self.metrics.show(key, None);
             self.wakes.set(key, None);
         }
