@@ -11,7 +11,7 @@ import { pattern } from "./checks.mjs";
 // Packages are where they were installed, not beside this file.
 const { WebSocketServer } = createRequire(`${process.env.AVIARY_CONFORMANCE}/`)("ws");
 
-const seen = { resets: [], aborted: 0, connections: 0 };
+const seen = { resets: [], silent: 0, aborted: 0, connections: 0 };
 
 async function digest(request) {
   const hash = createHash("sha256");
@@ -123,6 +123,7 @@ two.on("stream", (stream, headers) => {
       stream.write("begun", () => stream.destroy(new Error("on purpose")));
       return;
     case "/silent":
+      seen.silent++;
       stream.on("close", () => seen.resets.push(stream.rstCode));
       return;
     default:

@@ -1,5 +1,7 @@
 // Checks that run one after the other, each with a line when it has passed; the first that fails ends the program.
 import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 
 const checks = [];
 export const check = (name, run) => checks.push([name, run]);
@@ -10,6 +12,18 @@ export const sha = (bytes) => createHash("sha256").update(bytes).digest("hex");
 export function pattern(size, seed = 0) {
   const blocks = Array.from({ length: 257 }, (_, n) => createHash("sha256").update(`${seed} ${n}`).digest());
   return Buffer.alloc(size, Buffer.concat(blocks));
+}
+
+// What the server has seen, asked past the sidecars: `SCRIPT PORT SERVER_PORT`.
+export async function seen() {
+  return (await fetch(`http://127.0.0.1:${process.argv[3]}/seen`)).json();
+}
+
+// Asks again and again until the answer is this; a check has 30 s.
+export async function eventually(ask, wanted) {
+  while (!isDeepStrictEqual(await ask(), wanted)) {
+    await sleep(20);
+  }
 }
 
 export async function run() {

@@ -1,11 +1,10 @@
-// The WebSocket client `ws`: `node_websocket.mjs PORT`, where a sidecar listens.
+// The WebSocket client `ws`: `node_websocket.mjs PORT SERVER_PORT`, where a sidecar and the server listen.
 import { equal, deepEqual } from "node:assert/strict";
 import { once } from "node:events";
 import { createRequire } from "node:module";
 import http from "node:http";
-import { setTimeout as sleep } from "node:timers/promises";
 
-import { check, pattern, run, sha } from "./checks.mjs";
+import { check, eventually, pattern, run, seen, sha } from "./checks.mjs";
 
 const WebSocket = createRequire(`${process.env.AVIARY_CONFORMANCE}/`)("ws");
 const port = process.argv[2];
@@ -26,11 +25,6 @@ async function echo(socket, message) {
   const [data, isBinary] = await once(socket, "message");
   return [sha(data), isBinary];
 }
-
-const seen = async () => {
-  const [response] = await once(http.get(`http://127.0.0.1:${port}/seen`), "response");
-  return JSON.parse(Buffer.concat(await response.toArray()));
-};
 
 check("text and binary", async () => {
   const socket = await open();
@@ -96,8 +90,7 @@ check("codes of closing, both ways", async () => {
     const leaving = await open();
     leaving.close(code, reason);
     deepEqual(await closed(leaving), [code, reason]);
-    const { resets } = await seen();
-    equal(resets.at(-1), `${code} ${reason}`);
+    await eventually(async () => (await seen()).resets.at(-1), `${code} ${reason}`);
   }
 });
 
@@ -108,8 +101,7 @@ check("a connection that breaks, both ways", async () => {
   deepEqual(await closed(broken), [1006, ""]);
   const before = (await seen()).resets.length;
   (await open()).terminate();
-  await sleep(500);
-  deepEqual((await seen()).resets.slice(before), ["1006 "]);
+  await eventually(async () => (await seen()).resets.slice(before), ["1006 "]);
 });
 
 check("an upgrade that is refused", async () => {
