@@ -207,3 +207,22 @@ fn what_rolls_past_the_gate_is_paused_before_it_has_rolled() {
         assert_eq!(world.state.stable, template("v1"));
     }
 }
+
+#[test]
+fn why_it_is_not_settled_yet_is_said_while_it_cannot_be_written() {
+    let why = |lingers| {
+        let mut world = World::unseen();
+        world.serving = Serving::Unclear(Unsettled::Rolling);
+        world.look();
+        world.serving = one("v1");
+        world.lingers = lingers;
+        world.persists = false;
+        world.look();
+        match world.state.phase {
+            Phase::Unsettled { why, .. } => why,
+            other => panic!("settled without a written state: {other:?}"),
+        }
+    };
+    assert_eq!(why(true), Unsettled::Clearing, "a copy has to go first");
+    assert_eq!(why(false), Unsettled::Rolling);
+}

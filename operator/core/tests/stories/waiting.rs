@@ -373,3 +373,53 @@ fn a_step_begins_without_what_was_said_of_stable_in_the_one_before() {
     assert!(!world.state.run.as_ref().unwrap().stable_fails);
     world.until("the next step", |w| w.weight() == 100);
 }
+
+/// An edit in the middle of a pause: what its length is counted from.
+fn edited_in_the_pause(edit: impl FnOnce(&Plan) -> Plan) -> (World, Option<Waiting>) {
+    let mut world = pausing_at_ten(Pause::For(Span::seconds(600)));
+    world.until("the pause", |w| w.waiting().is_some());
+    world.for_seconds(300);
+    world.plan = edit(&world.plan);
+    world.look();
+    let waits = world.waiting();
+    (world, waits)
+}
+
+#[test]
+fn an_edit_of_something_else_lets_a_pause_go_on_from_where_it_was() {
+    let (world, waits) =
+        edited_in_the_pause(|plan| limited(plan, |l| l.progress_deadline = Span::seconds(900)));
+    let until = Some(world.now + Span::seconds(300));
+    assert_eq!(waits, Some(Waiting::Pause { until }));
+}
+
+#[test]
+fn a_pause_that_is_edited_begins_with_the_edit() {
+    let pause = Some(Pause::For(Span::seconds(900)));
+    let (mut world, _) = edited_in_the_pause(|plan| pausing(plan, 1, pause));
+    world.look();
+    let until = Some(world.now + Span::seconds(900));
+    assert_eq!(world.waiting(), Some(Waiting::Pause { until }));
+}
+
+#[test]
+fn a_step_that_has_its_evidence_and_pauses_says_that_it_waits_for_stable_first() {
+    let mut world = pausing_at_ten(Pause::Promote);
+    world.until("the pause", |w| w.waiting() == UNTIL_PROMOTED);
+    world.stable_fails = Some(true);
+    world.window(Verdict::Pass);
+    assert_eq!(world.waiting(), Some(Waiting::Stable));
+}
+
+#[test]
+fn a_soak_is_over_at_its_very_end() {
+    let mut world = World::soaking(1);
+    let Phase::Soaking { since, .. } = world.state.phase else {
+        panic!("it soaks");
+    };
+    world.for_seconds(55);
+    assert_eq!(world.now, since + Span::seconds(55));
+    assert!(world.state.run.as_ref().unwrap().passed);
+    world.pass(5);
+    assert!(matches!(world.state.phase, Phase::Scaling { step: 2, .. }));
+}
