@@ -23,6 +23,7 @@ pub mod advance;
 pub mod carried;
 pub mod desired;
 pub mod event;
+pub mod guard;
 pub mod judge;
 pub mod observation;
 pub mod plan;
