@@ -5,6 +5,19 @@
 //! Deliberately not failures: 4xx (the caller's fault) and gRPC codes that an application uses to say "no" (NOT_FOUND, ALREADY_EXISTS,
 //! PERMISSION_DENIED, RESOURCE_EXHAUSTED, ...).
 
+//!
+//! [`ledger`] counts them by the second in which they started, [`sketch`] their latencies, and [`report`] is what a proxy tells of both.
+
+pub mod counts;
+pub mod ledger;
+pub mod report;
+pub mod sketch;
+
+pub use counts::{Counts, PerClass};
+pub use ledger::{Ledger, Second};
+pub use report::{Entry, Report};
+pub use sketch::{Bucket, Sketch};
+
 use crate::contract::class;
 
 /// The classes, in the order of the metrics' label values.

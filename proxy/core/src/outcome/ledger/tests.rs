@@ -1,0 +1,125 @@
+use super::super::sketch::Sketch;
+use super::*;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn told(ledger: &mut Ledger, now: Second) -> Vec<(Second, Counts)> {
+    let mut all = Vec::new();
+    ledger.tell(now, |second, counts| all.push((second, counts)));
+    all
+}
+
+fn latency(times: &[Duration]) -> Sketch {
+    times.iter().map(|time| (Bucket::of(*time), 1)).collect()
+}
+
+/// Success, failure, left by the caller, unsent.
+fn ended(numbers: [u64; 4]) -> PerClass {
+    PerClass::from(numbers)
+}
+
+#[test]
+fn an_attempt_counts_in_the_second_in_which_it_started() {
+    let mut ledger = Ledger::default();
+    for (started, class) in [
+        (100, Class::Success),
+        (100, Class::Failure),
+        (101, Class::Failure),
+    ] {
+        ledger.start(started);
+        ledger.answered(started, 3 * MS);
+        ledger.ended(started, class, Head::Seen);
+    }
+    let first = Counts {
+        started: 2,
+        ended: ended([1, 1, 0, 0]),
+        latency: latency(&[3 * MS, 3 * MS]),
+        ..Counts::default()
+    };
+    assert_eq!(told(&mut ledger, 101), [(100, first)]);
+    let second = Counts {
+        started: 1,
+        ended: ended([0, 1, 0, 0]),
+        latency: latency(&[3 * MS]),
+        ..Counts::default()
+    };
+    assert_eq!(told(&mut ledger, 102), [(101, second)]);
+    assert!(told(&mut ledger, 103).is_empty() && ledger.is_idle());
+}
+
+#[test]
+fn what_ends_after_its_second_is_added_to_it_until_that_is_closed_and_late_from_then_on() {
+    let mut ledger = Ledger::default();
+    for _ in 0..4 {
+        ledger.start(100);
+    }
+    let only_started = Counts {
+        started: 4,
+        ..Counts::default()
+    };
+    assert_eq!(told(&mut ledger, 101), [(100, only_started)]);
+    ledger.ended(100, Class::Unsent, Head::None);
+    ledger.ended(100, Class::ClientClosed, Head::Awaited(900 * MS));
+    let more = Counts {
+        ended: ended([0, 0, 1, 1]),
+        latency: latency(&[900 * MS]),
+        ..Counts::default()
+    };
+    assert_eq!(told(&mut ledger, 102), [(100, more)]);
+    ledger.answered(100, 2_000 * MS);
+    let hung = Counts {
+        latency: [(Bucket::of(2_000 * MS), 1), (Bucket::LAST, 1)]
+            .into_iter()
+            .collect(),
+        ..Counts::default()
+    };
+    assert_eq!(
+        told(&mut ledger, 103),
+        [(100, hung)],
+        "one was never answered"
+    );
+    ledger.ended(100, Class::Success, Head::Seen);
+    ledger.answered(100, 5_000 * MS);
+    ledger.ended(100, Class::Failure, Head::Seen);
+    let late = Counts {
+        late: ended([1, 1, 0, 0]),
+        ..Counts::default()
+    };
+    assert_eq!(told(&mut ledger, 106), [(105, late)]);
+    assert!(ledger.is_idle());
+}
+
+#[test]
+fn a_second_that_is_not_over_is_not_told() {
+    let mut ledger = Ledger::default();
+    ledger.start(100);
+    assert!(told(&mut ledger, 100).is_empty());
+    assert_eq!(told(&mut ledger, 101).len(), 1);
+}
+
+#[test]
+fn a_ledger_that_nobody_asks_keeps_a_few_seconds() {
+    let mut ledger = Ledger::default();
+    for second in 0..1_000 {
+        ledger.start(second);
+        ledger.ended(second, Class::Success, Head::None);
+    }
+    let all = told(&mut ledger, 1_000);
+    let seconds: Vec<Second> = all.iter().map(|(second, _)| *second).collect();
+    assert_eq!(seconds, (992..1_000).collect::<Vec<_>>());
+    assert!(all.iter().all(|(_, counts)| counts.started == 1));
+}
+
+#[test]
+fn what_was_skipped_is_never_told() {
+    let mut ledger = Ledger::default();
+    ledger.start(100);
+    ledger.ended(90, Class::Failure, Head::None);
+    ledger.skip(101);
+    ledger.ended(100, Class::Success, Head::None);
+    let rest = Counts {
+        ended: ended([1, 0, 0, 0]),
+        ..Counts::default()
+    };
+    assert_eq!(told(&mut ledger, 102), [(100, rest)]);
+}
