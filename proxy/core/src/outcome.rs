@@ -4,18 +4,15 @@
 //! it, and `client_closed` says nothing (the caller went away before there was an answer, or before all of it was read).
 //! Deliberately not failures: 4xx (the caller's fault) and gRPC codes that an application uses to say "no" (NOT_FOUND, ALREADY_EXISTS,
 //! PERMISSION_DENIED, RESOURCE_EXHAUSTED, ...).
-
 //!
-//! [`ledger`] counts them by the second in which they started, [`sketch`] their latencies, and [`report`] is what a proxy tells of both.
+//! [`ledger`] counts them by the second in which they started, and [`sketch`] their latencies.
 
 pub mod counts;
 pub mod ledger;
-pub mod report;
 pub mod sketch;
 
 pub use counts::{Counts, PerClass};
 pub use ledger::{Ledger, Second};
-pub use report::{Entry, Report};
 pub use sketch::{Bucket, Sketch};
 
 use crate::contract::class;

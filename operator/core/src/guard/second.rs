@@ -63,7 +63,7 @@ impl From<Counts> for (u64, u64) {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arm {
     pub counts: Counts,
-    /// How long first attempts took that ended in this second, or that still run and passed a bucket's bound in it.
+    /// How long its first attempts waited for an answer; who had none in time is in the last bucket.
     pub latency: Sketch,
 }
 

@@ -70,3 +70,45 @@ impl Counts {
         self.latency.merge(&other.latency);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::sketch::Bucket;
+    use super::*;
+
+    #[test]
+    fn failures_and_what_was_not_sent_are_errors() {
+        let mut numbers = PerClass::default();
+        for (class, number) in Class::ALL.into_iter().zip([1, 20, 300, 4_000]) {
+            numbers[class] += number;
+        }
+        assert_eq!(numbers, PerClass::from([1, 20, 300, 4_000]));
+        assert_eq!(numbers.total(), 4_321);
+        let [failure, unsent] = [Class::Failure, Class::Unsent].map(|class| numbers[class]);
+        assert_eq!(numbers.errors(), failure + unsent);
+        assert!(failure != unsent && failure.min(unsent) > 1);
+    }
+
+    #[test]
+    fn what_several_workers_counted_adds_up_and_a_full_number_stays_full() {
+        let bucket = Bucket::of(Duration::from_millis(3));
+        let counts = |started, latency| Counts {
+            started,
+            ended: PerClass::from([1, 2, 3, started]),
+            late: PerClass::from([5, 6, 7, 8]),
+            latency: [(bucket, latency)].into_iter().collect(),
+        };
+        let mut sum = counts(10, 4);
+        sum.merge(&counts(u64::MAX, 5));
+        let both = Counts {
+            started: u64::MAX,
+            ended: PerClass::from([2, 4, 6, u64::MAX]),
+            late: PerClass::from([10, 12, 14, 16]),
+            latency: [(bucket, 9)].into_iter().collect(),
+        };
+        assert_eq!(sum, both);
+        assert!(Counts::default().is_empty() && !sum.is_empty());
+    }
+}

@@ -27,10 +27,10 @@ pub type Second = u64;
 
 /// How often a second is told: once it is over, and after each of the next ones. With the last time it is closed.
 pub const TELLINGS: u64 = 3;
-/// Seconds that are kept when nobody asks. A second more than those that are open at once, for each second that a question may be late.
+/// Seconds that are kept when nobody asks: those that are open at once, and as many more as a question may be late.
 pub const SLOTS: u64 = 8;
 
-/// How an attempt ended that nobody has seen the head of an answer of, or whether somebody has.
+/// What there was of an answer when an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Head {
     /// [`Ledger::answered`] was called before.

@@ -126,11 +126,6 @@ impl Sketch {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
-
-    /// Gives back what it has room for and does not need.
-    pub fn shrink(&mut self) {
-        self.0.shrink_to_fit();
-    }
 }
 
 impl FromIterator<(Bucket, u32)> for Sketch {

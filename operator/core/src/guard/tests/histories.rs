@@ -29,7 +29,7 @@ fn chance(n: u64, x: u64, rate: f64) -> f64 {
     choose * rate.powi(x as i32) * (1.0 - rate).powi((n - x) as i32)
 }
 
-/// The expected capital after the rest of the seconds; the new weight begins with the third.
+/// The expected capital after the rest of the seconds, all under one weight.
 fn expected(process: EProcess, margin: f64, done: usize, requests: Requests, truth: &[f64]) -> f64 {
     let Some(&(n_c, n_s)) = requests.get(done) else {
         return process.wealth().exp();
