@@ -98,6 +98,22 @@ fn a_second_that_is_not_over_is_not_told() {
 }
 
 #[test]
+fn a_ledger_is_idle_when_it_has_nothing_to_tell_and_nothing_to_wait_for() {
+    let mut ledger = Ledger::default();
+    assert!(ledger.is_idle());
+    ledger.start(100);
+    assert!(!ledger.is_idle(), "it started");
+    told(&mut ledger, 101);
+    assert!(!ledger.is_idle(), "it is waited for");
+    ledger.answered(100, MS);
+    assert!(!ledger.is_idle(), "its latency is to be told");
+    told(&mut ledger, 103);
+    assert!(ledger.is_idle());
+    ledger.ended(100, Class::Success, Head::Seen);
+    assert!(!ledger.is_idle(), "its late end is to be told");
+}
+
+#[test]
 fn a_ledger_that_nobody_asks_keeps_a_few_seconds() {
     let mut ledger = Ledger::default();
     for second in 0..1_000 {
