@@ -1,5 +1,6 @@
 //! The guard as a whole: against the reference, over every short history, and against everything that may be fed to it.
 
+mod batches;
 mod chance;
 mod histories;
 mod reference;
