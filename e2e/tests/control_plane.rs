@@ -54,6 +54,7 @@ fn side_by_side() -> Vec<Case> {
         release::a_bad_release_is_rolled_back_and_the_deployment_stays_paused,
         recreated::a_deployment_that_is_recreated_between_releases_is_adopted_afresh,
         recreated::a_deployment_that_is_recreated_during_a_release_is_adopted_afresh,
+        recreated::a_deployment_that_comes_after_its_rollout_is_adopted,
         recreated::a_rollout_that_is_pointed_at_another_deployment_adopts_that_one,
         failed::a_rollout_that_is_made_anew_after_a_failure_does_not_call_the_bad_version_stable,
         failed::deleting_a_failed_rollout_says_that_the_deployment_stays_paused,

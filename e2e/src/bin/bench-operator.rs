@@ -402,9 +402,9 @@ impl Bench {
             self.say(what);
             let before = self.usage().await?;
             match namespace {
-                "large" => self.field.of_pods(5000).await?,
-                "ports" => self.field.of_ports(200).await?,
-                _ => self.field.among_services(3000).await?,
+                "large" => self.field.of_pods(5000, &self.evidence).await?,
+                "ports" => self.field.of_ports(200, &self.evidence).await?,
+                _ => self.field.among_services(3000, &self.evidence).await?,
             }
             let rollout = format!("{namespace}/web");
             while self.field.ready(namespace, "web").await? < pods {

@@ -154,18 +154,22 @@ impl Field {
     }
 
     /// A rollout whose Deployment has so many pods.
-    pub async fn of_pods(&self, pods: usize) -> Result<(), FieldError> {
-        self.large("large", pods, 1, 0).await
+    pub async fn of_pods(&self, pods: usize, evidence: &Evidence) -> Result<(), FieldError> {
+        self.large("large", [pods, 1, 0], evidence).await
     }
 
     /// A rollout whose Service has so many ports.
-    pub async fn of_ports(&self, ports: usize) -> Result<(), FieldError> {
-        self.large("ports", 1, ports, 0).await
+    pub async fn of_ports(&self, ports: usize, evidence: &Evidence) -> Result<(), FieldError> {
+        self.large("ports", [1, ports, 0], evidence).await
     }
 
     /// A rollout in a namespace with so many other Services.
-    pub async fn among_services(&self, services: usize) -> Result<(), FieldError> {
-        self.large("crowd", 1, 1, services).await
+    pub async fn among_services(
+        &self,
+        services: usize,
+        evidence: &Evidence,
+    ) -> Result<(), FieldError> {
+        self.large("crowd", [1, 1, services], evidence).await
     }
 
     /// How many pods of this Deployment are Ready.
@@ -185,10 +189,10 @@ impl Field {
     async fn large(
         &self,
         namespace: &str,
-        pods: usize,
-        ports: usize,
-        services: usize,
+        [pods, ports, services]: [usize; 3],
+        evidence: &Evidence,
     ) -> Result<(), FieldError> {
+        evidence.set(namespace, 0);
         self.namespace(namespace).await?;
         self.create(namespace, deployment("web", pods)).await?;
         self.create(namespace, service("web", ports)).await?;

@@ -33,6 +33,25 @@ pub(crate) async fn a_deployment_that_is_recreated_during_a_release_is_adopted_a
     Ok(())
 }
 
+pub(crate) async fn a_deployment_that_comes_after_its_rollout_is_adopted(
+    scene: &Scene<'_>,
+) -> anyhow::Result<()> {
+    let shop = scene.shop().await?;
+    with_a_past(&shop).await?;
+    shop.kubectl(&["delete", "deployment", "web"]).await?;
+    let seen = shop
+        .until("the Deployment is missed, and named", |seen| {
+            let missed = seen.reason("Stalled") == "TargetNotFound";
+            (missed && seen.says("Deployment web")).then(|| seen.clone())
+        })
+        .await?;
+    let before = seen.stable().to_owned();
+    // Nobody asks for it again and again: that it is there is seen.
+    shop.apply(&deployment("web", "v2").to_string()).await?;
+    adopted(&shop, &before, "v2").await?;
+    Ok(())
+}
+
 pub(crate) async fn a_rollout_that_is_pointed_at_another_deployment_adopts_that_one(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {

@@ -109,6 +109,12 @@ pub fn of_original((before, after): Pair<'_, DynamicObject>) -> Vec<Change> {
     changes
 }
 
+/// That it exists is all that is known of it.
+pub fn of_unadopted((before, after): Pair<'_, Key>) -> Vec<Change> {
+    let appears = after.filter(|_| before.is_none());
+    appears.cloned().map(Change::Target).into_iter().collect()
+}
+
 pub fn of_copy(pair: Pair<'_, DynamicObject>) -> Vec<Change> {
     labelled(pair, CANARY_OF_LABEL)
 }

@@ -49,8 +49,11 @@ pub struct Look {
 /// The Deployment that the rollout names.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// Not there, or not adopted yet: which of the two is only known when we try.
-    Unknown,
+    /// Not there, or not adopted yet.
+    Unknown {
+        /// A watch has seen it. If not, it may be there all the same: a watch can be behind.
+        seen: bool,
+    },
     /// Another CanaryRollout releases it.
     Taken { by: String },
     Found {
@@ -63,7 +66,7 @@ impl Target {
     pub fn deployment(&self) -> Option<&Arc<DynamicObject>> {
         match self {
             Target::Found { deployment, .. } => Some(deployment),
-            Target::Unknown | Target::Taken { .. } => None,
+            Target::Unknown { .. } | Target::Taken { .. } => None,
         }
     }
 }
@@ -116,7 +119,9 @@ fn target(views: &Views, rollout: &CanaryRollout, key: &Key) -> Target {
     }
     match another_owner(views, rollout, key, owner.as_deref()) {
         Some(by) => Target::Taken { by },
-        None => Target::Unknown,
+        None => Target::Unknown {
+            seen: views.unadopted.has(&key.beside(name)),
+        },
     }
 }
 

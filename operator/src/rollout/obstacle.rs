@@ -19,7 +19,7 @@ pub(super) fn of(look: &Look, state: Option<&State>) -> Option<Blocking> {
             ));
         }
         // Said when it was tried to adopt it.
-        Target::Unknown => return None,
+        Target::Unknown { .. } => return None,
         Target::Found { .. } => {}
     }
     match state.map(|state| state.phase) {

@@ -152,9 +152,10 @@ impl Simulation {
         let mut chance = Rng::with_seed(seed);
         let lags = [5, 50, 300, 2000, 8000];
         let slowest = chance.usize(1..=lags.len());
-        let lag = Stream::ALL
-            .map(|stream| (stream, lags[chance.usize(..slowest)]))
-            .into();
+        let lag = Stream::CHANCY
+            .iter()
+            .map(|stream| (*stream, lags[chance.usize(..slowest)]))
+            .collect();
         let paces = [30_000, 90_000, 300_000];
         let pace = (paces[chance.usize(..3)], paces[chance.usize(..3)]);
         Simulation {
@@ -293,8 +294,10 @@ impl Simulation {
             let Some(seen) = stream.sees(change) else {
                 continue;
             };
-            let most = self.lag.get(&stream).copied().unwrap_or(1);
-            let delay = self.chance.i64(1..=most);
+            let delay = match stream {
+                Stream::Unadopted => self.lag[&Stream::Originals],
+                chancy => self.chance.i64(1..=self.lag[&chancy]),
+            };
             let operator = &mut self.operators[process];
             let Some(pending) = operator.pending.get_mut(&stream) else {
                 continue;

@@ -28,6 +28,8 @@ pub(super) struct Troubles {
 struct Trouble {
     reason: &'static str,
     message: String,
+    /// What it is about does not exist.
+    missing: bool,
     tries: u32,
     next: Time,
     shown: bool,
@@ -53,10 +55,12 @@ impl Troubles {
         let trouble = self.failing.entry(what.to_owned()).or_insert(Trouble {
             reason,
             message: String::new(),
+            missing: false,
             tries: 0,
             next: now,
             shown: false,
         });
+        trouble.missing = matches!(error, WriteError::Gone);
         trouble.tries = trouble.tries.saturating_add(1);
         let pause = FIRST
             .saturating_mul(1 << trouble.tries.min(10).saturating_sub(1))
@@ -73,6 +77,11 @@ impl Troubles {
         trouble.shown = show;
         trouble.message = message.clone();
         is_new.then(|| Note::warning(reason, message))
+    }
+
+    /// Whether it failed because what it is about does not exist.
+    pub(super) fn is_missing(&self, what: &str) -> bool {
+        self.failing.get(what).is_some_and(|it| it.missing)
     }
 
     pub(super) fn over(&mut self, what: &str) {

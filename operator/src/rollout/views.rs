@@ -58,6 +58,8 @@ pub struct Views {
     pub rollouts: Store<Guarded>,
     /// Adopted Deployments, as raw JSON: their templates must not lose a field.
     pub originals: Store<DynamicObject>,
+    /// Which Deployments there are that nobody has adopted.
+    pub unadopted: Store<Key>,
     /// Canary copies.
     pub copies: Store<DynamicObject>,
     /// Stripped to what [`super::replica_sets`] reads.
@@ -75,6 +77,7 @@ pub struct Views {
 pub struct Writers {
     pub rollouts: Writer<Guarded>,
     pub originals: Writer<DynamicObject>,
+    pub unadopted: Writer<Key>,
     pub copies: Writer<DynamicObject>,
     pub replica_sets: Writer<DynamicObject>,
     pub kept: Writer<DynamicObject>,
@@ -91,6 +94,7 @@ impl Views {
         let writers = Writers {
             rollouts: Writer::new(shapes::ROLLOUTS),
             originals: Writer::new(shapes::ORIGINALS),
+            unadopted: Writer::new(shapes::UNADOPTED),
             copies: Writer::new(shapes::COPIES),
             replica_sets: Writer::new(shapes::REPLICA_SETS),
             kept: Writer::new(shapes::KEPT),
@@ -103,6 +107,7 @@ impl Views {
         let views = Views {
             rollouts: writers.rollouts.as_reader(),
             originals: writers.originals.as_reader(),
+            unadopted: writers.unadopted.as_reader(),
             copies: writers.copies.as_reader(),
             replica_sets: writers.replica_sets.as_reader(),
             kept: writers.kept.as_reader(),
@@ -120,6 +125,7 @@ impl Views {
         let Views {
             rollouts,
             originals,
+            unadopted,
             copies,
             replica_sets,
             kept,
@@ -131,6 +137,7 @@ impl Views {
         } = self;
         rollouts.listed().await;
         originals.listed().await;
+        unadopted.listed().await;
         copies.listed().await;
         replica_sets.listed().await;
         kept.listed().await;

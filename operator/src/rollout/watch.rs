@@ -8,9 +8,10 @@ use std::fmt::Debug;
 
 use aviary_crds::{CANARY_OF_LABEL, CanaryRollout, ROLLOUT_LABEL};
 use futures::{Stream, StreamExt};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::api::DynamicObject;
-use kube::core::DeserializeGuard;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
 use kube_runtime::{WatchStreamExt, watcher};
 use serde::de::DeserializeOwned;
@@ -76,6 +77,14 @@ pub fn watch(
         deployment,
         writers.originals,
         changes::of_original,
+    );
+    let names: Api<PartialObjectMeta<Deployment>> = Api::all(client.clone());
+    start.watch(
+        names,
+        labelled(&format!("!{ROLLOUT_LABEL},!{CANARY_OF_LABEL}")),
+        |deployment| Key::of(&deployment),
+        writers.unadopted,
+        changes::of_unadopted,
     );
     let copies = labelled(CANARY_OF_LABEL);
     start.watch(

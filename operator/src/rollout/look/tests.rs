@@ -67,7 +67,7 @@ const LATE: &str = "2026-01-02T00:00:00Z";
 fn a_deployment_that_is_not_labelled_is_unknown_and_the_older_rollout_may_adopt_it() {
     let mut shop = Shop::new();
     let (older, younger) = (shop.rollout("older", EARLY), shop.rollout("younger", LATE));
-    assert!(matches!(shop.look(older).target, Target::Unknown));
+    assert!(matches!(shop.look(older).target, Target::Unknown { .. }));
     let Target::Taken { by } = shop.look(younger).target else {
         panic!("the younger one has it")
     };
@@ -91,7 +91,7 @@ fn a_label_that_names_nobody_holds_nobody_off() {
     let mut shop = Shop::new();
     let rollout = shop.rollout("payment", EARLY);
     shop.deployment("long-gone", "uid");
-    assert!(matches!(shop.look(rollout).target, Target::Unknown));
+    assert!(matches!(shop.look(rollout).target, Target::Unknown { .. }));
 }
 
 #[test]

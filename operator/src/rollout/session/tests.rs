@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::mesh::World as Mesh;
-use crate::rollout::changes::Change;
+use crate::rollout::changes::{self, Change};
 use crate::rollout::heard::Acknowledgement;
 use crate::rollout::machine::{self, Memory};
 use crate::rollout::measure::{StableOutcome, WindowOutcome};
@@ -584,6 +584,46 @@ fn at_rest_nothing_is_written_and_nothing_wakes() {
         assert_eq!(step.wake, None);
         assert!(step.question.is_none());
     }
+}
+
+#[test]
+fn a_deployment_that_does_not_exist_is_asked_for_once_and_adopted_when_it_does() {
+    let mut shop = Shop::open();
+    let original = (*shop.views.original(&Key::new("shop", "payment")).unwrap()).clone();
+    shop.writers.originals.apply(Event::Delete(original));
+    let mut asked = 0;
+    let mut an_hour = |shop: &mut Shop| {
+        for _ in 0..3600 {
+            shop.now = shop.now + Span(1_000);
+            while let Some(write) = shop.step().write {
+                let adopts = write.kind == Kind::Deployment;
+                asked += u32::from(adopts);
+                let written = if adopts {
+                    Err(WriteError::Gone)
+                } else {
+                    shop.perform(&write, Api::Works)
+                };
+                shop.session.wrote(written, clock(shop.now));
+            }
+        }
+        asked
+    };
+    assert_eq!(an_hour(&mut shop), 1);
+    assert_eq!(shop.reason("Stalled"), "TargetNotFound");
+    assert_eq!(shop.step().wake, None);
+    // The watch sees it, but the API server is slow to find it: it is tried for as long as the watch says so.
+    let key = Key::new("shop", "payment");
+    let changes = changes::of(
+        &shop.writers.unadopted.apply(Event::Apply(key.clone())),
+        changes::of_unadopted,
+    );
+    assert_eq!(changes, [Change::Target(key.clone())]);
+    assert!((200..300).contains(&an_hour(&mut shop)));
+    shop.writers.unadopted.apply(Event::Delete(key));
+    shop.deployment("v1", 1, false);
+    shop.rest(Api::Works);
+    assert_eq!(shop.phase(), "Stable");
+    assert_eq!(shop.reason("Stalled"), "Stable");
 }
 
 #[test]

@@ -143,21 +143,20 @@ impl Session {
             .chain(&self.state)
             .all(|state| effects::at_rest(state, look));
         // Without a Deployment there is nothing to wait for: its copies go with it.
-        let nothing =
-            matches!(look.target, Target::Unknown | Target::Taken { .. }) && look.copies.is_empty();
+        let nothing = look.target.deployment().is_none() && look.copies.is_empty();
         rests || (look.deleted && nothing)
     }
 
     /// The effects of what is persisted, as long as that is what is decided.
     fn missing(&mut self, look: &Look) -> Vec<Effect> {
-        let effects = match &look.target {
+        let mut effects = match &look.target {
             // A deleted rollout whose copies are still there needs its Deployment again: without it nothing drains.
-            Target::Unknown
+            Target::Unknown { .. }
                 if self.illegible.is_none() && (!look.deleted || !look.copies.is_empty()) =>
             {
                 vec![effects::adopt(look)]
             }
-            Target::Unknown | Target::Taken { .. } => Vec::new(),
+            Target::Unknown { .. } | Target::Taken { .. } => Vec::new(),
             Target::Found { .. } => match (&self.state, &self.persisted) {
                 _ if self.unreadable.is_some() || self.illegible.is_some() => Vec::new(),
                 (Some(state), Some(persisted)) if desired(state) == desired(persisted.state()) => {
@@ -173,6 +172,10 @@ impl Session {
             asked.extend(effects::finalizer(look, wanted).iter().map(what));
         }
         self.troubles.only(&asked, look.now);
+        if let Target::Unknown { seen: false } = look.target {
+            // One that does not exist is asked for once: its watch tells when it does.
+            effects.retain(|effect| !self.troubles.is_missing(&what(effect)));
+        }
         effects
     }
 

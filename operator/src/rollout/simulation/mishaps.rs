@@ -77,7 +77,7 @@ pub(super) enum Mishap {
 
 impl Mishap {
     pub(super) fn any(chance: &mut Rng) -> Mishap {
-        let stream = Stream::ALL[chance.usize(..Stream::ALL.len())];
+        let stream = Stream::CHANCY[chance.usize(..Stream::CHANCY.len())];
         let denied = [
             Denied::Status,
             Denied::Deployments,

@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use aviary_crds::{CANARY_OF_LABEL, CanaryRollout, ROLLOUT_LABEL};
+use kube::api::DynamicObject;
 use kube::core::DeserializeGuard;
 use kube_runtime::watcher::Event;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::api::{self, Type};
+use crate::key::Key;
 use crate::rollout::changes::{self, About, Change};
 use crate::rollout::replica_sets;
 use crate::rollout::views::{Guarded, Views, Writer, Writers};
@@ -25,10 +27,11 @@ pub(super) enum Stream {
     Services,
     Slices,
     Freezes,
+    Unadopted,
 }
 
 impl Stream {
-    pub(super) const ALL: [Stream; 9] = [
+    pub(super) const ALL: [Stream; 10] = [
         Stream::Rollouts,
         Stream::Originals,
         Stream::Copies,
@@ -38,12 +41,16 @@ impl Stream {
         Stream::Services,
         Stream::Slices,
         Stream::Freezes,
+        Stream::Unadopted,
     ];
+
+    /// Those whose lag is left to chance. The other is always as late as the adopted ones may be.
+    pub(super) const CHANCY: &[Stream] = Self::ALL.split_at(9).0;
 
     pub(super) fn kind(self) -> Type {
         match self {
             Stream::Rollouts => Type::CanaryRollout,
-            Stream::Originals | Stream::Copies => Type::Deployment,
+            Stream::Originals | Stream::Copies | Stream::Unadopted => Type::Deployment,
             Stream::ReplicaSets => Type::ReplicaSet,
             Stream::Kept => Type::ControllerRevision,
             Stream::Pods => Type::Pod,
@@ -59,6 +66,7 @@ impl Stream {
         match self {
             Stream::Originals | Stream::Kept => has(ROLLOUT_LABEL),
             Stream::Copies => has(CANARY_OF_LABEL),
+            Stream::Unadopted => !has(ROLLOUT_LABEL) && !has(CANARY_OF_LABEL),
             Stream::Rollouts
             | Stream::ReplicaSets
             | Stream::Pods
@@ -135,6 +143,12 @@ impl Watches {
             Stream::Pods => feed(&mut to.pods, seen, same, changes::of_pod),
             Stream::Services => feed(&mut to.services, seen, same, changes::of_service),
             Stream::Slices => feed(&mut to.slices, seen, same, changes::of_slice),
+            Stream::Unadopted => feed(
+                &mut to.unadopted,
+                seen,
+                |deployment: DynamicObject| Key::of(&deployment),
+                changes::of_unadopted,
+            ),
             Stream::Freezes => feed(&mut to.freezes, seen, same, changes::of_freeze),
         }
     }

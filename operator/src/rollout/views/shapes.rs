@@ -47,6 +47,12 @@ pub(super) const ORIGINALS: Shape<DynamicObject> = Shape {
     packing: Packing::JSON,
 };
 
+pub(super) const UNADOPTED: Shape<Key> = Shape {
+    key: Key::clone,
+    links: |_| Vec::new(),
+    packing: None,
+};
+
 pub(super) const COPIES: Shape<DynamicObject> = Shape {
     key: Key::of,
     links: |copy| labelled(copy, CANARY_OF_LABEL).collect(),
