@@ -8,6 +8,7 @@
 
 pub mod gate;
 pub mod inject;
+mod reading;
 pub mod review;
 pub mod rollout;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware;
 use axum::routing::post;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -23,11 +25,13 @@ use prometheus_client::registry::Registry;
 
 use gate::Rollouts;
 use inject::Injector;
+use reading::Reading;
 use review::Answer;
 use rollout::Lookup;
 
-/// An AdmissionReview carries two versions of an object, each up to the 1.5 MiB that etcd takes, as JSON.
-const LARGEST_REVIEW: usize = 16 * 1024 * 1024;
+/// An AdmissionReview carries two versions of an object, each up to the 1.5 MiB that etcd takes, as JSON. 7 MiB is what the
+/// API server itself takes at most of one.
+const LARGEST_REVIEW: usize = 7 * 1024 * 1024;
 
 /// What the webhooks work with.
 #[derive(Clone)]
@@ -44,7 +48,11 @@ pub fn router(admission: Admission) -> Router {
         .route("/inject", post(inject::handle))
         .route("/gate", post(gate::handle))
         .route("/validate", post(rollout::handle))
-        .layer(DefaultBodyLimit::max(LARGEST_REVIEW))
+        .layer(middleware::from_fn_with_state(
+            Reading::new(),
+            reading::whole,
+        ))
+        .layer(DefaultBodyLimit::disable())
         .with_state(admission)
 }
 

@@ -17,7 +17,7 @@ use aviary_operator::rollout::driver::Driver;
 use aviary_operator::rollout::measure;
 use aviary_operator::rollout::perform::Performer;
 use aviary_operator::rollout::watch::{self, Changes};
-use aviary_operator::serve::TlsListener;
+use aviary_operator::serve::{self, TlsListener};
 use clap::Parser;
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
@@ -127,11 +127,7 @@ async fn start(
         .with_context(|| format!("cannot listen on {}", options.webhook_address))?;
     let ended = stop.clone();
     tasks.spawn(async move {
-        let serving = axum::serve(listener, admission::router(admission))
-            .with_graceful_shutdown(ended.cancelled_owned());
-        if let Err(error) = serving.await {
-            tracing::error!(%error, "the webhook server ended");
-        }
+        serve::webhooks::serve(listener, admission::router(admission), ended).await;
     });
     webhooks.ready();
 

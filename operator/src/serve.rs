@@ -1,10 +1,14 @@
 //! A TCP listener that hands out connections after their TLS handshake, for axum and for tonic.
 //!
-//! Handshakes run side by side, each with a deadline, so that a client that connects and says nothing keeps nobody
-//! else waiting. The certificate is asked for at each handshake: it can be replaced while the listener runs.
+//! Handshakes run side by side, each with a deadline and in a place of its own ([`places`]), so that clients that connect and
+//! say nothing keep nobody else waiting. The certificate is asked for at each handshake: it can be replaced while the listener
+//! runs.
+
+pub(crate) mod places;
+pub mod webhooks;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +19,14 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
-/// More clients than this wait in the kernel's queue.
-const HANDSHAKES: usize = 256;
+use places::{Place, Places};
+
+/// The API server waits for a webhook for five seconds in all.
+const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(2);
+/// Handshakes at once. More of them end the oldest.
+const HANDSHAKES: usize = 1024;
+/// Of one address.
+const HANDSHAKES_OF_ONE: usize = 64;
 /// After an error of `accept`, such as too many open files.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -28,6 +37,7 @@ pub struct TlsListener {
     tcp: TcpListener,
     acceptor: TlsAcceptor,
     handshakes: JoinSet<Option<Connection>>,
+    places: Arc<Places<IpAddr>>,
 }
 
 impl TlsListener {
@@ -36,6 +46,7 @@ impl TlsListener {
             tcp: TcpListener::bind(address).await?,
             acceptor: TlsAcceptor::from(config),
             handshakes: JoinSet::new(),
+            places: Places::new(HANDSHAKES, HANDSHAKES_OF_ONE),
         })
     }
 
@@ -52,9 +63,10 @@ impl TlsListener {
                         return connection;
                     }
                 }
-                accepted = self.tcp.accept(), if self.handshakes.len() < HANDSHAKES => match accepted {
+                accepted = self.tcp.accept() => match accepted {
                     Ok((tcp, peer)) => {
-                        self.handshakes.spawn(handshake(self.acceptor.clone(), tcp, peer));
+                        let place = self.places.take(peer.ip().to_canonical());
+                        self.handshakes.spawn(handshake(self.acceptor.clone(), tcp, peer, place));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "connection not accepted");
@@ -87,15 +99,26 @@ impl axum::serve::Listener for TlsListener {
     }
 }
 
-async fn handshake(acceptor: TlsAcceptor, tcp: TcpStream, peer: SocketAddr) -> Option<Connection> {
+async fn handshake(
+    acceptor: TlsAcceptor,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    place: Place<IpAddr>,
+) -> Option<Connection> {
     // Answers are small, and the API server waits for each.
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, %peer, "TCP_NODELAY not set");
     }
-    match tokio::time::timeout(HANDSHAKE_DEADLINE, acceptor.accept(tcp)).await {
-        Ok(Ok(tls)) => Some((tls, peer)),
-        Ok(Err(error)) => {
+    let lost = place.lost();
+    let accepted = lost.run_until_cancelled(acceptor.accept(tcp));
+    match tokio::time::timeout(HANDSHAKE_DEADLINE, accepted).await {
+        Ok(Some(Ok(tls))) => Some((tls, peer)),
+        Ok(Some(Err(error))) => {
             tracing::debug!(%error, %peer, "TLS handshake failed");
+            None
+        }
+        Ok(None) => {
+            tracing::debug!(%peer, "TLS handshake gave up its place to a newer one");
             None
         }
         Err(_) => {
@@ -199,6 +222,20 @@ mod tests {
         let tcp = TcpStream::connect(address).await.unwrap();
         let tls = connector(&authority, &[b"h2"]).connect(name(), tcp);
         tokio::time::timeout(HANDSHAKE_DEADLINE / 2, tls)
+            .await
+            .unwrap()
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_new_client_is_served_behind_more_silent_ones_than_there_are_places() {
+        let authority = authority();
+        let address = serve(&authority).await;
+        let silent = (0..HANDSHAKES_OF_ONE * 5).map(|_| TcpStream::connect(address));
+        let _silent = futures::future::try_join_all(silent).await.unwrap();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let tls = connector(&authority, &[b"h2"]).connect(name(), tcp);
+        tokio::time::timeout(HANDSHAKE_DEADLINE, tls)
             .await
             .unwrap()
             .unwrap();
