@@ -34,6 +34,7 @@ use traffic_core::config::Revocation;
 
 use crate::key::Key;
 use crate::mesh::{RouteEntry, World, WorldChange};
+use crate::serve::places::Places;
 
 pub use acks::{Acks, Laggard, Rejection};
 pub use authenticate::{AuthError, Authenticated, Authenticator, PodIdentity};
@@ -59,7 +60,11 @@ struct Inner {
     touched: Mutex<Touched>,
     changes: watch::Sender<u64>,
     counters: Counters,
+    streams_of_pods: Arc<Places<Key>>,
 }
+
+/// Open streams of one pod: the one that speaks for it, and some that are about to end. A newer one ends the oldest.
+const STREAMS_OF_ONE_POD: usize = 4;
 
 /// Whom news of proxies concern.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,6 +108,7 @@ impl Ads {
             touched: Mutex::default(),
             changes: watch::Sender::new(0),
             counters: Counters::default(),
+            streams_of_pods: Places::new(usize::MAX, STREAMS_OF_ONE_POD),
         }))
     }
 

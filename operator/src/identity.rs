@@ -6,9 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use std::sync::Arc;
+
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::api::PostParams;
 use kube::{Api, Client};
+use tokio::sync::Semaphore;
 
 use crate::ads::{AuthError, Authenticated, Authenticator, PodIdentity};
 use crate::names;
@@ -17,20 +20,37 @@ const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
+/// Reviews under way at once; others wait for their turn, as long as the stream's opening may take.
+const AT_ONCE: usize = 16;
+/// A projected token has about one kilobyte.
+const LONGEST_TOKEN: usize = 8 << 10;
+
 /// Authenticates by TokenReview.
 #[derive(Clone)]
 pub struct TokenReviews {
     reviews: Api<TokenReview>,
+    turns: Arc<Semaphore>,
 }
 
 impl TokenReviews {
     pub fn new(client: Client) -> TokenReviews {
         TokenReviews {
             reviews: Api::all(client),
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
     async fn review(&self, token: &str) -> Result<PodIdentity, AuthError> {
+        if !is_jwt(token) {
+            return Err(AuthError::Refused(
+                "it is no token of a ServiceAccount".to_owned(),
+            ));
+        }
+        let _turn = self
+            .turns
+            .acquire()
+            .await
+            .map_err(|error| AuthError::Unavailable(error.to_string()))?;
         let review = TokenReview {
             spec: TokenReviewSpec {
                 audiences: Some(vec![names::TOKEN_AUDIENCE.to_owned()]),
@@ -54,6 +74,19 @@ impl Authenticator for TokenReviews {
     fn authenticate<'a>(&'a self, token: &'a str) -> Authenticated<'a> {
         Box::pin(self.review(token))
     }
+}
+
+/// Header, claims and signature in base64url: whatever is not, the API server need not be asked about.
+fn is_jwt(token: &str) -> bool {
+    let is_base64url = |part: &str| {
+        let mut bytes = part.bytes();
+        !part.is_empty()
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    token.len() <= LONGEST_TOKEN
+        && token.starts_with("eyJ")
+        && token.split('.').count() == 3
+        && token.split('.').all(is_base64url)
 }
 
 fn identity(status: TokenReviewStatus) -> Result<PodIdentity, AuthError> {
@@ -96,7 +129,64 @@ fn identity(status: TokenReviewStatus) -> Result<PodIdentity, AuthError> {
 mod tests {
     use serde_json::{Value, json};
 
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use kube::client::Body;
+
     use super::*;
+
+    /// An API server that never answers, and how many requests have come to it.
+    fn silent() -> (TokenReviews, Arc<AtomicUsize>) {
+        let came = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&came);
+        let service = tower::service_fn(move |_: http::Request<Body>| {
+            count.fetch_add(1, Ordering::Relaxed);
+            std::future::pending::<Result<http::Response<Body>, Infallible>>()
+        });
+        (TokenReviews::new(Client::new(service, "default")), came)
+    }
+
+    #[tokio::test]
+    async fn a_thousand_streams_cause_a_few_reviews_and_garbage_causes_none() {
+        for (token, reviewed) in [("garbage", 0), ("a.b.c", 0), ("eyJh.eyJi.c2", AT_ONCE)] {
+            let (reviews, came) = silent();
+            let mut asked = tokio::task::JoinSet::new();
+            for _ in 0..1000 {
+                let reviews = reviews.clone();
+                asked.spawn(async move { reviews.review(token).await });
+            }
+            let settled = async {
+                while came.load(Ordering::Relaxed) < reviewed {
+                    tokio::task::yield_now().await;
+                }
+                for _ in 0..10_000 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            settled.await;
+            assert_eq!(came.load(Ordering::Relaxed), reviewed, "{token}");
+        }
+    }
+
+    #[test]
+    fn a_token_has_three_parts_and_a_limit() {
+        assert!(is_jwt(
+            "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOlsiYXZpYXJ5Il19.c2ln-_"
+        ));
+        let long = format!("eyJh.{}.c", "a".repeat(LONGEST_TOKEN));
+        for token in [
+            "",
+            "x",
+            "eyJh.b",
+            "eyJh.b.c.d",
+            "eyJh..c",
+            "eyJh.b!.c",
+            &long,
+        ] {
+            assert!(!is_jwt(token), "{token}");
+        }
+    }
 
     /// What a 1.36 API server answers for a projected token.
     fn status() -> Value {

@@ -484,3 +484,17 @@ async fn a_control_plane_of_another_root_is_not_talked_to() {
     proxy.is(Link::Disconnected).await;
     assert_eq!(mesh.ads.connected(), [Key::new("shop", "web-2")].into());
 }
+
+#[tokio::test]
+async fn of_many_streams_of_one_pod_the_oldest_end() {
+    let mesh = Mesh::serving(world(&[])).await;
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        let silent = tokio_stream::pending::<Request>();
+        streams.push(mesh.stream("shop/greedy", silent).await);
+    }
+    let ended = streams[0].message().await.unwrap_err();
+    assert_eq!(ended.code(), Code::ResourceExhausted);
+    mesh.until("four are left", |ads| ads.counts().streams == 4)
+        .await;
+}

@@ -8,6 +8,21 @@ use tokio::sync::Notify;
 
 use super::registry::StreamId;
 
+/// The names in a request.
+pub(super) struct Asked {
+    subscribe: Vec<String>,
+    unsubscribe: Vec<String>,
+}
+
+impl Asked {
+    pub(super) fn in_request(request: &Request) -> Asked {
+        Asked {
+            subscribe: request.resource_names_subscribe.clone(),
+            unsubscribe: request.resource_names_unsubscribe.clone(),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Interests {
     streams: HashMap<StreamId, Arc<Notify>>,
@@ -19,15 +34,20 @@ impl Interests {
         Arc::clone(self.streams.entry(stream).or_default())
     }
 
-    /// What the stream asks for with this request, and what it asks for no longer.
-    pub(super) fn follow(&mut self, stream: StreamId, kind: Kind, request: &Request) {
-        for name in &request.resource_names_unsubscribe {
+    /// What the stream asks for with this request, which was accepted, and what it asks for no longer.
+    pub(super) fn follow(&mut self, stream: StreamId, kind: Kind, asked: Asked) {
+        for name in &asked.unsubscribe {
             self.drop(stream, kind, name);
         }
-        for name in &request.resource_names_subscribe {
-            let streams = self.by_name.entry((kind, name.clone())).or_default();
+        for name in asked.subscribe {
+            let streams = self.by_name.entry((kind, name)).or_default();
             streams.insert(stream);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.by_name.is_empty()
     }
 
     /// The stream is over; `names` is all that it subscribed to.
@@ -73,12 +93,11 @@ mod tests {
     use super::super::registry::Registry;
     use super::*;
 
-    fn request(subscribe: &[&str], unsubscribe: &[&str]) -> Request {
+    fn asked(subscribe: &[&str], unsubscribe: &[&str]) -> Asked {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        Request {
-            resource_names_subscribe: names(subscribe),
-            resource_names_unsubscribe: names(unsubscribe),
-            ..Request::default()
+        Asked {
+            subscribe: names(subscribe),
+            unsubscribe: names(unsubscribe),
         }
     }
 
@@ -87,15 +106,15 @@ mod tests {
         let (mut registry, mut interests) = (Registry::default(), Interests::default());
         let (a, b) = (registry.next_stream(), registry.next_stream());
         let (woken_a, woken_b) = (interests.enter(a), interests.enter(b));
-        interests.follow(a, Kind::Route, &request(&["x", "y"], &[]));
-        interests.follow(b, Kind::Route, &request(&["y"], &[]));
-        interests.follow(b, Kind::Cluster, &request(&["x"], &[]));
+        interests.follow(a, Kind::Route, asked(&["x", "y"], &[]));
+        interests.follow(b, Kind::Route, asked(&["y"], &[]));
+        interests.follow(b, Kind::Cluster, asked(&["x"], &[]));
         let is_woken =
             |stream: &Arc<Notify>| futures::FutureExt::now_or_never(stream.notified()).is_some();
         let changed = |name: &str| HashSet::from([(Kind::Route, name.to_owned())]);
         interests.wake(&changed("x"));
         assert!(is_woken(&woken_a) && !is_woken(&woken_b));
-        interests.follow(a, Kind::Route, &request(&[], &["y"]));
+        interests.follow(a, Kind::Route, asked(&[], &["y"]));
         interests.wake(&changed("y"));
         assert!(!is_woken(&woken_a) && is_woken(&woken_b));
         let names = |names: [(Kind, &str); 2]| names.map(|(kind, name)| (kind, name.to_owned()));
@@ -105,6 +124,6 @@ mod tests {
         ] {
             interests.leave(stream, names.iter().map(|(kind, name)| (*kind, name)));
         }
-        assert!(interests.streams.is_empty() && interests.by_name.is_empty());
+        assert!(interests.is_empty());
     }
 }

@@ -22,6 +22,10 @@ use crate::serve::TlsListener;
 /// A peer that answers no ping for this long is gone: its stream ends, and its pod becomes a laggard.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// On one connection: a proxy opens one for each service that it uses.
+const STREAMS: u32 = 8;
+/// A token has one or two kilobytes.
+const LARGEST_HEAD: u32 = 16 << 10;
 /// A token review takes milliseconds.
 const AUTHENTICATION: Duration = Duration::from_secs(5);
 /// A proxy that calls a thousand Services says so in half of this.
@@ -57,6 +61,8 @@ impl Ads {
             stop: stop.clone(),
         };
         let serving = tonic::transport::Server::builder()
+            .max_concurrent_streams(STREAMS)
+            .http2_max_header_list_size(LARGEST_HEAD)
             .http2_keepalive_interval(Some(PING_INTERVAL))
             .http2_keepalive_timeout(Some(PING_TIMEOUT))
             .add_service(Server::new(service).max_decoding_message_size(LARGEST_REQUEST))

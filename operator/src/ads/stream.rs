@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use aviary_xds::server::{ProtocolError, Urgency, is_heartbeat};
 use aviary_xds::{DeltaServer, Kind, Request, Resources, Response};
@@ -13,10 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::debounce::Debounce;
+use super::interests::Asked;
 use super::registry::StreamId;
 use super::view::View;
 use super::{Ads, PodIdentity};
 use crate::key::Key;
+use crate::serve::places::Place;
+
+/// A proxy asks for something as soon as its stream is there.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 pub(super) struct Session {
     ads: Ads,
@@ -32,6 +38,9 @@ pub(super) struct Session {
     reported: u64,
     responses: mpsc::Sender<Result<Response, Status>>,
     debounce: Debounce,
+    /// Newer streams of the pod are too many for this one to stay. Cancelled when the place of the stream is lost.
+    lost: CancellationToken,
+    _place: Place<Key>,
 }
 
 /// Whether the registry knows the stream.
@@ -52,11 +61,13 @@ impl Session {
             pod,
             uid: _,
         } = pod;
+        let pod = Key::new(namespace, pod);
+        let place = ads.0.streams_of_pods.take(pod.clone());
         let stream = ads.registry().next_stream();
         let news = ads.interests().enter(stream);
         Session {
             ads,
-            pod: Key::new(namespace, pod),
+            pod,
             stream,
             news,
             end: CancellationToken::new(),
@@ -65,6 +76,8 @@ impl Session {
             reported: 0,
             responses,
             debounce: Debounce::default(),
+            lost: place.lost(),
+            _place: place,
         }
     }
 
@@ -81,6 +94,11 @@ impl Session {
         tracing::info!(reason = reason.message(), "proxy disconnected");
     }
 
+    /// Nothing was asked for yet.
+    fn is_silent(&self) -> bool {
+        self.server.edition() == 0
+    }
+
     /// Until the stream is over; says why it is.
     async fn exchange(
         &mut self,
@@ -88,6 +106,7 @@ impl Session {
         stop: CancellationToken,
     ) -> Status {
         let responses = self.responses.clone();
+        let silent_until = Instant::now() + FIRST_REQUEST;
         loop {
             let now = Instant::now();
             let send_at = self.send_newest_at(now);
@@ -96,6 +115,12 @@ impl Session {
             tokio::select! {
                 () = stop.cancelled() => return Status::unavailable("this control plane is shutting down: connect again"),
                 () = self.end.cancelled() => return Status::aborted("another stream speaks for this pod, or the pod is gone"),
+                () = tokio::time::sleep_until(silent_until), if self.is_silent() => {
+                    return Status::deadline_exceeded("no request came within 10s of the stream's begin");
+                }
+                () = self.lost.cancelled() => {
+                    return Status::resource_exhausted("newer streams of this pod took the place of this one");
+                }
                 () = responses.closed() => return Status::cancelled("the proxy closed the stream"),
                 request = requests.message() => match request {
                     Ok(Some(request)) => if let Err(error) = self.receive(request) {
@@ -151,10 +176,12 @@ impl Session {
     }
 
     fn receive(&mut self, request: Request) -> Result<(), Status> {
-        if let Ok(kind) = Kind::from_type_url(&request.type_url) {
-            self.ads.interests().follow(self.stream, kind, &request);
-        }
+        let asked = Asked::in_request(&request);
         let received = self.server.on_request(request).map_err(refusal)?;
+        // What was refused is followed by nobody: it would stay when the stream is gone.
+        self.ads
+            .interests()
+            .follow(self.stream, received.kind, asked);
         if let Some(node) = received.node {
             tracing::debug!(
                 id = node.id,
