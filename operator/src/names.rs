@@ -11,6 +11,9 @@ pub const CA_SECRET: &str = "aviary-ca";
 /// The audience of the tokens that proxies show to the operator.
 pub const TOKEN_AUDIENCE: &str = "aviary";
 
+/// The scrape job of the sidecars. Prometheus sets the label `job` itself: no exporter can.
+pub const PROMETHEUS_JOB: &str = "aviary-proxy";
+
 /// Where the API server calls the webhooks (the Service listens on 443).
 pub const WEBHOOK_PORT: u16 = 9443;
 /// Where proxies connect for xDS.

@@ -578,3 +578,17 @@ fn alerts_and_dashboard_ask_for_metrics_that_exist() {
         }
     }
 }
+
+/// What the built-in queries ask for is set by Prometheus, and not by what it scrapes.
+#[test]
+fn the_sidecars_scrape_job_has_the_name_that_queries_ask_for() {
+    let monitor = the("PodMonitor", names::PROMETHEUS_JOB);
+    let endpoint = &monitor["spec"]["podMetricsEndpoints"][0];
+    assert_eq!(endpoint["honorLabels"], false);
+    assert!(monitor["spec"].get("jobLabel").is_none());
+    let relabelings = list(&endpoint["relabelings"]);
+    let job = json!({"targetLabel": "job", "replacement": names::PROMETHEUS_JOB});
+    assert!(relabelings.contains(&job), "{endpoint}");
+    let kept = format!("{};{}", names::PROXY_CONTAINER, names::PROXY_HEALTH_PORT);
+    assert_eq!(relabelings[0]["regex"], kept);
+}

@@ -1,7 +1,8 @@
 //! A check of the spec, parsed: what to ask Prometheus, and what the answer is held against.
 //!
 //! The built-in checks read the metrics of the calling sidecars (`aviary_outbound_*`): first attempts only, so that
-//! retries are evidence for neither revision. Latency is judged as a share too: "p99 at most 500 ms" is the same as
+//! retries are evidence for neither revision. They are asked for with the label `job` of the sidecars' scrape job, which
+//! Prometheus sets itself: a pod that exports the same names under another job is no evidence. Latency is judged as a share too: "p99 at most 500 ms" is the same as
 //! "at least 99 % of the requests took at most 500 ms", and a share has a confidence interval.
 
 use std::cell::Cell;
@@ -14,6 +15,7 @@ use traffic_core::contract::{label, metric, peer};
 
 use super::copy;
 use crate::admission::rollout::query::{self, Placeholder, QueryError};
+use crate::names::PROMETHEUS_JOB;
 
 /// Requests from outside the mesh are counted over at least this long.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -166,7 +168,7 @@ impl Scope {
     pub fn outside(&self) -> String {
         let workload = |name: &str| name.replace('.', "[.]");
         format!(
-            r#"sum(rate({}{}{{{}="{}",{}="{}",{}=~"{}|{}"}}[{}])) * {}"#,
+            r#"sum(rate({}{}{{job="{PROMETHEUS_JOB}",{}="{}",{}="{}",{}=~"{}|{}"}}[{}])) * {}"#,
             metric::INBOUND_REQUESTS,
             metric::TOTAL,
             label::PEER,
@@ -189,7 +191,7 @@ impl Scope {
             ..
         } = self;
         let mut selector = format!(
-            r#"{}="{namespace}",{}="{service}",{}="{canary}""#,
+            r#"job="{PROMETHEUS_JOB}",{}="{namespace}",{}="{service}",{}="{canary}""#,
             label::DST_NAMESPACE,
             label::DST_SERVICE,
             label::REVISION
@@ -238,7 +240,7 @@ mod tests {
     fn built_in_queries_name_the_canary_and_the_window() {
         assert_eq!(
             scope().promql(&Query::Successes).unwrap(),
-            r#"sum by (class) (increase(aviary_outbound_first_attempts_total{dst_namespace="shop",dst_service="payment",revision="bbbb"}[10000ms]))"#
+            r#"sum by (class) (increase(aviary_outbound_first_attempts_total{job="aviary-proxy",dst_namespace="shop",dst_service="payment",revision="bbbb"}[10000ms]))"#
         );
         let ports = Scope {
             ports: vec![80, 8080],
@@ -256,7 +258,7 @@ mod tests {
     fn callers_outside_the_mesh_are_counted_over_a_minute_or_over_a_longer_interval() {
         assert_eq!(
             scope().outside(),
-            r#"sum(rate(aviary_inbound_requests_total{peer="outside",namespace="shop",workload=~"payment|payment-canary-bbbb"}[60000ms])) * 60"#
+            r#"sum(rate(aviary_inbound_requests_total{job="aviary-proxy",peer="outside",namespace="shop",workload=~"payment|payment-canary-bbbb"}[60000ms])) * 60"#
         );
         let slow = Scope {
             interval: Duration::from_secs(300),
