@@ -176,8 +176,8 @@ fn trusted(roots_pem: &str) -> Result<RootCertStore, AddressError> {
 fn tls_config(roots: RootCertStore) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("the provider has the cipher suites of TLS 1.2 and 1.3")
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("the provider has the cipher suites of TLS 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
