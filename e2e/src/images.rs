@@ -49,7 +49,12 @@ struct Program {
     user: Option<u32>,
     /// Programs of this machine that go along.
     companions: &'static [&'static str],
+    /// Files of this machine that go along.
+    files: &'static [&'static str],
 }
+
+/// The certificate authorities that this machine trusts: without them an HTTPS Prometheus cannot be verified.
+const ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 const PROGRAMS: &[Program] = &[
     Program {
@@ -58,6 +63,7 @@ const PROGRAMS: &[Program] = &[
         image: "aviary-operator",
         user: Some(NONROOT),
         companions: &[],
+        files: &[ROOTS],
     },
     // Root, because its init container sets rules; the sidecar's own user is in the pod.
     Program {
@@ -66,6 +72,7 @@ const PROGRAMS: &[Program] = &[
         image: "aviary-proxy",
         user: None,
         companions: &["/usr/sbin/nft"],
+        files: &[],
     },
     Program {
         package: "aviary-e2e",
@@ -73,6 +80,7 @@ const PROGRAMS: &[Program] = &[
         image: "demo",
         user: Some(NONROOT),
         companions: &[],
+        files: &[],
     },
 ];
 
@@ -136,7 +144,11 @@ fn cargo_build() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    command.args(["build", "--message-format=json-render-diagnostics"]);
+    command.args([
+        "build",
+        "--locked",
+        "--message-format=json-render-diagnostics",
+    ]);
     command
 }
 
@@ -195,6 +207,9 @@ fn write(program: &Program, binary: &Path, archive: &Path) -> Result<(), ImagesE
     }
     for companion in program.companions {
         image = image.program(Path::new(companion))?;
+    }
+    for file in program.files {
+        image = image.file(file, Path::new(file))?;
     }
     if let Some(file) = stripped {
         fs::remove_file(&file).map_err(|source| ImagesError::Write(file, source))?;
