@@ -48,18 +48,35 @@ pub enum Injection {
 
 /// Why a pod is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidAnnotation {
+pub enum InvalidPod {
     #[error(transparent)]
     Ports(#[from] PortsError),
     #[error(transparent)]
     Limit(#[from] LimitError),
+    #[error(
+        "container {container} has a name that is the sidecar's, but its {differs} is not what the injector makes: give it another name; if the pod is a copy of an injected one, take {init} and {proxy} out of it, and it gets new ones; if another webhook changes every container, exempt these two from it",
+        init = names::INIT_CONTAINER,
+        proxy = names::PROXY_CONTAINER
+    )]
+    Reserved {
+        container: String,
+        differs: &'static str,
+    },
+    #[error(
+        "container {0} runs as user {uid}, which is the sidecar's: its connections would bypass the mesh; give it another runAsUser",
+        uid = names::PROXY_UID
+    )]
+    User(String),
 }
 
 impl Injector {
-    pub fn inject(&self, pod: &Value) -> Result<Injection, InvalidAnnotation> {
+    pub fn inject(&self, pod: &Value) -> Result<Injection, InvalidPod> {
         let spec = &pod["spec"];
-        if has_container(spec, names::PROXY_CONTAINER) || has_container(spec, names::INIT_CONTAINER)
-        {
+        if let Some(container) = users(spec).next() {
+            return Err(InvalidPod::User(name_of(container).to_owned()));
+        }
+        if reserved(spec) {
+            self.check_ours(pod)?;
             return Ok(Injection::LeftAlone {
                 warnings: Vec::new(),
             });
@@ -97,12 +114,39 @@ impl Injector {
             patch.push(add(["metadata", "annotations", name], json!(value)));
         }
 
-        let mut warnings = probes::warnings(spec, &inbound);
-        warnings.extend(user_warnings(spec));
         Ok(Injection::Inject {
             patch: Patch(patch),
-            warnings,
+            warnings: probes::warnings(spec, &inbound),
         })
+    }
+
+    /// Whether the pod's containers with our names are as we make them. Defaults of the API server, and what other webhooks
+    /// add to every container, may have come to them since.
+    fn check_ours(&self, pod: &Value) -> Result<(), InvalidPod> {
+        let inbound = Ports::from_annotation(pod, names::SKIP_INBOUND_ANNOTATION)?;
+        let outbound = Ports::from_annotation(pod, names::SKIP_OUTBOUND_ANNOTATION)?;
+        let limits = limits::from_annotations(pod)?;
+        let ours = [
+            containers::init(self, &inbound, &outbound),
+            containers::proxy(self, workload::of(pod), &limits),
+        ];
+        for our in &ours {
+            let name = name_of(our);
+            let not_ours = |differs| InvalidPod::Reserved {
+                container: name.to_owned(),
+                differs,
+            };
+            let init = pod["spec"]["initContainers"].as_array();
+            let mut named = init
+                .into_iter()
+                .flatten()
+                .filter(|each| name_of(each) == name);
+            let theirs = named.next().ok_or_else(|| not_ours("existence"))?;
+            if let Some(differs) = difference(our, theirs) {
+                return Err(not_ours(differs));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -161,8 +205,56 @@ fn cannot_be_meshed(spec: &Value) -> Option<&'static str> {
     None
 }
 
-fn has_container(spec: &Value, name: &str) -> bool {
-    containers_of(spec).any(|container| container["name"] == json!(name))
+/// Whether a container has a name that is the injector's.
+fn reserved(spec: &Value) -> bool {
+    let names = [names::PROXY_CONTAINER, names::INIT_CONTAINER];
+    containers_of(spec).any(|container| names.contains(&name_of(container)))
+}
+
+/// What policies add to every container's `securityContext`: it takes rights away.
+const NO_RIGHTS: [&str; 3] = ["seccompProfile", "appArmorProfile", "seLinuxOptions"];
+
+/// The field in which a container differs from ours, unless it runs our program with our arguments and rights.
+fn difference(our: &Value, theirs: &Value) -> Option<&'static str> {
+    let same = ["image", "args", "restartPolicy"];
+    let empty = ["command", "lifecycle", "envFrom", "workingDir"];
+    let field = same.into_iter().find(|field| our[field] != theirs[field]);
+    let foreign = empty.into_iter().find(|field| !theirs[field].is_null());
+    let rights = differ(
+        &our["securityContext"],
+        &theirs["securityContext"],
+        |extra| NO_RIGHTS.contains(&extra),
+    );
+    let environment = differ(&environment(our), &environment(theirs), |extra| {
+        !extra.starts_with("AVIARY_")
+    });
+    field
+        .or(foreign)
+        .or(rights.then_some("securityContext"))
+        .or(environment.then_some("env"))
+}
+
+/// By name; of two with one name, the last counts.
+fn environment(of: &Value) -> Value {
+    let entries = of["env"].as_array().into_iter().flatten();
+    let named = entries.map(|entry| (name_of(entry).to_owned(), entry.clone()));
+    Value::Object(named.collect())
+}
+
+/// Whether `theirs` lacks something of `ours`, or has more than may be added.
+fn differ(ours: &Value, theirs: &Value, may_be_added: impl Fn(&str) -> bool) -> bool {
+    let fields = |of: &Value| of.as_object().cloned().unwrap_or_default();
+    let lacking = fields(ours)
+        .iter()
+        .any(|(name, value)| theirs[name] != *value);
+    let added = fields(theirs)
+        .iter()
+        .any(|(name, value)| ours[name] != *value && !may_be_added(name));
+    lacking || added
+}
+
+fn name_of(named: &Value) -> &str {
+    named["name"].as_str().unwrap_or_default()
 }
 
 fn containers_of(spec: &Value) -> impl Iterator<Item = &Value> {
@@ -172,23 +264,14 @@ fn containers_of(spec: &Value) -> impl Iterator<Item = &Value> {
         .flatten()
 }
 
-/// The redirect rules know the sidecar by its user: nobody else may have it.
-fn user_warnings(spec: &Value) -> Vec<String> {
+/// Containers with the sidecar's user, by which the redirect rules know it: nobody else may have it.
+fn users(spec: &Value) -> impl Iterator<Item = &Value> {
     let of_pod = &spec["securityContext"]["runAsUser"];
-    containers_of(spec)
-        .filter(|container| {
-            let own = &container["securityContext"]["runAsUser"];
-            let user = if own.is_null() { of_pod } else { own };
-            *user == json!(names::PROXY_UID)
-        })
-        .map(|container| {
-            format!(
-                "container {} runs as user {}, which is the sidecar's: its connections bypass the mesh; give it another runAsUser",
-                container["name"].as_str().unwrap_or_default(),
-                names::PROXY_UID
-            )
-        })
-        .collect()
+    containers_of(spec).filter(move |container| {
+        let own = &container["securityContext"]["runAsUser"];
+        let user = if own.is_null() { of_pod } else { own };
+        *user == json!(names::PROXY_UID) && name_of(container) != names::PROXY_CONTAINER
+    })
 }
 
 /// A new pod's name is often not known yet.

@@ -254,13 +254,77 @@ fn a_tcp_probe_is_worth_a_warning_unless_its_port_bypasses_the_sidecar() {
     assert_eq!(injected(&pod).1, Vec::<String>::new());
 }
 
+fn refused(pod: &Value) -> String {
+    injector().inject(pod).unwrap_err().to_string()
+}
+
 #[test]
-fn an_app_with_the_sidecars_user_is_worth_a_warning() {
+fn an_app_with_the_sidecars_user_is_refused() {
     let mut pod = pod();
     pod["spec"]["securityContext"] = json!({"runAsUser": 2102});
-    assert_eq!(injected(&pod).1.len(), 1);
+    let error = refused(&pod);
+    assert!(
+        error.starts_with("container app runs as user 2102"),
+        "{error}"
+    );
     pod["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": 1000});
-    assert_eq!(injected(&pod).1.len(), 0);
+    injected(&pod);
+}
+
+#[test]
+fn a_container_of_a_reserved_name_that_is_not_ours_is_refused() {
+    for name in ["aviary-proxy", "aviary-init"] {
+        for list in ["containers", "initContainers"] {
+            let mut pod = pod();
+            pod["spec"][list] = json!([{"name": name, "image": "shop/payment:1"}]);
+            let error = refused(&pod);
+            assert!(
+                error.contains("has a name that is the sidecar's"),
+                "{name}: {error}"
+            );
+        }
+    }
+    let (result, _) = injected(&pod());
+    for (at, value) in [
+        ("/spec/initContainers/1/image", json!("shop/payment:1")),
+        ("/spec/initContainers/1/args", json!(["sleep"])),
+        ("/spec/initContainers/1/command", json!(["sh"])),
+        (
+            "/spec/initContainers/1/env/0/value",
+            json!("https://elsewhere:15010"),
+        ),
+        (
+            "/spec/initContainers/0/args",
+            json!(["init", "--skip-outbound-ports=80"]),
+        ),
+        ("/spec/initContainers/1/securityContext/runAsUser", json!(0)),
+        (
+            "/spec/initContainers/1/securityContext/privileged",
+            json!(true),
+        ),
+    ] {
+        let mut changed = result.clone();
+        json_patch::patch(
+            &mut changed,
+            &serde_json::from_value::<Patch>(json!([{"op": "add", "path": at, "value": value}]))
+                .unwrap(),
+        )
+        .unwrap();
+        let field = at.split('/').nth(4).unwrap();
+        let error = refused(&changed);
+        let named = format!("the sidecar's, but its {field} is not what the injector makes");
+        assert!(error.contains(&named), "{at}: {error}");
+    }
+    let mut defaulted = result;
+    defaulted["spec"]["initContainers"][1]["terminationMessagePath"] =
+        json!("/dev/termination-log");
+    defaulted["spec"]["initContainers"][1]["securityContext"]["seccompProfile"] =
+        json!({"type": "RuntimeDefault"});
+    let environment = defaulted["spec"]["initContainers"][1]["env"]
+        .as_array_mut()
+        .unwrap();
+    environment.push(json!({"name": "HTTP_PROXY", "value": "x"}));
+    assert_eq!(left_alone(&defaulted), Vec::<String>::new());
 }
 
 #[test]
