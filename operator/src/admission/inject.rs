@@ -234,10 +234,14 @@ fn difference(our: &Value, theirs: &Value) -> Option<&'static str> {
         .or(environment.then_some("env"))
 }
 
-/// By name; of two with one name, the last counts.
+/// By name; of two with one name, the last counts. The API server leaves out a value that is empty.
 fn environment(of: &Value) -> Value {
     let entries = of["env"].as_array().into_iter().flatten();
-    let named = entries.map(|entry| (name_of(entry).to_owned(), entry.clone()));
+    let named = entries.map(|entry| {
+        let value = entry["value"].as_str().unwrap_or_default();
+        let kept = json!([value, entry["valueFrom"]]);
+        (name_of(entry).to_owned(), kept)
+    });
     Value::Object(named.collect())
 }
 
