@@ -2,7 +2,7 @@
 //! without I/O. Nothing else in the workspace names a wire type; the shells move [`Request`]s and [`Response`]s, which are
 //! opaque to them.
 //!
-//! - [`route`], [`cluster`], [`node`]: one boundary each, both directions, round-trip tested.
+//! - [`route`], [`cluster`], [`node`], [`load`]: one boundary each, both directions, round-trip tested.
 //! - [`resources`]: a world, encoded once and versioned by content, so that a restarted control plane re-sends nothing.
 //! - [`server`]: one proxy's stream as the control plane sees it. [`client`]: the same stream as the proxy sees it.
 //!
@@ -11,6 +11,7 @@
 pub mod client;
 pub mod cluster;
 pub mod kind;
+pub mod load;
 mod metadata;
 pub mod node;
 pub mod resources;

@@ -1,0 +1,240 @@
+//! What became of first attempts, second by second, as a stream of the load reporting service (LRS v3): one ClusterStats is one
+//! arm in one second.
+//!
+//! The standard's fields say what they can: issued, successful and failed requests. The rest are metrics of the locality:
+//! `second` (since the Unix epoch, by the proxy's clock), one for each [`Class`] and, with the prefix `late_`, for each class
+//! of attempts whose second was closed before, and `latency_ms` once for each bucket that has something in it.
+
+use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::endpoint::v3 as wire;
+use envoy_types::pb::google::protobuf::Duration as WireDuration;
+use traffic_core::outcome::{Bucket, Class, Counts, PerClass, Sketch};
+
+/// What a proxy sends.
+pub type Request = envoy_types::pb::envoy::service::load_stats::v3::LoadStatsRequest;
+/// What the control plane sends: once, how often it wants to hear.
+pub type Response = envoy_types::pb::envoy::service::load_stats::v3::LoadStatsResponse;
+
+/// The gRPC service, for the two shells that carry the messages.
+pub mod grpc {
+    pub use envoy_types::pb::envoy::service::load_stats::v3::load_reporting_service_client::LoadReportingServiceClient as Client;
+    pub use envoy_types::pb::envoy::service::load_stats::v3::load_reporting_service_server::{
+        LoadReportingService as Service, LoadReportingServiceServer as Server,
+    };
+}
+
+/// The most reports in one message.
+pub const MOST_REPORTS: usize = 100;
+/// The most bytes of a cluster's name.
+pub const LONGEST_NAME: usize = 300;
+/// The most of anything in one second of one proxy: more than any proxy can count.
+pub const MOST: u64 = 1 << 32;
+
+const SECOND: &str = "second";
+const LATENCY: &str = "latency_ms";
+const LATE: &str = "late_";
+
+/// What is new of one arm's second, as one proxy saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// `<namespace>/<service>/<port>/<revision>`.
+    pub cluster: String,
+    /// Since the Unix epoch, by the proxy's clock.
+    pub second: u64,
+    pub counts: Counts,
+}
+
+/// A report that is not one of ours; the stream ends with this text.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("load report of cluster `{cluster}`: {problem}")]
+pub struct InvalidReport {
+    pub cluster: String,
+    pub problem: ReportProblem,
+}
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ReportProblem {
+    #[error("the message has {0} reports, the limit is {MOST_REPORTS}")]
+    TooMany(usize),
+    #[error("its name has {0} bytes, the limit is {LONGEST_NAME}, and it needs one")]
+    Name(usize),
+    #[error("it has {0} localities, expected 1")]
+    Localities(usize),
+    #[error("{what} is {count}, the limit is {MOST}")]
+    Count { what: &'static str, count: u64 },
+    #[error("`second` is {0}, which is no second since the Unix epoch")]
+    Second(f64),
+    #[error("it does not say of which second it is")]
+    NoSecond,
+    #[error("a latency of {0} ms on average")]
+    Latency(f64),
+}
+
+/// The first message of a stream: who speaks. The control plane believes the token, not this.
+pub fn hello(id: &str) -> Request {
+    Request {
+        node: Some(core::Node {
+            id: id.to_owned(),
+            ..core::Node::default()
+        }),
+        cluster_stats: Vec::new(),
+    }
+}
+
+/// What the control plane answers to the first message: all of it, every second.
+pub fn wanted() -> Response {
+    Response {
+        send_all_clusters: true,
+        load_reporting_interval: Some(SECONDS_1),
+        ..Response::default()
+    }
+}
+
+const SECONDS_1: WireDuration = WireDuration {
+    seconds: 1,
+    nanos: 0,
+};
+
+/// As few messages as carry all of it.
+pub fn encode(reports: &[Report]) -> impl Iterator<Item = Request> + '_ {
+    reports.chunks(MOST_REPORTS).map(|reports| Request {
+        node: None,
+        cluster_stats: reports.iter().map(stats).collect(),
+    })
+}
+
+fn stats(report: &Report) -> wire::ClusterStats {
+    let counts = &report.counts;
+    let mut metrics = vec![metric(SECOND, 1, report.second as f64)];
+    for class in Class::ALL {
+        let mut say = |name: String, count: u64| {
+            if count > 0 {
+                metrics.push(metric(&name, count, count as f64));
+            }
+        };
+        say(class.as_str().to_owned(), counts.ended[class]);
+        say(format!("{LATE}{}", class.as_str()), counts.late[class]);
+    }
+    metrics.extend(counts.latency.buckets().map(|(bucket, times)| {
+        let millis = bucket.middle().as_secs_f64() * 1e3;
+        metric(LATENCY, times.into(), millis * f64::from(times))
+    }));
+    let locality = wire::UpstreamLocalityStats {
+        total_issued_requests: counts.started,
+        total_successful_requests: counts.ended[Class::Success],
+        total_error_requests: counts.ended.errors(),
+        load_metric_stats: metrics,
+        ..wire::UpstreamLocalityStats::default()
+    };
+    wire::ClusterStats {
+        cluster_name: report.cluster.clone(),
+        upstream_locality_stats: vec![locality],
+        load_report_interval: Some(SECONDS_1),
+        ..wire::ClusterStats::default()
+    }
+}
+
+fn metric(name: &str, requests: u64, value: f64) -> wire::EndpointLoadMetricStats {
+    wire::EndpointLoadMetricStats {
+        metric_name: name.to_owned(),
+        num_requests_finished_with_metric: requests,
+        total_metric_value: value,
+    }
+}
+
+/// All or nothing of a message.
+pub fn decode(request: &Request) -> Result<Vec<Report>, InvalidReport> {
+    let stats = &request.cluster_stats;
+    if stats.len() > MOST_REPORTS {
+        return Err(InvalidReport {
+            cluster: String::new(),
+            problem: ReportProblem::TooMany(stats.len()),
+        });
+    }
+    stats
+        .iter()
+        .map(|stats| {
+            report(stats).map_err(|problem| InvalidReport {
+                cluster: stats.cluster_name.chars().take(LONGEST_NAME).collect(),
+                problem,
+            })
+        })
+        .collect()
+}
+
+fn report(stats: &wire::ClusterStats) -> Result<Report, ReportProblem> {
+    let bytes = stats.cluster_name.len();
+    if bytes == 0 || bytes > LONGEST_NAME {
+        return Err(ReportProblem::Name(bytes));
+    }
+    let [locality] = stats.upstream_locality_stats.as_slice() else {
+        return Err(ReportProblem::Localities(
+            stats.upstream_locality_stats.len(),
+        ));
+    };
+    let mut second = None;
+    let (mut ended, mut late) = (PerClass::default(), PerClass::default());
+    let mut latency = Sketch::default();
+    for metric in &locality.load_metric_stats {
+        let count = metric.num_requests_finished_with_metric;
+        match metric.metric_name.as_str() {
+            SECOND => second = Some(whole_second(metric.total_metric_value)?),
+            LATENCY => {
+                let times = bounded("latency_ms", count)?;
+                if let Some(bucket) = bucket(metric.total_metric_value, count)? {
+                    latency.add(bucket, u32::try_from(times).unwrap_or(u32::MAX));
+                }
+            }
+            name => {
+                let (of, name) = match name.strip_prefix(LATE) {
+                    Some(name) => (&mut late, name),
+                    None => (&mut ended, name),
+                };
+                // A newer proxy may say more than is known here.
+                if let Some(class) = Class::ALL.into_iter().find(|it| it.as_str() == name) {
+                    of[class] = bounded(class.as_str(), count)?;
+                }
+            }
+        }
+    }
+    Ok(Report {
+        cluster: stats.cluster_name.clone(),
+        second: second.ok_or(ReportProblem::NoSecond)?,
+        counts: Counts {
+            started: bounded("total_issued_requests", locality.total_issued_requests)?,
+            ended,
+            late,
+            latency,
+        },
+    })
+}
+
+fn bounded(what: &'static str, count: u64) -> Result<u64, ReportProblem> {
+    if count > MOST {
+        return Err(ReportProblem::Count { what, count });
+    }
+    Ok(count)
+}
+
+fn whole_second(value: f64) -> Result<u64, ReportProblem> {
+    // Exact in an f64, and the year is below 10,000.
+    let sane = value.fract() == 0.0 && (0.0..253_402_300_800.0).contains(&value);
+    if !sane {
+        return Err(ReportProblem::Second(value));
+    }
+    Ok(value as u64)
+}
+
+/// The bucket of an average; `None` without any.
+fn bucket(total: f64, count: u64) -> Result<Option<Bucket>, ReportProblem> {
+    if count == 0 {
+        return Ok(None);
+    }
+    let micros = (total / count as f64 * 1e3).round();
+    let time = std::time::Duration::try_from_secs_f64(micros / 1e6);
+    let time = time.map_err(|_| ReportProblem::Latency(total / count as f64))?;
+    Ok(Some(Bucket::of(time)))
+}
+
+#[cfg(test)]
+mod tests;

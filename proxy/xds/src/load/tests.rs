@@ -1,0 +1,124 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn counts() -> impl Strategy<Value = Counts> {
+    let class = || prop::array::uniform4(0..=MOST).prop_map(PerClass::from);
+    let latency = prop::collection::vec((0_u64..274, 1..=u32::MAX), 0..20);
+    (0..=MOST, class(), class(), latency).prop_map(|(started, ended, late, latency)| Counts {
+        started,
+        ended,
+        late,
+        latency: latency
+            .into_iter()
+            .map(|(index, times)| (Bucket::try_from(index).unwrap(), times))
+            .collect(),
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_report_survives_the_wire(
+        second in 0_u64..253_402_300_800,
+        counts in prop::collection::vec(counts(), 0..250),
+    ) {
+        let reports: Vec<Report> = counts
+            .into_iter()
+            .map(|counts| Report { cluster: "shop/payment/80/v2".to_owned(), second, counts })
+            .collect();
+        let messages: Vec<Request> = encode(&reports).collect();
+        prop_assert_eq!(messages.len(), reports.len().div_ceil(MOST_REPORTS));
+        let read: Result<Vec<_>, _> = messages.iter().map(decode).collect();
+        prop_assert_eq!(read.unwrap().concat(), reports);
+    }
+}
+
+#[test]
+fn every_bucket_survives_the_wire_however_often_it_is_counted() {
+    for index in 0..274 {
+        let of = Bucket::try_from(index).unwrap();
+        for times in [1, 3, 7, 1_000_003, u32::MAX] {
+            let total = of.middle().as_secs_f64() * 1e3 * f64::from(times);
+            assert_eq!(bucket(total, times.into()), Ok(Some(of)), "{index} {times}");
+        }
+    }
+}
+
+fn said(change: impl FnOnce(&mut wire::ClusterStats)) -> String {
+    let report = Report {
+        cluster: "shop/payment/80/v2".to_owned(),
+        second: 1_790_000_000,
+        counts: Counts::default(),
+    };
+    let mut stats = stats(&report);
+    change(&mut stats);
+    let request = Request {
+        node: None,
+        cluster_stats: vec![stats],
+    };
+    decode(&request).unwrap_err().to_string()
+}
+
+fn with(name: &str, count: u64, value: f64) -> String {
+    said(|stats| {
+        let metrics = &mut stats.upstream_locality_stats[0].load_metric_stats;
+        metrics.push(metric(name, count, value));
+    })
+}
+
+#[test]
+fn nonsense_is_refused_by_name() {
+    let of = |problem: &str| format!("load report of cluster `shop/payment/80/v2`: {problem}");
+    assert_eq!(
+        with("failure", u64::MAX, 1.0),
+        of("failure is 18446744073709551615, the limit is 4294967296")
+    );
+    for value in [f64::NAN, f64::INFINITY, -1.0, 0.5, 1e300] {
+        assert_eq!(
+            with("second", 1, value),
+            of(&format!(
+                "`second` is {value}, which is no second since the Unix epoch"
+            ))
+        );
+    }
+    for value in [f64::NAN, f64::INFINITY, -5.0] {
+        assert_eq!(
+            with("latency_ms", 1, value),
+            of(&format!("a latency of {value} ms on average"))
+        );
+    }
+    assert_eq!(
+        said(|stats| stats.upstream_locality_stats.clear()),
+        of("it has 0 localities, expected 1")
+    );
+    assert_eq!(
+        said(|stats| stats.upstream_locality_stats[0].load_metric_stats.clear()),
+        of("it does not say of which second it is")
+    );
+    assert_eq!(
+        said(|stats| stats.upstream_locality_stats[0].total_issued_requests = MOST + 1),
+        of("total_issued_requests is 4294967297, the limit is 4294967296")
+    );
+    assert!(said(|stats| stats.cluster_name = "x".repeat(301)).contains("301 bytes"));
+    assert!(said(|stats| stats.cluster_name.clear()).contains("0 bytes"));
+}
+
+#[test]
+fn a_message_has_a_limit_and_what_a_newer_proxy_says_besides_is_no_error() {
+    let report = Report {
+        cluster: "shop/payment/80/v2".to_owned(),
+        second: 7,
+        counts: Counts::default(),
+    };
+    let mut many = Request {
+        node: None,
+        cluster_stats: vec![stats(&report); MOST_REPORTS + 1],
+    };
+    let error = decode(&many).unwrap_err().to_string();
+    assert!(error.contains("101 reports, the limit is 100"), "{error}");
+    many.cluster_stats.truncate(1);
+    let metrics = &mut many.cluster_stats[0].upstream_locality_stats[0].load_metric_stats;
+    metrics.push(metric("late_whatever", 3, 3.0));
+    metrics.push(metric("bytes", 3, 3.0));
+    assert_eq!(decode(&many), Ok(vec![report]));
+}
