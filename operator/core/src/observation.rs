@@ -17,6 +17,8 @@ pub struct Observation {
     pub traffic: Traffic,
     /// A window of the canary that ended and was judged now.
     pub window: Option<Window>,
+    /// The guard of this run says that the canary is worse than stable.
+    pub alarm: bool,
     /// The highest run of the canary's revision that a proxy reports as revoked.
     pub revoked: Option<u64>,
     /// Nobody renewed the weight lease for as long as it lasts: proxies may have gone back to stable. Nothing is raised

@@ -43,6 +43,7 @@ pub(super) fn down(plan: &Plan, held: &mut State, seen: &Observation, happened: 
     // A person who does not want to pause on a failure any more.
     let undone = run.failed_since.is_some() && plan.on_failure == OnFailure::Rollback;
     let cause = cause
+        .or_else(|| alarmed(plan, held, seen, happened))
         .or(undone.then_some(Cause::AnalysisFailed))
         .or_else(|| judge_window(plan, held, seen, happened))
         .or_else(|| unready_for_long(held, seen))
@@ -109,8 +110,7 @@ fn judge_window(
         Verdict::Fail => {
             run.passed = false;
             let cause = fail(run, happened)?;
-            if run.plan.on_failure == OnFailure::Rollback || plan.on_failure == OnFailure::Rollback
-            {
+            if rolls_back(plan, run) {
                 return Some(cause);
             }
             run.failed_since = Some(seen.now);
@@ -119,6 +119,35 @@ fn judge_window(
         }
         Verdict::NoEvidence => None,
     }
+}
+
+/// The guard's alarm needs no second one: its bound holds over the whole release.
+fn alarmed(
+    plan: &Plan,
+    held: &mut State,
+    seen: &Observation,
+    happened: &mut Vec<Event>,
+) -> Option<Cause> {
+    if !seen.alarm {
+        return None;
+    }
+    judged_run(held)?;
+    let weight = desired(held).weight();
+    let run = held.run.as_mut()?;
+    run.passed = false;
+    if rolls_back(plan, run) {
+        return Some(Cause::WorseThanStable);
+    }
+    if run.failed_since.is_none() {
+        run.failed_since = Some(seen.now);
+        happened.push(Event::PausedByFailure { weight });
+    }
+    None
+}
+
+/// Whichever of the two plans says so: the one in force, or that of the spec.
+fn rolls_back(plan: &Plan, run: &Run) -> bool {
+    [run.plan.on_failure, plan.on_failure].contains(&OnFailure::Rollback)
 }
 
 /// One more failed window. What a paused failure adds to it says nothing new.

@@ -62,6 +62,8 @@ fn unlimited() -> u32 {
 pub enum Cause {
     /// More failed windows in a row than the failure limit.
     AnalysisFailed,
+    /// The guard: the canary is worse than stable in the same seconds.
+    WorseThanStable,
     /// The canary's pods took longer than the progress deadline.
     ProgressDeadlineExceeded,
     /// The canary's pods were taken away or stopped being Ready for longer than the progress deadline.
@@ -84,6 +86,7 @@ impl Cause {
     pub fn name(self) -> &'static str {
         match self {
             Cause::AnalysisFailed => "AnalysisFailed",
+            Cause::WorseThanStable => "WorseThanStable",
             Cause::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
             Cause::CanaryLost => "CanaryLost",
             Cause::NotMeshed => "NotMeshed",
@@ -95,8 +98,9 @@ impl Cause {
         }
     }
 
-    pub const ALL: [Cause; 9] = [
+    pub const ALL: [Cause; 10] = [
         Cause::AnalysisFailed,
+        Cause::WorseThanStable,
         Cause::ProgressDeadlineExceeded,
         Cause::CanaryLost,
         Cause::NotMeshed,

@@ -50,6 +50,7 @@ pub(crate) fn good(state: &State) -> Class {
                 acknowledged: true,
             },
             window: None,
+            alarm: false,
             revoked: None,
             lapsed: false,
             deleted: false,
@@ -167,9 +168,10 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
 type Change = fn(&State, &mut Class);
 
 /// What ends a run, takes it back, or must not touch it.
-const CHANGES: [Change; 24] = [
+const CHANGES: [Change; 25] = [
     |_, class| class.seen.deleted = true,
     |_, class| class.seen.break_glass = true,
+    |_, class| class.seen.alarm = true,
     |_, class| class.seen.revoked = Some(1),
     |_, class| class.seen.revoked = Some(0),
     |_, class| class.seen.lapsed = true,
@@ -321,6 +323,7 @@ fn promoting(state: &State, visit: &mut impl FnMut(&Class)) {
                             seen.traffic.acknowledged = false;
                             seen.lapsed = true;
                             seen.revoked = Some(1);
+                            seen.alarm = true;
                             seen.window = window(seen.now, Verdict::Fail, 20);
                             class.plan = plans()[1].clone();
                         }

@@ -66,11 +66,34 @@ fn failed_windows_count_and_end_at_weight_0_while_nothing_can_be_written() {
     assert_eq!(world.state.phase, Phase::Failed);
 }
 
+#[test]
+fn an_alarm_of_the_guard_rolls_back_at_once_whatever_the_windows_say() {
+    let mut world = World::soaking(1);
+    world.alarm = true;
+    world.look();
+    assert_eq!(
+        (world.weight(), world.cause()),
+        (0, Some(Cause::WorseThanStable))
+    );
+    world.alarm = false;
+    world.until("the end", |w| w.state.phase == Phase::Failed);
+}
+
+#[test]
+fn an_alarm_at_weight_0_means_nothing() {
+    let mut world = World::new();
+    world.change(template("v2"));
+    world.alarm = true;
+    world.look();
+    assert_eq!((world.phase(), world.cause()), ("Scaling", None));
+}
+
 type Way = (&'static str, fn(&mut World));
 
 #[test]
 fn every_way_down_counts_while_nothing_can_be_written() {
-    let ways: [Way; 8] = [
+    let ways: [Way; 9] = [
+        ("worse than stable", |w| w.alarm = true),
         ("deleted", |w| w.deleted = true),
         ("break-glass", |w| w.break_glass = true),
         ("revoked", |w| w.revoked = Some(w.run())),

@@ -198,6 +198,25 @@ fn a_failure_that_pauses_keeps_the_weight_until_a_person_wants_it_judged_anew() 
 }
 
 #[test]
+fn an_alarm_pauses_where_the_plan_says_so_once_and_a_person_has_it_judged_anew() {
+    let on_failure = |plan: &Plan| limited(plan, |l| l.on_failure = OnFailure::Pause);
+    let mut world = released(on_failure, 1);
+    let weight = percent(10);
+    world.alarm = true;
+    world.for_seconds(3600);
+    assert_eq!(
+        (world.weight(), world.waiting()),
+        (10, Some(Waiting::Failure))
+    );
+    assert_eq!(count(&world, &Event::PausedByFailure { weight }), 1);
+    // The guard begins anew with the run.
+    world.alarm = false;
+    world.promotes();
+    assert_eq!(count(&world, &Event::JudgedAnew { weight }), 1);
+    world.until("the next step", |w| w.weight() == 50);
+}
+
+#[test]
 fn a_release_that_is_judged_anew_and_fails_again_pauses_again() {
     let mut world = pauses_on_failure();
     world.promotes();

@@ -42,6 +42,7 @@ pub(crate) struct World {
     pub deleted: bool,
     pub break_glass: bool,
     pub lapsed: bool,
+    pub(crate) alarm: bool,
     pub revoked: Option<u64>,
     /// The state can be written.
     pub persists: bool,
@@ -133,6 +134,7 @@ impl World {
             deleted: false,
             break_glass: false,
             lapsed: false,
+            alarm: false,
             revoked: None,
             persists: true,
             events: Vec::new(),
@@ -325,6 +327,7 @@ impl World {
                 acknowledged: self.acknowledges,
             },
             window,
+            alarm: self.alarm,
             revoked: self.revoked,
             lapsed: self.lapsed,
             deleted: self.deleted,
