@@ -10,6 +10,7 @@ pub mod mesh;
 pub mod metrics;
 pub mod names;
 pub mod options;
+pub mod outcomes;
 pub mod revision;
 pub mod rollout;
 pub mod serve;

@@ -1,0 +1,145 @@
+//! What became of the requests: first attempts, second by second, as the calling sidecars report them.
+//!
+//! ```text
+//!   load reports ── Clock: whose second is whose ── Share: how much one proxy may say ──> Board: sums ── close ──> sessions
+//! ```
+//!
+//! Only what somebody follows is kept: the two revisions of a release that is under way, for the few seconds until they are
+//! judged. A second is closed, in its order, when everything that started in it has ended, or when nobody says more of it
+//! (a proxy tells a second three times); what comes after that counts for nothing, in either arm.
+//!
+//! Not here: what a second means (the guard), and who is on a stream (`ads`).
+
+mod board;
+mod clock;
+mod share;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aviary_xds::load::Report;
+use tokio::sync::Notify;
+
+use crate::key::Key;
+
+pub use board::{Closed, Subject};
+
+use board::Board;
+use clock::Clock;
+use share::Share;
+
+/// The handle. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Outcomes(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    board: Mutex<Board>,
+    /// There is something to close where there was nothing.
+    news: Notify,
+    counters: Mutex<Counters>,
+}
+
+/// Reports by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub counted: u64,
+    /// Nobody follows the cluster.
+    pub unfollowed: u64,
+    /// Of a second that is closed, or to come.
+    pub untimely: u64,
+    /// The proxy had said more of that second than one proxy may.
+    pub capped: u64,
+}
+
+/// What is known of one proxy's stream.
+#[derive(Default)]
+pub struct Speaker {
+    clock: Clock,
+    share: Share,
+}
+
+impl Outcomes {
+    /// Of which requests something is to be kept for this rollout; `None`: of none.
+    pub fn follow(&self, rollout: &Key, subject: Option<&Subject>) {
+        self.board().follow(rollout, subject);
+    }
+
+    /// What one proxy says. `now`: milliseconds since the Unix epoch.
+    pub fn take(&self, speaker: &mut Speaker, reports: &[Report], now: i64) {
+        let Some(newest) = reports.iter().map(|report| report.second).max() else {
+            return;
+        };
+        let second = now.div_euclid(1000);
+        let ahead = speaker.clock.heard(newest, second);
+        speaker.share.forget_before(second - 8);
+        let mut counters = Counters::default();
+        let mut board = self.board();
+        let was_open = board.is_open();
+        for report in reports {
+            let at = i64::try_from(report.second).unwrap_or(i64::MAX);
+            let at = at.saturating_sub(ahead);
+            if !board.is_followed(&report.cluster) {
+                counters.unfollowed += 1;
+                continue;
+            }
+            if !board.may_come(at, second) {
+                counters.untimely += 1;
+                continue;
+            }
+            let mut counts = report.counts.clone();
+            if speaker.share.limit(&report.cluster, at, &mut counts) {
+                counters.capped += 1;
+            }
+            if board.add(&report.cluster, at, &counts) {
+                counters.counted += 1;
+            } else {
+                counters.untimely += 1;
+            }
+        }
+        let opened = !was_open && board.is_open();
+        drop(board);
+        self.count(counters);
+        if opened {
+            self.0.news.notify_one();
+        }
+    }
+
+    /// The seconds that are over now, oldest first, of each rollout that has any.
+    pub fn close(&self, now: i64) -> Vec<(Key, Vec<Closed>)> {
+        self.board().close(now)
+    }
+
+    /// Whether there is something that will have to be closed.
+    pub fn is_open(&self) -> bool {
+        self.board().is_open()
+    }
+
+    /// Waits until [`Outcomes::is_open`] may have become true.
+    pub async fn opened(&self) {
+        self.0.news.notified().await;
+    }
+
+    pub fn counters(&self) -> Counters {
+        *lock(&self.0.counters)
+    }
+
+    fn count(&self, more: Counters) {
+        let mut counters = lock(&self.0.counters);
+        counters.counted += more.counted;
+        counters.unfollowed += more.unfollowed;
+        counters.untimely += more.untimely;
+        counters.capped += more.capped;
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        lock(&self.0.board)
+    }
+}
+
+/// Nothing panics with one of these locks held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

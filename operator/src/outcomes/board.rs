@@ -1,0 +1,200 @@
+//! The sums over all proxies: by rollout and second, the canary beside stable.
+
+use std::collections::{BTreeMap, HashMap};
+
+use traffic_core::outcome::{Class, Counts};
+
+use crate::key::Key;
+
+/// A second of which everything has ended is closed this long after its end: proxies tell it within 0.4 s.
+const SOON: i64 = 750;
+/// Any other is closed then: the third and last time that it is told.
+const LATEST: i64 = 2_750;
+/// Seconds before the present one that something may still be said of.
+const OPEN: i64 = 4;
+
+/// Whose requests are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    pub service: Key,
+    /// Empty: all of them.
+    pub ports: Vec<u16>,
+    pub stable: String,
+    pub canary: String,
+}
+
+/// A second of which nothing more is counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// Since the Unix epoch.
+    pub at: i64,
+    pub canary: Counts,
+    pub stable: Counts,
+}
+
+#[derive(Default)]
+pub(super) struct Board {
+    followed: HashMap<Key, Followed>,
+    /// Who follows a Service.
+    by_service: HashMap<Key, Vec<Key>>,
+}
+
+struct Followed {
+    subject: Subject,
+    open: BTreeMap<i64, Arms>,
+    /// Nothing is counted before this second any more.
+    from: i64,
+}
+
+#[derive(Default)]
+struct Arms {
+    canary: Counts,
+    stable: Counts,
+}
+
+impl Arms {
+    fn has_ended(&self) -> bool {
+        let ended = |counts: &Counts| counts.ended.total() >= counts.started;
+        ended(&self.canary) && ended(&self.stable)
+    }
+}
+
+/// `<namespace>/<service>/<port>/<revision>`
+struct Name<'a> {
+    service: Key,
+    port: u16,
+    revision: &'a str,
+}
+
+impl<'a> Name<'a> {
+    fn read(cluster: &'a str) -> Option<Name<'a>> {
+        let mut parts = cluster.splitn(4, '/');
+        let (namespace, service) = (parts.next()?, parts.next()?);
+        Some(Name {
+            service: Key::new(namespace, service),
+            port: parts.next()?.parse().ok()?,
+            revision: parts.next()?,
+        })
+    }
+}
+
+impl Board {
+    pub(super) fn follow(&mut self, rollout: &Key, subject: Option<&Subject>) {
+        let before = self.followed.get(rollout).map(|it| &it.subject);
+        if before == subject {
+            return;
+        }
+        if let Some(before) = self.followed.remove(rollout)
+            && let Some(followers) = self.by_service.get_mut(&before.subject.service)
+        {
+            followers.retain(|each| each != rollout);
+            if followers.is_empty() {
+                self.by_service.remove(&before.subject.service);
+            }
+        }
+        if let Some(subject) = subject {
+            let followers = self.by_service.entry(subject.service.clone()).or_default();
+            followers.push(rollout.clone());
+            let followed = Followed {
+                subject: subject.clone(),
+                open: BTreeMap::new(),
+                from: i64::MIN,
+            };
+            self.followed.insert(rollout.clone(), followed);
+        }
+    }
+
+    pub(super) fn is_followed(&self, cluster: &str) -> bool {
+        Name::read(cluster).is_some_and(|name| self.by_service.contains_key(&name.service))
+    }
+
+    /// Whether a second may still be spoken of, in the present one.
+    pub(super) fn may_come(&self, at: i64, now: i64) -> bool {
+        (now - OPEN..=now).contains(&at)
+    }
+
+    /// Says whether it counts for anybody.
+    pub(super) fn add(&mut self, cluster: &str, at: i64, counts: &Counts) -> bool {
+        let Some(name) = Name::read(cluster) else {
+            return false;
+        };
+        let mut counted = false;
+        for rollout in self.by_service.get(&name.service).into_iter().flatten() {
+            let Some(followed) = self.followed.get_mut(rollout) else {
+                continue;
+            };
+            counted |= followed.add(&name, at, counts);
+        }
+        counted
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.followed.values().any(|it| !it.open.is_empty())
+    }
+
+    pub(super) fn close(&mut self, now: i64) -> Vec<(Key, Vec<Closed>)> {
+        let closed = self.followed.iter_mut().filter_map(|(rollout, followed)| {
+            let closed = followed.close(now);
+            (!closed.is_empty()).then(|| (rollout.clone(), closed))
+        });
+        closed.collect()
+    }
+}
+
+impl Followed {
+    fn add(&mut self, name: &Name<'_>, at: i64, counts: &Counts) -> bool {
+        let Subject {
+            ports,
+            stable,
+            canary,
+            ..
+        } = &self.subject;
+        let is_asked = ports.is_empty() || ports.contains(&name.port);
+        if !is_asked || at < self.from {
+            return false;
+        }
+        let arm = |arms: &mut Arms, of: &str| -> bool {
+            let sum = if of == canary {
+                &mut arms.canary
+            } else if of == stable {
+                &mut arms.stable
+            } else {
+                return false;
+            };
+            sum.merge(counts);
+            true
+        };
+        if name.revision != canary && name.revision != stable {
+            return false;
+        }
+        arm(self.open.entry(at).or_default(), name.revision)
+    }
+
+    fn close(&mut self, now: i64) -> Vec<Closed> {
+        let mut closed = Vec::new();
+        while let Some(oldest) = self.open.first_entry() {
+            let since = now - (oldest.key() + 1) * 1000;
+            let is_over = since >= LATEST || (since >= SOON && oldest.get().has_ended());
+            if !is_over {
+                break;
+            }
+            let (at, arms) = oldest.remove_entry();
+            self.from = at + 1;
+            closed.push(Closed {
+                at,
+                canary: arms.canary,
+                stable: arms.stable,
+            });
+        }
+        closed
+    }
+}
+
+/// First attempts that say something about the revision, and how many of them speak against it. Whose caller went away first
+/// says nothing.
+impl Closed {
+    pub fn counts(of: &Counts) -> (u64, u64) {
+        let started = of.started.saturating_sub(of.ended[Class::ClientClosed]);
+        (started, of.ended.errors().min(started))
+    }
+}

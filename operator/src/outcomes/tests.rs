@@ -1,0 +1,170 @@
+use traffic_core::outcome::{Counts, PerClass};
+
+use super::*;
+
+const SECOND: i64 = 1_790_000_000;
+
+fn subject() -> Subject {
+    Subject {
+        service: Key::new("shop", "payment"),
+        ports: Vec::new(),
+        stable: "v1".to_owned(),
+        canary: "v2".to_owned(),
+    }
+}
+
+fn rollout() -> Key {
+    Key::new("shop", "release")
+}
+
+fn followed() -> Outcomes {
+    let outcomes = Outcomes::default();
+    outcomes.follow(&rollout(), Some(&subject()));
+    outcomes
+}
+
+fn report(revision: &str, second: i64, started: u64, ended: [u64; 4]) -> Report {
+    Report {
+        cluster: format!("shop/payment/80/{revision}"),
+        second: u64::try_from(second).unwrap(),
+        counts: Counts {
+            started,
+            ended: PerClass::from(ended),
+            ..Counts::default()
+        },
+    }
+}
+
+/// Milliseconds after the end of a second.
+fn after(second: i64, millis: i64) -> i64 {
+    (second + 1) * 1000 + millis
+}
+
+/// (second, canary's and stable's started and errors)
+type Numbers = (i64, (u64, u64), (u64, u64));
+
+fn closed(outcomes: &Outcomes, now: i64) -> Vec<Numbers> {
+    let all = outcomes.close(now);
+    assert!(all.iter().all(|(key, _)| *key == rollout()) && all.len() <= 1);
+    let seconds = all.into_iter().flat_map(|(_, seconds)| seconds);
+    let numbers = |it: Closed| {
+        (
+            it.at,
+            Closed::counts(&it.canary),
+            Closed::counts(&it.stable),
+        )
+    };
+    seconds.map(numbers).collect()
+}
+
+#[test]
+fn a_second_is_closed_soon_when_everything_in_it_has_ended_and_later_when_not() {
+    let outcomes = followed();
+    let (mut a, mut b) = (Speaker::default(), Speaker::default());
+    let first = [
+        report("v1", SECOND, 9, [9, 0, 0, 0]),
+        report("v2", SECOND, 1, [0, 1, 0, 0]),
+    ];
+    outcomes.take(&mut a, &first, after(SECOND, 200));
+    outcomes.take(
+        &mut b,
+        &[report("v1", SECOND, 5, [5, 0, 0, 0])],
+        after(SECOND, 300),
+    );
+    assert_eq!(closed(&outcomes, after(SECOND, 700)), []);
+    assert!(outcomes.is_open());
+    let numbers = (SECOND, (1, 1), (14, 0));
+    assert_eq!(closed(&outcomes, after(SECOND, 750)), [numbers]);
+    assert!(!outcomes.is_open());
+
+    // One of them is still under way, so the next waits too, though it is complete.
+    let next = SECOND + 1;
+    outcomes.take(
+        &mut a,
+        &[report("v2", next, 2, [0, 1, 0, 0])],
+        after(next, 200),
+    );
+    let told = [report("v1", next + 1, 3, [3, 0, 0, 0])];
+    outcomes.take(&mut a, &told, after(next + 1, 200));
+    assert_eq!(closed(&outcomes, after(next, 2_700)), []);
+    let late = [report("v2", next, 0, [0, 1, 0, 0])];
+    outcomes.take(&mut a, &late, after(next, 2_720));
+    let both = [(next, (2, 2), (0, 0)), (next + 1, (0, 0), (3, 0))];
+    assert_eq!(closed(&outcomes, after(next, 2_750)), both);
+    // What is told of a closed second counts for nothing.
+    outcomes.take(
+        &mut a,
+        &[report("v2", next, 5, [0, 5, 0, 0])],
+        after(next, 2_800),
+    );
+    assert_eq!(closed(&outcomes, after(next, 9_000)), []);
+    assert_eq!(outcomes.counters().untimely, 1);
+}
+
+#[test]
+fn what_nobody_follows_is_not_kept() {
+    let outcomes = followed();
+    let mut speaker = Speaker::default();
+    let mut other = report("v1", SECOND, 1, [1, 0, 0, 0]);
+    other.cluster = "shop/cart/80/v1".to_owned();
+    let mut garbled = other.clone();
+    garbled.cluster = "x".to_owned();
+    let reports = [other, garbled, report("v3", SECOND, 1, [1, 0, 0, 0])];
+    outcomes.take(&mut speaker, &reports, after(SECOND, 200));
+    assert!(!outcomes.is_open());
+    let mut ports = subject();
+    ports.ports = vec![8080];
+    outcomes.follow(&rollout(), Some(&ports));
+    outcomes.take(
+        &mut speaker,
+        &[report("v1", SECOND, 1, [1, 0, 0, 0])],
+        after(SECOND, 200),
+    );
+    assert!(!outcomes.is_open(), "another port");
+    outcomes.follow(&rollout(), None);
+    outcomes.take(
+        &mut speaker,
+        &[report("v1", SECOND, 1, [1, 0, 0, 0])],
+        after(SECOND, 200),
+    );
+    assert!(!outcomes.is_open());
+    assert_eq!(outcomes.counters().counted, 0);
+}
+
+#[test]
+fn a_proxy_with_another_clock_is_heard_in_our_seconds() {
+    let outcomes = followed();
+    for off in [-86_400, 3_600] {
+        let mut speaker = Speaker::default();
+        let told = [report("v1", SECOND + off, 2, [2, 0, 0, 0])];
+        outcomes.take(&mut speaker, &told, after(SECOND, 200));
+    }
+    assert_eq!(
+        closed(&outcomes, after(SECOND, 750)),
+        [(SECOND, (0, 0), (4, 0))]
+    );
+}
+
+#[test]
+fn a_caller_that_leaves_speaks_for_nobody_and_an_open_attempt_is_no_error() {
+    let outcomes = followed();
+    let mut speaker = Speaker::default();
+    let told = [report("v2", SECOND, 10, [1, 2, 3, 1])];
+    outcomes.take(&mut speaker, &told, after(SECOND, 200));
+    assert_eq!(
+        closed(&outcomes, after(SECOND, 2_750)),
+        [(SECOND, (7, 3), (0, 0))]
+    );
+}
+
+#[tokio::test]
+async fn whoever_closes_is_woken_when_there_is_something_to_close() {
+    let outcomes = followed();
+    let mut speaker = Speaker::default();
+    outcomes.take(
+        &mut speaker,
+        &[report("v1", SECOND, 1, [1, 0, 0, 0])],
+        after(SECOND, 200),
+    );
+    outcomes.opened().await;
+}
