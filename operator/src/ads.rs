@@ -9,13 +9,15 @@
 //! proxy costs itself and nobody else. Nothing is answered before the first world: a control plane that has just started knows
 //! nothing, and must not say that there is nothing.
 //!
-//! Not here: state-of-the-world xDS and stock Envoy's wildcards, and load reports.
+//! Not here: state-of-the-world xDS and stock Envoy's wildcards.
 
 mod acks;
 mod authenticate;
 mod debounce;
 mod interests;
+mod loads;
 mod registry;
+mod remembered;
 mod service;
 mod sign;
 mod stream;
@@ -34,6 +36,7 @@ use traffic_core::config::Revocation;
 
 use crate::key::Key;
 use crate::mesh::{RouteEntry, World, WorldChange};
+use crate::outcomes::Outcomes;
 use crate::serve::places::Places;
 
 pub use acks::{Acks, Laggard, Rejection};
@@ -61,6 +64,8 @@ struct Inner {
     changes: watch::Sender<u64>,
     counters: Counters,
     streams_of_pods: Arc<Places<Key>>,
+    reports_of_pods: Arc<Places<Key>>,
+    outcomes: Outcomes,
 }
 
 /// Open streams of one pod: the one that speaks for it, and some that are about to end. A newer one ends the oldest.
@@ -109,6 +114,8 @@ impl Ads {
             changes: watch::Sender::new(0),
             counters: Counters::default(),
             streams_of_pods: Places::new(usize::MAX, STREAMS_OF_ONE_POD),
+            reports_of_pods: Places::new(usize::MAX, 1),
+            outcomes: Outcomes::default(),
         }))
     }
 
@@ -240,6 +247,11 @@ impl Ads {
     /// [`Ads::revoked`] may have changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// What the proxies report of requests.
+    pub fn outcomes(&self) -> &Outcomes {
+        &self.0.outcomes
     }
 
     pub fn counts(&self) -> Counts {

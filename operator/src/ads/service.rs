@@ -6,17 +6,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aviary_xds::grpc::{DiscoveryRequest, DiscoveryResponse, Server, Service};
+use aviary_xds::load;
 use aviary_xds::{Request as XdsRequest, Response as XdsResponse};
 use futures::Stream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
 use super::authenticate::bearer;
+use super::loads::LoadService;
+use super::remembered::Remembered;
 use super::stream::Session;
-use super::{Ads, AuthError, Authenticator};
+use super::{Ads, AuthError, Authenticator, PodIdentity};
 use crate::serve::TlsListener;
 
 /// A peer that answers no ping for this long is gone: its stream ends, and its pod becomes a laggard.
@@ -30,6 +34,8 @@ const LARGEST_HEAD: u32 = 16 << 10;
 const AUTHENTICATION: Duration = Duration::from_secs(5);
 /// A proxy that calls a thousand Services says so in half of this.
 const LARGEST_REQUEST: usize = 256 << 10;
+/// A hundred reports, each with every latency there is, have a tenth of this.
+const LARGEST_REPORT: usize = 4 << 20;
 /// How long the last messages may take after `stop`.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Messages between a stream's task and its transport: more would let old ones queue up in front of a weight change.
@@ -41,10 +47,27 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-struct AdsService {
-    ads: Ads,
+/// Who may come in, and to what.
+#[derive(Clone)]
+pub(super) struct Door {
+    pub(super) ads: Ads,
+    pub(super) stop: CancellationToken,
     authenticator: Arc<dyn Authenticator>,
-    stop: CancellationToken,
+}
+
+impl Door {
+    /// The pod that the token of a stream belongs to.
+    pub(super) async fn enter(&self, metadata: &MetadataMap) -> Result<PodIdentity, Status> {
+        let token = bearer(metadata)?;
+        let answer = tokio::time::timeout(AUTHENTICATION, self.authenticator.authenticate(token));
+        let too_late =
+            || AuthError::Unavailable("the API server did not answer in time".to_owned());
+        Ok(answer.await.map_err(|_| too_late())??)
+    }
+}
+
+struct AdsService {
+    door: Door,
 }
 
 impl Ads {
@@ -55,17 +78,20 @@ impl Ads {
         authenticator: Arc<dyn Authenticator>,
         stop: CancellationToken,
     ) -> Result<(), ServeError> {
-        let service = AdsService {
+        let door = Door {
             ads: self,
-            authenticator,
+            authenticator: Arc::new(Remembered::new(authenticator)),
             stop: stop.clone(),
         };
+        let loads = LoadService { door: door.clone() };
+        let service = AdsService { door };
         let serving = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS)
             .http2_max_header_list_size(LARGEST_HEAD)
             .http2_keepalive_interval(Some(PING_INTERVAL))
             .http2_keepalive_timeout(Some(PING_TIMEOUT))
             .add_service(Server::new(service).max_decoding_message_size(LARGEST_REQUEST))
+            .add_service(load::grpc::Server::new(loads).max_decoding_message_size(LARGEST_REPORT))
             .serve_with_incoming_shutdown(listener.incoming(), stop.clone().cancelled_owned());
         // A peer that answers nothing would keep a graceful end waiting for ever (hyper#4170).
         let too_late = async {
@@ -80,7 +106,7 @@ impl Ads {
     }
 }
 
-type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Service for AdsService {
@@ -100,20 +126,11 @@ impl Service for AdsService {
         &self,
         request: Request<Streaming<XdsRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let pod = tokio::time::timeout(
-            AUTHENTICATION,
-            self.authenticator.authenticate(bearer(request.metadata())?),
-        )
-        .await
-        .unwrap_or_else(|_| {
-            Err(AuthError::Unavailable(
-                "the API server did not answer in time".to_owned(),
-            ))
-        })?;
+        let pod = self.door.enter(request.metadata()).await?;
         let span = tracing::info_span!("ads", namespace = pod.namespace, pod = pod.pod);
         let (responses, to_proxy) = mpsc::channel(AHEAD);
-        let session = Session::new(self.ads.clone(), pod, responses);
-        let (ads, stop) = (self.ads.clone(), self.stop.clone());
+        let session = Session::new(self.door.ads.clone(), pod, responses);
+        let (ads, stop) = (self.door.ads.clone(), self.door.stop.clone());
         // Owned by the connection: it ends when either half of the stream does, or at `stop`.
         tokio::spawn(
             async move {

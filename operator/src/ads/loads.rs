@@ -1,0 +1,86 @@
+//! The load reporting service on the sidecars' connection: who reports is known by the token, as on the stream of their
+//! configuration, and what is reported goes to [`Outcomes`].
+
+use std::time::Duration;
+
+use aviary_xds::load;
+use aviary_xds::load::grpc::Service;
+use futures::StreamExt;
+use jiff::Timestamp;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Ads;
+use super::service::{Door, Responses};
+use crate::key::Key;
+use crate::outcomes::Speaker;
+use crate::serve::places::Place;
+
+/// A proxy introduces itself as soon as its stream is there.
+const FIRST_MESSAGE: Duration = Duration::from_secs(10);
+
+pub(super) struct LoadService {
+    pub(super) door: Door,
+}
+
+#[tonic::async_trait]
+impl Service for LoadService {
+    type StreamLoadStatsStream = Responses<load::Response>;
+
+    async fn stream_load_stats(
+        &self,
+        request: Request<Streaming<load::Request>>,
+    ) -> Result<Response<Self::StreamLoadStatsStream>, Status> {
+        let pod = self.door.enter(request.metadata()).await?;
+        let key = Key::new(pod.namespace, pod.pod);
+        // One proxy speaks with one voice: a newer stream of the pod ends the older one.
+        let place = self.door.ads.0.reports_of_pods.take(key.clone());
+        let (answers, to_proxy) = tokio::sync::mpsc::channel(2);
+        let (ads, stop) = (self.door.ads.clone(), self.door.stop.clone());
+        tokio::spawn(async move {
+            answers.send(Ok(load::wanted())).await.ok();
+            let why = listen(&ads, request.into_inner(), &stop, &place).await;
+            tracing::debug!(pod = %key, reason = why.message(), "load reports end");
+            answers.try_send(Err(why)).ok();
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(to_proxy))))
+    }
+}
+
+async fn listen(
+    ads: &Ads,
+    mut messages: Streaming<load::Request>,
+    stop: &CancellationToken,
+    place: &Place<Key>,
+) -> Status {
+    let (lost, mut speaker) = (place.lost(), Speaker::default());
+    let mut hello = tokio::time::timeout(FIRST_MESSAGE, messages.next())
+        .await
+        .ok();
+    if hello.is_none() {
+        return Status::deadline_exceeded("no message came within 10s of the stream's begin");
+    }
+    loop {
+        let message = match hello.take() {
+            Some(message) => message,
+            None => tokio::select! {
+                () = stop.cancelled() => return Status::unavailable("this control plane is shutting down: connect again"),
+                () = lost.cancelled() => return Status::aborted("another stream reports for this pod"),
+                message = messages.next() => message,
+            },
+        };
+        let reports = match message {
+            None => return Status::ok("the proxy ended the stream"),
+            Some(Err(status)) => return status,
+            Some(Ok(message)) => load::decode(&message),
+        };
+        match reports {
+            Ok(reports) => {
+                let now = Timestamp::now().as_millisecond();
+                ads.outcomes().take(&mut speaker, &reports, now);
+            }
+            Err(invalid) => return Status::invalid_argument(invalid.to_string()),
+        }
+    }
+}
