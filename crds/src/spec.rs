@@ -201,7 +201,6 @@ pub struct Sticky {
 /// How each step is judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.guard)").message("spec.analysis.guard is not supported yet: leave it out, the checks judge"))]
 pub struct Analysis {
     /// The length of a window: every check is judged once for each. At least twice the scrape interval of
     /// Prometheus, or windows are empty. Default 30s.
@@ -218,9 +217,10 @@ pub struct Analysis {
     #[schemars(length(min = 1, max = 20))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
     pub checks: Vec<Check>,
-    /// The sequential test of the canary against the stable revision. Not supported yet.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guard: Option<Guard>,
+    /// The sequential test of the canary against the stable revision, every second, by what the calling proxies report: it
+    /// needs no Prometheus, and rolls back at once.
+    #[serde(default)]
+    pub guard: Guard,
     /// What to do when a step cannot be judged: too few requests, no data, or Prometheus away.
     #[serde(default)]
     pub no_evidence: NoEvidence,
@@ -235,7 +235,7 @@ impl Default for Analysis {
             interval: default_interval(),
             failure_limit: default_failure_limit(),
             checks: Check::defaults(),
-            guard: None,
+            guard: Guard::default(),
             no_evidence: NoEvidence::default(),
             prometheus: None,
         }
@@ -329,18 +329,29 @@ pub struct PrometheusCheck {
     pub at_least: Option<i64>,
 }
 
-/// The sequential test of the canary against the stable revision. Not supported yet.
+/// When the canary is worse than the stable revision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Guard {
-    /// The chance of ever rolling back a good release.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How often a good release may be rolled back at most, over its whole life; at most 50%. 0% switches the guard off.
+    /// Default 1%.
+    #[serde(default = "default_false_alarm")]
     #[schemars(regex(pattern = PERCENT_PATTERN), length(max = 8))]
-    pub false_alarm: Option<String>,
-    /// How much worse than stable the canary's error rate may be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub false_alarm: String,
+    /// How much higher than the stable revision's the canary's error rate may be, in points of a percent; at most 50%.
+    /// Default 0.5%.
+    #[serde(default = "default_error_increase")]
     #[schemars(regex(pattern = PERCENT_PATTERN), length(max = 8))]
-    pub max_error_increase: Option<String>,
+    pub max_error_increase: String,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Guard {
+            false_alarm: default_false_alarm(),
+            max_error_increase: default_error_increase(),
+        }
+    }
 }
 
 /// What to do when a step cannot be judged.
@@ -417,6 +428,14 @@ fn default_soak() -> String {
 
 fn default_interval() -> String {
     "30s".to_owned()
+}
+
+fn default_false_alarm() -> String {
+    "1%".to_owned()
+}
+
+fn default_error_increase() -> String {
+    "0.5%".to_owned()
 }
 
 fn default_failure_limit() -> i32 {

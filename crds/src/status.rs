@@ -42,6 +42,9 @@ pub struct CanaryRolloutStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub verdicts: Vec<VerdictRecord>,
+    /// What the guard has seen of the present release: first attempts under a weight, as the calling proxies report them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<GuardStatus>,
     /// How the last release that failed came to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureStatus>,
@@ -211,6 +214,8 @@ pub struct VerdictRecord {
 pub enum CauseStatus {
     /// More failed windows in a row than spec.analysis.failureLimit.
     AnalysisFailed,
+    /// The guard: the canary is worse than the stable revision in the same seconds.
+    WorseThanStable,
     /// The canary's pods took longer than spec.progressDeadline.
     ProgressDeadlineExceeded,
     /// The canary's pods were taken away, or not Ready for longer than spec.progressDeadline.
@@ -227,6 +232,20 @@ pub enum CauseStatus {
     BreakGlass,
     /// Nothing was released: the Deployment was found paused on a template that does not serve.
     FoundPaused,
+}
+
+/// Canary beside stable, in the same seconds. Written with whatever else is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardStatus {
+    /// First attempts of the canary, and how many of them failed.
+    pub requests: i64,
+    pub failed: i64,
+    /// The same of the stable revision.
+    pub stable_requests: i64,
+    pub stable_failed: i64,
+    /// How far the evidence against the canary is on its way to an alarm: at 100% the release is rolled back.
+    pub evidence: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

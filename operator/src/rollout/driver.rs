@@ -50,6 +50,8 @@ const PATIENCE: Duration = Duration::from_secs(12);
 const AGAIN: Span = Span::seconds(30);
 /// Changes that are taken in before anybody is looked at.
 const AT_ONCE: usize = 4096;
+/// How often seconds of outcomes are looked at, while there are any.
+const TICK: Duration = Duration::from_millis(250);
 /// Requests to the API server at the same time.
 const WRITES: usize = 16;
 
@@ -172,6 +174,8 @@ impl Driver {
         let mut acknowledged = self.ads.changes();
         let mut gathered: Option<tokio::time::Instant> = None;
         let mut changed = Vec::new();
+        let outcomes = self.ads.outcomes().clone();
+        let mut judged: Option<tokio::time::Instant> = None;
         loop {
             let due = self.wakes.due(self.passed());
             self.due.extend(due);
@@ -188,6 +192,13 @@ impl Driver {
                     if let Ok(done) = done {
                         self.done(done);
                     }
+                }
+                () = outcomes.opened(), if judged.is_none() => {
+                    judged = Some(tokio::time::Instant::now() + TICK);
+                }
+                () = until(judged) => {
+                    self.close();
+                    judged = outcomes.is_open().then(|| tokio::time::Instant::now() + TICK);
                 }
                 changed = acknowledged.changed() => {
                     if changed.is_err() {
@@ -255,6 +266,17 @@ impl Driver {
         }
     }
 
+    /// Hands out the seconds that are over.
+    fn close(&mut self) {
+        for (key, seconds) in self.ads.outcomes().close(now().0) {
+            if let Some(session) = self.sessions.get_mut(&key)
+                && session.closed(&seconds)
+            {
+                self.due.insert(key);
+            }
+        }
+    }
+
     fn done(&mut self, done: Done) {
         match done {
             Done::Wrote(key, uid, written) => {
@@ -307,6 +329,7 @@ impl Driver {
         self.metrics.show(key, Some(shown::of(session, &seen)));
         tell(&self.metrics, key, &step.happened);
         let other_way = self.traffic.set(key, step.split);
+        self.ads.outcomes().follow(key, step.follows.as_ref());
         // A wake that was missed costs no more than this.
         let again = session.waits().then_some(clock.now + AGAIN);
         let wake = step.wake.into_iter().chain(again).min();
@@ -322,6 +345,7 @@ impl Driver {
         if step.over {
             self.sessions.remove(key);
             self.ads.forget_rollout(&key.to_string());
+            self.ads.outcomes().follow(key, None);
             self.metrics.show(key, None);
             self.wakes.set(key, None);
         }

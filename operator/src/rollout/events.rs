@@ -244,6 +244,9 @@ fn weights(plan: &Plan) -> String {
 pub fn because(cause: Cause, detail: &str) -> String {
     match cause {
         Cause::AnalysisFailed => format!("the checks failed ({detail})"),
+        Cause::WorseThanStable => {
+            format!("the canary is worse than the stable revision ({detail})")
+        }
         Cause::ProgressDeadlineExceeded => {
             "the canary's pods took longer than spec.progressDeadline".to_owned()
         }

@@ -3,6 +3,7 @@
 use rollout_core::plan::Plan;
 use rollout_core::state::{Phase, State};
 
+use super::guarding::Guarded;
 use super::look::Look;
 use super::problems::Problem;
 use super::verdicts::Verdicts;
@@ -17,6 +18,7 @@ pub(super) struct Facts<'a> {
     pub plan: Option<&'a Plan>,
     pub verdicts: &'a Verdicts,
     pub problem: Option<&'a Problem>,
+    pub guarded: Option<&'a Guarded>,
     pub generation: Option<i64>,
 }
 

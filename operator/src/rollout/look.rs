@@ -271,6 +271,7 @@ impl Look {
                 acknowledged: self.heard.acks.complete() && self.heard.sent.routes > 0,
             },
             window: more.window,
+            alarm: more.alarm,
             revoked,
             lapsed: more.lapsed,
             deleted: self.deleted,
@@ -298,6 +299,7 @@ impl Look {
 #[derive(Clone, Copy, Debug)]
 pub struct More {
     pub window: Option<Window>,
+    pub alarm: bool,
     pub lapsed: bool,
     pub may_raise: bool,
 }

@@ -7,6 +7,7 @@ use rollout_core::state::State;
 use rollout_core::time::Time;
 use serde_json::{Value, json};
 
+use super::guarding::Guarded;
 use crate::text::cut;
 
 const VERSION: u64 = 1;
@@ -17,6 +18,8 @@ pub struct Memory {
     pub state: State,
     /// When an operator last said that it renews the weights: long after it, proxies have gone back to stable.
     pub served_at: Time,
+    /// The guard of the present run.
+    pub guarded: Option<Guarded>,
 }
 
 /// Why a memory cannot be read.
@@ -33,6 +36,7 @@ pub(super) fn write(memory: &Memory) -> Machine {
         "version": VERSION,
         "servedAt": memory.served_at,
         "state": memory.state,
+        "guarded": memory.guarded,
     }))
 }
 
@@ -49,13 +53,59 @@ pub(super) fn read(machine: &Machine) -> Result<Memory, Unreadable> {
         .map_err(|error| nonsense(format!("state: {error}")))?;
     let served_at = serde_json::from_value(part("servedAt"))
         .map_err(|error| nonsense(format!("servedAt: {error}")))?;
-    Ok(Memory { state, served_at })
+    // Older versions have none.
+    let guarded = serde_json::from_value(part("guarded"))
+        .map_err(|error| nonsense(format!("guarded: {error}")))?;
+    Ok(Memory {
+        state,
+        served_at,
+        guarded,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use rollout_core::guard::{Arm, Counts, Guard, Limits, Second, Sketch};
+
     use super::*;
     use crate::rollout::testing;
+
+    fn guarded() -> Guarded {
+        let limits = Limits::try_new(10_000, 5_000).unwrap();
+        let mut guard = Guard::new(limits);
+        for at in 0..200 {
+            guard.see(&Second {
+                at,
+                epoch: 7,
+                canary: Arm {
+                    counts: Counts::new(10, u64::from(at % 7 == 0)),
+                    latency: Sketch::default(),
+                },
+                stable: Arm {
+                    counts: Counts::new(90, 1),
+                    latency: Sketch::default(),
+                },
+            });
+        }
+        Guarded {
+            run: u64::MAX,
+            guard,
+            canary: Counts::new(2_000, 29),
+            stable: Counts::new(18_000, 200),
+        }
+    }
+
+    #[test]
+    fn a_memory_of_before_the_guard_is_read() {
+        let memory = Memory {
+            state: testing::states().remove(0),
+            served_at: Time(0),
+            guarded: None,
+        };
+        let mut value = Value::from(&write(&memory));
+        value.as_object_mut().unwrap().remove("guarded");
+        assert_eq!(read(&Machine::from(&value)), Ok(memory));
+    }
 
     #[test]
     fn a_restarted_operator_reads_back_exactly_what_was_written() {
@@ -63,6 +113,7 @@ mod tests {
             let memory = Memory {
                 state,
                 served_at: Time(77),
+                guarded: Some(guarded()),
             };
             assert_eq!(read(&write(&memory)), Ok(memory));
         }
@@ -73,6 +124,7 @@ mod tests {
         let good = write(&Memory {
             state: testing::states().remove(0),
             served_at: Time(0),
+            guarded: None,
         });
         let with = |change: Value| {
             let mut value = Value::from(&good);
@@ -82,6 +134,7 @@ mod tests {
         assert!(with(json!({"version": 2})).contains("version 2"));
         assert!(with(json!({"version": null})).contains("no version"));
         assert!(with(json!({"state": null})).contains("state"));
+        assert!(with(json!({"guarded": {"run": 1}})).contains("guarded"));
         assert!(with(json!({"state": {"phase": {"name": "Flying"}}})).contains("Flying"));
         let text = with(json!({"version": "x".repeat(100_000)}));
         assert!(

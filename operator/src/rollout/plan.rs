@@ -1,10 +1,11 @@
 //! From the spec to the machine's plan. After this nobody reads the spec's strings.
 
 use aviary_crds::spec::{
-    CanaryRolloutSpec, Capacity as SpecCapacity, DeletionPolicy, OnFailure as SpecOnFailure,
-    Pause as SpecPause, Then as SpecThen,
+    CanaryRolloutSpec, Capacity as SpecCapacity, DeletionPolicy, Guard as SpecGuard,
+    OnFailure as SpecOnFailure, Pause as SpecPause, Then as SpecThen,
 };
 use aviary_crds::units::{self, UnitError};
+use rollout_core::guard;
 use rollout_core::plan::{
     Capacity, Deletion, InvalidPlan, Limits, OnFailure, Pause, Percent, Plan, Step, Then,
 };
@@ -16,6 +17,8 @@ use super::checks::{Check, InvalidCheck};
 pub struct Parsed {
     pub plan: Plan,
     pub checks: Vec<Check>,
+    /// `None`: the release wants no guard.
+    pub guard: Option<guard::Limits>,
 }
 
 /// What the CRD's schema did not catch. Each says where.
@@ -30,6 +33,8 @@ pub(super) enum InvalidSpec {
     Plan(#[from] InvalidPlan),
     #[error(transparent)]
     Check(#[from] InvalidCheck),
+    #[error("spec.analysis.{0}")]
+    Guard(#[from] guard::InvalidGuard),
 }
 
 pub(super) fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, InvalidSpec> {
@@ -73,7 +78,27 @@ pub(super) fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, InvalidSpec> {
         .iter()
         .map(Check::parse)
         .collect::<Result<_, _>>()?;
-    Ok(Parsed { plan, checks })
+    Ok(Parsed {
+        plan,
+        checks,
+        guard: guard(&spec.analysis.guard)?,
+    })
+}
+
+/// A guard that may never be wrong never speaks.
+fn guard(guard: &SpecGuard) -> Result<Option<guard::Limits>, InvalidSpec> {
+    let millionths = |field, text: &str| {
+        let thousandths = units::percent(text);
+        thousandths
+            .map(|thousandths| thousandths * 10)
+            .map_err(|source| InvalidSpec::Unit { field, source })
+    };
+    let false_alarm = millionths("analysis.guard.falseAlarm", &guard.false_alarm)?;
+    let increase = millionths("analysis.guard.maxErrorIncrease", &guard.max_error_increase)?;
+    if false_alarm == 0 {
+        return Ok(None);
+    }
+    Ok(Some(guard::Limits::try_new(false_alarm, increase)?))
 }
 
 fn pause(pause: &SpecPause) -> Result<Pause, InvalidSpec> {
@@ -131,6 +156,24 @@ mod tests {
         assert_eq!(
             (plan.on_failure, plan.deletion),
             (OnFailure::Pause, Deletion::Promote)
+        );
+    }
+
+    #[test]
+    fn the_guard_is_on_and_a_guard_that_may_never_be_wrong_is_off() {
+        let guard = |guard: serde_json::Value| {
+            let spec = spec(serde_json::json!({"analysis": {"guard": guard}}));
+            parse(&spec).map(|parsed| parsed.guard)
+        };
+        let limits = |alarm, increase| Ok(Some(guard::Limits::try_new(alarm, increase).unwrap()));
+        assert_eq!(guard(serde_json::json!({})), limits(10_000, 5_000));
+        let own = serde_json::json!({"falseAlarm": "0.1%", "maxErrorIncrease": "1%"});
+        assert_eq!(guard(own), limits(1_000, 10_000));
+        assert_eq!(guard(serde_json::json!({"falseAlarm": "0%"})), Ok(None));
+        let wrong = guard(serde_json::json!({"falseAlarm": "51%"})).unwrap_err();
+        assert_eq!(
+            wrong.to_string(),
+            "spec.analysis.guard.falseAlarm is 51%: it has to be above 0% and at most 50%"
         );
     }
 

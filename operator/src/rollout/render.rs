@@ -3,8 +3,8 @@
 
 use aviary_crds::CanaryRolloutStatus;
 use aviary_crds::status::{
-    CanaryStatus, CauseStatus, FailureStatus, Phase as PhaseName, StableStatus, StepStatus,
-    WeightStatus,
+    CanaryStatus, CauseStatus, FailureStatus, GuardStatus, Phase as PhaseName, StableStatus,
+    StepStatus, WeightStatus,
 };
 use rollout_core::plan::Percent;
 use rollout_core::state::{Cause, Phase, State};
@@ -97,6 +97,13 @@ fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
         acknowledged: if runs { count(acks.acknowledged) } else { 0 },
         proxies: if runs { count(acks.proxies) } else { 0 },
     });
+    new.guard = facts.guarded.map(|guarded| GuardStatus {
+        requests: signed(guarded.canary.started),
+        failed: signed(guarded.canary.errors),
+        stable_requests: signed(guarded.stable.started),
+        stable_failed: signed(guarded.stable.errors),
+        evidence: format!("{}%", guarded.percent_to_alarm()),
+    });
     new.failure = state.failure.as_ref().map(|failure| FailureStatus {
         revision: failure.template.revision.clone(),
         content: failure.template.content.clone(),
@@ -111,6 +118,8 @@ fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
 pub(super) fn differs(a: &CanaryRolloutStatus, b: &CanaryRolloutStatus) -> bool {
     let bare = |status: &CanaryRolloutStatus| CanaryRolloutStatus {
         machine: None,
+        // It changes with every second: it is written with whatever else is.
+        guard: None,
         ..status.clone()
     };
     bare(a) != bare(b)
@@ -171,6 +180,7 @@ fn soak_ends_at(state: &State) -> Option<Time> {
 fn cause_name(cause: Cause) -> CauseStatus {
     match cause {
         Cause::AnalysisFailed => CauseStatus::AnalysisFailed,
+        Cause::WorseThanStable => CauseStatus::WorseThanStable,
         Cause::ProgressDeadlineExceeded => CauseStatus::ProgressDeadlineExceeded,
         Cause::CanaryLost => CauseStatus::CanaryLost,
         Cause::NotMeshed => CauseStatus::NotMeshed,

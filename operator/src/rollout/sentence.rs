@@ -106,6 +106,7 @@ fn failed(facts: &Facts<'_>, state: &State, target: &str) -> String {
             "Deployment {target} was found paused on revision {revision}, which does not serve and is not released by itself; {way_out}"
         ),
         rollout_core::Cause::AnalysisFailed
+        | rollout_core::Cause::WorseThanStable
         | rollout_core::Cause::ProgressDeadlineExceeded
         | rollout_core::Cause::CanaryLost
         | rollout_core::Cause::NotMeshed

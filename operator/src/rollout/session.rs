@@ -32,6 +32,7 @@ use traffic_core::lease::LEASE;
 use super::effects::Fetched;
 use super::events::Note;
 use super::evidence::{Answer, Evidence, Question};
+use super::guarding::Guarding;
 use super::heard::Heard;
 use super::look::{Look, look};
 use super::persisted::Persisted;
@@ -43,6 +44,7 @@ use super::views::Views;
 use super::write::Write;
 use crate::admission::rollout::PrometheusPolicy;
 use crate::key::Key;
+use crate::outcomes::{Closed, Subject};
 
 use leaving::{Leaving, gone_at};
 use writes::{Proposal, Purpose};
@@ -72,6 +74,8 @@ pub struct Step {
     /// For the log, at once.
     pub happened: Vec<Note>,
     pub wake: Option<Time>,
+    /// Whose requests are to be reported to it.
+    pub follows: Option<Subject>,
     /// Nothing of it is left.
     pub over: bool,
 }
@@ -94,6 +98,7 @@ pub struct Session {
     /// The weight lease lapsed before this process took over.
     lapsed: bool,
     evidence: Evidence,
+    guarding: Guarding,
     verdicts: Verdicts,
     under_way: Option<Purpose>,
     /// Status writes of ours of which nobody knows whether they were done.
@@ -129,6 +134,7 @@ impl Session {
             unreadable: None,
             lapsed: false,
             evidence: Evidence::None,
+            guarding: Guarding::default(),
             under_way: None,
             unanswered: Vec::new(),
             stale: false,
@@ -231,6 +237,26 @@ impl Session {
         self.evidence.take(answer);
     }
 
+    /// Seconds of the requests that it follows are closed. Says whether there is something to look at now.
+    pub fn closed(&mut self, seconds: &[Closed]) -> bool {
+        self.guarding.see(seconds)
+    }
+
+    /// Whose requests it follows.
+    fn follows(&self) -> Option<Subject> {
+        let state = self.state.as_ref()?;
+        let run = state.running()?;
+        self.guarding.guarded()?;
+        let service = &self.rollout.spec.service;
+        let ports = service.ports.iter();
+        Some(Subject {
+            service: self.key.beside(&service.name),
+            ports: ports.filter_map(|port| u16::try_from(*port).ok()).collect(),
+            stable: state.stable.revision.clone(),
+            canary: run.canary.revision.clone(),
+        })
+    }
+
     /// How the traffic is to go by what is persisted, before anything is decided: what proxies had from the operator before
     /// is what was sent.
     pub fn resume(&self, world: World<'_>, now: Time) -> Option<RolloutSplit> {
@@ -263,6 +289,7 @@ impl Session {
         self.tell_outside();
         step.write = self.next_write(&look, transition.as_ref(), problem.as_ref());
         step.wake = self.wake(&look, transition.as_ref());
+        step.follows = self.follows();
         step
     }
 

@@ -157,6 +157,7 @@ pub(crate) fn persisted(state: &State) -> Persisted {
     let mut rollout = rollout(json!({}));
     let memory = Memory {
         state: state.clone(),
+        guarded: None,
         served_at: Time(0),
     };
     rollout.status = Some(aviary_crds::CanaryRolloutStatus {

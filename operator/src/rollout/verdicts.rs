@@ -4,11 +4,13 @@ use aviary_crds::CanaryRolloutStatus;
 use aviary_crds::status::{Verdict as VerdictName, VerdictRecord};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
+use rollout_core::guard::Alarm;
 use rollout_core::judge::Verdict;
 use rollout_core::plan::Percent;
 use rollout_core::time::Time;
 
 use super::evidence::Answer;
+use super::guarding::Guarded;
 use crate::text::cut;
 
 /// The longest list of judgements that a status keeps.
@@ -24,6 +26,8 @@ pub(super) struct Verdicts {
     failure: String,
     stable: String,
     outside: Option<u64>,
+    /// The second of the alarm that was said.
+    alarmed_at: Option<i64>,
 }
 
 impl Verdicts {
@@ -43,6 +47,7 @@ impl Verdicts {
             // The next window says it again.
             stable: String::new(),
             outside: None,
+            alarmed_at: None,
         }
     }
 
@@ -71,6 +76,35 @@ impl Verdicts {
                 requests: one.requests.map(|n| i64::try_from(n).unwrap_or(i64::MAX)),
                 reason: cut(one.reason.clone(), REASON),
             }));
+        let surplus = self.records.len().saturating_sub(KEPT);
+        self.records.drain(..surplus);
+    }
+
+    /// The guard says that the canary is worse than stable: said once, at the weight that the canary had.
+    pub(super) fn alarm(&mut self, alarm: Option<(Alarm, &Guarded)>, weight: Percent) {
+        let at = alarm.map(|(alarm, _)| alarm.at);
+        if self.alarmed_at == at {
+            return;
+        }
+        self.alarmed_at = at;
+        let Some((alarm, guarded)) = alarm else {
+            return;
+        };
+        let reason = cut(guarded.words(), REASON);
+        self.judged = format!("guard: {reason}");
+        self.newest = Some(VerdictName::Fail);
+        self.record(VerdictRecord {
+            at: micro_time(Time((alarm.at + 1) * 1000)),
+            weight: i32::from(weight.get()),
+            check: "guard".to_owned(),
+            verdict: VerdictName::Fail,
+            requests: i64::try_from(guarded.canary.started).ok(),
+            reason,
+        });
+    }
+
+    fn record(&mut self, record: VerdictRecord) {
+        self.records.push(record);
         let surplus = self.records.len().saturating_sub(KEPT);
         self.records.drain(..surplus);
     }

@@ -37,7 +37,7 @@ impl Limits {
     }
 
     /// The natural logarithm of the wealth that is an alarm.
-    pub(super) fn log_alarm(self) -> f64 {
+    pub fn log_alarm(self) -> f64 {
         (1e6 / f64::from(self.false_alarm)).ln()
     }
 

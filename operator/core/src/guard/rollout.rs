@@ -60,6 +60,10 @@ impl Guard {
         }
     }
 
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Judges a second. One that was judged already, or is older than one that was, is ignored.
     pub fn see(&mut self, second: &Second) {
         let this = (second.at, second.epoch);

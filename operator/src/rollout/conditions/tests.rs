@@ -72,6 +72,7 @@ impl Case {
             state: Some(&self.state),
             plan: Some(&plan),
             verdicts: &verdicts,
+            guarded: None,
             problem: self.problem.as_ref(),
             generation: Some(3),
         };

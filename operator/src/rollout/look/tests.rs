@@ -54,6 +54,7 @@ impl Shop {
 
 fn more() -> More {
     More {
+        alarm: false,
         window: None,
         lapsed: false,
         may_raise: true,

@@ -16,6 +16,7 @@ impl Session {
                 tracing::warn!(rollout = %self.key, milliseconds = jump.0, "the clock was set; nothing is counted from it");
                 self.state = self.state.take().map(|state| state.shifted(jump));
                 self.evidence.shift(jump);
+                self.guarding.forget_weights();
                 self.troubles.shift(jump);
                 self.carried.shift(jump);
                 for leaving in self.leaving.values_mut() {

@@ -35,6 +35,7 @@ impl Session {
         Some(Parsed {
             plan: run.plan.clone(),
             checks: Vec::new(),
+            guard: self.guarding.guarded().map(|it| it.guard.limits()),
         })
     }
 
@@ -55,7 +56,15 @@ impl Session {
             ));
         }
         let state = self.state.clone()?;
+        let limits = self.parsed.as_ref().and_then(|parsed| parsed.guard);
+        self.guarding.follow(&state, limits);
+        self.guarding.sent(look.heard.sent.canary, look.now);
+        self.verdicts.alarm(
+            self.guarding.alarm(&state).zip(self.guarding.guarded()),
+            desired(&state).weight(),
+        );
         let more = More {
+            alarm: self.guarding.alarm(&state).is_some(),
             window: self.evidence.window(&state),
             lapsed: self.lapsed,
             may_raise: self.may_raise(look, &state),
@@ -86,16 +95,14 @@ impl Session {
             && !obstacle::of(look, Some(state)).is_some_and(|problem| problem.blocks)
     }
 
-    /// A window that the machine has taken in is kept for people.
+    /// A window that the machine has taken in is kept for people, and what was seen last when a run ended.
     pub(super) fn count(&mut self, before: &State, held: &State) {
-        let Some(window) = self.evidence.window(before) else {
-            return;
-        };
-        let counted = held
-            .run
-            .as_ref()
-            .is_none_or(|run| run.judged_until >= window.end)
-            || held.running().is_none();
+        let counted = self.evidence.window(before).is_some_and(|window| {
+            held.run
+                .as_ref()
+                .is_none_or(|run| run.judged_until >= window.end)
+                || held.running().is_none()
+        });
         if counted && let Some(answer) = self.evidence.settle() {
             self.verdicts.count(&answer, desired(before).weight());
         }

@@ -8,7 +8,7 @@ use aviary_crds::{CanaryRollout, CanaryRolloutStatus};
 use rollout_core::plan::Percent;
 use rollout_core::state::State;
 use rollout_core::time::{Span, Time};
-use rollout_core::{Transition, desired};
+use rollout_core::{Event, Transition, desired};
 use serde_json::{Value, json};
 
 use super::writes::{Proposal, Purpose};
@@ -36,6 +36,9 @@ impl Session {
         match Persisted::of(&self.rollout) {
             Ok(persisted) => {
                 self.state = persisted.as_ref().map(|each| each.state().clone());
+                let memory = persisted.as_ref().map(Persisted::memory);
+                self.guarding
+                    .recall(memory.and_then(|memory| memory.guarded.clone()));
                 self.persisted = persisted;
             }
             Err(why) => self.unreadable = Some(why.to_string()),
@@ -117,6 +120,9 @@ impl Session {
             }
             if !took_down(self.state.as_ref(), theirs.as_ref().map(Persisted::state)) {
                 tracing::warn!(rollout = %self.key, "the status was changed by somebody else: theirs counts");
+                let memory = theirs.as_ref().map(Persisted::memory);
+                self.guarding
+                    .recall(memory.and_then(|memory| memory.guarded.clone()));
                 let theirs = theirs.as_ref().map(|theirs| theirs.state().clone());
                 self.state = match &self.state {
                     Some(ours) => theirs.map(|theirs| theirs.not_begun_before(ours)),
@@ -147,6 +153,7 @@ impl Session {
                 plan: self.parsed.as_ref().map(|parsed| &parsed.plan),
                 verdicts: &self.verdicts,
                 problem: problem.map(|problem| &problem.problem),
+                guarded: self.guarding.guarded(),
                 generation: self.rollout.metadata.generation,
             },
             &before,
@@ -160,7 +167,7 @@ impl Session {
         let memory = next
             .as_ref()
             .filter(|_| !held)
-            .map(|state| self.memory(state, look.now));
+            .map(|state| self.memory(state, transition, look.now));
         if let Some(memory) = &memory {
             new.machine = Some(machine::write(memory));
         } else if held {
@@ -199,16 +206,24 @@ impl Session {
         Some(self.begin(purpose, write))
     }
 
-    fn memory(&self, state: &State, now: Time) -> Memory {
+    fn memory(&self, state: &State, transition: Option<&Transition>, now: Time) -> Memory {
         let served_at = self
             .persisted
             .as_ref()
             .map(|persisted| persisted.memory().served_at)
             .filter(|at| now - *at < RENEWED)
             .unwrap_or(now);
+        let earned = transition.map_or(&[][..], |transition| &transition.earned);
+        let is_anew = earned
+            .iter()
+            .any(|event| matches!(event, Event::JudgedAnew { .. }));
+        let guarded = self.guarding.guarded().filter(|_| !is_anew);
         Memory {
             state: state.clone(),
             served_at,
+            guarded: guarded
+                .filter(|guarded| state.running().is_some_and(|run| run.number == guarded.run))
+                .cloned(),
         }
     }
 

@@ -7,9 +7,11 @@ use rollout_core::judge::Verdict;
 use rollout_core::plan::Percent;
 use rollout_core::state::Phase;
 use serde_json::{Value, json};
+use traffic_core::outcome;
 
 use super::*;
 use crate::mesh::World as Mesh;
+use crate::outcomes::Closed;
 use crate::rollout::changes::{self, Change};
 use crate::rollout::heard::Acknowledgement;
 use crate::rollout::machine::{self, Memory};
@@ -541,6 +543,7 @@ fn another_process_with_another_clock_takes_nothing_off_the_soak() {
     behind.run.as_mut().unwrap().requests = 7;
     let memory = Memory {
         state: behind,
+        guarded: None,
         served_at: shop.now,
     };
     let machine = serde_json::to_value(machine::write(&memory)).unwrap();
@@ -648,6 +651,85 @@ fn a_canary_without_ready_pods_gets_nothing() {
     assert_eq!(shop.sent(), 0);
     let state = shop.session.state().unwrap();
     assert_eq!(desired(state).weight(), Percent::new(50).unwrap());
+}
+
+/// Two seconds after the weight was sent, `count` of them: half of the canary's requests fail.
+fn bad_seconds(shop: &mut Shop, count: i64) -> bool {
+    let counts = |started: u64, failed: u64| outcome::Counts {
+        started,
+        ended: outcome::PerClass::from([started - failed, failed, 0, 0]),
+        ..outcome::Counts::default()
+    };
+    let mut alarmed = false;
+    for _ in 0..count {
+        shop.now = shop.now + Span(1_000);
+        alarmed |= shop.session.closed(&[Closed {
+            at: shop.now.0 / 1000,
+            canary: counts(50, 25),
+            stable: counts(50, 0),
+        }]);
+    }
+    alarmed
+}
+
+#[test]
+fn an_alarm_of_the_guard_takes_the_weight_away_while_nothing_can_be_written() {
+    let mut shop = Shop::soaking();
+    let follows = shop.step().follows.expect("its requests are followed");
+    let revision = crate::revision::revision(&template("v2"));
+    assert_eq!(
+        (follows.service, follows.canary),
+        (Key::new("shop", "payment"), revision)
+    );
+    assert!(!bad_seconds(&mut shop, 1), "one is no evidence");
+    shop.rest(Api::Works);
+    assert_eq!(shop.sent(), 50);
+    assert!(bad_seconds(&mut shop, 10));
+    shop.rest(Api::Away);
+    assert_eq!(shop.sent(), 0, "without a write, a window, or Prometheus");
+    assert_eq!(
+        shop.stored["status"]["phase"], "Soaking",
+        "as it was written last"
+    );
+    shop.now = shop.now + Span(60_000);
+    shop.rest(Api::Works);
+    let failure = &shop.stored["status"]["failure"];
+    assert_eq!(failure["cause"], "WorseThanStable");
+    let message = failure["message"].as_str().unwrap();
+    let seen = "first attempts failed, and 0 of";
+    assert!(
+        message.starts_with("guard: ") && message.contains(seen),
+        "{message}"
+    );
+    let records = shop.stored["status"]["verdicts"].as_array().unwrap();
+    let guards = records.iter().filter(|record| record["check"] == "guard");
+    assert_eq!(guards.count(), 1);
+    assert!(shop.told.contains(&"RolledBack"), "{:?}", shop.told);
+    assert_eq!(shop.step().follows, None);
+}
+
+#[test]
+fn a_process_that_takes_over_goes_on_with_the_guard_that_is_written() {
+    let mut shop = Shop::soaking();
+    bad_seconds(&mut shop, 2);
+    shop.now = shop.now + Span(20_000);
+    shop.rest(Api::Works);
+    let written = shop.session.guarding.guarded().cloned();
+    assert!(written.as_ref().unwrap().canary.started > 0);
+    let rollout = serde_json::from_value(shop.stored.clone()).unwrap();
+    shop.session = Session::new(Arc::new(rollout), shop.now);
+    assert_eq!(shop.session.guarding.guarded().cloned(), written);
+    shop.step();
+    assert_eq!(shop.session.guarding.guarded().cloned(), written);
+}
+
+#[test]
+fn a_release_without_a_guard_follows_nothing() {
+    let mut shop = Shop::soaking();
+    shop.store(|stored| stored["spec"]["analysis"]["guard"] = json!({"falseAlarm": "0%"}));
+    shop.watch();
+    assert_eq!(shop.step().follows, None);
+    assert!(!bad_seconds(&mut shop, 20));
 }
 
 #[test]

@@ -321,6 +321,13 @@ impl Session {
             return Vec::new();
         }
         self.state = proposal.written;
+        if proposal
+            .earned
+            .iter()
+            .any(|event| matches!(event, Event::JudgedAnew { .. }))
+        {
+            self.guarding.begin_anew();
+        }
         self.note(&proposal.earned)
     }
 

@@ -1,0 +1,352 @@
+//! The guard of the present run: each second of outcomes, under the weight that proxies had then.
+
+use std::collections::VecDeque;
+
+use rollout_core::guard::{Alarm, Arm, Budget, Counts, Guard, Limits, Second, Sketch};
+use rollout_core::plan::Percent;
+use rollout_core::state::State;
+use rollout_core::time::{Span, Time};
+use serde::{Deserialize, Serialize};
+use traffic_core::outcome;
+
+use crate::outcomes::Closed;
+
+/// So long after a weight is sent, some proxies may still use the one before.
+const SETTLES: Span = Span(500);
+/// Weights that are remembered: more than can be sent in the seconds that are open.
+const REMEMBERED: usize = 16;
+
+/// What is kept over a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Guarded {
+    pub run: u64,
+    pub guard: Guard,
+    /// First attempts under a weight: started, and failed.
+    pub canary: Counts,
+    pub stable: Counts,
+}
+
+/// The guard, and since when which weight is sent.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Guarding {
+    guarded: Option<Guarded>,
+    weights: Weights,
+}
+
+/// Whose seconds are whose. A weight is named by the moment when it was sent.
+#[derive(Clone, Debug, Default)]
+struct Weights(
+    VecDeque<(Time, Option<u64>)>,
+    Option<Option<(u64, Percent)>>,
+);
+
+impl Weights {
+    /// What is sent at this moment.
+    fn note(&mut self, sent: Option<(u64, Percent)>, now: Time) {
+        let sent = sent.filter(|(_, weight)| *weight > Percent::ZERO);
+        if self.1 == Some(sent) {
+            return;
+        }
+        self.1 = Some(sent);
+        self.0.push_back((now, sent.map(|(run, _)| run)));
+        let surplus = self.0.len().saturating_sub(REMEMBERED);
+        self.0.drain(..surplus);
+    }
+
+    /// The weight under which all of a second was, if there was one, and it was this run's; else 0.
+    fn epoch(&self, second: i64, run: u64) -> u64 {
+        let (start, end) = (Time(second * 1000), Time((second + 1) * 1000));
+        let changes = |(at, _): &&(Time, _)| *at < end && *at + SETTLES > start;
+        if self.0.iter().any(|change| changes(&change)) {
+            return 0;
+        }
+        let last = self.0.iter().rev().find(|(at, _)| *at < end);
+        match last {
+            Some((at, Some(of))) if *of == run => u64::try_from(at.0).unwrap_or(0),
+            Some((_, Some(_) | None)) | None => 0,
+        }
+    }
+}
+
+impl Guarding {
+    /// Goes on with what is persisted.
+    pub(super) fn recall(&mut self, guarded: Option<Guarded>) {
+        self.guarded = guarded;
+    }
+
+    /// A run has one guard, from its beginning to its end, for the same limits; `None`: it wants none.
+    pub(super) fn follow(&mut self, state: &State, limits: Option<Limits>) {
+        let wanted = state.running().map(|run| run.number).zip(limits);
+        let has = self.guarded.as_ref().map(|it| (it.run, it.guard.limits()));
+        if wanted != has {
+            self.guarded = wanted.map(|(run, limits)| Guarded {
+                run,
+                guard: Guard::new(limits),
+                canary: Counts::default(),
+                stable: Counts::default(),
+            });
+        }
+    }
+
+    /// A person has the run judged anew.
+    pub(super) fn begin_anew(&mut self) {
+        self.guarded = None;
+    }
+
+    pub(super) fn sent(&mut self, sent: Option<(u64, Percent)>, now: Time) {
+        self.weights.note(sent, now);
+    }
+
+    /// The clock was set: which second was under which weight is not known any more.
+    pub(super) fn forget_weights(&mut self) {
+        self.weights = Weights::default();
+    }
+
+    /// Takes in what is closed; says whether it is an alarm now, and was none before.
+    pub(super) fn see(&mut self, seconds: &[Closed]) -> bool {
+        let Some(guarded) = &mut self.guarded else {
+            return false;
+        };
+        let before = guarded.guard.alarm();
+        for closed in seconds {
+            let epoch = self.weights.epoch(closed.at, guarded.run);
+            let second = Second {
+                at: closed.at,
+                epoch,
+                canary: arm(&closed.canary),
+                stable: arm(&closed.stable),
+            };
+            if epoch > 0 {
+                add(&mut guarded.canary, second.canary.counts);
+                add(&mut guarded.stable, second.stable.counts);
+            }
+            guarded.guard.see(&second);
+        }
+        before.is_none() && guarded.guard.alarm().is_some()
+    }
+
+    pub(super) fn guarded(&self) -> Option<&Guarded> {
+        self.guarded.as_ref()
+    }
+
+    /// The alarm of this state's run.
+    pub(super) fn alarm(&self, state: &State) -> Option<Alarm> {
+        let guarded = self.guarded.as_ref()?;
+        let run = state.running()?.number;
+        guarded.guard.alarm().filter(|_| guarded.run == run)
+    }
+}
+
+impl Guarded {
+    /// What was seen, for people.
+    pub(super) fn words(&self) -> String {
+        let of = |counts: &Counts| format!("{} of {}", counts.errors, counts.started);
+        let failed = format!(
+            "{} of its first attempts failed, and {} of stable's in the same seconds",
+            of(&self.canary),
+            of(&self.stable)
+        );
+        match (self.guard.alarm(), self.guard.slow_above()) {
+            (
+                Some(Alarm {
+                    by: Budget::Latency,
+                    ..
+                }),
+                Some(micros),
+            ) => format!(
+                "too many of its answers took longer than {} ms, stable's 99th percentile; {failed}",
+                micros.div_ceil(1000)
+            ),
+            (Some(_) | None, Some(_) | None) => failed,
+        }
+    }
+
+    /// How far the evidence against the canary is on its way to an alarm, 0 to 100.
+    pub(super) fn percent_to_alarm(&self) -> u8 {
+        let share = self.guard.wealth() / self.guard.limits().log_alarm();
+        (share * 100.0).clamp(0.0, 100.0) as u8
+    }
+}
+
+fn add(sum: &mut Counts, more: Counts) {
+    sum.started = sum.started.saturating_add(more.started);
+    sum.errors = sum.errors.saturating_add(more.errors);
+}
+
+fn arm(of: &outcome::Counts) -> Arm {
+    let (started, errors) = Closed::counts(of);
+    let mut latency = Sketch::default();
+    for (bucket, times) in of.latency.buckets() {
+        let micros = bucket.middle().as_micros();
+        latency.add(u64::try_from(micros).unwrap_or(u64::MAX), times);
+    }
+    Arm {
+        counts: Counts::new(started, errors),
+        latency,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rollout_core::state::Phase;
+    use traffic_core::outcome::PerClass;
+
+    use super::*;
+    use crate::rollout::testing;
+
+    const SECOND: i64 = 1_790_000_000;
+
+    fn limits() -> Limits {
+        Limits::try_new(10_000, 5_000).unwrap()
+    }
+
+    fn running() -> (State, u64) {
+        let state = testing::state(Phase::Soaking {
+            step: 0,
+            since: Time(0),
+        });
+        let run = state.run.as_ref().unwrap().number;
+        (state, run)
+    }
+
+    fn counts(started: u64, failed: u64) -> outcome::Counts {
+        outcome::Counts {
+            started,
+            ended: PerClass::from([started - failed, failed, 0, 0]),
+            ..outcome::Counts::default()
+        }
+    }
+
+    fn second(at: i64, failed: u64) -> Closed {
+        Closed {
+            at,
+            canary: counts(50, failed),
+            stable: counts(450, 1),
+        }
+    }
+
+    fn percent(of: i64) -> Percent {
+        Percent::new(of).unwrap()
+    }
+
+    /// Under a weight since the second before.
+    fn guarding() -> (Guarding, State) {
+        let (state, run) = running();
+        let mut guarding = Guarding::default();
+        guarding.follow(&state, Some(limits()));
+        guarding.sent(Some((run, percent(10))), Time((SECOND - 1) * 1000));
+        (guarding, state)
+    }
+
+    #[test]
+    fn a_bad_canary_is_an_alarm_after_a_few_seconds_and_a_good_one_is_none() {
+        let (mut guarding, state) = guarding();
+        let took = (0..60).position(|after| guarding.see(&[second(SECOND + after, 25)]));
+        assert!(took.is_some_and(|seconds| seconds < 6), "{took:?}");
+        assert!(guarding.alarm(&state).is_some());
+        let words = guarding.guarded().unwrap().words();
+        assert!(
+            words.contains(" of stable's in the same seconds"),
+            "{words}"
+        );
+        assert!(!guarding.see(&[second(SECOND + 60, 25)]), "said once");
+
+        let (mut good, state) = super::tests::guarding();
+        for after in 0..600 {
+            good.see(&[second(SECOND + after, 0)]);
+        }
+        assert_eq!(good.alarm(&state), None);
+        assert_eq!(good.guarded().unwrap().percent_to_alarm(), 0);
+    }
+
+    #[test]
+    fn seconds_without_a_weight_or_around_a_change_accuse_nobody() {
+        let (state, run) = running();
+        let mut guarding = Guarding::default();
+        guarding.follow(&state, Some(limits()));
+        guarding.sent(None, Time(0));
+        for after in -60..0 {
+            guarding.see(&[second(SECOND + after, 50)]);
+        }
+        // Sent in the middle of every second: none is under one weight.
+        for after in 0..60 {
+            let weight = percent(10 + after % 2);
+            guarding.sent(Some((run, weight)), Time((SECOND + after) * 1000 + 700));
+            guarding.see(&[second(SECOND + after, 50)]);
+        }
+        assert_eq!(guarding.alarm(&state), None);
+        assert_eq!(guarding.guarded().unwrap().canary, Counts::default());
+        // Another run's weight.
+        let other = Time((SECOND + 60) * 1000 + 700);
+        guarding.sent(Some((run + 1, percent(10))), other);
+        for after in 62..120 {
+            guarding.see(&[second(SECOND + after, 50)]);
+        }
+        assert_eq!(guarding.alarm(&state), None);
+    }
+
+    #[test]
+    fn a_change_late_in_a_second_leaves_the_next_one_alone_too() {
+        let mut weights = Weights::default();
+        weights.note(Some((7, percent(1))), Time(10_000));
+        weights.note(Some((7, percent(10))), Time(15_800));
+        let epochs = [14, 15, 16, 17].map(|second| weights.epoch(second, 7));
+        assert_eq!(epochs, [10_000, 0, 0, 15_800]);
+        assert_eq!(weights.epoch(9, 7), 0, "before anything is known");
+        weights.note(Some((7, percent(10))), Time(18_000));
+        assert_eq!(weights.epoch(18, 7), 15_800, "the same weight");
+        weights.note(None, Time(20_000));
+        assert_eq!(weights.epoch(22, 7), 0);
+    }
+
+    #[test]
+    fn another_run_other_limits_and_a_new_judgement_begin_afresh() {
+        let (mut guarding, mut state) = guarding();
+        let bad = |guarding: &mut Guarding, from: i64| {
+            for after in 0..20 {
+                guarding.see(&[second(from + after, 50)]);
+            }
+        };
+        bad(&mut guarding, SECOND);
+        assert!(guarding.alarm(&state).is_some());
+        guarding.follow(&state, Some(limits()));
+        assert!(guarding.alarm(&state).is_some());
+        guarding.follow(&state, Some(Limits::try_new(1_000, 5_000).unwrap()));
+        assert_eq!(guarding.alarm(&state), None);
+        bad(&mut guarding, SECOND + 20);
+        assert!(guarding.alarm(&state).is_some());
+        guarding.begin_anew();
+        guarding.follow(&state, Some(limits()));
+        assert_eq!(guarding.alarm(&state), None);
+        bad(&mut guarding, SECOND + 40);
+        state.run.as_mut().unwrap().number += 1;
+        assert_eq!(guarding.alarm(&state), None);
+        guarding.follow(&state, Some(limits()));
+        assert_eq!(guarding.guarded().unwrap().canary, Counts::default());
+        guarding.follow(&state, None);
+        assert_eq!(guarding.guarded(), None);
+    }
+
+    #[test]
+    fn slow_answers_are_named_as_such() {
+        let (mut guarding, state) = guarding();
+        let with = |at, canary: u64, stable: u64| {
+            let mut closed = second(at, 0);
+            closed.stable = counts(450, 0);
+            let of = |millis| outcome::Bucket::of(std::time::Duration::from_millis(millis));
+            closed.canary.latency.add(of(canary), 50);
+            closed.stable.latency.add(of(stable), 450);
+            closed
+        };
+        for after in 0..20 {
+            guarding.see(&[with(SECOND + after, 10, 10)]);
+        }
+        assert_eq!(guarding.alarm(&state), None);
+        for after in 20..40 {
+            guarding.see(&[with(SECOND + after, 100, 10)]);
+        }
+        assert!(guarding.alarm(&state).is_some());
+        let words = guarding.guarded().unwrap().words();
+        assert!(words.contains("answers took longer than 1"), "{words}");
+    }
+}
