@@ -283,11 +283,6 @@ fn rules() -> Vec<(&'static str, Value, &'static str)> {
             "spec.analysis.interval is the length of a window and must be longer than 0s: write at least 1s, for example 30s",
         ),
         (
-            "/analysis/guard",
-            json!({"falseAlarm": "0.1%"}),
-            "spec.analysis.guard is not supported yet: leave it out, the checks judge",
-        ),
-        (
             "/progressDeadline",
             json!("0m"),
             "spec.progressDeadline must be longer than 0s, for example 10m",
@@ -330,7 +325,7 @@ pub(crate) async fn every_rule_of_the_type_says_how_to_mend_it(
 ) -> anyhow::Result<()> {
     let shop = Shop::with_deployment(scene.bench, &scene.namespace, |_| {}).await?;
     let mut base = everything();
-    for unsupported in ["/analysis/guard", "/split", "/analysis/prometheus"] {
+    for unsupported in ["/split", "/analysis/prometheus"] {
         base = with(&base, unsupported, None);
     }
     let whole = admits(&shop, "tried", &base).await?;
