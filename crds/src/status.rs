@@ -207,6 +207,15 @@ pub struct VerdictRecord {
     pub requests: Option<i64>,
     /// What was measured, and what was asked for.
     pub reason: String,
+    /// Who said so: Prometheus, or the calling sidecars themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Source {
+    Prometheus,
+    Sidecars,
 }
 
 /// Why a weight went to 0.

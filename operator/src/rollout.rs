@@ -33,6 +33,7 @@ mod problems;
 mod proxies;
 mod render;
 mod replica_sets;
+mod reported;
 mod request;
 mod revisions;
 mod sentence;

@@ -225,6 +225,7 @@ mod tests {
 
     fn verdict(at: i64, check: &str) -> VerdictRecord {
         VerdictRecord {
+            source: None,
             at: MicroTime(Timestamp::from_millisecond(at).unwrap()),
             weight: 10,
             check: check.to_owned(),

@@ -11,8 +11,9 @@ use rollout_core::time::{Span, Time};
 
 use super::checks::{Check, Scope};
 use super::look::Look;
-use super::measure::WindowOutcome;
+use super::measure::{Source, WindowOutcome};
 use super::plan::Parsed;
+use super::reported::Reported;
 use crate::admission::rollout::PrometheusPolicy;
 
 /// One window to be judged.
@@ -37,6 +38,16 @@ pub struct Answer {
     pub outcome: Option<WindowOutcome>,
 }
 
+/// Who is asked about this rollout.
+pub(super) fn source(look: &Look, policy: &PrometheusPolicy) -> Source {
+    let named = look.rollout.spec.analysis.prometheus.is_some();
+    if named || policy.default.is_some() {
+        Source::Prometheus
+    } else {
+        Source::Sidecars
+    }
+}
+
 /// Where the evidence of the present run is.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Evidence {
@@ -59,6 +70,9 @@ impl Evidence {
         parsed: &Parsed,
         policy: &PrometheusPolicy,
     ) -> Option<Question> {
+        if source(look, policy) == Source::Sidecars {
+            return None;
+        }
         let run = state.running()?;
         let (start, end) = rollout_core::advance::window_due(state, look.now)?;
         match self {
@@ -95,6 +109,29 @@ impl Evidence {
             // The operator fetches for nobody: an address outside the allow-list is no evidence.
             address: address.filter(|address| policy.allows(address)),
         })
+    }
+
+    /// Where there is no Prometheus to ask, the sidecars have said it already.
+    pub(super) fn judge(
+        &mut self,
+        look: &Look,
+        state: &State,
+        checks: &[Check],
+        reported: &Reported,
+        policy: &PrometheusPolicy,
+    ) {
+        if source(look, policy) == Source::Prometheus || *self != Evidence::None {
+            return;
+        }
+        let Some((run, window)) = state.running().zip(reported.due(state, look.now)) else {
+            return;
+        };
+        *self = Evidence::Answered(Answer {
+            run: run.number,
+            start: window.start,
+            end: window.end,
+            outcome: Some(window.judge(checks)),
+        });
     }
 
     /// An answer came. One that nobody waits for any more is dropped.
@@ -156,7 +193,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::rollout::measure::StableOutcome;
+    use crate::rollout::measure::{Source, StableOutcome};
     use crate::rollout::plan;
     use crate::rollout::testing;
 
@@ -190,6 +227,7 @@ mod tests {
 
     fn passed() -> Option<WindowOutcome> {
         Some(WindowOutcome {
+            source: Source::Prometheus,
             outside: None,
             verdict: Verdict::Pass,
             requests: 5,
@@ -200,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_window_is_asked_about_once_and_only_when_it_is_due() {
-        let (mut evidence, policy) = (Evidence::None, PrometheusPolicy::default());
+        let (mut evidence, policy) = (Evidence::None, testing::policy());
         assert_eq!(ask(&mut evidence, &soaking(), 14_999, &policy), None);
         let question = ask(&mut evidence, &soaking(), 15_000, &policy).unwrap();
         assert_eq!((question.start, question.end), (Time(5_000), Time(15_000)));
@@ -223,7 +261,7 @@ mod tests {
     /// It was asked on the clock before, and is counted on the one after.
     #[test]
     fn a_clock_that_is_set_while_a_question_is_under_way_moves_its_window() {
-        let (mut evidence, policy) = (Evidence::None, PrometheusPolicy::default());
+        let (mut evidence, policy) = (Evidence::None, testing::policy());
         let question = ask(&mut evidence, &soaking(), 15_000, &policy).unwrap();
         evidence.shift(Span(-7_000));
         evidence.take(answer(&question, passed()));
@@ -233,7 +271,7 @@ mod tests {
 
     #[test]
     fn an_answer_about_another_run_counts_for_nothing() {
-        let (mut evidence, policy) = (Evidence::None, PrometheusPolicy::default());
+        let (mut evidence, policy) = (Evidence::None, testing::policy());
         let old = ask(&mut evidence, &soaking(), 15_000, &policy).unwrap();
         let mut newer = soaking();
         newer.run.as_mut().unwrap().number = 8;
@@ -245,18 +283,29 @@ mod tests {
     }
 
     #[test]
-    fn only_an_allowed_prometheus_is_asked() {
-        let of = |default: Option<&str>| {
+    fn only_an_allowed_prometheus_is_asked_and_where_there_is_none_nobody_is() {
+        let of = |default: Option<&str>, named: Option<&str>| {
             let policy = PrometheusPolicy {
                 default: default.map(str::to_owned),
-                allowed: Vec::new(),
+                allowed: vec!["http://allowed:9090".to_owned()],
             };
-            let mut evidence = Evidence::None;
-            ask(&mut evidence, &soaking(), 15_000, &policy)
-                .unwrap()
-                .address
+            let mut spec = json!({});
+            if let Some(named) = named {
+                spec = json!({"spec": {"analysis": {"prometheus": {"address": named}}}});
+            }
+            let rollout = testing::rollout(spec);
+            let parsed = plan::parse(&rollout.spec).unwrap();
+            let look = testing::look(rollout, Time(15_000));
+            let question = Evidence::None.ask(&look, &soaking(), &parsed, &policy);
+            question.map(|question| question.address)
         };
-        assert_eq!(of(Some("http://a:9090")).as_deref(), Some("http://a:9090"));
-        assert_eq!(of(None), None);
+        let at = |address: &str| Some(Some(address.to_owned()));
+        assert_eq!(of(Some("http://a:9090"), None), at("http://a:9090"));
+        assert_eq!(
+            of(None, Some("http://allowed:9090")),
+            at("http://allowed:9090")
+        );
+        assert_eq!(of(None, Some("http://other:9090")), Some(None));
+        assert_eq!(of(None, None), None, "the sidecars have said it");
     }
 }

@@ -29,6 +29,14 @@ pub struct Outcome {
     pub requests: Option<u64>,
 }
 
+/// Who said what is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Prometheus,
+    /// The calling sidecars, themselves.
+    Sidecars,
+}
+
 /// All checks of one window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WindowOutcome {
@@ -38,6 +46,7 @@ pub struct WindowOutcome {
     /// Requests a minute from callers outside the mesh. A hint for people, of which nothing depends; `None`: nobody knows.
     pub outside: Option<u64>,
     pub stable: StableOutcome,
+    pub source: Source,
 }
 
 /// The stable revision by the same checks, in the same window.
@@ -111,7 +120,16 @@ pub async fn judge_window(
     }));
     let outside = outside(client.as_ref().ok(), scope);
     let (asked, outside) = futures::future::join(asked, outside).await;
-    let (outcomes, stable): (Vec<Outcome>, Vec<Option<Outcome>>) = asked.into_iter().unzip();
+    combine(asked, outside, Source::Prometheus)
+}
+
+/// What the checks of one window say together: of the canary, and of stable where it can be compared.
+pub(super) fn combine(
+    judged: Vec<(Outcome, Option<Outcome>)>,
+    outside: Option<u64>,
+    source: Source,
+) -> WindowOutcome {
+    let (outcomes, stable): (Vec<Outcome>, Vec<Option<Outcome>>) = judged.into_iter().unzip();
     let verdict = judge::combine(outcomes.iter().map(|outcome| outcome.verdict));
     let requests = outcomes
         .iter()
@@ -124,10 +142,11 @@ pub async fn judge_window(
         outcomes,
         outside,
         stable: stable_outcome(stable.into_iter().flatten()),
+        source,
     }
 }
 
-fn outcome(check: &Check, judgement: Judgement, requests: Option<u64>) -> Outcome {
+pub(super) fn outcome(check: &Check, judgement: Judgement, requests: Option<u64>) -> Outcome {
     let reason = match check.query {
         Query::FasterThan { seconds, .. } => {
             format!("within {}ms: {}", seconds * 1000.0, judgement.reason)

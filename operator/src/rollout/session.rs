@@ -31,12 +31,14 @@ use traffic_core::lease::LEASE;
 
 use super::effects::Fetched;
 use super::events::Note;
-use super::evidence::{Answer, Evidence, Question};
+use super::evidence::{Answer, Evidence, Question, source};
 use super::guarding::Guarding;
 use super::heard::Heard;
 use super::look::{Look, look};
+use super::measure::Source;
 use super::persisted::Persisted;
 use super::plan::{InvalidSpec, Parsed};
+use super::reported::Reported;
 use super::traffic::RolloutSplit;
 use super::trouble::Troubles;
 use super::verdicts::Verdicts;
@@ -99,6 +101,7 @@ pub struct Session {
     lapsed: bool,
     evidence: Evidence,
     guarding: Guarding,
+    reported: Reported,
     verdicts: Verdicts,
     under_way: Option<Purpose>,
     /// Status writes of ours of which nobody knows whether they were done.
@@ -135,6 +138,7 @@ impl Session {
             lapsed: false,
             evidence: Evidence::None,
             guarding: Guarding::default(),
+            reported: Reported::default(),
             under_way: None,
             unanswered: Vec::new(),
             stale: false,
@@ -239,14 +243,27 @@ impl Session {
 
     /// Seconds of the requests that it follows are closed. Says whether there is something to look at now.
     pub fn closed(&mut self, seconds: &[Closed]) -> bool {
+        self.reported.see(seconds);
         self.guarding.see(seconds)
     }
 
+    /// Takes in the window that is due, where the sidecars are all that there is to ask.
+    fn judge(&mut self, look: &Look, policy: &PrometheusPolicy) {
+        let (Some(state), Some(parsed)) = (&self.state, &self.parsed) else {
+            return;
+        };
+        self.reported.follow(state);
+        let (checks, reported) = (&parsed.checks, &self.reported);
+        self.evidence.judge(look, state, checks, reported, policy);
+    }
+
     /// Whose requests it follows.
-    fn follows(&self) -> Option<Subject> {
+    fn follows(&self, source: Source) -> Option<Subject> {
         let state = self.state.as_ref()?;
         let run = state.running()?;
-        self.guarding.guarded()?;
+        if self.guarding.guarded().is_none() && source == Source::Prometheus {
+            return None;
+        }
         let service = &self.rollout.spec.service;
         let ports = service.ports.iter();
         Some(Subject {
@@ -274,6 +291,7 @@ impl Session {
             return self.orphan(&look);
         }
         let mut step = Step::default();
+        self.judge(&look, world.policy);
         let transition = self.decide(&look, &mut step);
         let question = match (&self.state, &self.parsed) {
             (Some(state), Some(parsed)) => self.evidence.ask(&look, state, parsed, world.policy),
@@ -288,12 +306,21 @@ impl Session {
         self.tell_problem(problem.as_ref());
         self.tell_outside();
         step.write = self.next_write(&look, transition.as_ref(), problem.as_ref());
-        step.wake = self.wake(&look, transition.as_ref());
-        step.follows = self.follows();
+        step.wake = self.wake(&look, transition.as_ref(), world.policy);
+        step.follows = self.follows(source(&look, world.policy));
         step
     }
 
-    fn wake(&self, look: &Look, transition: Option<&Transition>) -> Option<Time> {
+    fn wake(
+        &self,
+        look: &Look,
+        transition: Option<&Transition>,
+        policy: &PrometheusPolicy,
+    ) -> Option<Time> {
+        let reported = self
+            .state
+            .as_ref()
+            .filter(|_| source(look, policy) == Source::Sidecars);
         let drains = self.leaving.values().map(gone_at);
         [
             transition.and_then(|transition| transition.wake),
@@ -301,6 +328,7 @@ impl Session {
             self.show_again(look.now),
             look.heard.acks.next_excuse(),
             self.carried.next(),
+            reported.and_then(|state| self.reported.next(state)),
         ]
         .into_iter()
         .flatten()

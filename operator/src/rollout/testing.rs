@@ -14,7 +14,7 @@ use super::evidence::Answer;
 use super::heard::Heard;
 use super::look::{self, Look};
 use super::machine::{self, Memory};
-use super::measure::{StableOutcome, WindowOutcome};
+use super::measure::{Source, StableOutcome, WindowOutcome};
 use super::persisted::Persisted;
 use super::views::Views;
 pub(crate) use super::views::Writers;
@@ -144,6 +144,7 @@ pub(crate) fn answer(outside: Option<u64>) -> Answer {
         start: Time(0),
         end: Time(5000),
         outcome: Some(WindowOutcome {
+            source: Source::Prometheus,
             verdict: Verdict::NoEvidence,
             requests: 0,
             outcomes: Vec::new(),
@@ -182,6 +183,14 @@ pub(crate) fn look_at(views: &Views, rollout: CanaryRollout, now: Time) -> Look 
         &PrometheusPolicy::default(),
         now,
     )
+}
+
+/// There is a Prometheus.
+pub(crate) fn policy() -> PrometheusPolicy {
+    PrometheusPolicy {
+        default: Some("http://prometheus:9090".to_owned()),
+        allowed: Vec::new(),
+    }
 }
 
 /// Stores without anything in them, and the writers that fill them.

@@ -1,7 +1,7 @@
 //! The judgements that people see: the newest windows, the newest reason, and what was seen when a run failed.
 
 use aviary_crds::CanaryRolloutStatus;
-use aviary_crds::status::{Verdict as VerdictName, VerdictRecord};
+use aviary_crds::status::{Source as SourceName, Verdict as VerdictName, VerdictRecord};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
 use rollout_core::guard::Alarm;
@@ -11,6 +11,7 @@ use rollout_core::time::Time;
 
 use super::evidence::Answer;
 use super::guarding::Guarded;
+use super::measure::Source;
 use crate::text::cut;
 
 /// The longest list of judgements that a status keeps.
@@ -75,6 +76,7 @@ impl Verdicts {
                 verdict: name(one.verdict),
                 requests: one.requests.map(|n| i64::try_from(n).unwrap_or(i64::MAX)),
                 reason: cut(one.reason.clone(), REASON),
+                source: Some(source(outcome.source)),
             }));
         let surplus = self.records.len().saturating_sub(KEPT);
         self.records.drain(..surplus);
@@ -100,6 +102,7 @@ impl Verdicts {
             verdict: VerdictName::Fail,
             requests: i64::try_from(guarded.canary.started).ok(),
             reason,
+            source: Some(SourceName::Sidecars),
         });
     }
 
@@ -151,6 +154,13 @@ impl Verdicts {
     }
 }
 
+fn source(source: Source) -> SourceName {
+    match source {
+        Source::Prometheus => SourceName::Prometheus,
+        Source::Sidecars => SourceName::Sidecars,
+    }
+}
+
 fn name(verdict: Verdict) -> VerdictName {
     match verdict {
         Verdict::Pass => VerdictName::Pass,
@@ -174,6 +184,7 @@ mod tests {
             start: Time(end - 10),
             end: Time(end),
             outcome: Some(WindowOutcome {
+                source: Source::Prometheus,
                 verdict: Verdict::Fail,
                 requests: 3,
                 outcomes: vec![Outcome {

@@ -3,6 +3,7 @@
 use rollout_core::time::Span;
 
 use super::{Clock, Session};
+use crate::rollout::reported::Reported;
 
 /// A clock that differs by more from the time that passed was set.
 const JUMP: Span = Span::seconds(2);
@@ -17,6 +18,7 @@ impl Session {
                 self.state = self.state.take().map(|state| state.shifted(jump));
                 self.evidence.shift(jump);
                 self.guarding.forget_weights();
+                self.reported = Reported::default();
                 self.troubles.shift(jump);
                 self.carried.shift(jump);
                 for leaving in self.leaving.values_mut() {

@@ -15,7 +15,7 @@ use crate::outcomes::Closed;
 use crate::rollout::changes::{self, Change};
 use crate::rollout::heard::Acknowledgement;
 use crate::rollout::machine::{self, Memory};
-use crate::rollout::measure::{StableOutcome, WindowOutcome};
+use crate::rollout::measure::{Source, StableOutcome, WindowOutcome};
 use crate::rollout::testing::{self, Writers, object};
 use crate::rollout::traffic::Traffic;
 use crate::rollout::write::{Kind, Verb, WriteError, Written};
@@ -64,7 +64,7 @@ impl Shop {
         let mut shop = Shop {
             views,
             writers,
-            policy: PrometheusPolicy::default(),
+            policy: testing::policy(),
             traffic: Traffic::default(),
             world: Arc::default(),
             session: Session::new(Arc::new(rollout), now),
@@ -289,6 +289,7 @@ impl Shop {
             start: question.start,
             end: question.end,
             outcome: Some(WindowOutcome {
+                source: Source::Prometheus,
                 verdict,
                 requests: 20,
                 outcomes: Vec::new(),
@@ -730,6 +731,47 @@ fn a_release_without_a_guard_follows_nothing() {
     shop.watch();
     assert_eq!(shop.step().follows, None);
     assert!(!bad_seconds(&mut shop, 20));
+}
+
+#[test]
+fn without_a_prometheus_the_sidecars_reports_are_judged_and_raise() {
+    let mut shop = Shop::open();
+    shop.policy = PrometheusPolicy::default();
+    shop.deployment("v2", 2, true);
+    shop.rest(Api::Works);
+    shop.copy(2);
+    shop.rest(Api::Works);
+    assert_eq!(shop.sent(), 50);
+    for _ in 0..25 {
+        shop.now = shop.now + Span(1_000);
+        let good = outcome::Counts {
+            started: 20,
+            ended: outcome::PerClass::from([20, 0, 0, 0]),
+            latency: [(outcome::Bucket::FIRST, 20)].into_iter().collect(),
+            ..outcome::Counts::default()
+        };
+        shop.session.closed(&[Closed {
+            at: shop.now.0 / 1000 - 2,
+            canary: good.clone(),
+            stable: good,
+        }]);
+        let step = shop.step();
+        assert!(step.question.is_none(), "nobody is asked");
+        if let Some(write) = step.write {
+            let written = shop.perform(&write, Api::Works);
+            shop.session.wrote(written, clock(shop.now));
+        }
+        shop.rest(Api::Works);
+    }
+    assert_eq!(shop.sent(), 100);
+    let records = shop.stored["status"]["verdicts"].as_array().unwrap();
+    assert!(!records.is_empty());
+    for record in records {
+        assert_eq!(
+            (&record["source"], &record["verdict"]),
+            (&json!("Sidecars"), &json!("Pass"))
+        );
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use rollout_core::judge::Verdict;
 
 use crate::rollout::evidence::{Answer, Question};
-use crate::rollout::measure::{Outcome, StableOutcome, WindowOutcome};
+use crate::rollout::measure::{Outcome, Source, StableOutcome, WindowOutcome};
 
 /// Fewer requests are no evidence.
 const ENOUGH: f64 = 5.0;
@@ -76,6 +76,7 @@ impl Prometheus {
             start: question.start,
             end: question.end,
             outcome: Some(WindowOutcome {
+                source: Source::Prometheus,
                 outside: None,
                 stable: StableOutcome {
                     fails: question
