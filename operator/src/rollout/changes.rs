@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use aviary_crds::{CANARY_OF_LABEL, REVISION_LABEL, ROLLOUT_LABEL};
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
+use aviary_crds::{CANARY_OF_LABEL, ROLLOUT_LABEL};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
-use super::views::{By, Guarded, Seen, Views};
-use super::{deployment, proxies, replica_sets};
+use super::views::{By, Guarded, PodSeen, Seen, Views};
+use super::{deployment, replica_sets};
 use crate::key::Key;
 use crate::mesh;
 
@@ -159,20 +159,16 @@ pub fn of_replica_set((before, after): Pair<'_, DynamicObject>) -> Vec<Change> {
 }
 
 /// Most changes of pods are about their status: endpoints say what of that matters.
-pub fn of_pod((before, after): Pair<'_, Pod>) -> Vec<Change> {
-    let matters = |pod: &Pod| {
-        (
-            pod.labels().get(REVISION_LABEL).cloned(),
-            pod.metadata.owner_references.clone(),
-            proxies::sidecar_runs(pod),
-        )
+pub fn of_pod((before, after): Pair<'_, PodSeen>) -> Vec<Change> {
+    let matters = |pod: &PodSeen| PodSeen {
+        leaves: false,
+        ..pod.clone()
     };
     if before.map(matters) == after.map(matters) {
         return Vec::new();
     }
-    after
-        .or(before)
-        .map(|pod| Change::Pod(Key::of(pod)))
+    let pod = after.or(before);
+    pod.map(|pod| Change::Pod(pod.key.clone()))
         .into_iter()
         .collect()
 }

@@ -40,8 +40,10 @@ use crate::ads::{Ads, Touched};
 use crate::key::Key;
 use crate::metrics::Metrics;
 
-/// How long changes of endpoints are gathered.
+/// How long changes of endpoints are gathered, at least: for so many times as long as it takes to make what they are about.
 const GATHER: Duration = Duration::from_millis(50);
+const GATHER_TIMES: u32 = 10;
+const GATHER_MOST: Duration = Duration::from_secs(1);
 /// Nothing sleeps longer than this: the clock may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// A request that has not come to an end by then has failed.
@@ -173,6 +175,7 @@ impl Driver {
     ) {
         let mut acknowledged = self.ads.changes();
         let mut gathered: Option<tokio::time::Instant> = None;
+        let mut gather = GATHER;
         let mut changed = Vec::new();
         let outcomes = self.ads.outcomes().clone();
         let mut judged: Option<tokio::time::Instant> = None;
@@ -212,13 +215,15 @@ impl Driver {
                     }
                     for change in changed.drain(..) {
                         if self.changed(&change) {
-                            gathered.get_or_insert_with(|| tokio::time::Instant::now() + GATHER);
+                            gathered.get_or_insert_with(|| tokio::time::Instant::now() + gather);
                         }
                     }
                 }
                 () = until(gathered) => {
                     gathered = None;
+                    let begun = Instant::now();
                     self.publish();
+                    gather = (begun.elapsed() * GATHER_TIMES).clamp(GATHER, GATHER_MOST);
                 }
                 () = tokio::time::sleep(sleep) => {}
             }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aviary_crds::{CanaryRollout, REVISION_LABEL, ROLLOUT_LABEL};
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use rollout_core::observation::{CopySeen, Observation, Original, Serving, Traffic};
@@ -22,7 +21,6 @@ use super::views::{By, Views};
 use super::{copy, deployment};
 use crate::admission::rollout::PrometheusPolicy;
 use crate::key::Key;
-use crate::names::PROXY_CONTAINER;
 
 /// What was seen at one moment.
 #[derive(Clone, Debug)]
@@ -150,22 +148,11 @@ fn unmeshed(views: &Views, key: &Key, copies: &[Arc<DynamicObject>]) -> BTreeMap
         .iter()
         .filter_map(|copy| copy.labels().get(REVISION_LABEL));
     let unmeshed = revisions.filter_map(|revision| {
-        let pods = views.pods.by(By::Revision, &key.beside(revision));
-        let mut pods = pods
-            .iter()
-            .filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        let pod = pods.find(|pod| !has_sidecar(pod))?;
-        Some((revision.clone(), pod.name_any()))
+        let pods = views.pods.by(By::Unmeshed, &key.beside(revision));
+        let pod = pods.first()?;
+        Some((revision.clone(), pod.key.name.clone()))
     });
     unmeshed.collect()
-}
-
-fn has_sidecar(pod: &Pod) -> bool {
-    let Some(spec) = &pod.spec else { return false };
-    spec.containers
-        .iter()
-        .chain(spec.init_containers.iter().flatten())
-        .any(|container| container.name == PROXY_CONTAINER)
 }
 
 impl Look {

@@ -7,15 +7,13 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
 use rollout_core::time::{Span, Time};
 use traffic_core::lease::LEASE;
 
 use super::heard::{Acknowledgement, Laggard};
-use super::views::Views;
+use super::views::{Sidecar, Views};
 use crate::ads::Ads;
 use crate::key::Key;
-use crate::names::PROXY_CONTAINER;
 
 /// How many laggards are named.
 const NAMED: usize = 10;
@@ -47,7 +45,10 @@ impl Silent {
             self.pods.clear();
             return;
         }
-        let runs = views.pods.get(key).is_some_and(|pod| sidecar_runs(&pod));
+        let runs = views
+            .pods
+            .get(key)
+            .is_some_and(|pod| pod.sidecar == Sidecar::Runs);
         if runs && !ads.is_connected(key) {
             self.pods.insert(key.clone());
         } else {
@@ -129,16 +130,4 @@ fn add_silent(acknowledgement: &mut Acknowledgement, silent: &Silent, until: Tim
             });
         }
     }
-}
-
-pub(super) fn sidecar_runs(pod: &Pod) -> bool {
-    let Some(status) = &pod.status else {
-        return false;
-    };
-    status
-        .init_container_statuses
-        .iter()
-        .chain(&status.container_statuses)
-        .flatten()
-        .any(|container| container.name == PROXY_CONTAINER && container.started == Some(true))
 }

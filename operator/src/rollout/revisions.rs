@@ -7,11 +7,9 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use aviary_crds::REVISION_LABEL;
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::views::Views;
+use super::views::{PodSeen, Views};
 use super::{deployment, replica_sets};
 use crate::key::Key;
 use crate::mesh::Pods;
@@ -43,20 +41,17 @@ impl<'a, N: Named> Revisions<'a, N> {
         }
     }
 
-    fn of_pod(&self, key: &Key, pod: &Pod) -> Option<String> {
-        if let Some(label) = pod.labels().get(REVISION_LABEL) {
+    fn of_pod(&self, pod: &PodSeen) -> Option<String> {
+        if let Some(label) = &pod.revision {
             // A name that no split has: its endpoints are in no cluster.
-            let retired = self.named.retired(&key.beside(label));
+            let retired = self.named.retired(&pod.key.beside(&**label));
             return Some(if retired {
                 format!("{label} (retired)")
             } else {
-                label.clone()
+                label.to_string()
             });
         }
-        let mut owners = pod.owner_references().iter();
-        let owner =
-            owners.find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true))?;
-        let set = key.beside(owner.name.clone());
+        let set = pod.key.beside(&**pod.replica_set.as_ref()?);
         let mut sets = self.sets.borrow_mut();
         let known = sets.entry(set).or_insert_with_key(|set| self.of_set(set));
         known.clone()
@@ -89,11 +84,11 @@ impl<'a, N: Named> Revisions<'a, N> {
 impl<N: Named> Pods for Revisions<'_, N> {
     fn revision(&self, key: &Key) -> Option<String> {
         let pod = self.views.pods.get(key)?;
-        self.of_pod(key, &pod)
+        self.of_pod(&pod)
     }
 
     fn is_of_copy(&self, key: &Key) -> bool {
         let pod = self.views.pods.get(key);
-        pod.is_some_and(|pod| pod.labels().contains_key(REVISION_LABEL))
+        pod.is_some_and(|pod| pod.revision.is_some())
     }
 }

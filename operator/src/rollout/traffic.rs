@@ -269,10 +269,8 @@ impl Traffic {
         };
         for revision in retired(before).symmetric_difference(&retired(after)) {
             let pods = views.pods.by(By::Revision, &key.beside(revision));
-            self.stale.add(
-                pods.iter()
-                    .flat_map(|pod| services_of(views, &Key::of(&**pod))),
-            );
+            self.stale
+                .add(pods.iter().flat_map(|pod| services_of(views, &pod.key)));
         }
     }
 
@@ -302,7 +300,7 @@ fn services_of(views: &Views, pod: &Key) -> Vec<Key> {
 fn services_of_set(views: &Views, set: &Key) -> BTreeSet<Key> {
     let pods = views.pods.by(By::ReplicaSet, set);
     pods.iter()
-        .flat_map(|pod| services_of(views, &Key::of(&**pod)))
+        .flat_map(|pod| services_of(views, &pod.key))
         .collect()
 }
 

@@ -1,5 +1,6 @@
 //! What the API server told us: watched objects, kept small and linked. A look reads from here and asks nothing of the network.
 
+mod pods;
 mod shapes;
 mod store;
 
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aviary_crds::{CanaryRollout, ROLLOUT_LABEL};
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
@@ -15,6 +16,7 @@ use kube::core::{DeserializeGuard, ObjectMeta};
 
 use crate::key::Key;
 
+pub use pods::{PodSeen, Sidecar};
 pub use store::{By, Seen, Store, Writer};
 
 /// A CanaryRollout, or what is known of one that this version cannot read: one of a newer version hides no other.
@@ -66,7 +68,7 @@ pub struct Views {
     pub replica_sets: Store<DynamicObject>,
     /// Templates that were kept as ControllerRevisions.
     pub kept: Store<DynamicObject>,
-    pub pods: Store<Pod>,
+    pub pods: Store<PodSeen>,
     pub services: Store<Service>,
     pub slices: Store<EndpointSlice>,
     pub claims: Store<PersistentVolumeClaim>,
@@ -81,7 +83,7 @@ pub struct Writers {
     pub copies: Writer<DynamicObject>,
     pub replica_sets: Writer<DynamicObject>,
     pub kept: Writer<DynamicObject>,
-    pub pods: Writer<Pod>,
+    pub pods: Writer<PodSeen>,
     pub services: Writer<Service>,
     pub slices: Writer<EndpointSlice>,
     pub claims: Writer<PersistentVolumeClaim>,

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use super::changes::{self, About, Change};
 use super::replica_sets;
-use super::views::{Guarded, Seen, Views, Writer};
+use super::views::{Guarded, PodSeen, Seen, Views, Writer};
 use super::write::Kind;
 use crate::ads::Ads;
 use crate::key::Key;
@@ -222,17 +222,16 @@ fn stripping<K>(strip: fn(&mut K)) -> impl Fn(K) -> K {
 async fn follow_pods(
     api: Api<Pod>,
     config: watcher::Config,
-    mut writer: Writer<Pod>,
+    mut writer: Writer<PodSeen>,
     ads: Ads,
     changes: Changes,
 ) {
-    let keep = stripping(strip::pod);
     let reader = writer.as_reader();
     let stream = watcher(api, config).default_backoff();
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         let event = match event {
-            Ok(event) => kept(event, &keep),
+            Ok(event) => kept(event, PodSeen::from),
             Err(error) => {
                 broke(&error);
                 continue;
@@ -248,7 +247,7 @@ async fn follow_pods(
             after: None,
         } = &seen
         {
-            ads.forget_pod(&Key::of(&**before));
+            ads.forget_pod(&before.key);
         }
         for gone in known.iter().filter(|key| !reader.has(key)) {
             ads.forget_pod(gone);

@@ -1,5 +1,6 @@
 //! One session against a world of a few objects: what it sends, asks and writes, whatever becomes of its writes.
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube_runtime::watcher::Event;
 use rollout_core::desired;
@@ -147,8 +148,8 @@ impl Shop {
             "metadata": {"namespace": "shop", "name": name, "labels": labels, "ownerReferences": owners},
             "spec": {"containers": [{"name": "aviary-proxy"}]},
         });
-        let pod = serde_json::from_value(pod).unwrap();
-        self.writers.pods.apply(Event::Apply(pod));
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        self.writers.pods.apply(Event::Apply(pod.into()));
     }
 
     /// The copy that was asked for is there, with this many Ready pods.

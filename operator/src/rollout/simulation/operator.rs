@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
 use rollout_core::time::{Span, Time};
 use traffic_core::lease::LEASE;
 
@@ -13,14 +12,13 @@ use super::watch::{Pending, Stream, Watches};
 use crate::admission::rollout::PrometheusPolicy;
 use crate::key::Key;
 use crate::mesh::World as MeshWorld;
-use crate::names::PROXY_CONTAINER;
 use crate::rollout::changes::{self, Change};
 use crate::rollout::evidence::Question;
 use crate::rollout::heard::{Acknowledgement, Heard, Laggard};
 use crate::rollout::session::{Clock, Session, Step, World};
 use crate::rollout::sessions::Sessions;
 use crate::rollout::traffic::{Published, Traffic};
-use crate::rollout::views::Views;
+use crate::rollout::views::{Sidecar, Views};
 use crate::rollout::write::Write;
 
 /// Nothing sleeps longer than this: the clock may be set meanwhile.
@@ -198,14 +196,14 @@ impl Operator {
         let connected = self.links.open();
         let called_are_back = now - self.started > 10_000;
         let mut pods = self.views.pods.state();
-        pods.sort_by_key(|pod| Key::of(&**pod));
+        pods.sort_by(|a, b| a.key.cmp(&b.key));
         for pod in pods {
-            let key = Key::of(&*pod);
+            let key = pod.key.clone();
             let counted = acks.laggards.iter().any(|each| each.pod == key);
             let called = key.namespace == "shop";
             if counted
                 || connected.contains(&key)
-                || !sidecar_runs(&pod)
+                || pod.sidecar != Sidecar::Runs
                 || (called && called_are_back)
             {
                 continue;
@@ -233,14 +231,4 @@ impl Operator {
         );
         other
     }
-}
-
-fn sidecar_runs(pod: &Pod) -> bool {
-    let statuses = pod
-        .status
-        .iter()
-        .flat_map(|status| status.init_container_statuses.iter().flatten());
-    statuses
-        .into_iter()
-        .any(|container| container.name == PROXY_CONTAINER && container.started == Some(true))
 }

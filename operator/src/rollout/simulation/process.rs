@@ -1,9 +1,5 @@
 //! The life of an operator process: it starts, runs when something is due, serves what it decides, and crashes at any moment.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-
-use aviary_crds::REVISION_LABEL;
 use rollout_core::OnFailure;
 use rollout_core::time::Span;
 use traffic_core::config::Weight;
@@ -275,17 +271,7 @@ impl Simulation {
         let Some(served) = Served::of(&operator.world) else {
             return;
         };
-        let labelled = operator.views.pods.state();
-        let copies: BTreeMap<IpAddr, String> = labelled
-            .iter()
-            .filter_map(|pod| {
-                let address = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-                Some((
-                    address,
-                    pod.metadata.labels.as_ref()?.get(REVISION_LABEL)?.clone(),
-                ))
-            })
-            .collect();
+        let copies = operator.watches.copies();
         self.check.published(process, &served, &copies);
         let split = &served.route.split;
         let canary = split.canary.as_ref().map(|canary| {

@@ -1,9 +1,11 @@
 //! The watches of one operator: each kind is behind by as much as it happens to be, so kinds reorder; nothing of one kind does.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use aviary_crds::{CANARY_OF_LABEL, CanaryRollout, ROLLOUT_LABEL};
+use aviary_crds::{CANARY_OF_LABEL, CanaryRollout, REVISION_LABEL, ROLLOUT_LABEL};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::DynamicObject;
 use kube::core::DeserializeGuard;
 use kube_runtime::watcher::Event;
@@ -109,6 +111,8 @@ pub(super) struct Pending {
 pub(super) struct Watches {
     views: Views,
     writers: Writers,
+    /// Addresses of copies' pods, and their revisions, as the watch has told.
+    addresses: BTreeMap<String, (IpAddr, String)>,
 }
 
 impl Watches {
@@ -116,11 +120,19 @@ impl Watches {
         let (views, mut writers) = Views::new();
         writers.claims.apply(Event::Init);
         writers.claims.apply(Event::InitDone);
-        Watches { views, writers }
+        Watches {
+            views,
+            writers,
+            addresses: BTreeMap::new(),
+        }
     }
 
     pub(super) fn views(&self) -> Views {
         self.views.clone()
+    }
+
+    pub(super) fn copies(&self) -> BTreeMap<IpAddr, String> {
+        self.addresses.values().cloned().collect()
     }
 
     /// What it means that a watch has seen this.
@@ -140,7 +152,10 @@ impl Watches {
                 changes::of_replica_set,
             ),
             Stream::Kept => feed(&mut to.kept, seen, same, changes::of_kept),
-            Stream::Pods => feed(&mut to.pods, seen, same, changes::of_pod),
+            Stream::Pods => {
+                note(&mut self.addresses, seen);
+                feed(&mut to.pods, seen, |pod: Pod| pod.into(), changes::of_pod)
+            }
             Stream::Services => feed(&mut to.services, seen, same, changes::of_service),
             Stream::Slices => feed(&mut to.slices, seen, same, changes::of_slice),
             Stream::Unadopted => feed(
@@ -151,6 +166,37 @@ impl Watches {
             ),
             Stream::Freezes => feed(&mut to.freezes, seen, same, changes::of_freeze),
         }
+    }
+}
+
+fn note(addresses: &mut BTreeMap<String, (IpAddr, String)>, seen: &Seen) {
+    let name = |pod: &Value| {
+        format!(
+            "{}/{}",
+            pod["metadata"]["namespace"], pod["metadata"]["name"]
+        )
+    };
+    let of = |pod: &Value| {
+        let address = pod["status"]["podIP"].as_str()?.parse().ok()?;
+        let revision = pod["metadata"]["labels"][REVISION_LABEL].as_str()?;
+        Some((address, revision.to_owned()))
+    };
+    let applied: &[Arc<Value>] = match seen {
+        Seen::Applied(pod) => std::slice::from_ref(pod),
+        Seen::Deleted(pod) => {
+            addresses.remove(&name(pod));
+            &[]
+        }
+        Seen::Listed(pods) => {
+            addresses.clear();
+            pods
+        }
+    };
+    for pod in applied {
+        match of(pod) {
+            Some(of) => addresses.insert(name(pod), of),
+            None => addresses.remove(&name(pod)),
+        };
     }
 }
 

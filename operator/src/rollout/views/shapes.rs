@@ -1,13 +1,13 @@
 //! How each kind of object is named and linked.
 
-use aviary_crds::{CANARY_OF_LABEL, REVISION_LABEL, ROLLOUT_LABEL};
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
+use aviary_crds::{CANARY_OF_LABEL, ROLLOUT_LABEL};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
-use super::Guarded;
 use super::store::{By, Links, Packing, Shape};
+use super::{Guarded, PodSeen};
 use crate::key::Key;
 use crate::mesh;
 
@@ -78,19 +78,18 @@ pub(super) const REPLICA_SETS: Shape<DynamicObject> = Shape {
     packing: Packing::JSON,
 };
 
-pub(super) const PODS: Shape<Pod> = Shape {
-    key: Key::of,
+pub(super) const PODS: Shape<PodSeen> = Shape {
+    key: |pod| pod.key.clone(),
     links: |pod| {
-        let key = Key::of(pod);
-        let mut owners = pod.owner_references().iter();
-        let owner =
-            owners.find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true));
-        let set = owner.map(|owner| (By::ReplicaSet, key.beside(&owner.name)));
-        let revision = pod.labels().get(REVISION_LABEL);
-        let revision = revision.map(|revision| (By::Revision, key.beside(revision)));
-        set.into_iter().chain(revision).collect()
+        let link = |by: By, name: &str| (by, pod.key.beside(name));
+        let set = pod.replica_set.iter().map(|set| link(By::ReplicaSet, set));
+        let revision = pod.revision.iter().flat_map(|revision| {
+            let unmeshed = pod.is_unmeshed().then(|| link(By::Unmeshed, revision));
+            [link(By::Revision, revision)].into_iter().chain(unmeshed)
+        });
+        set.chain(revision).collect()
     },
-    packing: Packing::JSON,
+    packing: None,
 };
 
 pub(super) const SERVICES: Shape<Service> = Shape {

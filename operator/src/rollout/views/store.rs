@@ -27,6 +27,8 @@ pub enum By {
     Service,
     /// The revision in its label.
     Revision,
+    /// The revision in its label, of a pod that is to have a sidecar and has none.
+    Unmeshed,
     /// A volume claim that it mounts.
     Claim,
     /// A pod behind it.

@@ -1,15 +1,9 @@
 //! What is kept of watched objects: a cluster has more pods than the operator has memory for all that is in them.
 
-use aviary_crds::REVISION_LABEL;
-use k8s_openapi::api::core::v1::{
-    Container, ContainerStatus, PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, PodSpec,
-    PodStatus, Service,
-};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
-
-use crate::names::PROXY_CONTAINER;
 
 /// What `kubectl apply` keeps of the manifest: as large as the object itself.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -51,44 +45,4 @@ pub(super) fn slice(slice: &mut EndpointSlice) {
             target.namespace = None;
         }
     }
-}
-
-pub(super) fn pod(pod: &mut Pod) {
-    pod.managed_fields_mut().clear();
-    pod.annotations_mut().clear();
-    pod.labels_mut().retain(|label, _| label == REVISION_LABEL);
-    pod.metadata.generate_name = None;
-    let spec = pod.spec.take().unwrap_or_default();
-    let named = |containers: Vec<Container>| -> Vec<Container> {
-        let of = |container: Container| Container {
-            name: container.name,
-            ..Container::default()
-        };
-        let ours = containers
-            .into_iter()
-            .filter(|each| each.name == PROXY_CONTAINER);
-        ours.map(of).collect()
-    };
-    pod.spec = Some(PodSpec {
-        containers: named(spec.containers),
-        init_containers: spec.init_containers.map(named),
-        ..PodSpec::default()
-    });
-    let started = |statuses: Vec<ContainerStatus>| -> Vec<ContainerStatus> {
-        let of = |status: ContainerStatus| ContainerStatus {
-            name: status.name,
-            started: status.started,
-            ..ContainerStatus::default()
-        };
-        let ours = statuses
-            .into_iter()
-            .filter(|each| each.name == PROXY_CONTAINER);
-        ours.map(of).collect()
-    };
-    let status = pod.status.take().unwrap_or_default();
-    pod.status = Some(PodStatus {
-        init_container_statuses: status.init_container_statuses.map(started),
-        container_statuses: status.container_statuses.map(started),
-        ..PodStatus::default()
-    });
 }

@@ -1,0 +1,127 @@
+//! What is kept of a pod: a cluster has many, they change often, and little of them matters.
+
+use aviary_crds::REVISION_LABEL;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt;
+
+use crate::key::Key;
+use crate::names::PROXY_CONTAINER;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodSeen {
+    pub key: Key,
+    /// The label of a copy's pod.
+    pub revision: Option<Box<str>>,
+    /// The ReplicaSet that controls it.
+    pub replica_set: Option<Box<str>>,
+    pub sidecar: Sidecar,
+    /// It is being deleted.
+    pub leaves: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sidecar {
+    None,
+    /// It is in the pod's spec.
+    Injected,
+    Runs,
+}
+
+impl From<Pod> for PodSeen {
+    fn from(pod: Pod) -> PodSeen {
+        let mut owners = pod.owner_references().iter();
+        let owner =
+            owners.find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true));
+        PodSeen {
+            key: Key::of(&pod),
+            revision: pod
+                .labels()
+                .get(REVISION_LABEL)
+                .map(|it| it.as_str().into()),
+            replica_set: owner.map(|owner| owner.name.as_str().into()),
+            sidecar: Sidecar::of(&pod),
+            leaves: pod.metadata.deletion_timestamp.is_some(),
+        }
+    }
+}
+
+impl Sidecar {
+    fn of(pod: &Pod) -> Sidecar {
+        let status = pod.status.iter();
+        let mut statuses = status.flat_map(|status| {
+            let init = status.init_container_statuses.iter();
+            init.chain(&status.container_statuses).flatten()
+        });
+        let runs = |container: &ContainerStatus| {
+            container.name == PROXY_CONTAINER && container.started == Some(true)
+        };
+        if statuses.any(runs) {
+            return Sidecar::Runs;
+        }
+        let mut containers = pod.spec.iter().flat_map(|spec| {
+            let init = spec.init_containers.iter().flatten();
+            spec.containers.iter().chain(init)
+        });
+        if containers.any(|container| container.name == PROXY_CONTAINER) {
+            Sidecar::Injected
+        } else {
+            Sidecar::None
+        }
+    }
+}
+
+impl PodSeen {
+    /// A copy's pod that nobody sees.
+    pub fn is_unmeshed(&self) -> bool {
+        !self.leaves && self.sidecar == Sidecar::None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn seen(pod: Value) -> PodSeen {
+        serde_json::from_value::<Pod>(pod).unwrap().into()
+    }
+
+    #[test]
+    fn a_sidecar_is_injected_and_then_it_runs_wherever_it_is() {
+        for (list, statuses) in [
+            ("containers", "containerStatuses"),
+            ("initContainers", "initContainerStatuses"),
+        ] {
+            let of = |name: &str, started: Value| {
+                let mut spec = json!({"containers": [{"name": "app"}]});
+                spec[list] = json!([{"name": name}]);
+                let status = json!({statuses: [{
+                    "name": name, "started": started, "ready": true, "restartCount": 0, "image": "", "imageID": "",
+                }]});
+                seen(json!({"metadata": {}, "spec": spec, "status": status})).sidecar
+            };
+            assert_eq!(of(PROXY_CONTAINER, json!(true)), Sidecar::Runs);
+            assert_eq!(of(PROXY_CONTAINER, json!(false)), Sidecar::Injected);
+            assert_eq!(of(PROXY_CONTAINER, json!(null)), Sidecar::Injected);
+            assert_eq!(of("app", json!(true)), Sidecar::None);
+        }
+        assert_eq!(seen(json!({"metadata": {}})).sidecar, Sidecar::None);
+    }
+
+    #[test]
+    fn whose_a_pod_is_is_in_its_label_or_in_the_replica_set_that_controls_it() {
+        let owner = |kind: &str, name: &str, controller: bool| json!({"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "u", "controller": controller});
+        let pod = seen(json!({"metadata": {
+            "namespace": "shop", "name": "web-1",
+            "labels": {"aviary.dev/revision": "abc"},
+            "ownerReferences": [owner("ReplicaSet", "other", false), owner("Job", "job", true), owner("ReplicaSet", "web", true)],
+        }}));
+        assert_eq!(pod.key, Key::new("shop", "web-1"));
+        assert_eq!(pod.revision.as_deref(), Some("abc"));
+        assert_eq!(pod.replica_set.as_deref(), Some("web"));
+        assert!(pod.is_unmeshed());
+        let leaves = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        assert!(!seen(leaves).is_unmeshed());
+    }
+}
