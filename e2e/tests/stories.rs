@@ -35,6 +35,7 @@ fn all() -> Vec<Story> {
     told![
         promotion::a_good_release_is_promoted_step_by_step_and_no_request_fails,
         rollback::a_bad_release_is_rolled_back_and_the_stable_version_serves,
+        rollback::a_release_that_is_worse_than_stable_loses_its_weight_within_seconds,
         rollback::deleting_the_rollout_leaves_all_traffic_on_the_stable_version,
         rollback::a_version_that_never_starts_gets_no_traffic_and_is_given_up,
         superseded::a_newer_template_starts_at_weight_0_and_the_one_before_goes_to_0,

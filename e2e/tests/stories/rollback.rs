@@ -10,7 +10,9 @@ use super::theatre::Scene;
 pub(crate) async fn a_bad_release_is_rolled_back_and_the_stable_version_serves(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
-    let shop = scene.shop(&Workload::of_a_story()).await?;
+    // The checks alone: the guard would be sooner.
+    let unguarded = Workload::of_a_story().with("/analysis/guard", json!({"falseAlarm": "0%"}));
+    let shop = scene.shop(&unguarded).await?;
     let stable = shop.status().await?.stable.unwrap_or_default().revision;
 
     let mark = shop.record.mark();
@@ -72,6 +74,41 @@ pub(crate) async fn a_bad_release_is_rolled_back_and_the_stable_version_serves(
         took < 60_000,
         "it took {took} ms from the first bad answer to weight 0"
     );
+    Ok(())
+}
+
+/// Windows are a minute long, so nothing but the guard can have seen it.
+pub(crate) async fn a_release_that_is_worse_than_stable_loses_its_weight_within_seconds(
+    scene: &Scene<'_>,
+) -> anyhow::Result<()> {
+    let workload = Workload::of_a_story()
+        .steps(&[(10, "10m"), (100, "1m")])
+        .with("/analysis/interval", json!("1m"));
+    let shop = scene.shop(&workload).await?;
+    let mark = shop.record.mark();
+    shop.release("v2", Faults::Errors("50%")).await?;
+    let failed = shop.until_phase(mark, Phase::Failed).await?.status;
+    let failure = failed.failure.context("the status says why")?;
+    ensure!(failure.cause == CauseStatus::WorseThanStable, "{failure:?}");
+    ensure!(
+        failure.message.contains("first attempts failed"),
+        "{failure:?}"
+    );
+    let note = shop.until_event("RolledBack").await?;
+    ensure!(note.contains("worse than the stable revision"), "{note}");
+    let judged = failed.verdicts.iter().find(|each| each.check == "guard");
+    ensure!(judged.is_some(), "{:?}", failed.verdicts);
+
+    let stats = only_serves(&shop, "v1", "v2").await?;
+    let bad = stats.versions["v2"];
+    let moments = shop.record.since(mark);
+    let zero = zero_on_every_proxy(&moments).context("no moment of weight 0")?;
+    let took = zero - bad.first_bad.context("v2 never failed")?;
+    println!(
+        "from the first bad answer to weight 0 on every proxy: {took} ms, {} failed requests",
+        bad.failed
+    );
+    ensure!(took < 30_000, "it took {took} ms");
     Ok(())
 }
 
