@@ -6,7 +6,7 @@ IMAGES_DIR ?= target/images
 
 BENCH := proxy/bench/Cargo.toml
 
-.PHONY: help demo test simulate fuzz bench bench-operator conformance check fmt lint generate e2e images setup install
+.PHONY: help demo test simulate fuzz bench bench-operator bench-judge conformance check fmt lint generate e2e images setup install
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench-operator: setup ## One operator and N=1000 rollouts on a real control plan
 	cargo build --profile bench-operator -p aviary-operator -p aviary-e2e --bin aviary-operator --bin bench-operator
 	@BUILT=$$(dirname "$$(ls -t target/*/bench-operator/bench-operator target/bench-operator/bench-operator 2>/dev/null | head -n 1)"); \
 	AVIARY_OPERATOR_BIN=$${AVIARY_OPERATOR_BIN:-$$BUILT/aviary-operator} $$BUILT/bench-operator --rollouts $(or $(N),1000) --case $(or $(CASE),all) $(ARGS)
+
+bench-judge: ## How soon the guard notices a bad release and how often it blames a good one, simulated beside other rules. RUNS=500 a cell
+	cargo bench -p rollout-core --bench judge
 
 e2e: setup ## The end-to-end stories alone
 	cargo test -p aviary-e2e --test stories
