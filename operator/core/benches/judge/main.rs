@@ -57,24 +57,43 @@ fn many(world: World, seconds: i64, runs: u64) -> Vec<[Option<i64>; 3]> {
 fn noticing(runs: u64) {
     const PATIENCE: i64 = 1_800;
     let faults = [1.0, 0.5, 0.1, 0.05, 0.02, 0.01];
-    println!("Seconds to the alarm, median/p95, guard | Flagger | Argo; stable fails 0.1 %\n");
+    println!(
+        "Seconds to the alarm, median/p95, guard Flagger Argo; stable fails 0.1 %; the last row a minute after everybody failed 20 % for a minute\n"
+    );
     print!("{:<26}", "canary's requests/s");
     for fault in faults {
         print!("| {:<22}", format!("fails {} %", fault * 100.0));
     }
     println!();
-    for (total, weight) in [
-        (50.0, 0.01),
-        (500.0, 0.01),
-        (50.0, 0.5),
-        (500.0, 0.1),
-        (500.0, 0.5),
-        (5000.0, 0.5),
+    let incident = Scene::Incident {
+        from: -120,
+        until: -60,
+        more: 0.2,
+    };
+    for (total, weight, scene) in [
+        (50.0, 0.01, Scene::Plain),
+        (500.0, 0.01, Scene::Plain),
+        (50.0, 0.5, Scene::Plain),
+        (500.0, 0.1, Scene::Plain),
+        (500.0, 0.5, Scene::Plain),
+        (5000.0, 0.5, Scene::Plain),
+        (500.0, 0.1, incident),
     ] {
-        let name = format!("{} ({} % of {total})", total * weight, weight * 100.0);
+        let after = match scene {
+            Scene::Incident { .. } => " after 20 %",
+            Scene::Plain | Scene::Bursts | Scene::Pods { .. } => "",
+        };
+        let name = format!(
+            "{} ({} % of {total}){after}",
+            total * weight,
+            weight * 100.0
+        );
         print!("{name:<26}");
         for fault in faults {
-            let world = World::steady(total, weight, 0.001, fault);
+            let world = World {
+                scene,
+                ..World::steady(total, weight, 0.001, fault)
+            };
             // What takes long is played less often.
             let runs = if fault < 0.05 { runs.div_ceil(5) } else { runs };
             let alarms = many(world, PATIENCE, runs);

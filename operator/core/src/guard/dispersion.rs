@@ -12,8 +12,11 @@ use super::units::Nano;
 
 /// Independent errors, as many as this, are thought to have been seen before.
 const PRIOR: f64 = 5.0;
-/// One difference counts at most this much.
+/// One difference counts at most this much: after an incident that everybody had, the guard is not blind for long.
 const MOST: f64 = 50.0;
+/// The same where it is asked how long bursts last: where there are many requests, a pod that fails for two seconds is a
+/// difference of hundreds.
+const MOST_OF_BURSTS: f64 = 1000.0;
 /// The most that an effect may earn in a factor, nats: an alarm at 1 % needs three bad seconds.
 const GAIN: f64 = 2.0;
 
@@ -25,6 +28,8 @@ static DECAY_10: LazyLock<f64> = LazyLock::new(|| 0.5_f64.powf(10.0 / 300.0));
 pub(super) struct Dispersion {
     one: Differences,
     ten: Differences,
+    /// As `ten`, for the gain.
+    bursts: Differences,
     /// The sum of the present ten seconds, and how many of them have been seen.
     sum: Counts,
     seconds: u8,
@@ -38,15 +43,16 @@ impl Dispersion {
 
     /// The most that an effect may earn in a factor, nats: less while bursts last longer than a second.
     pub(super) fn gain(&self) -> f64 {
-        GAIN * (self.one.phi().max(1.0) / self.ten.phi()).clamp(0.2, 1.0)
+        GAIN * (self.one.phi().max(1.0) / self.bursts.phi()).clamp(0.2, 1.0)
     }
 
     pub(super) fn see(&mut self, stable: Counts) {
-        self.one.see(stable, *DECAY);
+        self.one.see(stable, *DECAY, MOST);
         self.sum = self.sum.plus(stable);
         self.seconds = self.seconds.saturating_add(1);
         if self.seconds >= 10 {
-            self.ten.see(self.sum, *DECAY_10);
+            self.ten.see(self.sum, *DECAY_10, MOST);
+            self.bursts.see(self.sum, *DECAY_10, MOST_OF_BURSTS);
             self.sum = Counts::default();
             self.seconds = 0;
         }
@@ -66,9 +72,9 @@ impl Differences {
         (PRIOR + self.squares.get()) / (PRIOR + self.errors.get())
     }
 
-    fn see(&mut self, now: Counts, decay: f64) {
+    fn see(&mut self, now: Counts, decay: f64, most: f64) {
         if let Some((square, errors)) = difference(self.last, now) {
-            self.squares = Nano::of(self.squares.get() * decay + square * errors);
+            self.squares = Nano::of(self.squares.get() * decay + square.min(most) * errors);
             self.errors = Nano::of(self.errors.get() * decay + errors);
         }
         self.last = now;
@@ -85,5 +91,5 @@ fn difference(before: Counts, now: Counts) -> Option<(f64, f64)> {
     }
     let variance = pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m);
     let square = (y / m - x / n).powi(2) / variance;
-    Some((square.min(MOST), errors))
+    Some((square, errors))
 }
