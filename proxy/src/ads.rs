@@ -7,6 +7,9 @@
 //!      └────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! While there is a stream, what becomes of first attempts is told on a second one beside it (`reports`), whose failures are
+//! its own.
+//!
 //! A canary's weight is only lent: when the control plane is not heard in time it goes back to stable, with or without a stream.
 //!
 //! Not here: what a snapshot does (the data plane).
@@ -15,6 +18,7 @@ mod backoff;
 mod connect;
 mod failure;
 mod held;
+mod reports;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +36,7 @@ use backoff::Backoff;
 use connect::Connector;
 use failure::Failure;
 use held::{Held, installed, lease_ends};
+use reports::Reports;
 
 /// Demands that are sent in one request.
 const DEMANDS_AT_ONCE: usize = 256;
@@ -44,7 +49,7 @@ pub async fn run(
     install: Arc<dyn Install>,
     demands: mpsc::Receiver<Demand>,
 ) -> Result<(), AddressError> {
-    let connector = Connector::new(&control_plane)?;
+    let connector = Arc::new(Connector::new(&control_plane)?);
     let id = format!("{}.{}", control_plane.pod_name, control_plane.pod_namespace);
     let link = AdsLink {
         connector,
@@ -59,7 +64,7 @@ pub async fn run(
 }
 
 struct AdsLink {
-    connector: Connector,
+    connector: Arc<Connector>,
     /// `<pod>.<namespace>`.
     id: String,
     demands: mpsc::Receiver<Demand>,
@@ -113,14 +118,23 @@ impl AdsLink {
         let output = self.held.client.connected(&node);
         self.held.apply(output);
         let opened = self.held.during(self.connector.open(to_server)).await;
-        let mut responses = match opened {
-            Ok(responses) => responses,
+        let (channel, mut responses) = match opened {
+            Ok(opened) => opened,
             Err(failure) => return End::Lost(failure),
         };
         tracing::info!(address = %self.connector, "connected to the control plane");
         self.last_failure = None;
         self.held.install.link(Link::Connected);
-        self.exchange(&mut responses).await
+        let reports = Reports {
+            connector: Arc::clone(&self.connector),
+            channel,
+            id: self.id.clone(),
+            install: Arc::clone(&self.held.install),
+        };
+        tokio::select! {
+            end = self.exchange(&mut responses) => end,
+            never = reports.run() => match never {},
+        }
     }
 
     async fn exchange(&mut self, responses: &mut Streaming<Response>) -> End {

@@ -4,7 +4,9 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use traffic_core::outcome::Second;
 
+use crate::control::Outcome;
 use crate::net::origin::Side;
 use crate::table::Table;
 
@@ -12,6 +14,8 @@ use crate::table::Table;
 pub enum Command {
     /// Use this table from now on, then acknowledge.
     Install(Arc<Table>, oneshot::Sender<()>),
+    /// Tell what is new of the first attempts of the seconds before this one.
+    Outcomes(Second, oneshot::Sender<Vec<Outcome>>),
     /// Serve a connection that an acceptor took.
     Serve(TcpStream, Side),
     /// Accept for yourself (a single worker).

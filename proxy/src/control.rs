@@ -7,6 +7,7 @@
 //! ```text
 //!   worker --- Demand ---> ads::run --- subscribe dst/<ip>:<port> ---> control plane
 //!   worker <-- Snapshot -- Install::install <-- ads::run <------------ routes, clusters, endpoints
+//!   worker --- Outcome --> Install::outcomes -> ads::run --- each second, LRS ----> control plane
 //! ```
 //!
 //! The client acknowledges a version to the control plane when the future of [`Install::install`] resolves,
@@ -19,6 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use traffic_core::config::{SignedRevocation, Snapshot};
+use traffic_core::outcome::{Counts, Second};
 
 /// An original destination that a pod called and for which the data plane has no entry in its snapshot.
 ///
@@ -31,6 +33,20 @@ pub const DEMANDS: usize = 1024;
 
 /// A boxed future that can be awaited on any thread.
 pub type Installed = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What became of the first attempts that one revision was given in one second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// `<namespace>/<service>/<port>/<revision>`.
+    pub cluster: String,
+    /// By the wall clock.
+    pub second: Second,
+    /// What is new since it was told last.
+    pub counts: Counts,
+}
+
+/// A boxed future that can be awaited on any thread.
+pub type Outcomes = Pin<Box<dyn Future<Output = Vec<Outcome>> + Send>>;
 
 /// What the control plane's client may do to the data plane.
 pub trait Install: Send + Sync + 'static {
@@ -45,6 +61,25 @@ pub trait Install: Send + Sync + 'static {
     /// The stream to the control plane opened or ended: `/ready`, metrics, and how long a connection to a new
     /// destination waits for an answer depend on it.
     fn link(&self, link: Link);
+
+    /// Takes what is new of the seconds before `now`, of all workers together: one for each cluster and second, sorted. It is
+    /// told once, whatever becomes of it. Resolves at once, but for a worker that is busy.
+    fn outcomes(&self, now: Second) -> Outcomes;
+
+    /// What becomes of those reports: metrics.
+    fn reporting(&self, news: Reporting);
+}
+
+/// What there is to say about the stream on which outcomes are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reporting {
+    /// The control plane has asked for them.
+    Opened,
+    Ended,
+    /// So many outcomes are on their way.
+    Sent(usize),
+    /// So many were not, because the control plane has not read the last ones.
+    Dropped(usize),
 }
 
 /// The state of the stream to the control plane.

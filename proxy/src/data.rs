@@ -1,16 +1,20 @@
 //! The data plane as the control plane's client sees it: [`Install`] for all workers at once.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 use traffic_core::config::{SignedRevocation, Snapshot, Weight};
+use traffic_core::outcome::{Counts, Second};
 use traffic_core::revoked::RevocationMemory;
 
+use crate::clock::WallClock;
 use crate::command::Command;
-use crate::control::{Install, Installed, Link};
+use crate::control::{Install, Installed, Link, Outcome, Outcomes, Reporting};
 use crate::link::LinkState;
 use crate::metrics::Metrics;
 use crate::table::Table;
@@ -21,6 +25,7 @@ pub struct Data {
     workers: Vec<mpsc::UnboundedSender<Command>>,
     metrics: Arc<Metrics>,
     link: Arc<LinkState>,
+    clock: Arc<WallClock>,
 }
 
 #[derive(Debug, Default)]
@@ -34,12 +39,14 @@ impl Data {
         workers: Vec<mpsc::UnboundedSender<Command>>,
         metrics: Arc<Metrics>,
         link: Arc<LinkState>,
+        clock: Arc<WallClock>,
     ) -> Data {
         Data {
             state: Mutex::default(),
             workers,
             metrics,
             link,
+            clock,
         }
     }
 
@@ -153,6 +160,47 @@ impl Install for Data {
             }
         }
     }
+
+    fn outcomes(&self, now: Second) -> Outcomes {
+        self.clock.follow(Instant::now(), SystemTime::now());
+        let told: Vec<oneshot::Receiver<Vec<Outcome>>> = self
+            .workers
+            .iter()
+            .map(|worker| {
+                let (tell, told) = oneshot::channel();
+                // A worker that is gone has nothing to tell.
+                let _ = worker.send(Command::Outcomes(now, tell));
+                told
+            })
+            .collect();
+        Box::pin(async move { sum(join_all(told).await.into_iter().flatten().flatten()) })
+    }
+
+    fn reporting(&self, news: Reporting) {
+        let reports = &self.metrics.reports;
+        match news {
+            Reporting::Opened => reports.connected.store(1, Ordering::Relaxed),
+            Reporting::Ended => reports.connected.store(0, Ordering::Relaxed),
+            Reporting::Sent(outcomes) => reports.sent(outcomes),
+            Reporting::Dropped(outcomes) => reports.dropped(outcomes),
+        }
+    }
+}
+
+/// What all workers say of a cluster and a second, as one.
+fn sum(told: impl Iterator<Item = Outcome>) -> Vec<Outcome> {
+    let mut sums: BTreeMap<(String, Second), Counts> = BTreeMap::new();
+    for outcome in told {
+        let sum = sums.entry((outcome.cluster, outcome.second)).or_default();
+        sum.merge(&outcome.counts);
+    }
+    sums.into_iter()
+        .map(|((cluster, second), counts)| Outcome {
+            cluster,
+            second,
+            counts,
+        })
+        .collect()
 }
 
 fn wanted(route: &traffic_core::config::Route) -> Weight {
@@ -161,4 +209,36 @@ fn wanted(route: &traffic_core::config::Route) -> Weight {
         .canary
         .as_ref()
         .map_or(Weight::ZERO, |canary| canary.weight)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started(cluster: &str, second: Second, started: u64) -> Outcome {
+        Outcome {
+            cluster: cluster.to_owned(),
+            second,
+            counts: Counts {
+                started,
+                ..Counts::default()
+            },
+        }
+    }
+
+    #[test]
+    fn what_workers_say_of_the_same_second_adds_up() {
+        let told = [
+            started("v2", 100, 1),
+            started("v1", 101, 2),
+            started("v2", 100, 30),
+            started("v1", 100, 400),
+        ];
+        let expected = [
+            started("v1", 100, 400),
+            started("v1", 101, 2),
+            started("v2", 100, 31),
+        ];
+        assert_eq!(sum(told.into_iter()), expected);
+    }
 }

@@ -148,8 +148,9 @@ impl Policy {
                 match route {
                     Some(route) => {
                         let pick = owed.take(&route).unwrap_or_else(|| route.pick());
-                        let metrics = route.arm(pick).metrics.clone();
-                        let tally = Tally::outbound(metrics, arrived);
+                        let arm = route.arm(pick);
+                        let first = arm.first_attempt(&state.common.clock, arrived);
+                        let tally = Tally::outbound(arm.metrics.clone(), first, arrived);
                         (Target::Split { route, pick }, tally)
                     }
                     // There was none when the connection came, or it went away under it: on to where it was going.

@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod ads;
 pub mod cli;
+pub mod clock;
 pub mod command;
 pub mod connection;
 pub mod control;

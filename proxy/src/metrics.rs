@@ -28,6 +28,8 @@
 //!
 //! | `aviary_proxy_info` | info | `version` | |
 //! | `aviary_config_connected` | gauge | | 1 while a stream to the control plane is open |
+//! | `aviary_outcomes_connected` | gauge | | 1 while the control plane takes what becomes of first attempts, second by second: without it this pod's requests do not reach the guard |
+//! | `aviary_outcome_reports_total` | counter | `result` | reports of one revision's second: `sent`, or `dropped` because the control plane had not read the last ones |
 //! | `aviary_config_installs_total` | counter | | snapshots that every worker has installed: the acknowledged ones |
 //! | `aviary_config_routes` | gauge | | destinations with a route |
 //! | `aviary_passthrough_connections_total` | counter | `reason` | outbound connections without a route: `no_route` (the control plane said so) or `no_answer` (it did not answer in time) |
@@ -35,6 +37,7 @@
 //! | `aviary_streams_active` | gauge | | requests and opaque connections in progress |
 
 mod histogram;
+mod reports;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -52,6 +55,7 @@ use traffic_core::outcome::Class;
 use traffic_core::peer::Peer;
 
 use histogram::Histogram;
+use reports::Reports;
 
 /// How long the series of a revision that no route names any more stay.
 const UNUSED: Duration = Duration::from_secs(3600);
@@ -171,6 +175,7 @@ pub struct Metrics {
     pub connected: AtomicI64,
     pub installs: AtomicU64,
     pub routes: AtomicI64,
+    pub reports: Reports,
     no_route: AtomicU64,
     no_answer: AtomicU64,
     pub streams: AtomicI64,
@@ -355,6 +360,7 @@ impl Metrics {
                 MetricType::Counter,
             )?
             .encode_counter::<NoLabelSet, _, f64>(&self.installs.load(Ordering::Relaxed), None)?;
+        self.reports.encode(encoder)?;
         let mut metric = encoder.encode_descriptor(
             metric::PASSTHROUGH_CONNECTIONS,
             "Outbound connections without a route",

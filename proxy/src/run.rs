@@ -5,6 +5,7 @@
 //!   ads::run, admin, signals, acceptor (N > 1)  connections, pools, endpoint load
 //!        | Install(Table), Serve(connection) -->|
 //!        |<------------------------- Demand ----|
+//!        | Outcomes(now) ---------------------->|
 //! ```
 
 use std::future::Future;
@@ -13,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdListene
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::select_all;
 use tokio::runtime::{Builder, LocalOptions};
@@ -22,6 +23,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::admin::{self, Admin};
+use crate::clock::WallClock;
 use crate::command::Command;
 use crate::control::{DEMANDS, Demand};
 use crate::data::Data;
@@ -115,10 +117,12 @@ impl Proxy {
             .map(|(_, address)| *address);
         let metrics = Arc::new(Metrics::of(options.workload));
         let link = Arc::new(LinkState::new());
+        let clock = Arc::new(WallClock::new(std::time::Instant::now(), SystemTime::now()));
         let (phase, phases) = Phases::new();
         let (demand, demands) = mpsc::channel(DEMANDS);
         let common = Common {
             metrics: metrics.clone(),
+            clock: clock.clone(),
             link: link.clone(),
             origin: options.origin,
             own: Arc::new(OwnListeners(own.collect())),
@@ -139,7 +143,7 @@ impl Proxy {
             bound.iter().map(|(_, address)| *address).collect()
         };
         Ok(Proxy {
-            data: Arc::new(Data::new(senders, metrics.clone(), link.clone())),
+            data: Arc::new(Data::new(senders, metrics.clone(), link.clone(), clock)),
             metrics,
             outbound: addresses(&outbound),
             inbound: addresses(&inbound),

@@ -2,6 +2,7 @@
 //! the counters and the splits, so nothing on the way of a request takes a lock or a channel.
 
 pub mod destination;
+pub mod outcomes;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,18 +16,20 @@ use tokio::time::timeout;
 use traffic_core::balance;
 use traffic_core::config::{Cluster, Health};
 
+use crate::clock::WallClock;
 use crate::control::Demand;
 use crate::drain::Phases;
 use crate::endpoint::{Connections, Endpoint};
 use crate::limits::Limits;
 use crate::link::LinkState;
-use crate::metrics::{Metrics, PortMetrics};
+use crate::metrics::{ArmMetrics, Metrics, PortMetrics};
 use crate::net::buffers::Buffers;
 use crate::net::connect::Path;
 use crate::net::local::Local;
 use crate::net::origin::{OriginalDestination, OwnListeners};
 use crate::table::Table;
 use destination::{Arm, Destination, LocalRoute};
+use outcomes::Outcomes;
 
 /// How long a connection waits for the control plane's answer about its destination.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -35,6 +38,7 @@ const ANSWER: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Common {
     pub metrics: Arc<Metrics>,
+    pub clock: Arc<WallClock>,
     pub link: Arc<LinkState>,
     pub origin: Arc<dyn OriginalDestination>,
     pub own: Arc<OwnListeners>,
@@ -49,6 +53,7 @@ pub struct State {
     pub common: Common,
     pub buffers: Rc<Buffers>,
     pub local: Local,
+    pub outcomes: Outcomes,
     destinations: RefCell<HashMap<SocketAddr, Rc<Destination>>>,
     /// Endpoints of clusters; their pools survive every new table.
     endpoints: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
@@ -81,6 +86,7 @@ impl State {
             common,
             buffers: Rc::default(),
             local: Local::default(),
+            outcomes: Outcomes::default(),
             destinations: RefCell::default(),
             endpoints: RefCell::default(),
             others: RefCell::default(),
@@ -117,16 +123,17 @@ impl State {
                 routes
                     .entry(&ready.route.name)
                     .or_insert_with(|| {
-                        let arm = |cluster: &str| arms.get(cluster).cloned().unwrap_or_default();
+                        let is_judged = !ready.route.rollout.is_empty();
+                        let arm = |metrics: &Arc<ArmMetrics>, cluster: &str| Arm {
+                            metrics: metrics.clone(),
+                            endpoints: arms.get(cluster).cloned().unwrap_or_default(),
+                            ledger: is_judged.then(|| self.outcomes.of(cluster)),
+                        };
                         let canary = ready.canary.as_ref().zip(ready.split.canary.as_ref());
                         Rc::new(LocalRoute {
-                            stable: Arm::new(
-                                ready.stable.clone(),
-                                arm(&ready.split.stable.cluster),
-                            ),
-                            canary: canary.map(|(metrics, canary)| {
-                                Arm::new(metrics.clone(), arm(&canary.arm.cluster))
-                            }),
+                            stable: arm(&ready.stable, &ready.split.stable.cluster),
+                            canary: canary
+                                .map(|(metrics, canary)| arm(metrics, &canary.arm.cluster)),
                             ready: ready.clone(),
                         })
                     })
@@ -269,6 +276,7 @@ impl State {
     }
 
     pub fn sweep(&self, now: Instant) {
+        self.outcomes.sweep(self.common.clock.second(now));
         for endpoint in self.endpoints.borrow().values() {
             endpoint.sweep(now);
         }

@@ -45,6 +45,9 @@ pub async fn run(
                     worker.state.install(&table);
                     let _ = done.send(());
                 }
+                Some(Command::Outcomes(now, told)) => {
+                    let _ = told.send(worker.state.outcomes.tell(now));
+                }
                 Some(Command::Serve(stream, side)) => match TcpStream::from_std(stream) {
                     Ok(stream) => worker.serve(stream, side),
                     Err(error) => tracing::warn!(%error, "cannot take over a connection"),

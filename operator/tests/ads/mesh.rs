@@ -11,7 +11,7 @@ use aviary_operator::ads::{
 use aviary_operator::mesh::{RouteEntry, World};
 use aviary_operator::serve::TlsListener;
 use aviary_proxy::ads;
-use aviary_proxy::control::{ControlPlane, Demand, Install, Installed, Link};
+use aviary_proxy::control::{ControlPlane, Demand, Install, Installed, Link, Outcomes, Reporting};
 use aviary_xds::grpc::Client;
 use aviary_xds::resources::alias;
 use aviary_xds::{Kind, Request, Response};
@@ -372,6 +372,13 @@ impl Install for DataPlane {
     fn link(&self, link: Link) {
         self.link.send_replace(Some(link));
     }
+
+    /// Nobody calls anybody here.
+    fn outcomes(&self, _now: u64) -> Outcomes {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+
+    fn reporting(&self, _news: Reporting) {}
 }
 
 impl Proxy {

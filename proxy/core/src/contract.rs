@@ -24,6 +24,10 @@ pub mod metric {
     pub const CONFIG_ROUTES: &str = "aviary_config_routes";
     /// Counter: snapshots that every worker has installed.
     pub const CONFIG_INSTALLS: &str = "aviary_config_installs";
+    /// Gauge: whether the control plane is told what becomes of first attempts.
+    pub const OUTCOMES_CONNECTED: &str = "aviary_outcomes_connected";
+    /// Counter: reports of first attempts, by what became of the report.
+    pub const OUTCOME_REPORTS: &str = "aviary_outcome_reports";
     /// Counter: outbound connections without a route.
     pub const PASSTHROUGH_CONNECTIONS: &str = "aviary_passthrough_connections";
     /// Counter: what the proxy refused because a limit was reached.
@@ -57,6 +61,8 @@ pub mod label {
     pub const PEER: &str = "peer";
     /// Why a connection was passed through, or something was refused.
     pub const REASON: &str = "reason";
+    /// What became of a report: `sent` or `dropped`.
+    pub const RESULT: &str = "result";
     /// The upper bound of a histogram's bucket, in seconds.
     pub const LE: &str = "le";
 }

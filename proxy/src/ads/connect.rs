@@ -1,6 +1,6 @@
 //! A connection to the control plane: TLS with the roots that the pod was given, and the pod's own token, read anew each time.
 //!
-//! Each attempt makes a new channel and one stream on it. tonic's own TLS and reconnection are not used: neither says why it
+//! Each attempt makes a new channel and one stream of configuration on it, beside which outcomes may be told on another one. tonic's own TLS and reconnection are not used: neither says why it
 //! failed, and a channel that reconnects behind our back would lose the subscriptions.
 
 use std::fmt;
@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aviary_xds::grpc::Client;
-use aviary_xds::{Request as XdsRequest, Response as XdsResponse};
+use aviary_xds::{Request as XdsRequest, Response as XdsResponse, load};
+use futures::Stream;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
@@ -22,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::metadata::MetadataValue;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Streaming};
 
 use super::failure::Failure;
@@ -105,20 +106,42 @@ impl Connector {
         })
     }
 
-    /// Opens a stream that carries `requests`.
+    /// Opens a connection, and on it a stream of configuration that carries `requests`.
     pub(super) async fn open(
         &self,
         requests: UnboundedReceiver<XdsRequest>,
-    ) -> Result<Streaming<XdsResponse>, Failure> {
-        tokio::time::timeout(PATIENCE, self.try_open(requests))
-            .await
-            .unwrap_or(Err(Failure::Timeout(PATIENCE)))
+    ) -> Result<(Channel, Streaming<XdsResponse>), Failure> {
+        let opened = async {
+            let request = self.request(UnboundedReceiverStream::new(requests)).await?;
+            let dialer = self.dialer.clone();
+            let connect = tower::service_fn(move |_: Uri| dialer.clone().dial());
+            let channel = self.endpoint.connect_with_connector(connect).await?;
+            let mut client =
+                Client::new(channel.clone()).max_decoding_message_size(LARGEST_MESSAGE);
+            let responses = client.delta_aggregated_resources(request).await?;
+            Ok((channel, responses.into_inner()))
+        };
+        patiently(opened).await
     }
 
-    async fn try_open(
+    /// Opens a stream of outcomes that carries `reports`, and waits for the control plane's word how often it wants them.
+    pub(super) async fn open_reports(
         &self,
-        requests: UnboundedReceiver<XdsRequest>,
-    ) -> Result<Streaming<XdsResponse>, Failure> {
+        channel: Channel,
+        reports: impl Stream<Item = load::Request> + Send + 'static,
+    ) -> Result<(load::Response, Streaming<load::Response>), Failure> {
+        let opened = async {
+            let request = self.request(reports).await?;
+            let mut client = load::grpc::Client::new(channel);
+            let mut responses = client.stream_load_stats(request).await?.into_inner();
+            let first = responses.message().await?.ok_or(Failure::Ended)?;
+            Ok((first, responses))
+        };
+        patiently(opened).await
+    }
+
+    /// A request in this pod's name.
+    async fn request<T>(&self, message: T) -> Result<Request<T>, Failure> {
         let path = || self.token_file.clone();
         let token = tokio::fs::read_to_string(&self.token_file)
             .await
@@ -130,17 +153,16 @@ impl Connector {
             .parse()
             .map_err(|_| Failure::NotAToken(path()))?;
         bearer.set_sensitive(true);
-        let dialer = self.dialer.clone();
-        let connect = tower::service_fn(move |_: Uri| dialer.clone().dial());
-        let channel = self.endpoint.connect_with_connector(connect).await?;
-        let mut request = Request::new(UnboundedReceiverStream::new(requests));
+        let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", bearer);
-        let mut client = Client::new(channel).max_decoding_message_size(LARGEST_MESSAGE);
-        Ok(client
-            .delta_aggregated_resources(request)
-            .await?
-            .into_inner())
+        Ok(request)
     }
+}
+
+async fn patiently<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .unwrap_or(Err(Failure::Timeout(PATIENCE)))
 }
 
 impl Dialer {

@@ -23,6 +23,9 @@ pub(super) enum Failure {
     Timeout(Duration),
     #[error("it refuses this pod: {0}")]
     Refused(String),
+    /// It is of a version that does not know this service.
+    #[error("it does not serve this: {0}")]
+    Unserved(String),
     #[error("it ended the stream: {0}")]
     Status(String),
     #[error("it ended the stream")]
@@ -43,6 +46,7 @@ impl From<Status> for Failure {
         };
         match status.code() {
             Code::Unauthenticated | Code::PermissionDenied => Failure::Refused(text),
+            Code::Unimplemented => Failure::Unserved(text),
             _ => Failure::Status(text),
         }
     }

@@ -1,5 +1,6 @@
 //! Counts a request exactly once, whatever becomes of it: a request that is dropped before it ended (the caller went away) is
 //! `client_closed`. The first attempt is counted for the revision that was picked, the request for the one that answered last.
+//! Where a rollout is judged by it, the first attempt is also written into the worker's ledger, from its start on.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,6 +10,7 @@ use traffic_core::peer::Peer;
 use traffic_core::retry::Attempt;
 
 use crate::metrics::{ArmMetrics, PortMetrics};
+use crate::state::outcomes::FirstAttempt;
 
 /// Whose request it is.
 #[derive(Debug)]
@@ -22,30 +24,36 @@ enum Account {
 #[derive(Debug)]
 pub struct Tally {
     account: Account,
+    /// As long as it has not ended.
+    first: Option<FirstAttempt>,
     arrived: Instant,
     counted: Option<Class>,
 }
 
 impl Tally {
-    pub fn outbound(picked: Arc<ArmMetrics>, arrived: Instant) -> Tally {
-        Tally {
-            account: Account::Arm(picked, Attempt::First),
-            arrived,
-            counted: None,
-        }
+    /// `first` is what the picked revision's ledger knows of it.
+    pub fn outbound(
+        picked: Arc<ArmMetrics>,
+        first: Option<FirstAttempt>,
+        arrived: Instant,
+    ) -> Tally {
+        let mut tally = Tally::of(Account::Arm(picked, Attempt::First), arrived);
+        tally.first = first;
+        tally
     }
 
     pub fn inbound(port: Arc<PortMetrics>, peer: Peer, arrived: Instant) -> Tally {
-        Tally {
-            account: Account::Port(port, peer),
-            arrived,
-            counted: None,
-        }
+        Tally::of(Account::Port(port, peer), arrived)
     }
 
     pub fn nobody(arrived: Instant) -> Tally {
+        Tally::of(Account::Nobody, arrived)
+    }
+
+    fn of(account: Account, arrived: Instant) -> Tally {
         Tally {
-            account: Account::Nobody,
+            account,
+            first: None,
             arrived,
             counted: None,
         }
@@ -56,6 +64,7 @@ impl Tally {
         if let Account::Arm(arm, Attempt::First) = &self.account {
             arm.first_attempts.add(Class::Unsent);
             self.account = Account::Arm(next.clone(), Attempt::Second);
+            self.first_ended(Class::Unsent);
         }
     }
 
@@ -69,8 +78,11 @@ impl Tally {
     }
 
     /// The head of an answer is here.
-    pub fn answered(&self, now: Instant) {
+    pub fn answered(&mut self, now: Instant) {
         let time = now.saturating_duration_since(self.arrived);
+        if let Some(first) = &mut self.first {
+            first.answered(time);
+        }
         match &self.account {
             Account::Arm(arm, Attempt::First) => arm.answered_after(time),
             Account::Port(port, _) => port.answered_after(time),
@@ -84,6 +96,7 @@ impl Tally {
             return;
         }
         self.counted = Some(class);
+        self.first_ended(class);
         match &self.account {
             Account::Arm(arm, attempt) => {
                 arm.requests.add(class);
@@ -96,6 +109,12 @@ impl Tally {
             Account::Nobody => {}
         }
     }
+
+    fn first_ended(&mut self, class: Class) {
+        if let Some(first) = self.first.take() {
+            first.ended(class, self.arrived);
+        }
+    }
 }
 
 impl Drop for Tally {
@@ -106,23 +125,55 @@ impl Drop for Tally {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use traffic_core::outcome::{Bucket, Counts, PerClass};
+
     use super::*;
+    use crate::state::outcomes::Outcomes;
 
     fn counts(by: &crate::metrics::ByClass) -> [u64; 4] {
         Class::ALL.map(|class| by.get(class))
     }
 
+    /// A request of second 100 whose first attempt went to `arm`, and what the ledgers say in the end.
+    fn told(arm: &Arc<ArmMetrics>, becomes: impl FnOnce(Tally)) -> Counts {
+        let outcomes = Outcomes::default();
+        let first = FirstAttempt::start(&outcomes.of("picked"), 100);
+        becomes(Tally::outbound(arm.clone(), Some(first), Instant::now()));
+        let mut told = outcomes.tell(103);
+        assert_eq!(told.len(), 1, "{told:?}");
+        told.remove(0).counts
+    }
+
+    fn once(class: Class) -> Counts {
+        let mut ended = PerClass::default();
+        ended[class] = 1;
+        Counts {
+            started: 1,
+            ended,
+            ..Counts::default()
+        }
+    }
+
     #[test]
     fn a_request_without_retry_counts_once_in_both() {
         let arm = Arc::new(ArmMetrics::default());
-        let mut tally = Tally::outbound(arm.clone(), Instant::now());
-        tally.end(Class::Failure);
-        tally.end(Class::Success);
-        drop(tally);
+        let told = told(&arm, |mut tally| {
+            tally.answered(tally.arrived + Duration::from_millis(3));
+            tally.end(Class::Failure);
+            tally.end(Class::Success);
+        });
         assert_eq!(
             (counts(&arm.requests), counts(&arm.first_attempts)),
             ([0, 1, 0, 0], [0, 1, 0, 0])
         );
+        let latency = [(Bucket::of(Duration::from_millis(3)), 1)];
+        let expected = Counts {
+            latency: latency.into_iter().collect(),
+            ..once(Class::Failure)
+        };
+        assert_eq!(told, expected);
     }
 
     #[test]
@@ -131,10 +182,11 @@ mod tests {
             Arc::new(ArmMetrics::default()),
             Arc::new(ArmMetrics::default()),
         );
-        let mut tally = Tally::outbound(canary.clone(), Instant::now());
-        tally.retry(&stable);
-        tally.end(Class::Success);
-        drop(tally);
+        let told = told(&canary, |mut tally| {
+            tally.retry(&stable);
+            tally.answered(Instant::now());
+            tally.end(Class::Success);
+        });
         assert_eq!(
             (counts(&canary.requests), counts(&canary.first_attempts)),
             ([0; 4], [0, 0, 0, 1])
@@ -143,15 +195,34 @@ mod tests {
             (counts(&stable.requests), counts(&stable.first_attempts)),
             ([1, 0, 0, 0], [0; 4])
         );
+        assert_eq!(told, once(Class::Unsent));
     }
 
     #[test]
     fn a_dropped_request_is_client_closed() {
-        let arm = Arc::new(ArmMetrics::default());
-        drop(Tally::outbound(arm.clone(), Instant::now()));
-        assert_eq!(
-            (counts(&arm.requests), counts(&arm.first_attempts)),
-            ([0, 0, 1, 0], [0, 0, 1, 0])
-        );
+        for answered in [false, true] {
+            let arm = Arc::new(ArmMetrics::default());
+            let told = told(&arm, |mut tally| {
+                if answered {
+                    tally.answered(Instant::now());
+                }
+            });
+            assert_eq!(
+                (counts(&arm.requests), counts(&arm.first_attempts)),
+                ([0, 0, 1, 0], [0, 0, 1, 0])
+            );
+            let latency = told.latency.count();
+            let expected = once(Class::ClientClosed);
+            assert_eq!((told.started, told.ended), (1, expected.ended));
+            assert_eq!(latency, 1, "answered: {answered}");
+        }
+    }
+
+    #[test]
+    fn an_attempt_without_an_answer_has_no_latency() {
+        for class in [Class::Failure, Class::Unsent] {
+            let told = told(&Arc::default(), |mut tally| tally.end(class));
+            assert_eq!(told, once(class));
+        }
     }
 }

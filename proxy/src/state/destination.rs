@@ -5,9 +5,12 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use traffic_core::split::Pick;
 
+use super::outcomes::{FirstAttempt, SharedLedger};
+use crate::clock::WallClock;
 use crate::endpoint::Endpoint;
 use crate::metrics::ArmMetrics;
 use crate::table::ReadyRoute;
@@ -32,11 +35,15 @@ pub struct Arm {
     pub metrics: Arc<ArmMetrics>,
     /// The healthy ones.
     pub endpoints: Rc<[Rc<Endpoint>]>,
+    /// Where its first attempts are written down, if a rollout is behind the route.
+    pub ledger: Option<SharedLedger>,
 }
 
 impl Arm {
-    pub fn new(metrics: Arc<ArmMetrics>, endpoints: Rc<[Rc<Endpoint>]>) -> Arm {
-        Arm { metrics, endpoints }
+    /// Begins to write down a first attempt of a request that came in this moment.
+    pub fn first_attempt(&self, clock: &WallClock, arrived: Instant) -> Option<FirstAttempt> {
+        let ledger = self.ledger.as_ref()?;
+        Some(FirstAttempt::start(ledger, clock.second(arrived)))
     }
 }
 

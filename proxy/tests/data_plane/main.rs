@@ -5,6 +5,7 @@
 mod abuse;
 mod client;
 mod conformance;
+mod control_plane;
 mod cuts;
 mod drain;
 mod failures;
@@ -12,6 +13,7 @@ mod frames;
 mod health;
 mod inbound;
 mod mesh;
+mod outcomes;
 mod protocols;
 mod routes;
 mod secrets;

@@ -95,6 +95,16 @@ const SECONDS_1: WireDuration = WireDuration {
     nanos: 0,
 };
 
+/// How often the control plane wants to hear; `None` if it does not say.
+pub fn interval(response: &Response) -> Option<std::time::Duration> {
+    let said = response.load_reporting_interval?;
+    let seconds = u64::try_from(said.seconds).ok()?;
+    let nanos = u32::try_from(said.nanos)
+        .ok()
+        .filter(|nanos| *nanos < 1_000_000_000)?;
+    Some(std::time::Duration::new(seconds, nanos))
+}
+
 /// As few messages as carry all of it.
 pub fn encode(reports: &[Report]) -> impl Iterator<Item = Request> + '_ {
     reports.chunks(MOST_REPORTS).map(|reports| Request {

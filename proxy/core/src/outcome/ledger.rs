@@ -105,6 +105,12 @@ impl Ledger {
 
     /// What is new of the seconds before `now`, oldest first; seconds with nothing new are left out.
     pub fn tell(&mut self, now: Second, mut told: impl FnMut(Second, Counts)) {
+        for slot in &mut self.slots {
+            // Nobody has asked for so long, or the clock was set: it would never be told.
+            if slot.second.abs_diff(now) > SLOTS {
+                *slot = Slot::default();
+            }
+        }
         let newest = now.saturating_sub(1);
         for second in now.saturating_sub(SLOTS)..now {
             let slot = &mut self.slots[place(second)];

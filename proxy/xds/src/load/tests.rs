@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use prost::Message;
+
 use super::*;
 
 fn counts() -> impl Strategy<Value = Counts> {
@@ -42,6 +44,48 @@ fn every_bucket_survives_the_wire_however_often_it_is_counted() {
             assert_eq!(bucket(total, times.into()), Ok(Some(of)), "{index} {times}");
         }
     }
+}
+
+/// What `docs/outcomes.md` says.
+#[test]
+fn a_report_is_no_larger_than_its_longest_name_and_all_its_buckets() {
+    let all = PerClass::from([MOST; 4]);
+    let buckets = |count| {
+        let buckets = (0..count).map(|index| (Bucket::try_from(index).unwrap(), u32::MAX));
+        buckets.collect()
+    };
+    let size = |cluster: String, latency| {
+        let report = Report {
+            cluster,
+            second: 1_790_000_000,
+            counts: Counts {
+                started: MOST,
+                ended: all,
+                late: all,
+                latency,
+            },
+        };
+        stats(&report).encoded_len()
+    };
+    let largest = size("x".repeat(LONGEST_NAME), buckets(274));
+    assert!(largest < 9_000, "{largest}");
+    let usual = size("shop/payment/80/6f9c7b5d4e".to_owned(), buckets(30));
+    assert!(usual < 1_300, "{usual}");
+}
+
+#[test]
+fn a_proxy_reads_how_often_the_control_plane_wants_to_hear() {
+    let said = |seconds, nanos| {
+        interval(&Response {
+            load_reporting_interval: Some(WireDuration { seconds, nanos }),
+            ..wanted()
+        })
+    };
+    let of = std::time::Duration::from_millis;
+    assert_eq!(interval(&wanted()), Some(of(1_000)));
+    assert_eq!(said(2, 500_000_000), Some(of(2_500)));
+    assert_eq!(said(-1, 0), None);
+    assert_eq!(interval(&Response::default()), None);
 }
 
 fn said(change: impl FnOnce(&mut wire::ClusterStats)) -> String {

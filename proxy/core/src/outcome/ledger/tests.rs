@@ -139,3 +139,27 @@ fn what_was_skipped_is_never_told() {
     };
     assert_eq!(told(&mut ledger, 102), [(100, rest)]);
 }
+
+#[test]
+fn what_nobody_asked_for_in_time_is_not_waited_for_either() {
+    for (started, now) in [(100, 100 + SLOTS + 1), (100 + SLOTS + 1, 100)] {
+        let mut ledger = Ledger::default();
+        ledger.start(started);
+        assert!(!ledger.is_idle());
+        assert!(told(&mut ledger, now).is_empty());
+        assert!(ledger.is_idle(), "{started}, asked at {now}");
+    }
+}
+
+#[test]
+fn a_question_forgets_nothing_of_the_seconds_around_it() {
+    let mut ledger = Ledger::default();
+    for second in [99, 100, 101] {
+        ledger.start(second);
+    }
+    let seconds = |told: Vec<(Second, Counts)>| -> Vec<Second> {
+        told.into_iter().map(|(second, _)| second).collect()
+    };
+    assert_eq!(seconds(told(&mut ledger, 100)), [99]);
+    assert_eq!(seconds(told(&mut ledger, 102)), [99, 100, 101]);
+}
