@@ -3,7 +3,7 @@
 //! In the order of a connection: [`net`] accepts it and says where it was going, [`connection`] finds out what it speaks, [`http1`] or [`http2`]
 //! carries its requests, each an [`exchange`]: a revision and an [`endpoint`] are picked by what the worker's [`state`] knows, and the outcome is counted.
 //! Around that: [`control`] is the seam to the control plane's client [`ads`], [`data`] and [`table`] hand configuration to each [`worker`], [`run`] puts it all
-//! together.
+//! together, [`program`] is what a container runs.
 
 pub mod admin;
 pub mod ads;
@@ -23,6 +23,7 @@ pub mod limits;
 pub mod link;
 pub mod metrics;
 pub mod net;
+pub mod program;
 pub mod run;
 pub mod state;
 pub mod table;

@@ -1,12 +1,9 @@
 //! Parses, wires, exits.
 
 use anyhow::Context;
-use aviary_proxy::cli::{Cli, Command, Init, LogFormat, Run};
-use aviary_proxy::{ads, init, run};
+use aviary_proxy::cli::{Cli, Command, Init, LogFormat};
+use aviary_proxy::{init, program};
 use clap::Parser;
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::spawn_local;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
@@ -22,7 +19,7 @@ fn main() -> anyhow::Result<()> {
     }
     match cli.command {
         Command::Init(init) => redirect(&init),
-        Command::Run(run) => serve(&run),
+        Command::Run(run) => Ok(program::run(run.options(), run.control_plane())?),
     }
 }
 
@@ -36,42 +33,4 @@ fn redirect(flags: &Init) -> anyhow::Result<()> {
         "redirect rules are set"
     );
     Ok(())
-}
-
-fn serve(flags: &Run) -> anyhow::Result<()> {
-    // Refused only if a provider is installed already, and then it is this one.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut proxy = run::Proxy::start(flags.options())?;
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        outbound = ?proxy.outbound,
-        inbound = ?proxy.inbound,
-        admin = ?proxy.admin,
-        workers = flags.workers,
-        "listening"
-    );
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())?;
-    runtime.block_on(async {
-        if let Some(demands) = proxy.demands() {
-            let (control_plane, data) = (flags.control_plane(), proxy.data.clone());
-            spawn_local(async move {
-                if let Err(error) = ads::run(control_plane, data, demands).await {
-                    tracing::error!(%error, "there will be no configuration: everything is passed through");
-                }
-            });
-        }
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        proxy
-            .serve(async {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-            })
-            .await?;
-        Ok(())
-    })
 }

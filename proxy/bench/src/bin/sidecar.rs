@@ -4,15 +4,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context;
-use aviary_proxy::ads;
 use aviary_proxy::cli::Run;
 use aviary_proxy::net::origin::{OriginalDestination, Side};
-use aviary_proxy::run::{Options, Proxy};
+use aviary_proxy::program;
+use aviary_proxy::run::Options;
 use clap::Parser;
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::spawn_local;
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
@@ -38,23 +35,9 @@ fn main() -> anyhow::Result<()> {
         .with_env_filter(EnvFilter::new("info"))
         .with_writer(std::io::stderr)
         .init();
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let mut proxy = Proxy::start(Options {
+    let options = Options {
         origin: Arc::new(Always(service)),
         ..run.options()
-    })?;
-    let demands = proxy.demands().context("demands are taken once")?;
-    let (control_plane, data) = (run.control_plane(), proxy.data.clone());
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default())?;
-    runtime.block_on(async {
-        spawn_local(async move {
-            if let Err(error) = ads::run(control_plane, data, demands).await {
-                eprintln!("no configuration: {error}");
-            }
-        });
-        proxy.serve(std::future::pending()).await
-    })?;
-    Ok(())
+    };
+    Ok(program::run(options, run.control_plane())?)
 }
