@@ -37,8 +37,6 @@ pub(crate) struct State {
 
 impl Server {
     pub(crate) async fn start(name: &'static str) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             name,
             requests: AtomicUsize::new(0),
@@ -46,19 +44,17 @@ impl Server {
             held: Semaphore::new(0),
         });
         let accepted = state.clone();
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                accepted.connections.fetch_add(1, Ordering::SeqCst);
-                let state = accepted.clone();
-                tokio::spawn(async move {
-                    let service = service_fn(|request| answer(state.clone(), request));
-                    let _ = auto::Builder::new(TokioExecutor::new())
-                        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                        .await;
-                });
+        let address = accepting(move |stream| {
+            accepted.connections.fetch_add(1, Ordering::SeqCst);
+            let state = accepted.clone();
+            async move {
+                let service = service_fn(|request| answer(state.clone(), request));
+                let _ = auto::Builder::new(TokioExecutor::new())
+                    .serve_connection_with_upgrades(TokioIo::new(stream), service)
+                    .await;
             }
-        });
+        })
+        .await;
         Server { address, state }
     }
 
@@ -80,21 +76,30 @@ pub(crate) async fn nobody() -> SocketAddr {
         .unwrap()
 }
 
-/// Sends `greeting` to each connection, then echoes.
-pub(crate) async fn opaque(greeting: &'static str) -> SocketAddr {
+/// An address whose connections are each for `serve`, in a task of its own.
+pub(crate) async fn accepting<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                stream.write_all(greeting.as_bytes()).await.unwrap();
-                let (mut read, mut write) = stream.split();
-                let _ = copy(&mut read, &mut write).await;
-            });
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(serve(stream));
         }
     });
     address
+}
+
+/// Sends `greeting` to each connection, then echoes.
+pub(crate) async fn opaque(greeting: &'static str) -> SocketAddr {
+    accepting(move |mut stream| async move {
+        stream.write_all(greeting.as_bytes()).await.unwrap();
+        let (mut read, mut write) = stream.split();
+        let _ = copy(&mut read, &mut write).await;
+    })
+    .await
 }
 
 /// Hands over each connection with the first bytes that came on it.
@@ -104,18 +109,17 @@ pub(crate) async fn raw<F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
+    let serve = Arc::new(serve);
+    accepting(move |mut stream| {
+        let serve = serve.clone();
+        async move {
             let mut bytes = vec![0; 64 * 1024];
             let read = stream.read(&mut bytes).await.unwrap();
             bytes.truncate(read);
-            tokio::spawn(serve(stream, bytes));
+            serve(stream, bytes).await;
         }
-    });
-    address
+    })
+    .await
 }
 
 async fn answer(

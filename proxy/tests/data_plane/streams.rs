@@ -8,12 +8,12 @@ use bytes::Bytes;
 use h2::{Reason, client, server};
 use http::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::{Client, eventually, post, whole};
 use crate::mesh::{Mesh, Service, counts};
-use crate::server::{nobody, raw};
+use crate::server::{accepting, nobody, raw};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,27 +28,22 @@ pub(crate) async fn endpoint<F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let serve = serve.clone();
-            tokio::spawn(async move {
-                // Room for all streams, so that what stalls is the proxy or nothing.
-                let handshake = server::Builder::new()
-                    .initial_connection_window_size(64 << 20)
-                    .handshake(stream);
-                let Ok(mut connection) = handshake.await else {
-                    return;
-                };
-                while let Some(Ok((request, respond))) = connection.accept().await {
-                    tokio::spawn(serve(request, respond));
-                }
-            });
+    accepting(move |stream| {
+        let serve = serve.clone();
+        async move {
+            // Room for all streams, so that what stalls is the proxy or nothing.
+            let handshake = server::Builder::new()
+                .initial_connection_window_size(64 << 20)
+                .handshake(stream);
+            let Ok(mut connection) = handshake.await else {
+                return;
+            };
+            while let Some(Ok((request, respond))) = connection.accept().await {
+                tokio::spawn(serve(request, respond));
+            }
         }
-    });
-    address
+    })
+    .await
 }
 
 pub(crate) async fn caller(mesh: &Mesh) -> client::SendRequest<Bytes> {

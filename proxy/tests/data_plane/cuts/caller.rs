@@ -7,12 +7,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::message::whole;
 use super::{CUTS, Cut, Ended, PATIENCE, Seen, Tally, cut_off, parse, read};
 use crate::client::eventually;
 use crate::mesh::{Mesh, Service};
+use crate::server::accepting;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// So many bytes make a first line HTTP's. Fewer of them are nobody's business, and go on as they are.
@@ -28,15 +29,7 @@ fn request(message: usize, cut: Cut, at: usize) -> String {
 
 /// An endpoint that answers whole requests and counts them by path. A connection that ends before is counted as `half`.
 async fn endpoint(tally: Tally) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(serve(stream, tally.clone()));
-        }
-    });
-    address
+    accepting(move |stream| serve(stream, tally.clone())).await
 }
 
 async fn serve(mut stream: TcpStream, tally: Tally) {

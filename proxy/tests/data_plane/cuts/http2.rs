@@ -20,6 +20,7 @@ use super::{CUTS, Cut, Ended, PATIENCE, Seen, Tally, cut_off, parse, read};
 use crate::client::{Client, post, whole};
 use crate::frames::{self, END_STREAM, HEADERS, PREFACE, data, headers, settings};
 use crate::mesh::{Mesh, Service};
+use crate::server::accepting;
 
 /// A whole answer on the first stream.
 fn answer() -> Vec<u8> {
@@ -149,34 +150,29 @@ fn request(path: &str) -> Vec<u8> {
 
 /// Counts whole requests by path.
 async fn counting(tally: Tally) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let tally = tally.clone();
-            tokio::spawn(async move {
-                let service = service_fn(|request: Request<Incoming>| {
-                    let tally = tally.clone();
-                    async move {
-                        let path = request.uri().path().to_owned();
-                        if let Ok(body) = request.collect().await {
-                            assert_eq!(body.to_bytes(), "hello world", "{path}");
-                            tally.add(&path);
-                        }
-                        Ok::<_, Infallible>(Response::new("ok".to_owned()))
+    accepting(move |stream| {
+        let tally = tally.clone();
+        async move {
+            let service = service_fn(|request: Request<Incoming>| {
+                let tally = tally.clone();
+                async move {
+                    let path = request.uri().path().to_owned();
+                    if let Ok(body) = request.collect().await {
+                        assert_eq!(body.to_bytes(), "hello world", "{path}");
+                        tally.add(&path);
                     }
-                });
-                // All callers share one connection to here, and most of them leave.
-                let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                    .max_pending_accept_reset_streams(Some(10_000))
-                    .max_local_error_reset_streams(None)
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                    Ok::<_, Infallible>(Response::new("ok".to_owned()))
+                }
             });
+            // All callers share one connection to here, and most of them leave.
+            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .max_pending_accept_reset_streams(Some(10_000))
+                .max_local_error_reset_streams(None)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         }
-    });
-    address
+    })
+    .await
 }
 
 async fn send(mesh: &Mesh, path: &str) -> Seen {

@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::message::whole;
 use super::{CUTS, Cut, Ended, PATIENCE, Seen, Tally, cut_off, parse, read};
 use crate::client::eventually;
 use crate::mesh::{Mesh, Service};
+use crate::server::accepting;
 
 const BODY: &[u8] = b"hello world";
 /// With a length, in chunks, and up to the end of the connection.
@@ -25,15 +26,7 @@ const ENDLESS: usize = 2;
 
 /// An endpoint that cuts its answer as the path says. It counts requests by path, and ends of connections under their path and `gone`.
 async fn endpoint(tally: Tally) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(answer(stream, tally.clone()));
-        }
-    });
-    address
+    accepting(move |stream| answer(stream, tally.clone())).await
 }
 
 async fn answer(mut stream: TcpStream, tally: Tally) {
