@@ -23,6 +23,7 @@ use traffic_core::split::Pick;
 
 use crate::drain::Stream;
 use crate::endpoint::{CallerFault, Endpoint, InFlight, Lost, SendError};
+use crate::net::origin::Side;
 use crate::state::destination::{Destination, LocalRoute};
 use crate::state::{App, State};
 use crate::table::ReadyRoute;
@@ -135,6 +136,14 @@ impl Policy {
         match self {
             Policy::Outbound { destination, .. } => destination.address,
             Policy::Inbound(app) => app.endpoint.address(),
+        }
+    }
+
+    /// Which way the requests go.
+    pub fn side(&self) -> Side {
+        match self {
+            Policy::Outbound { .. } => Side::Outbound,
+            Policy::Inbound(_) => Side::Inbound,
         }
     }
 

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use aviary_http1::scan::empty_line;
-use aviary_http1::{HeadEnd, Malformed, Persistence, response};
+use aviary_http1::{HeadEnd, Limits, Malformed, Persistence, response};
 use http::StatusCode;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -70,8 +70,9 @@ pub(crate) async fn serve(state: Rc<State>, policy: Policy, stream: TcpStream) {
         input: Input::new(state.buffers.clone()),
         phases: state.common.phases.clone(),
     };
+    let size = state.common.limits.request(policy.side());
     loop {
-        let after = match caller.head(&state).await {
+        let after = match caller.head(&state, &size).await {
             // In a box: an idle connection does not pay for the state of a request.
             Ok(Some(length)) => Box::pin(caller.exchange(&state, &policy, length)).await,
             Ok(None) => return,
@@ -96,20 +97,20 @@ enum Refused {
 
 impl Caller {
     /// Waits for a whole head and gives its length; `None` if there will be none.
-    async fn head(&mut self, state: &State) -> Result<Option<usize>, Refused> {
+    async fn head(&mut self, state: &State, size: &Limits) -> Result<Option<usize>, Refused> {
         if self.input.is_empty() && !self.is_readable().await {
             return Ok(None);
         }
         // From the head's first byte on.
-        let limits = state.common.limits;
+        let head_time = state.common.limits.head_time;
         let begun = !self.input.is_empty();
-        let mut deadline = begun.then(|| Instant::now() + limits.head_time);
+        let mut deadline = begun.then(|| Instant::now() + head_time);
         let mut scan = HeadEnd::default();
         let (mut read, _) = self.stream.split();
         loop {
             match empty_line(self.input.bytes()) {
                 Some(0) => {
-                    let found = scan.find(self.input.bytes(), &limits.head);
+                    let found = scan.find(self.input.bytes(), size);
                     if let Some(length) = found.map_err(|malformed| {
                         if malformed == Malformed::HeadTooLarge {
                             state.metrics().refused(Limit::Head);
@@ -136,11 +137,11 @@ impl Caller {
             match filled {
                 Ok(Ok(0) | Err(_)) => return Ok(None),
                 Ok(Ok(_)) => {
-                    deadline.get_or_insert_with(|| Instant::now() + limits.head_time);
+                    deadline.get_or_insert_with(|| Instant::now() + head_time);
                 }
                 Err(_elapsed) => {
                     state.metrics().refused(Limit::HeadTime);
-                    return Err(Refused::TooSlow(limits.head_time));
+                    return Err(Refused::TooSlow(head_time));
                 }
             }
         }

@@ -40,7 +40,7 @@ pub(crate) async fn serve(state: Rc<State>, policy: Policy, stream: TcpStream) {
         .max_concurrent_streams(limits.streams)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(STREAM_WINDOW * limits.streams)
-        .max_header_list_size(header_list(limits.head))
+        .max_header_list_size(header_list(limits.request(policy.side())))
         .max_send_buffer_size(STREAM_WINDOW as usize);
     let mut handshake = pin!(builder.handshake::<_, Bytes>(io));
     let handshake = poll_fn(|cx| {

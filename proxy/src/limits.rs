@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use aviary_http1::scan::MOST_FIELDS;
+use traffic_core::contract::header::{ADDED_BYTES, ADDED_FIELDS};
 use traffic_core::limits;
+
+use crate::net::origin::Side;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -18,13 +21,39 @@ pub struct Limits {
     pub head_time: Duration,
 }
 
+/// Of an answer's head, as an endpoint sends it.
+const ANSWER_FIELDS: usize = 128;
+
+const _: () = assert!(MOST_FIELDS == ANSWER_FIELDS + ADDED_FIELDS);
+
 impl Limits {
-    /// Of an answer's head: as large as a request's. How many fields it has is between the endpoint and its callers.
-    pub fn answer(&self) -> aviary_http1::Limits {
-        aviary_http1::Limits {
-            fields: MOST_FIELDS,
-            ..self.head
+    /// Of the head of a request that comes in on this side. What comes from the world may come from a sidecar, which has had room for it: it must not
+    /// be what that one has added that is too much here.
+    pub fn request(&self, side: Side) -> aviary_http1::Limits {
+        match side {
+            Side::Outbound => self.head,
+            Side::Inbound => with_added(self.head),
         }
+    }
+
+    /// Of the head of an answer to a request that came in on this side: as large as a request's. How many fields it has is between the endpoint and its
+    /// callers. What comes from the world may come from a sidecar, as above.
+    pub fn answer(&self, side: Side) -> aviary_http1::Limits {
+        let head = aviary_http1::Limits {
+            fields: ANSWER_FIELDS,
+            ..self.head
+        };
+        match side {
+            Side::Outbound => with_added(head),
+            Side::Inbound => head,
+        }
+    }
+}
+
+fn with_added(head: aviary_http1::Limits) -> aviary_http1::Limits {
+    aviary_http1::Limits {
+        bytes: head.bytes + ADDED_BYTES,
+        fields: head.fields + ADDED_FIELDS,
     }
 }
 

@@ -91,6 +91,13 @@ pub mod header {
     pub const ERROR: &str = "x-aviary-error";
     /// In a request: a sidecar picked the revision.
     pub const PEER: &str = "x-aviary-peer";
+
+    /// How many fields a sidecar adds to a head on its way to another one at most, which takes so many more than its limit: [`PEER`] and a Host to a
+    /// request, a coding and `Connection` to an answer.
+    pub const ADDED_FIELDS: usize = 2;
+    /// How many bytes it adds at most, of a field that HTTP/2 counts 32 bytes more for too: those fields, the authority of a target as Host or that of
+    /// a Host as `:authority` (a name of DNS has 253 bytes), and a space behind each colon.
+    pub const ADDED_BYTES: usize = 512;
 }
 
 /// Where outbound connections are redirected to.

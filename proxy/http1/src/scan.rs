@@ -5,8 +5,8 @@ use memchr::memchr;
 
 use crate::Malformed;
 
-/// The most fields that a head may have, whatever [`Limits`] says.
-pub const MOST_FIELDS: usize = 128;
+/// The most fields that a head may have, whatever [`Limits`] says: 128, and two that a proxy before this one may have added.
+pub const MOST_FIELDS: usize = 130;
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,6 +20,7 @@ use crate::limits::{Limits, header_list};
 use crate::net::buffers::Buffers;
 use crate::net::connect::{ConnectError, Path, connect};
 use crate::net::cork::{Uncork, cork};
+use crate::net::origin::Side;
 
 /// Streams on one connection even if the endpoint allows more: one TCP connection should not carry everything.
 const MOST_STREAMS: usize = 1_000;
@@ -85,7 +86,8 @@ impl Pool {
             address,
             path,
             buffers,
-            header_list: header_list(limits.answer()),
+            // Nothing is added to an answer of HTTP/2 on its way: one that a sidecar takes, the next one takes too.
+            header_list: header_list(limits.answer(Side::Inbound)),
             connections: RefCell::default(),
             opening: RefCell::default(),
         }

@@ -12,7 +12,6 @@ use crate::endpoint::http1::Upstream;
 use crate::net::buffers::Buffers;
 use crate::net::input::Input;
 use crate::net::pump::Pump;
-use crate::state::Common;
 
 /// What is still needed of an answer's head after it is written.
 pub(super) struct Head {
@@ -40,22 +39,17 @@ pub(super) struct Answer {
 }
 
 impl Head {
-    /// Reads the head of an answer and writes it for the caller to `out`.
+    /// Reads the head of an answer and writes it for the caller to `out`. `token` is this proxy's.
     /// `keep` is what becomes of the caller's connection if this answer can be written so that it goes on.
     pub(super) fn read(
         head: &[u8],
         asked: &Asked,
         keep: Persistence,
-        common: &Common,
+        token: &str,
         out: &mut Vec<u8>,
     ) -> Result<Head, Malformed> {
         let mut space = lines();
-        let response = Response::read(
-            head,
-            &mut space,
-            asked.of_response(),
-            &common.limits.answer(),
-        )?;
+        let response = Response::read(head, &mut space, asked.of_response(), &asked.answer)?;
         let to = asked.version;
         let onward = response.onward(to);
         let persistence = match response.status {
@@ -84,7 +78,7 @@ impl Head {
             persistence: response.persistence,
             onward: persistence,
             idle_timeout: response.idle_timeout(),
-            is_unsent: response.status == 503 && marker == Some(common.token.as_bytes()),
+            is_unsent: response.status == 503 && marker == Some(token.as_bytes()),
             grpc_status: content_type.and_then(|_| owned("grpc-status")),
             content_type: content_type.map(<[u8]>::to_vec),
         })

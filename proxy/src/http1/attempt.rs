@@ -148,7 +148,7 @@ impl<'c, 's> Attempt<'c, 's> {
                 &input.bytes()[..length],
                 self.asked,
                 self.persistence(),
-                &self.state.common,
+                &self.state.common.token,
                 &mut out,
             );
             let head = read.map_err(Lost::Malformed)?;
@@ -188,7 +188,7 @@ impl<'c, 's> Attempt<'c, 's> {
         }
         loop {
             if !input.is_empty() {
-                match scan.find(input.bytes(), &self.state.common.limits.answer()) {
+                match scan.find(input.bytes(), &self.asked.answer) {
                     Ok(Some(length)) => return Poll::Ready(Event::Head(length)),
                     Ok(None) => {}
                     Err(malformed) => return Poll::Ready(Event::Malformed(malformed)),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use aviary_http1::fields::lines;
 use aviary_http1::response;
-use aviary_http1::{Edit, Framing, Malformed, Persistence, Request, Version};
+use aviary_http1::{Edit, Framing, Limits, Malformed, Persistence, Request, Version};
 use traffic_core::contract::header;
 
 use crate::exchange::{Exchange, Facts, Policy};
@@ -23,6 +23,8 @@ pub(super) struct Asked {
     pub(super) is_repeatable: bool,
     /// What a calling sidecar wrote, and wants to read again if the application was not reached.
     pub(super) mark: Option<String>,
+    /// How large the head of its answer may be.
+    pub(super) answer: Limits,
 }
 
 impl Asked {
@@ -37,6 +39,7 @@ impl Asked {
             expects_continue: false,
             is_repeatable: false,
             mark: None,
+            answer: Limits::default(),
         }
     }
 
@@ -57,7 +60,8 @@ pub(super) fn read(
     out: &mut Vec<u8>,
 ) -> Result<(Asked, Exchange), Malformed> {
     let mut space = lines();
-    let request = Request::read(head, &mut space, &state.common.limits.head)?;
+    let limits = state.common.limits;
+    let request = Request::read(head, &mut space, &limits.request(policy.side()))?;
     let mark = match policy {
         Policy::Inbound(_) => request.fields.get(header::PEER),
         Policy::Outbound { .. } => None,
@@ -94,6 +98,7 @@ pub(super) fn read(
         expects_continue: request.expects_continue(),
         is_repeatable: request.is_safe() && request.framing == Framing::Empty,
         mark: mark.and_then(|mark| Some(std::str::from_utf8(mark).ok()?.to_owned())),
+        answer: limits.answer(policy.side()),
     };
     Ok((asked, exchange))
 }

@@ -49,7 +49,7 @@ pub(super) async fn serve(
         return answer(&mut respond, &refusal, dialect);
     }
     // Bytes are h2's to count.
-    if head.headers.len() > state.common.limits.head.fields {
+    if head.headers.len() > state.common.limits.request(policy.side()).fields {
         state.metrics().refused(Limit::Head);
         let refusal = Refusal {
             status: 431,

@@ -16,7 +16,7 @@ use crate::frames::{
     CONTINUATION, Frame, GOAWAY, HEADERS, PREFACE, RESET, data, frame, headers, literal, parse,
     post, settings,
 };
-use crate::mesh::{Given, Mesh, Service};
+use crate::mesh::{Given, Mesh, Service, refused};
 use crate::server::Server;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,13 +32,6 @@ async fn given(limits: Limits) -> (Server, Mesh) {
     mesh.install(&Service::new(server.address, server.address, 0))
         .await;
     (server, mesh)
-}
-
-fn refused(mesh: &Mesh, reason: &str) -> u64 {
-    let text = mesh.metrics.render().unwrap();
-    let series = format!("aviary_refused_total{{reason=\"{reason}\"}} ");
-    let line = text.lines().find_map(|line| line.strip_prefix(&series));
-    line.expect("every reason has its series").parse().unwrap()
 }
 
 async fn others_are_served(mesh: &Mesh) {

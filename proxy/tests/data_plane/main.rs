@@ -11,6 +11,7 @@ mod drain;
 mod failures;
 mod frames;
 mod health;
+mod hops;
 mod inbound;
 mod mesh;
 mod outcomes;

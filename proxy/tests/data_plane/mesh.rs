@@ -163,6 +163,14 @@ pub(crate) fn counts(by: &ByClass) -> [u64; 4] {
     Class::ALL.map(|class| by.get(class))
 }
 
+/// How much was refused for this reason.
+pub(crate) fn refused(mesh: &Mesh, reason: &str) -> u64 {
+    let text = mesh.metrics.render().unwrap();
+    let series = format!("aviary_refused_total{{reason=\"{reason}\"}} ");
+    let line = text.lines().find_map(|line| line.strip_prefix(&series));
+    line.expect("every reason has its series").parse().unwrap()
+}
+
 /// The Service `shop/web`, port 80, as the control plane describes it.
 #[derive(Clone)]
 pub(crate) struct Service {
