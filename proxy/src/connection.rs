@@ -11,6 +11,7 @@ use traffic_core::config::Protocol;
 use crate::exchange::{Owed, Policy};
 use crate::metrics::PassThrough;
 use crate::net::detect::{Detected, detect};
+use crate::net::end::End;
 use crate::net::origin::Side;
 use crate::state::destination::Destination;
 use crate::state::{Lookup, State};
@@ -26,7 +27,8 @@ pub async fn outbound(state: Rc<State>, stream: TcpStream) {
         Lookup::Known(destination) => destination,
         Lookup::NoRoute => {
             state.metrics().passed_through(PassThrough::NoRoute);
-            return opaque::pass_through(&state, stream, address).await;
+            let end = End::new(stream, state.buffers.clone());
+            return opaque::pass_through(&state, end, address).await;
         }
         // Whoever connects while the control plane is away must not keep that connection out of the split for as long as it lives: its
         // requests go on to where they were going until there is a route.
@@ -39,7 +41,8 @@ pub async fn outbound(state: Rc<State>, stream: TcpStream) {
     let protocol = route
         .as_ref()
         .map_or(Protocol::Detect, |route| route.ready.route.protocol);
-    let Ok(detected) = detect(&stream, protocol).await else {
+    let mut end = End::new(stream, state.buffers.clone());
+    let Ok(detected) = detect(&mut end, protocol).await else {
         return;
     };
     let policy = |owed| Policy::Outbound {
@@ -47,18 +50,18 @@ pub async fn outbound(state: Rc<State>, stream: TcpStream) {
         owed,
     };
     match detected {
-        Detected::Http1 => http1::serve(state, policy(Owed::default()), stream).await,
-        Detected::Http2 => Box::pin(http2::serve(state, policy(Owed::default()), stream)).await,
+        Detected::Http1 => http1::serve(state, policy(Owed::default()), end).await,
+        Detected::Http2 => Box::pin(http2::serve(state, policy(Owed::default()), end)).await,
         Detected::Opaque => match route {
-            Some(route) => opaque::split(&state, stream, &route).await,
-            None => opaque::pass_through(&state, stream, address).await,
+            Some(route) => opaque::split(&state, end, &route).await,
+            None => opaque::pass_through(&state, end, address).await,
         },
         Detected::Silent => {
             let (first, owed) = match &route {
-                Some(route) => opaque::first_of_split(&state, &stream, route).await,
-                None => (opaque::first_of(&stream, address).await, Owed::default()),
+                Some(route) => opaque::first_of_split(&state, &mut end, route).await,
+                None => (opaque::first_of(&mut end, address).await, Owed::default()),
             };
-            after_silence(state, stream, policy(owed), first).await;
+            after_silence(state, end, policy(owed), first).await;
         }
         Detected::Closed => {}
     }
@@ -69,35 +72,36 @@ pub async fn inbound(state: Rc<State>, stream: TcpStream) {
     let Some(address) = origin(&state, &stream, Side::Inbound) else {
         return;
     };
-    let Ok(detected) = detect(&stream, Protocol::Detect).await else {
+    let mut end = End::new(stream, state.buffers.clone());
+    let Ok(detected) = detect(&mut end, Protocol::Detect).await else {
         return;
     };
     match detected {
         Detected::Http1 => {
             let policy = Policy::Inbound(state.app(address));
-            http1::serve(state, policy, stream).await;
+            http1::serve(state, policy, end).await;
         }
         Detected::Http2 => {
             let policy = Policy::Inbound(state.app(address));
-            Box::pin(http2::serve(state, policy, stream)).await;
+            Box::pin(http2::serve(state, policy, end)).await;
         }
-        Detected::Opaque => opaque::pass_through(&state, stream, address).await,
+        Detected::Opaque => opaque::pass_through(&state, end, address).await,
         Detected::Silent => {
-            let first = opaque::first_of(&stream, address).await;
+            let first = opaque::first_of(&mut end, address).await;
             let policy = Policy::Inbound(state.app(address));
-            after_silence(state, stream, policy, first).await;
+            after_silence(state, end, policy, first).await;
         }
         Detected::Closed => {}
     }
 }
 
 /// Somebody has spoken at last.
-async fn after_silence(state: Rc<State>, stream: TcpStream, policy: Policy, first: First) {
+async fn after_silence(state: Rc<State>, end: End, policy: Policy, first: First) {
     match first {
-        First::Http1 => http1::serve(state, policy, stream).await,
-        First::Http2 => Box::pin(http2::serve(state, policy, stream)).await,
-        First::Opaque(other) => opaque::join(&state, stream, other).await,
-        First::Nobody => {}
+        First::Http1 => http1::serve(state, policy, end).await,
+        First::Http2 => Box::pin(http2::serve(state, policy, end)).await,
+        First::Opaque(other) => opaque::join(&state, end, other).await,
+        First::Nobody => end.abandon(),
     }
 }
 

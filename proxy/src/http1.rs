@@ -28,6 +28,7 @@ use crate::endpoint::http1::Upstream;
 use crate::exchange::flight::Flight;
 use crate::exchange::{Delivery, Policy, Refusal};
 use crate::metrics::Limit;
+use crate::net::end::End;
 use crate::net::input::Input;
 use crate::net::{socket, tunnel};
 use crate::state::State;
@@ -64,10 +65,10 @@ struct Switched {
 }
 
 /// Serves a caller until it or a drain ends.
-pub(crate) async fn serve(state: Rc<State>, policy: Policy, stream: TcpStream) {
+pub(crate) async fn serve(state: Rc<State>, policy: Policy, end: End) {
     let mut caller = Caller {
-        stream,
-        input: Input::new(state.buffers.clone()),
+        stream: end.stream,
+        input: end.input,
         phases: state.common.phases.clone(),
     };
     let size = state.common.limits.request(policy.side());
@@ -303,11 +304,11 @@ impl Caller {
             flight,
         } = switched;
         let Upstream { stream, slot, .. } = upstream;
-        let ours = tunnel::End {
+        let ours = End {
             stream: self.stream,
             input: self.input,
         };
-        let theirs = tunnel::End { stream, input };
+        let theirs = End { stream, input };
         if let Err(error) = tunnel::join(ours, theirs, &state.buffers).await {
             tracing::debug!(%error, "upgraded connection ended");
         }

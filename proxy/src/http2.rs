@@ -17,7 +17,6 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection};
-use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -26,14 +25,15 @@ use crate::exchange::Policy;
 use crate::limits::header_list;
 use crate::metrics::Limit;
 use crate::net::cork::{Cork, Uncork, cork};
+use crate::net::end::End;
 use crate::state::State;
 
 /// What one request may have on its way unread. Nobody's share of the connection is taken by it: the connection's window is the product.
 const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// Serves a caller until it or a drain ends.
-pub(crate) async fn serve(state: Rc<State>, policy: Policy, stream: TcpStream) {
-    let (io, uncork) = cork(stream, state.buffers.clone());
+pub(crate) async fn serve(state: Rc<State>, policy: Policy, end: End) {
+    let (io, uncork) = cork(end, state.buffers.clone());
     let limits = state.common.limits;
     let mut builder = Builder::new();
     builder

@@ -4,6 +4,7 @@ pub mod buffers;
 pub mod connect;
 pub mod cork;
 pub mod detect;
+pub mod end;
 pub mod input;
 pub mod listen;
 pub mod local;

@@ -13,7 +13,8 @@ use crate::endpoint::{Endpoint, InFlight};
 use crate::exchange::Owed;
 use crate::net::connect::{Path, connect};
 use crate::net::detect::{Detected, detect};
-use crate::net::tunnel::{self, End};
+use crate::net::end::End;
+use crate::net::tunnel;
 use crate::state::State;
 use crate::state::destination::{Arm, LocalRoute};
 
@@ -34,31 +35,34 @@ pub(super) enum First {
 }
 
 /// Goes where the connection was going.
-pub(super) async fn pass_through(state: &State, stream: TcpStream, address: SocketAddr) {
+pub(super) async fn pass_through(state: &State, end: End, address: SocketAddr) {
     match to_address(address).await {
-        Some(other) => join(state, stream, other).await,
-        // Dropping the stream closes the caller's connection: what it would have seen without us, a little later.
-        None => drop(stream),
+        Some(other) => join(state, end, other).await,
+        // What the caller would have seen without us, a little later.
+        None => end.abandon(),
     }
 }
 
 /// Goes to the revision that the split says.
-pub(super) async fn split(state: &State, stream: TcpStream, route: &Rc<LocalRoute>) {
-    if let Some((arm, other)) = to_split(state, route, route.pick()).await {
-        arm.metrics.connections.add(Class::Success);
-        join(state, stream, other).await;
+pub(super) async fn split(state: &State, end: End, route: &Rc<LocalRoute>) {
+    match to_split(state, route, route.pick()).await {
+        Some((arm, other)) => {
+            arm.metrics.connections.add(Class::Success);
+            join(state, end, other).await;
+        }
+        None => end.abandon(),
     }
 }
 
 /// Waits for whoever speaks first, the caller or the server at `address`.
-pub(super) async fn first_of(caller: &TcpStream, address: SocketAddr) -> First {
+pub(super) async fn first_of(caller: &mut End, address: SocketAddr) -> First {
     first(caller, to_address(address).await).await
 }
 
 /// The same among the endpoints of a route. The pick is taken over by the first request, if it turns out to be HTTP.
 pub(super) async fn first_of_split(
     state: &State,
-    caller: &TcpStream,
+    caller: &mut End,
     route: &Rc<LocalRoute>,
 ) -> (First, Owed) {
     let pick = route.pick();
@@ -73,7 +77,7 @@ pub(super) async fn first_of_split(
     }
 }
 
-async fn first(caller: &TcpStream, other: Option<Other>) -> First {
+async fn first(caller: &mut End, other: Option<Other>) -> First {
     let Some(other) = other else {
         return match detect(caller, Protocol::Http).await {
             Ok(Detected::Http1) => First::Http1,
@@ -95,9 +99,8 @@ async fn first(caller: &TcpStream, other: Option<Other>) -> First {
 }
 
 /// Copies both ways until both have ended.
-pub(super) async fn join(state: &State, stream: TcpStream, other: Other) {
+pub(super) async fn join(state: &State, ours: End, other: Other) {
     let open = Stream::open(state.metrics());
-    let ours = End::new(stream, state.buffers.clone());
     let theirs = End::new(other.stream, state.buffers.clone());
     if let Err(error) = tunnel::join(ours, theirs, &state.buffers).await {
         tracing::debug!(%error, "opaque connection ended");

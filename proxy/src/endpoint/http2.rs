@@ -20,6 +20,7 @@ use crate::limits::{Limits, header_list};
 use crate::net::buffers::Buffers;
 use crate::net::connect::{ConnectError, Path, connect};
 use crate::net::cork::{Uncork, cork};
+use crate::net::end::End;
 use crate::net::origin::Side;
 
 /// Streams on one connection even if the endpoint allows more: one TCP connection should not carry everything.
@@ -163,7 +164,7 @@ async fn handshake(
     header_list: u32,
 ) -> Result<Connection, ConnectError> {
     let stream = connect(address, path).await?;
-    let (io, uncork) = cork(stream, buffers);
+    let (io, uncork) = cork(End::new(stream, buffers.clone()), buffers);
     let mut builder = Builder::new();
     builder
         .enable_push(false)

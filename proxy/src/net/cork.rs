@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::buffers::Buffers;
+use super::end::End;
+use super::input::Input;
 use super::socket;
 
 /// More than this does not wait.
@@ -26,15 +28,18 @@ pub struct Uncork(Rc<RefCell<Corked>>);
 #[derive(Debug)]
 struct Corked {
     stream: TcpStream,
+    /// Read before what is still to be read.
+    input: Input,
     buffers: Rc<Buffers>,
     waiting: Vec<u8>,
     written: usize,
 }
 
-pub fn cork(stream: TcpStream, buffers: Rc<Buffers>) -> (Cork, Uncork) {
-    socket::notice_silence(&stream);
+pub fn cork(end: End, buffers: Rc<Buffers>) -> (Cork, Uncork) {
+    socket::notice_silence(&end.stream);
     let corked = Rc::new(RefCell::new(Corked {
-        stream,
+        stream: end.stream,
+        input: end.input,
         buffers,
         waiting: Vec::new(),
         written: 0,
@@ -90,7 +95,14 @@ impl AsyncRead for Cork {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().stream).poll_read(cx, buffer)
+        let mut corked = self.0.borrow_mut();
+        if corked.input.is_empty() {
+            return Pin::new(&mut corked.stream).poll_read(cx, buffer);
+        }
+        let count = corked.input.bytes().len().min(buffer.remaining());
+        buffer.put_slice(&corked.input.bytes()[..count]);
+        corked.input.consume(count);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -1,4 +1,7 @@
-//! What a connection speaks, from its first bytes, without taking them: they stay in the socket for whoever reads next.
+//! What a connection speaks, from its first bytes, without using them up: whoever carries it finds them in its input.
+//!
+//! They are read, and not looked at in the socket: what stays there makes the socket ready for ever, and more of it could only be waited for by
+//! looking again and again.
 //!
 //! Where the server may speak first (MySQL, SMTP) a caller's silence for [`PATIENCE`] is an answer too: then it is time to connect to the server and
 //! to see who says something first. Not recognised here: TLS (opaque), HTTP/1.1 `Upgrade: h2c`, and CONNECT (opaque).
@@ -6,9 +9,10 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use traffic_core::config::Protocol;
+
+use super::end::End;
 
 /// How long a connection of unknown protocol may be silent.
 pub const PATIENCE: Duration = Duration::from_millis(25);
@@ -29,45 +33,46 @@ pub enum Detected {
     Closed,
 }
 
-/// Waits for the first bytes and says what they are.
-pub async fn detect(connection: &TcpStream, protocol: Protocol) -> io::Result<Detected> {
+/// Waits for the first bytes and says what they are. They are in `end`'s input then, however this ends.
+pub async fn detect(end: &mut End, protocol: Protocol) -> io::Result<Detected> {
     let mut deadline = match protocol {
         Protocol::Opaque => return Ok(Detected::Opaque),
         Protocol::Detect => Some(Instant::now() + PATIENCE),
         Protocol::Http => None,
     };
-    let mut buffer = [0; ENOUGH];
-    let mut begun = false;
+    let (mut read, _) = end.stream.split();
     loop {
-        let peek = connection.peek(&mut buffer);
-        let read = match deadline {
-            Some(deadline) => match timeout_at(deadline, peek).await {
-                Ok(read) => read?,
-                Err(_silence) if begun => return Ok(Detected::Opaque),
-                Err(_silence) => return Ok(Detected::Silent),
-            },
-            None => peek.await?,
+        if let Some(detected) = judge(end.input.bytes()) {
+            return Ok(detected);
+        }
+        let begun = !end.input.is_empty();
+        let fill = end.input.fill(&mut read);
+        let filled = match deadline {
+            Some(deadline) => timeout_at(deadline, fill).await,
+            None => Ok(fill.await),
         };
-        match judge(&buffer[..read]) {
-            Some(detected) => return Ok(detected),
-            // Bytes that stay in the socket cannot be waited for: look again a little later.
-            None => sleep(Duration::from_millis(2)).await,
+        let Ok(filled) = filled else {
+            return Ok(if begun {
+                Detected::Opaque
+            } else {
+                Detected::Silent
+            });
+        };
+        if filled? == 0 {
+            return Ok(if begun {
+                Detected::Opaque
+            } else {
+                Detected::Closed
+            });
         }
         if !begun {
-            begun = true;
             deadline = Some(Instant::now() + LINE);
-        }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Ok(Detected::Opaque);
         }
     }
 }
 
 /// `None`: it could still be HTTP, more bytes are needed.
 fn judge(bytes: &[u8]) -> Option<Detected> {
-    if bytes.is_empty() {
-        return Some(Detected::Closed);
-    }
     if bytes.starts_with(PREFACE) {
         return Some(Detected::Http2);
     }
@@ -99,6 +104,12 @@ fn target(bytes: &[u8]) -> Option<Detected> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::poll_fn;
+    use std::io::Write;
+    use std::net::Shutdown;
+    use std::pin::pin;
+    use std::rc::Rc;
+    use tokio::net::TcpListener;
 
     #[test]
     fn first_bytes_tell_http_from_everything_else() {
@@ -116,7 +127,6 @@ mod tests {
             (b"SSH-2.0-OpenSSH", Detected::Opaque),
             (b" /", Detected::Opaque),
             (b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", Detected::Opaque),
-            (b"", Detected::Closed),
         ] {
             assert_eq!(judge(bytes), Some(expected), "{}", bytes.escape_ascii());
         }
@@ -125,7 +135,7 @@ mod tests {
     #[test]
     fn every_beginning_of_http_asks_for_more() {
         for whole in [&b"POST /"[..], b"PUT /", b"GET http", PREFACE] {
-            for length in 1..whole.len() {
+            for length in 0..whole.len() {
                 assert_eq!(
                     judge(&whole[..length]),
                     None,
@@ -133,6 +143,61 @@ mod tests {
                     whole[..length].escape_ascii()
                 );
             }
+        }
+    }
+
+    /// A connection whose peer has sent `bytes`, and the peer.
+    async fn having(bytes: &[u8]) -> (End, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        peer.write_all(bytes).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        (End::new(stream, Rc::default()), peer)
+    }
+
+    /// The clock stands still, and leaps when there is nothing to do but to wait for it: whoever looks again and again does so a thousand times.
+    #[tokio::test(start_paused = true)]
+    async fn half_a_first_line_costs_nothing_while_the_rest_is_waited_for() {
+        let mut peers = Vec::new();
+        for protocol in [Protocol::Detect, Protocol::Http].repeat(50) {
+            let (mut end, peer) = having(b"PO").await;
+            end.stream.readable().await.unwrap();
+            let (mut looks, begun) = (0, Instant::now());
+            let detected = {
+                let mut detecting = pin!(detect(&mut end, protocol));
+                poll_fn(|cx| {
+                    looks += 1;
+                    detecting.as_mut().poll(cx)
+                })
+                .await
+            };
+            assert_eq!(detected.unwrap(), Detected::Opaque);
+            assert!(begun.elapsed() >= LINE);
+            assert!(looks <= 3, "{looks} looks at two bytes");
+            assert_eq!(end.input.bytes(), b"PO");
+            peers.push(peer);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_pieces_is_recognised_by_its_last_one() {
+        let (mut end, mut peer) = having(b"PO").await;
+        let rest = async {
+            tokio::task::yield_now().await;
+            peer.write_all(b"ST / HTTP/1.1\r\n").unwrap();
+        };
+        let (detected, ()) = tokio::join!(detect(&mut end, Protocol::Detect), rest);
+        assert_eq!(detected.unwrap(), Detected::Http1);
+        assert_eq!(end.input.bytes(), b"POST / HTTP/1.1\r\n");
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_connection_is_not_waited_for_any_longer() {
+        for (bytes, expected) in [(&b""[..], Detected::Closed), (b"PO", Detected::Opaque)] {
+            let (mut end, peer) = having(bytes).await;
+            peer.shutdown(Shutdown::Write).unwrap();
+            let detected = detect(&mut end, Protocol::Http).await.unwrap();
+            assert_eq!((detected, end.input.bytes()), (expected, bytes));
         }
     }
 }

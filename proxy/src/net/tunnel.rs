@@ -8,29 +8,13 @@ use std::task::{Context, Poll, ready};
 
 use aviary_http1::{Body, Coding, Framing};
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::buffers::Buffers;
+use super::end::End;
 use super::input::Input;
 use super::pump::{Broken, Pump};
 use super::socket;
-
-/// One end, and what was read from it already.
-#[derive(Debug)]
-pub struct End {
-    pub stream: TcpStream,
-    pub input: Input,
-}
-
-impl End {
-    pub fn new(stream: TcpStream, buffers: Rc<Buffers>) -> End {
-        End {
-            stream,
-            input: Input::new(buffers),
-        }
-    }
-}
 
 /// Copies until both ends are done. If one breaks, the other one is told so by a reset: an end would say that all is there.
 pub async fn join(mut one: End, mut other: End, buffers: &Rc<Buffers>) -> io::Result<()> {

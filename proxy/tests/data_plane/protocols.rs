@@ -101,6 +101,25 @@ async fn an_opaque_connection_to_a_dead_canary_goes_to_stable() {
 }
 
 #[tokio::test]
+async fn bytes_for_a_server_that_is_not_there_end_with_a_reset() {
+    let nobody = nobody().await;
+    for protocol in [Protocol::Detect, Protocol::Http] {
+        let mesh = Mesh::with(&Service {
+            protocol,
+            ..Service::new(nobody, nobody, 0)
+        })
+        .await;
+        let mut stream = TcpStream::connect(mesh.outbound).await.unwrap();
+        stream.write_all(b"\x00\xff bytes").await.unwrap();
+        let ended = stream.read(&mut [0]).await;
+        assert_eq!(
+            ended.unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionReset
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_case_of_headers_and_the_host_survive_both_ways() {
     let seen = Arc::new(Mutex::new(String::new()));
     let record = seen.clone();
