@@ -1,0 +1,171 @@
+//! What is counted for the revisions that routes name.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus_client::encoding::DescriptorEncoder;
+use traffic_core::config::Route;
+use traffic_core::contract::{label, metric};
+
+use super::classes::ByClass;
+use super::histogram::Histogram;
+use super::series::{Labels, by_class, times};
+
+/// How long the series of a revision that no route names any more stay.
+const UNUSED: Duration = Duration::from_secs(3600);
+
+/// What is counted for one revision of one Service port.
+#[derive(Debug, Default)]
+pub struct ArmMetrics {
+    pub requests: ByClass,
+    pub first_attempts: ByClass,
+    pub connections: ByClass,
+    duration: Histogram,
+}
+
+impl ArmMetrics {
+    pub fn answered_after(&self, time: Duration) {
+        self.duration.record(time);
+    }
+}
+
+/// The labels of an arm.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct ArmLabels {
+    namespace: String,
+    service: String,
+    port: u16,
+    revision: String,
+}
+
+/// An arm's metrics, and when a route named it last, as far as scrapes saw it.
+#[derive(Debug)]
+struct Kept {
+    arm: Arc<ArmMetrics>,
+    used: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Arms(Mutex<BTreeMap<ArmLabels, Kept>>);
+
+impl Arms {
+    pub(super) fn arm(&self, route: &Route, revision: &str) -> Arc<ArmMetrics> {
+        let labels = ArmLabels {
+            namespace: route.namespace.clone(),
+            service: route.service.clone(),
+            port: route.port,
+            revision: revision.to_owned(),
+        };
+        let mut arms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = arms.entry(labels).or_insert_with(|| Kept {
+            arm: Arc::default(),
+            used: Instant::now(),
+        });
+        kept.arm.clone()
+    }
+
+    /// Forgets revisions that no route has named for an hour: a pod outlives many of them.
+    pub(super) fn forget_unused(&self, now: Instant) {
+        let mut arms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        arms.retain(|_, kept| {
+            if Arc::strong_count(&kept.arm) > 1 {
+                kept.used = now;
+            }
+            now.saturating_duration_since(kept.used) < UNUSED
+        });
+    }
+
+    pub(super) fn encode(&self, e: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let arms: Vec<(Labels<'_>, Arc<ArmMetrics>)> = {
+            let arms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            arms.iter()
+                .map(|(labels, kept)| (labels.pairs(), kept.arm.clone()))
+                .collect()
+        };
+        by_class(
+            e,
+            metric::OUTBOUND_REQUESTS,
+            "Requests by the revision that answered last",
+            &arms,
+            |a| &a.requests,
+        )?;
+        by_class(
+            e,
+            metric::OUTBOUND_FIRST_ATTEMPTS,
+            "First attempts by picked revision",
+            &arms,
+            |a| &a.first_attempts,
+        )?;
+        by_class(
+            e,
+            metric::OUTBOUND_CONNECTIONS,
+            "Opaque connections opened",
+            &arms,
+            |a| &a.connections,
+        )?;
+        times(
+            e,
+            metric::OUTBOUND_DURATION,
+            "Time to the answer's head, first attempts",
+            &arms,
+            |a| &a.duration,
+        )
+    }
+}
+
+impl ArmLabels {
+    fn pairs(&self) -> Labels<'static> {
+        vec![
+            (label::DST_NAMESPACE, self.namespace.clone()),
+            (label::DST_SERVICE, self.service.clone()),
+            (label::DST_PORT, self.port.to_string()),
+            (label::REVISION, self.revision.clone()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use traffic_core::config::{Arm, Protocol, Split};
+
+    fn route() -> Route {
+        let stable = Arm {
+            cluster: "shop/web/80/v1".into(),
+            revision: "v1".into(),
+        };
+        Route {
+            name: "shop/web/80".into(),
+            namespace: "shop".into(),
+            service: "web".into(),
+            port: 80,
+            protocol: Protocol::Detect,
+            rollout: "shop/web".into(),
+            split: Split {
+                stable,
+                canary: None,
+            },
+            revoked: vec![],
+        }
+    }
+
+    #[test]
+    fn a_revision_is_forgotten_an_hour_after_its_last_use_and_not_while_it_is_used() {
+        let arms = Arms::default();
+        let used = arms.arm(&route(), "v1");
+        drop(arms.arm(&route(), "v2"));
+        let now = Instant::now();
+        let known = || arms.0.lock().unwrap().len();
+        arms.forget_unused(now + UNUSED / 2);
+        assert_eq!(known(), 2);
+        arms.forget_unused(now + UNUSED * 2);
+        assert_eq!(known(), 1);
+        drop(used);
+        arms.forget_unused(now + UNUSED * 5 / 2);
+        assert_eq!(known(), 1);
+        arms.forget_unused(now + UNUSED * 4);
+        assert_eq!(known(), 0);
+    }
+}
