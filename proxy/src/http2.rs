@@ -7,6 +7,7 @@
 mod attempt;
 mod head;
 mod pump;
+mod refusals;
 mod stream;
 
 use std::future::poll_fn;
@@ -16,17 +17,19 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
+use h2::Reason;
 use h2::server::{Builder, Connection};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use crate::drain::{Phase, Phases};
+use crate::drain::Phase;
 use crate::exchange::Policy;
 use crate::limits::header_list;
 use crate::metrics::Limit;
 use crate::net::cork::{Cork, Uncork, cork};
 use crate::net::end::End;
 use crate::state::State;
+use refusals::{Refusals, Watched};
 
 /// What one request may have on its way unread. Nobody's share of the connection is taken by it: the connection's window is the product.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -34,6 +37,8 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 /// Serves a caller until it or a drain ends.
 pub(crate) async fn serve(state: Rc<State>, policy: Policy, end: End) {
     let (io, uncork) = cork(end, state.buffers.clone());
+    let refusals = Rc::new(Refusals::new(state.metrics().clone()));
+    let io = Watched::new(io, refusals.clone());
     let limits = state.common.limits;
     let mut builder = Builder::new();
     builder
@@ -60,20 +65,31 @@ pub(crate) async fn serve(state: Rc<State>, policy: Policy, end: End) {
             return;
         }
     };
-    let phases = state.common.phases.clone();
-    if let Err(error) = drive(state, policy, connection, uncork, phases).await {
+    let carried = Carried {
+        connection,
+        uncork,
+        refusals,
+    };
+    if let Err(error) = drive(state, policy, carried).await {
         tracing::debug!(%error, "connection ended");
     }
 }
 
-async fn drive(
-    state: Rc<State>,
-    policy: Policy,
-    mut connection: Connection<Cork, Bytes>,
+/// A connection that has begun.
+struct Carried {
+    connection: Connection<Watched<Cork>, Bytes>,
     uncork: Uncork,
-    phases: Phases,
-) -> Result<(), Broken> {
+    refusals: Rc<Refusals>,
+}
+
+async fn drive(state: Rc<State>, policy: Policy, carried: Carried) -> Result<(), Broken> {
+    let Carried {
+        mut connection,
+        uncork,
+        refusals,
+    } = carried;
     let policy = Rc::new(policy);
+    let phases = state.common.phases.clone();
     let opened = phases.now();
     let mut had_request = false;
     let (mut draining, mut closing) = (phases.clone(), phases);
@@ -94,6 +110,7 @@ async fn drive(
             match connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     had_request = true;
+                    refusals.accepted(respond.stream_id().into());
                     spawn_local(stream::serve(
                         state.clone(),
                         policy.clone(),
@@ -117,9 +134,9 @@ async fn drive(
     });
     let ended = ended.await;
     if let Err(Broken::Http2(error)) = &ended
-        && is_abuse(error)
+        && let Some(limit) = reached(error)
     {
-        state.metrics().refused(Limit::Frames);
+        state.metrics().refused(limit);
     }
     ended
 }
@@ -133,7 +150,14 @@ enum Broken {
     Io(#[from] io::Error),
 }
 
-/// Too many resets, too large heads, too many frames that say nothing: h2 counts them and ends the connection.
-fn is_abuse(error: &h2::Error) -> bool {
-    error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)
+/// The limit for which h2 has ended a connection: it counts resets, and frames that say nothing, and reads no field without end in a head that is too
+/// large. A caller may end its connection with the same codes, and then nothing was refused.
+fn reached(error: &h2::Error) -> Option<Limit> {
+    match error.reason() {
+        _ if !error.is_library() => None,
+        Some(Reason::ENHANCE_YOUR_CALM) => Some(Limit::Frames),
+        // What is no HPACK ends with another one.
+        Some(Reason::COMPRESSION_ERROR) => Some(Limit::Head),
+        Some(_) | None => None,
+    }
 }

@@ -22,6 +22,7 @@ use crate::server::Server;
 const PATIENCE: Duration = Duration::from_secs(10);
 const ENHANCE_YOUR_CALM: u32 = 11;
 const REFUSED_STREAM: u32 = 7;
+const COMPRESSION_ERROR: u32 = 9;
 
 async fn given(limits: Limits) -> (Server, Mesh) {
     let server = Server::start("v1").await;
@@ -120,6 +121,38 @@ async fn a_head_in_pieces_without_end_is_the_end_of_its_connection() {
     others_are_served(&mesh).await;
 }
 
+/// Decoded it is over the limit, so that it is not kept; and then it has a field whose end does not come.
+#[tokio::test]
+async fn a_field_without_end_in_a_head_that_is_too_large_is_the_end_of_its_connection() {
+    let (server, mesh) = given(Limits::default()).await;
+    // `accept-encoding: gzip, deflate` of the static table, 60 bytes for one; then a value of 200000 bytes.
+    let value = [0, 1, b'x', 127, 0xc1, 0x99, 0x0c];
+    let begin = [post("/"), vec![0x90; 1_200], value.to_vec()].concat();
+    let mut bytes = frame(HEADERS, 0, 1, &begin);
+    for _ in 0..5 {
+        bytes.extend(frame(CONTINUATION, 0, 1, &[b'y'; 16 * 1024]));
+    }
+    let seen = flood(&mesh, &bytes, |seen| count(seen, GOAWAY) > 0).await;
+    assert_eq!(codes(&seen), [COMPRESSION_ERROR], "{seen:?}");
+    eventually("it is counted", || refused(&mesh, "head") == 1).await;
+    assert_eq!(server.requests(), 0);
+    others_are_served(&mesh).await;
+}
+
+/// It is the caller that speaks of abuse, and nothing was refused.
+#[tokio::test]
+async fn a_caller_that_asks_for_calm_is_not_counted_as_one_that_was_refused() {
+    let (_server, mesh) = given(Limits::default()).await;
+    let bytes = frame(GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 11]);
+    let mut stream = TcpStream::connect(mesh.outbound).await.unwrap();
+    let start = [PREFACE, &settings(), &bytes].concat();
+    stream.write_all(&start).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let end = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
+    end.expect("an end").unwrap();
+    assert_eq!(refused(&mesh, "frames"), 0);
+}
+
 #[tokio::test]
 async fn empty_frames_without_end_are_the_end_of_their_connection() {
     let (_server, mesh) = given(Limits::default()).await;
@@ -158,6 +191,7 @@ async fn streams_above_the_limit_are_refused_and_the_rest_are_served() {
         .collect();
     assert_eq!((reset, codes(&seen)), (vec![7, 9], vec![REFUSED_STREAM; 2]));
     assert_eq!(count(&seen, HEADERS), 3);
+    eventually("both are counted", || refused(&mesh, "streams") == 2).await;
     others_are_served(&mesh).await;
 }
 
