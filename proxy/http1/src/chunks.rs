@@ -181,6 +181,10 @@ impl Chunks {
                 field(&mut self.trailers, line.name, line.value);
             }
         }
+        // Written anew they may be longer, and the next proxy may have the same limit.
+        if self.trailers.len() > MOST_TRAILERS {
+            return Err(Malformed::Trailer);
+        }
         Ok(())
     }
 }

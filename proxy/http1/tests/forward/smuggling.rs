@@ -49,3 +49,21 @@ fn extensions_and_trailers_have_their_limits() {
     let trailers = format!("{head}0\r\n{}", "a: b\r\n".repeat(3_000));
     assert_eq!(whole(trailers.as_bytes()).error, Some(Malformed::Trailer));
 }
+
+/// Fields are written anew, each with a space behind its colon: what is too much then is refused at once, and not by the next proxy.
+#[test]
+fn trailers_that_go_on_do_so_through_the_next_proxy_too() {
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let least = "a:b\r\nlong:".len();
+    let mut went_on = 0;
+    for length in 16_000 - least..16_400 - least {
+        let long = "x".repeat(length);
+        let request = format!("{head}0\r\na:b\r\nlong:{long}\r\n\r\n");
+        let once = whole(request.as_bytes());
+        let twice = whole(&once.out);
+        assert_eq!(once.error.is_some(), once.whole == 0);
+        assert_eq!(once.whole, twice.whole, "{length}: {:?}", twice.error);
+        went_on += once.whole;
+    }
+    assert!((300..400).contains(&went_on), "{went_on}");
+}
