@@ -20,7 +20,6 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, Connection};
 use tokio::task::spawn_local;
-use tokio::time::timeout;
 
 use crate::drain::Phase;
 use crate::exchange::Policy;
@@ -47,21 +46,11 @@ pub(crate) async fn serve(state: Rc<State>, policy: Policy, end: End) {
         .initial_connection_window_size(STREAM_WINDOW * limits.streams)
         .max_header_list_size(header_list(limits.request(policy.side())))
         .max_send_buffer_size(STREAM_WINDOW as usize);
-    let mut handshake = pin!(builder.handshake::<_, Bytes>(io));
-    let handshake = poll_fn(|cx| {
-        let polled = handshake.as_mut().poll(cx);
-        // A caller that is gone is noticed by reading.
-        let _ = uncork.poll_flush(cx);
-        polled
-    });
-    let connection = match timeout(limits.head_time, handshake).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => {
+    // It waits for nothing: the preface, by which the caller is known to speak HTTP/2, is in the input.
+    let connection = match builder.handshake::<_, Bytes>(io).await {
+        Ok(connection) => connection,
+        Err(error) => {
             tracing::debug!(%error, "no HTTP/2 after all");
-            return;
-        }
-        Err(_elapsed) => {
-            state.metrics().refused(Limit::HeadTime);
             return;
         }
     };

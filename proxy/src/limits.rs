@@ -16,8 +16,7 @@ pub struct Limits {
     pub streams: u32,
     /// Of a request's head.
     pub head: aviary_http1::Limits,
-    /// How long a head may take from its first byte, or the beginning of an HTTP/2 connection. Idle connections may live as long as the two
-    /// applications like.
+    /// How long a head of HTTP/1.1 may take from its first byte. Idle connections may live as long as the two applications like.
     pub head_time: Duration,
 }
 

@@ -35,7 +35,7 @@ pub enum Limit {
     Streams,
     /// Bytes or fields of a request's head.
     Head,
-    /// Time for a request's head, or for the beginning of an HTTP/2 connection.
+    /// Time for a request's head, in HTTP/1.1.
     HeadTime,
     /// Frames of HTTP/2 that cost and say nothing: resets, continuations, empty ones.
     Frames,
