@@ -96,7 +96,7 @@ impl Frames {
                 found(self.frame());
                 let [a, b, c, ..] = self.begun;
                 let length = u32::from_be_bytes([0, a, b, c]) as usize;
-                self.rest = length + FRAME - self.count;
+                self.rest = (length + FRAME).saturating_sub(self.count);
                 self.count = 0;
             }
         }

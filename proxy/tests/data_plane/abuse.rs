@@ -257,4 +257,16 @@ async fn an_answer_that_nobody_reads_is_not_read_from_the_endpoint_either() {
         each > 0 && each <= 256 * 1024,
         "{each} bytes for each of them"
     );
+    // They have one connection to the endpoint in common with whoever comes now.
+    let mut other = crate::streams::caller(&mesh).await;
+    let request = Request::get("http://web/").body(()).unwrap();
+    let (answer, _) = other.send_request(request, true).unwrap();
+    let mut body = timeout(PATIENCE, answer)
+        .await
+        .unwrap()
+        .unwrap()
+        .into_body();
+    let data = timeout(PATIENCE, body.data()).await;
+    let data = data.expect("it does not wait for the others");
+    assert!(!data.unwrap().unwrap().is_empty());
 }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::{Client, eventually, post, whole};
+use crate::frames::{END_STREAM, HEADERS, OK, PREFACE, RESET, headers, parse, settings};
 use crate::mesh::{Mesh, Service, counts};
 use crate::server::{accepting, nobody, raw};
 
@@ -308,4 +309,65 @@ async fn callers_that_leave_many_requests_behind_do_not_cost_the_others_theirs()
     let answer = timeout(PATIENCE, long).await.unwrap();
     assert_eq!(answer.expect("it is not reset").status(), 200);
     assert_eq!(counts(&mesh.arm("v1").requests)[1], 0);
+}
+
+/// What was said to a caller that is gone was under way when its stream was reset: it is nobody's fault, however much of it there is.
+#[tokio::test]
+async fn late_answers_to_callers_that_have_left_do_not_cost_the_others_theirs() {
+    const ROUND: usize = 400;
+    const ROUNDS: usize = 4;
+    let arrived = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&arrived);
+    // The first request gets its answer after all the late ones.
+    let address = accepting(move |mut stream| {
+        let count = Arc::clone(&count);
+        async move {
+            stream.write_all(&settings()).await.unwrap();
+            let (mut bytes, mut buffer) = (Vec::new(), [0; 16 * 1024]);
+            let (mut seen, mut late) = (0, 0);
+            while let Ok(read @ 1..) = stream.read(&mut buffer).await {
+                bytes.extend_from_slice(&buffer[..read]);
+                let frames = parse(bytes.get(PREFACE.len()..).unwrap_or_default());
+                let mut answers = Vec::new();
+                for frame in &frames[seen..] {
+                    match frame.kind {
+                        HEADERS => drop(count.fetch_add(1, Ordering::Relaxed)),
+                        RESET => {
+                            late += 1;
+                            answers.extend(headers(END_STREAM, frame.stream, OK));
+                        }
+                        _ => continue,
+                    }
+                    if late == ROUND * ROUNDS {
+                        answers.extend(headers(END_STREAM, 1, OK));
+                    }
+                }
+                seen = frames.len();
+                if stream.write_all(&answers).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let mesh = Mesh::with(&Service::new(address, address, 0)).await;
+    let mut first = caller(&mesh).await;
+    let (first, _body) = first.send_request(request("/"), true).unwrap();
+    for round in 1..=ROUNDS {
+        let stream = TcpStream::connect(mesh.outbound).await.unwrap();
+        let (mut sender, connection) = client::handshake(stream).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut answers = Vec::new();
+        for _ in 0..ROUND {
+            sender = sender.ready().await.unwrap();
+            answers.push(sender.send_request(request("/"), true).unwrap());
+        }
+        eventually("they have arrived", || {
+            arrived.load(Ordering::Relaxed) == 1 + ROUND * round
+        })
+        .await;
+        connection.abort();
+    }
+    let answer = timeout(PATIENCE, first).await.expect("an answer");
+    assert_eq!(answer.expect("it is not reset").status(), 200);
 }
