@@ -6,7 +6,7 @@ IMAGES_DIR ?= target/images
 
 BENCH := proxy/bench/Cargo.toml
 
-.PHONY: help demo test simulate fuzz bench bench-operator bench-judge conformance check fmt lint generate e2e images setup install
+.PHONY: help demo test simulate fuzz bench bench-operator bench-judge bench-time-to-zero conformance check fmt lint generate e2e images setup install
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,8 +37,12 @@ bench-operator: setup ## One operator and N=1000 rollouts on a real control plan
 	@BUILT=$$(dirname "$$(ls -t target/*/bench-operator/bench-operator target/bench-operator/bench-operator 2>/dev/null | head -n 1)"); \
 	AVIARY_OPERATOR_BIN=$${AVIARY_OPERATOR_BIN:-$$BUILT/aviary-operator} $$BUILT/bench-operator --rollouts $(or $(N),1000) --case $(or $(CASE),all) $(ARGS)
 
+bench-time-to-zero: setup ## From the first bad answer of a release to weight 0 on every proxy, on a real cluster. ARGS=--help
+	@cargo build --release -p aviary-e2e --bin bench-time-to-zero
+	@BUILT=$$(ls -t target/*/release/bench-time-to-zero target/release/bench-time-to-zero 2>/dev/null | head -n 1); $$BUILT $(ARGS)
+
 bench-judge: ## How soon the guard notices a bad release and how often it blames a good one, simulated beside other rules. RUNS=500 a cell
-	cargo bench -p rollout-core --bench judge
+	cargo bench -p rollout-core --bench judge -- $(or $(RUNS),500)
 
 e2e: setup ## The end-to-end stories alone
 	cargo test -p aviary-e2e --test stories

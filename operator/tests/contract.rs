@@ -80,6 +80,14 @@ fn value<'a>(line: &'a str, label: &str) -> Option<&'a str> {
         .next()
 }
 
+/// The same after a scrape, which adds the label of its job.
+fn scraped<'a>(line: &'a str, label: &str) -> &'a str {
+    match label {
+        "job" => names::PROMETHEUS_JOB,
+        label => value(line, label).unwrap_or_default(),
+    }
+}
+
 /// The series of `exported` that a query reads.
 fn read_by<'a>(text: &str, exported: &'a str) -> (Vec<&'a str>, Vec<String>) {
     let parsed = parser::parse(text).unwrap();
@@ -91,7 +99,7 @@ fn read_by<'a>(text: &str, exported: &'a str) -> (Vec<&'a str>, Vec<String>) {
                 .matchers
                 .matchers
                 .iter()
-                .all(|each| each.is_match(value(line, &each.name).unwrap_or_default()))
+                .all(|each| each.is_match(scraped(line, &each.name)))
     });
     (series.collect(), by)
 }

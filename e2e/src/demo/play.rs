@@ -30,7 +30,7 @@ pub enum PlayError {
 
 struct Act {
     version: &'static str,
-    faults: Faults,
+    faults: Faults<'static>,
     what: &'static str,
     expected: Ending,
 }

@@ -157,7 +157,7 @@ impl Shop {
     }
 
     /// Puts a new version into the Deployment, as a person would.
-    pub async fn release(&self, version: &str, faults: Faults) -> Result<Said, ShopError> {
+    pub async fn release(&self, version: &str, faults: Faults<'_>) -> Result<Said, ShopError> {
         let (version, faults) = (format!("VERSION={version}"), faults.environment());
         self.kubectl_ok(&["set", "env", "deployment/payment", &version, &faults])
             .await

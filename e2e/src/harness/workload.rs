@@ -107,13 +107,13 @@ fn replaced(manifest: &str, ours: &str, theirs: &str) -> String {
 
 /// What a version does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Faults {
+pub enum Faults<'a> {
     None,
     /// Fails this share of the requests, like `5%`.
-    Errors(&'static str),
+    Errors(&'a str),
 }
 
-impl Faults {
+impl Faults<'_> {
     /// As the payment service reads it from its environment.
     pub fn environment(self) -> String {
         match self {

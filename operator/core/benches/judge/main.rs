@@ -1,7 +1,7 @@
 //! `make bench-judge`: how soon the guard notices a bad release, and how often it blames a good one, beside the rules that
 //! Flagger and Argo Rollouts document, on the same simulated traffic. Reports and acknowledgements cost no time here.
 //!
-//! `RUNS=2000` for steadier numbers (default 500 a cell).
+//! `make bench-judge RUNS=2000` for steadier numbers (default 500 a cell).
 
 mod rules;
 mod traffic;
@@ -13,10 +13,9 @@ use traffic::{Scene, Traffic, World};
 const BEFORE: i64 = 600;
 
 fn main() {
-    let runs = std::env::var("RUNS")
-        .ok()
-        .and_then(|runs| runs.parse().ok())
-        .unwrap_or(500);
+    let mut arguments = std::env::args().skip(1);
+    let runs = arguments.find_map(|argument| argument.parse().ok());
+    let runs = runs.unwrap_or(500);
     println!(
         "guard: falseAlarm 1 %, maxErrorIncrease 0.5 %. Flagger: 99 % over windows of 1 min, 5 of them fail."
     );

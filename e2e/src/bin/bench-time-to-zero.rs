@@ -1,0 +1,163 @@
+//! `make bench-time-to-zero`: from the first bad answer of a release to weight 0 on every proxy, on a real cluster.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use aviary_crds::status::Phase;
+use aviary_e2e::harness::{Faults, Ground, Shop, Stage, Workload, zero_on_every_proxy};
+use aviary_e2e::images::Profile;
+use clap::Parser;
+use serde_json::json;
+
+/// Releases that fail, and how long it takes until nobody gets them any more.
+///
+/// For each rate, weight and share of failures a release is made some times; the table has the median and the worst. Windows
+/// of the checks are longer than all of it, so what is measured is the guard. One caller's requests cost this machine too:
+/// rates that it cannot send are said.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Requests a second
+    #[arg(long, value_delimiter = ',', default_value = "50,500")]
+    rates: Vec<u32>,
+    /// The canary's weight, in percent
+    #[arg(long, value_delimiter = ',', default_value = "1,10,50")]
+    weights: Vec<i32>,
+    /// Shares of the canary's requests that fail
+    #[arg(long, value_delimiter = ',', default_value = "100%,50%,10%,5%")]
+    errors: Vec<String>,
+    /// Releases of each
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Seconds for which a good release is watched at each rate and weight instead; 0 is not at all
+    #[arg(long, default_value_t = 0)]
+    good: u64,
+}
+
+/// What became of one release.
+#[derive(Clone, Copy, Debug)]
+struct Fall {
+    millis: i64,
+    failed: u64,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench-time-to-zero: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let ground = Ground::prepare("the benchmark", Profile::Release, |line| {
+        eprintln!("{line}")
+    })?;
+    let measured = ground.run(|| measure(&ground, arguments));
+    ground.stop()?;
+    measured
+}
+
+async fn measure(ground: &Ground, arguments: &Arguments) -> anyhow::Result<()> {
+    let stage = Stage::enter(ground).await?;
+    stage.install().await?;
+    println!(
+        "{:<10}{:<8}{:<8}{:>22}{:>24}",
+        "requests/s", "weight", "fails", "seconds (worst)", "failed requests (worst)"
+    );
+    let mut number = 0;
+    for rate in &arguments.rates {
+        for weight in &arguments.weights {
+            number += 1;
+            let workload = Workload::of_a_story()
+                .rate(*rate)
+                .steps(&[(*weight, "1h"), (100, "1m")])
+                .with("/analysis/interval", json!("30m"));
+            let shop = Shop::open(&stage, &format!("bench-{number}"), &workload).await?;
+            if arguments.good > 0 {
+                good(&shop, *rate, *weight, arguments.good).await?;
+            } else {
+                for errors in &arguments.errors {
+                    let mut falls = Vec::new();
+                    for run in 0..arguments.runs {
+                        let version = format!("bad-{}-{run}", errors.trim_end_matches('%'));
+                        falls.push(fall(&shop, &version, *weight, errors).await?);
+                    }
+                    show(*rate, *weight, errors, &mut falls);
+                }
+            }
+            shop.close().await?;
+        }
+    }
+    Ok(())
+}
+
+/// One release that fails from its first request on. Each has a version of its own: the caller counts by version.
+async fn fall(shop: &Shop, version: &str, weight: i32, errors: &str) -> anyhow::Result<Fall> {
+    let mark = shop.record.mark();
+    shop.release(version, Faults::Errors(errors)).await?;
+    shop.until_soaking(mark, weight).await?;
+    shop.until_phase(mark, Phase::Failed).await?;
+    let moments = shop.record.since(mark);
+    let zero = zero_on_every_proxy(&moments).context("no moment of weight 0")?;
+    let stats = shop.stats().await?;
+    let bad = stats.versions.get(version).copied().unwrap_or_default();
+    let first = bad.first_bad.context("it never failed")?;
+    let mark = shop.record.mark();
+    shop.release("v1", Faults::None).await?;
+    shop.until_phase(mark, Phase::Stable).await?;
+    shop.until_no_copy().await?;
+    Ok(Fall {
+        millis: zero - first,
+        failed: bad.failed,
+    })
+}
+
+/// A release without a fault: it must stay.
+async fn good(shop: &Shop, rate: u32, weight: i32, seconds: u64) -> anyhow::Result<()> {
+    let mark = shop.record.mark();
+    shop.release("v2", Faults::None).await?;
+    shop.until_soaking(mark, weight).await?;
+    // It is watched for this long: that is what is measured.
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let fell = shop.record.since(mark).iter().any(|moment| {
+        matches!(
+            moment.status.phase,
+            Some(Phase::RollingBack | Phase::Failed)
+        )
+    });
+    let guard = shop.status().await?.guard.unwrap_or_default();
+    println!(
+        "{rate:<10}{:<8}{:<8}{}; {} of {} failed, {} of {} of stable's, evidence {}",
+        format!("{weight}%"),
+        "good",
+        if fell { "ROLLED BACK" } else { "stays" },
+        guard.failed,
+        guard.requests,
+        guard.stable_failed,
+        guard.stable_requests,
+        guard.evidence
+    );
+    Ok(())
+}
+
+fn show(rate: u32, weight: i32, errors: &str, falls: &mut [Fall]) {
+    falls.sort_by_key(|fall| fall.millis);
+    let median = falls[falls.len() / 2];
+    let slowest = falls.iter().map(|fall| fall.millis).max().unwrap_or(0);
+    let most = falls.iter().map(|fall| fall.failed).max().unwrap_or(0);
+    let seconds = |millis: i64| millis as f64 / 1000.0;
+    println!(
+        "{rate:<10}{:<8}{errors:<8}{:>22}{:>24}",
+        format!("{weight}%"),
+        format!("{:.1} ({:.1})", seconds(median.millis), seconds(slowest)),
+        format!("{} ({most})", median.failed)
+    );
+}
