@@ -60,7 +60,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let ground = Ground::prepare("the benchmark", Profile::Release, |line| {
         eprintln!("{line}")
     })?;
-    let measured = ground.run(|| measure(&ground, arguments));
+    let measured = ground.run(|| measure(&ground, arguments))?;
     ground.stop()?;
     measured
 }
