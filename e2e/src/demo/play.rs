@@ -35,7 +35,7 @@ struct Act {
     expected: Ending,
 }
 
-const ACTS: [Act; 2] = [
+const ACTS: [Act; 3] = [
     Act {
         version: "v2",
         faults: Faults::None,
@@ -46,6 +46,12 @@ const ACTS: [Act; 2] = [
         version: "v3",
         faults: Faults::Errors("5%"),
         what: "a bad version, 5% errors",
+        expected: Ending::RolledBack,
+    },
+    Act {
+        version: "v4",
+        faults: Faults::Errors("50%"),
+        what: "a broken version, 50% errors",
         expected: Ending::RolledBack,
     },
 ];
@@ -126,6 +132,12 @@ async fn perform(shop: &Shop, show: &mut Show, act: &Act) -> Result<Release, Pla
         ended,
         shares: frame.shares,
         took: began.elapsed(),
+        why: frame
+            .status
+            .failure
+            .filter(|_| ended == Some(Ending::RolledBack))
+            .map(|failure| failure.message),
+        errors: act.faults.percent(),
         zero: zero_on_every_proxy(&shop.record.since(mark))
             .filter(|_| ended == Some(Ending::RolledBack)),
     })

@@ -6,6 +6,13 @@ use std::time::Duration;
 use crate::app::stats::Stats;
 use crate::harness::ShareSeen;
 
+/// The demo's caller, requests a second.
+const RATE: f64 = 200.0;
+/// Five windows of a minute that fail, judged when each is over, and a sixth until the traffic is back; at its first step.
+const FLAGGER: &str = "99% over windows of a minute, five failures, first step 10%";
+const FLAGGER_SECONDS: f64 = 360.0;
+const FLAGGER_WEIGHT: f64 = 0.1;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     Promoted,
@@ -31,6 +38,10 @@ pub struct Release {
     pub ended: Option<Ending>,
     pub shares: Vec<ShareSeen>,
     pub took: Duration,
+    /// What was seen when its weight went to 0.
+    pub why: Option<String>,
+    /// Of its requests, how many fail, in percent.
+    pub errors: f64,
     /// When every proxy had acknowledged weight 0, in milliseconds since the Unix epoch.
     pub zero: Option<i64>,
 }
@@ -114,6 +125,14 @@ impl Release {
                 count.failed,
                 count.answered,
             );
+            if let Some(why) = &self.why {
+                let _ = writeln!(text, "    seen: {why}");
+            }
+            let _ = writeln!(
+                text,
+                "    Flagger with the settings of its documentation ({FLAGGER}) would have taken {FLAGGER_SECONDS:.0}s and about {:.0} failed requests: by arithmetic, it does not run here",
+                FLAGGER_SECONDS * RATE * FLAGGER_WEIGHT * self.errors / 100.0
+            );
         }
     }
 }
@@ -164,11 +183,15 @@ mod tests {
                 seen: Some((0.1004, 1600)),
             }],
             took: Duration::from_secs(60),
+            why: None,
+            errors: 0.0,
             zero: None,
         };
         let good = release("v2", "a good one", Ending::Promoted);
         let bad = Release {
             zero: Some(109_750),
+            why: Some("guard: 9 of 60".to_owned()),
+            errors: 5.0,
             ..release("v3", "5% errors", Ending::RolledBack)
         };
         Summary {
@@ -186,6 +209,8 @@ mod tests {
             "v3 (5% errors): rolled back, as it should be, after 60s",
             "weight  10%: 10.04% of 1600 answers",
             "from its first bad answer to weight 0 on every proxy: 9.2s; it got its last request 8.0s after the first bad answer, and failed 45 of 900",
+            "    seen: guard: 9 of 60\n",
+            "five failures, first step 10%) would have taken 360s and about 360 failed requests: by arithmetic",
             "20000 sent; 45 were failed by the app itself, 2 were lost by the mesh",
             "wall time: 150s",
         ] {

@@ -114,6 +114,14 @@ pub enum Faults<'a> {
 }
 
 impl Faults<'_> {
+    /// Of its requests, how many fail, in percent.
+    pub fn percent(self) -> f64 {
+        match self {
+            Faults::None => 0.0,
+            Faults::Errors(share) => share.trim_end_matches('%').parse().unwrap_or(0.0),
+        }
+    }
+
     /// As the payment service reads it from its environment.
     pub fn environment(self) -> String {
         match self {
