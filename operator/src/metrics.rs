@@ -269,6 +269,7 @@ mod tests {
             r#"aviary_operator_writes 0"#,
             r#"aviary_operator_write_seconds_count 1"#,
             r#"aviary_operator_xds_streams 0.0"#,
+            r#"aviary_operator_outcome_reports_total{result="capped"} 0"#,
             r#"aviary_operator_certificate_expiry_timestamp_seconds 1900000000.0"#,
         ] {
             assert!(

@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::Shown;
 use crate::ads::{Ads, Counts};
 use crate::key::Key;
+use crate::outcomes::Counters;
 
 pub(super) struct Gauges {
     rollouts: Arc<Mutex<BTreeMap<Key, Shown>>>,
@@ -142,7 +143,36 @@ impl Collector for Gauges {
             "xds_rejections",
             "Configurations that proxies have rejected",
             rejections,
-        )
+        )?;
+        self.encode_outcomes(&mut encoder)
+    }
+}
+
+impl Gauges {
+    /// What became of what proxies report of requests.
+    fn encode_outcomes(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Counters {
+            counted,
+            unfollowed,
+            untimely,
+            capped,
+        } = self.ads.outcomes().counters();
+        let mut family = encoder.encode_descriptor(
+            "outcome_reports",
+            "Reports of requests by proxies: counted, of a revision that is not released, of a second that is closed or to come, or more than one proxy may say",
+            None,
+            MetricType::Counter,
+        )?;
+        for (result, count) in [
+            ("counted", counted),
+            ("unfollowed", unfollowed),
+            ("untimely", untimely),
+            ("capped", capped),
+        ] {
+            let labels = [("result", result)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 
