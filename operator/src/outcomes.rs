@@ -23,7 +23,7 @@ use crate::key::Key;
 
 pub use board::{Closed, Subject};
 
-use board::Board;
+use board::{Added, Board};
 use clock::Clock;
 use share::Share;
 
@@ -90,10 +90,10 @@ impl Outcomes {
             if speaker.share.limit(&report.cluster, at, &mut counts) {
                 counters.capped += 1;
             }
-            if board.add(&report.cluster, at, &counts) {
-                counters.counted += 1;
-            } else {
-                counters.untimely += 1;
+            match board.add(&report.cluster, at, &counts) {
+                Added::Counted => counters.counted += 1,
+                Added::Closed => counters.untimely += 1,
+                Added::Unfollowed => counters.unfollowed += 1,
             }
         }
         let opened = !was_open && board.is_open();

@@ -32,6 +32,16 @@ pub struct Closed {
     pub stable: Counts,
 }
 
+/// What became of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Added {
+    /// Nobody follows its revision or port.
+    Unfollowed,
+    /// Its second is closed.
+    Closed,
+    Counted,
+}
+
 #[derive(Default)]
 pub(super) struct Board {
     followed: HashMap<Key, Followed>,
@@ -113,19 +123,18 @@ impl Board {
         (now - OPEN..=now).contains(&at)
     }
 
-    /// Says whether it counts for anybody.
-    pub(super) fn add(&mut self, cluster: &str, at: i64, counts: &Counts) -> bool {
+    pub(super) fn add(&mut self, cluster: &str, at: i64, counts: &Counts) -> Added {
+        let mut added = Added::Unfollowed;
         let Some(name) = Name::read(cluster) else {
-            return false;
+            return added;
         };
-        let mut counted = false;
         for rollout in self.by_service.get(&name.service).into_iter().flatten() {
             let Some(followed) = self.followed.get_mut(rollout) else {
                 continue;
             };
-            counted |= followed.add(&name, at, counts);
+            added = added.max(followed.add(&name, at, counts));
         }
-        counted
+        added
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -142,7 +151,7 @@ impl Board {
 }
 
 impl Followed {
-    fn add(&mut self, name: &Name<'_>, at: i64, counts: &Counts) -> bool {
+    fn add(&mut self, name: &Name<'_>, at: i64, counts: &Counts) -> Added {
         let Subject {
             ports,
             stable,
@@ -150,24 +159,17 @@ impl Followed {
             ..
         } = &self.subject;
         let is_asked = ports.is_empty() || ports.contains(&name.port);
-        if !is_asked || at < self.from {
-            return false;
-        }
-        let arm = |arms: &mut Arms, of: &str| -> bool {
-            let sum = if of == canary {
-                &mut arms.canary
-            } else if of == stable {
-                &mut arms.stable
-            } else {
-                return false;
-            };
-            sum.merge(counts);
-            true
+        let arm: fn(&mut Arms) -> &mut Counts = match name.revision {
+            _ if !is_asked => return Added::Unfollowed,
+            revision if revision == canary => |arms| &mut arms.canary,
+            revision if revision == stable => |arms| &mut arms.stable,
+            _ => return Added::Unfollowed,
         };
-        if name.revision != canary && name.revision != stable {
-            return false;
+        if at < self.from {
+            return Added::Closed;
         }
-        arm(self.open.entry(at).or_default(), name.revision)
+        arm(self.open.entry(at).or_default()).merge(counts);
+        Added::Counted
     }
 
     fn close(&mut self, now: i64) -> Vec<Closed> {
