@@ -10,17 +10,19 @@ use std::time::Duration;
 
 use aviary_operator::ads::{Acks, Ads, RevocationKey};
 use aviary_operator::key::Key;
+use aviary_operator::outcomes::{Closed, Subject};
 use aviary_proxy::control::Link;
 use aviary_xds::grpc::Client;
-use aviary_xds::{Kind, Request};
+use aviary_xds::{Kind, Request, load};
 use mesh::{
     Mesh, Proxy, destination, key, now, percent, weight, world, world_lent, world_revoking,
     world_with_canary,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use traffic_core::config::{Revocation, SignedRevocation};
+use traffic_core::outcome::{Counts, PerClass};
 
 const WEB: &str = "shop/web";
 
@@ -497,4 +499,107 @@ async fn of_many_streams_of_one_pod_the_oldest_end() {
     assert_eq!(ended.code(), Code::ResourceExhausted);
     mesh.until("four are left", |ads| ads.counts().streams == 4)
         .await;
+}
+
+/// Load reports of this pod, as its sidecar would send them.
+async fn reporting(
+    mesh: &Mesh,
+    token: Option<&str>,
+) -> Result<(mpsc::Sender<load::Request>, Streaming<load::Response>), Status> {
+    let (reports, to_server) = mpsc::channel(8);
+    reports.send(load::hello("whoever")).await.unwrap();
+    let mut request = tonic::Request::new(ReceiverStream::new(to_server));
+    if let Some(token) = token {
+        let bearer = format!("Bearer {token}").parse().unwrap();
+        request.metadata_mut().insert("authorization", bearer);
+    }
+    let mut client = load::grpc::Client::new(mesh.channel().await);
+    let answers = client.stream_load_stats(request).await?.into_inner();
+    Ok((reports, answers))
+}
+
+fn failing(second: i64) -> load::Report {
+    load::Report {
+        cluster: "shop/web/80/v2".to_owned(),
+        second: u64::try_from(second).unwrap(),
+        counts: Counts {
+            started: 3,
+            ended: PerClass::from([1, 2, 0, 0]),
+            ..Counts::default()
+        },
+    }
+}
+
+#[tokio::test]
+async fn what_a_proxy_reports_reaches_whoever_follows_it() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let rollout = Key::new("shop", "web");
+    let subject = Subject {
+        service: rollout.clone(),
+        ports: vec![80],
+        stable: "v1".to_owned(),
+        canary: "v2".to_owned(),
+    };
+    let outcomes = mesh.ads.outcomes();
+    outcomes.follow(&rollout, Some(&subject));
+    let (reports, mut answers) = reporting(&mesh, Some("shop/web-1")).await.unwrap();
+    let wanted = answers.message().await.unwrap().unwrap();
+    assert_eq!(wanted, load::wanted());
+    let second = now().0 / 1000 - 1;
+    for message in load::encode(&[failing(second)]) {
+        reports.send(message).await.unwrap();
+    }
+    mesh.until("counted", |ads| ads.outcomes().counters().counted == 1)
+        .await;
+    let closed = outcomes.close(now().0 + 60_000);
+    let [(of, seconds)] = closed.as_slice() else {
+        panic!("{closed:?}");
+    };
+    assert_eq!((of, seconds[0].at), (&rollout, second));
+    assert_eq!(Closed::counts(&seconds[0].canary), (3, 2));
+}
+
+#[tokio::test]
+async fn reports_are_refused_without_a_token_and_nonsense_ends_their_stream_and_no_other() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    for (token, code) in [
+        (None, Code::Unauthenticated),
+        (Some("stranger"), Code::Unauthenticated),
+        (Some("unreachable"), Code::Unavailable),
+    ] {
+        let refused = reporting(&mesh, token).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused:?}");
+    }
+    let proxy = mesh.proxy("web-1").await;
+    mesh.until("connected", |ads| ads.counts().streams == 1)
+        .await;
+    let (reports, mut answers) = reporting(&mesh, Some("shop/web-2")).await.unwrap();
+    answers.message().await.unwrap().unwrap();
+    let mut nonsense = failing(0);
+    nonsense.counts.started = u64::MAX;
+    for message in load::encode(&[nonsense]) {
+        reports.send(message).await.unwrap();
+    }
+    let end = answers.message().await.unwrap_err();
+    assert_eq!(end.code(), Code::InvalidArgument);
+    assert!(end.message().contains("the limit is"), "{}", end.message());
+    assert_eq!(
+        mesh.ads.counts().streams,
+        1,
+        "nobody's configuration ends with it"
+    );
+    drop(proxy);
+}
+
+#[tokio::test]
+async fn a_pod_reports_on_one_stream_and_a_newer_one_ends_the_older() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let (_reports, mut older) = reporting(&mesh, Some("shop/web-1")).await.unwrap();
+    older.message().await.unwrap().unwrap();
+    let (_other, mut of_another_pod) = reporting(&mesh, Some("shop/web-2")).await.unwrap();
+    of_another_pod.message().await.unwrap().unwrap();
+    let (_newer, mut newer) = reporting(&mesh, Some("shop/web-1")).await.unwrap();
+    newer.message().await.unwrap().unwrap();
+    let end = older.message().await.unwrap_err();
+    assert_eq!(end.code(), Code::Aborted, "{end:?}");
 }
