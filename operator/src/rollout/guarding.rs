@@ -35,32 +35,34 @@ pub(super) struct Guarding {
 
 /// Whose seconds are whose. A weight is named by the moment when it was sent.
 #[derive(Clone, Debug, Default)]
-struct Weights(
-    VecDeque<(Time, Option<u64>)>,
-    Option<Option<(u64, Percent)>>,
-);
+struct Weights {
+    /// When something else was sent, and of which run; `None`: no weight.
+    changes: VecDeque<(Time, Option<u64>)>,
+    /// What was sent last, if that is known.
+    newest: Option<Option<(u64, Percent)>>,
+}
 
 impl Weights {
     /// What is sent at this moment.
     fn note(&mut self, sent: Option<(u64, Percent)>, now: Time) {
         let sent = sent.filter(|(_, weight)| *weight > Percent::ZERO);
-        if self.1 == Some(sent) {
+        if self.newest == Some(sent) {
             return;
         }
-        self.1 = Some(sent);
-        self.0.push_back((now, sent.map(|(run, _)| run)));
-        let surplus = self.0.len().saturating_sub(REMEMBERED);
-        self.0.drain(..surplus);
+        self.newest = Some(sent);
+        self.changes.push_back((now, sent.map(|(run, _)| run)));
+        let surplus = self.changes.len().saturating_sub(REMEMBERED);
+        self.changes.drain(..surplus);
     }
 
     /// The weight under which all of a second was, if there was one, and it was this run's; else 0.
     fn epoch(&self, second: i64, run: u64) -> u64 {
         let (start, end) = (Time(second * 1000), Time((second + 1) * 1000));
-        let changes = |(at, _): &&(Time, _)| *at < end && *at + SETTLES > start;
-        if self.0.iter().any(|change| changes(&change)) {
+        let settles = |(at, _): &(Time, _)| *at < end && *at + SETTLES > start;
+        if self.changes.iter().any(settles) {
             return 0;
         }
-        let last = self.0.iter().rev().find(|(at, _)| *at < end);
+        let last = self.changes.iter().rev().find(|(at, _)| *at < end);
         match last {
             Some((at, Some(of))) if *of == run => u64::try_from(at.0).unwrap_or(0),
             Some((_, Some(_) | None)) | None => 0,
