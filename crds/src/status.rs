@@ -255,6 +255,9 @@ pub struct GuardStatus {
     pub stable_failed: i64,
     /// How far the evidence against the canary is on its way to an alarm: at 100% the release is rolled back.
     pub evidence: String,
+    /// What it would see, and when, at the pace of the canary's requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foresight: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

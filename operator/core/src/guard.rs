@@ -22,6 +22,7 @@ mod bet;
 mod capital;
 mod dispersion;
 mod eprocess;
+mod foresight;
 mod limits;
 mod rollout;
 mod second;
@@ -29,6 +30,7 @@ mod sketch;
 mod threshold;
 mod units;
 
+pub use foresight::seconds_to_see;
 pub use limits::{InvalidGuard, Limits};
 pub use rollout::{Alarm, Budget, Guard};
 pub use second::{Arm, Counts, Second};

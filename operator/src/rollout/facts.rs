@@ -19,6 +19,7 @@ pub(super) struct Facts<'a> {
     pub verdicts: &'a Verdicts,
     pub problem: Option<&'a Problem>,
     pub guarded: Option<&'a Guarded>,
+    pub foresight: Option<&'a str>,
     pub generation: Option<i64>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use rollout_core::guard::{Alarm, Arm, Budget, Counts, Guard, Limits, Second, Sketch};
+use rollout_core::guard::{self, Alarm, Arm, Budget, Counts, Guard, Limits, Second, Sketch};
 use rollout_core::plan::Percent;
 use rollout_core::state::State;
 use rollout_core::time::{Span, Time};
@@ -13,6 +13,8 @@ use crate::outcomes::Closed;
 
 /// So long after a weight is sent, some proxies may still use the one before.
 const SETTLES: Span = Span(500);
+/// Failures that are spoken of, in percent.
+const FAULTS: [u8; 4] = [50, 10, 5, 1];
 /// Weights that are remembered: more than can be sent in the seconds that are open.
 const REMEMBERED: usize = 16;
 
@@ -31,6 +33,37 @@ pub struct Guarded {
 pub(super) struct Guarding {
     guarded: Option<Guarded>,
     weights: Weights,
+    pace: Pace,
+}
+
+/// How many requests the canary gets, of late.
+#[derive(Clone, Debug, Default)]
+struct Pace(VecDeque<(i64, u64)>);
+
+impl Pace {
+    const SECONDS: i64 = 10;
+
+    /// Started in this second; `None`: it was under no weight, or another one.
+    fn note(&mut self, at: i64, started: Option<u64>) {
+        let Some(started) = started else {
+            self.0.clear();
+            return;
+        };
+        self.0.push_back((at, started));
+        while self
+            .0
+            .front()
+            .is_some_and(|(of, _)| *of <= at - Pace::SECONDS)
+        {
+            self.0.pop_front();
+        }
+    }
+
+    fn per_second(&self) -> Option<f64> {
+        let ((first, _), (last, _)) = (self.0.front()?, self.0.back()?);
+        let started: u64 = self.0.iter().map(|(_, started)| started).sum();
+        Some(started as f64 / (last - first + 1) as f64)
+    }
 }
 
 /// Whose seconds are whose. A weight is named by the moment when it was sent.
@@ -118,6 +151,8 @@ impl Guarding {
                 canary: arm(&closed.canary),
                 stable: arm(&closed.stable),
             };
+            let started = second.canary.counts.started;
+            self.pace.note(closed.at, (epoch > 0).then_some(started));
             if epoch > 0 {
                 add(&mut guarded.canary, second.canary.counts);
                 add(&mut guarded.stable, second.stable.counts);
@@ -129,6 +164,23 @@ impl Guarding {
 
     pub(super) fn guarded(&self) -> Option<&Guarded> {
         self.guarded.as_ref()
+    }
+
+    /// What the guard would see, and when, at the canary's present pace: for people.
+    pub(super) fn foresight(&self) -> Option<String> {
+        let guarded = self.guarded.as_ref()?;
+        let per_second = self.pace.per_second()?;
+        let of = &guarded.stable;
+        let stable = of.errors as f64 / of.started.max(1) as f64;
+        let seen = FAULTS.into_iter().filter_map(|percent| {
+            let limits = guarded.guard.limits();
+            let fails = f64::from(percent) / 100.0;
+            let seconds = guard::seconds_to_see(limits, stable, per_second, fails)?;
+            Some(format!("{percent}% in about {}", about(seconds)))
+        });
+        let seen: Vec<String> = seen.collect();
+        let pace = format!("at {per_second:.1} requests/s it sees failures of");
+        (!seen.is_empty()).then(|| format!("{pace} {}", seen.join(", ")))
     }
 
     /// The alarm of this state's run.
@@ -167,6 +219,16 @@ impl Guarded {
     pub(super) fn percent_to_alarm(&self) -> u8 {
         let share = self.guard.wealth() / self.guard.limits().log_alarm();
         (share * 100.0).clamp(0.0, 100.0) as u8
+    }
+}
+
+/// Two digits are more than it is good for.
+fn about(seconds: f64) -> String {
+    match seconds {
+        ..90.0 => format!("{seconds:.0}s"),
+        ..5400.0 => format!("{:.0}m", seconds / 60.0),
+        ..172_800.0 => format!("{:.0}h", seconds / 3600.0),
+        _ => "days".to_owned(),
     }
 }
 
@@ -327,6 +389,26 @@ mod tests {
         assert_eq!(guarding.guarded().unwrap().canary, Counts::default());
         guarding.follow(&state, None);
         assert_eq!(guarding.guarded(), None);
+    }
+
+    #[test]
+    fn what_it_would_see_is_said_at_the_present_pace() {
+        let (mut guarding, _) = guarding();
+        assert_eq!(guarding.foresight(), None, "nothing is known yet");
+        for after in 0..30 {
+            guarding.see(&[second(SECOND + after, 0)]);
+        }
+        let said = guarding.foresight().unwrap();
+        let expected =
+            "at 50.0 requests/s it sees failures of 50% in about 3s, 10% in about 3s, 5% in about ";
+        assert!(said.starts_with(expected), "{said}");
+        assert!(said.contains("1% in about "), "{said}");
+        let run = guarding.guarded().unwrap().run;
+        guarding.sent(Some((run, percent(50))), Time((SECOND + 30) * 1000));
+        guarding.see(&[second(SECOND + 30, 0)]);
+        assert_eq!(guarding.foresight(), None, "another weight, another pace");
+        let spans = [3.2, 89.9, 100.0, 7200.0, 1e9].map(about);
+        assert_eq!(spans, ["3s", "90s", "2m", "2h", "days"]);
     }
 
     #[test]

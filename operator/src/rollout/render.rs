@@ -103,6 +103,7 @@ fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
         stable_requests: signed(guarded.stable.started),
         stable_failed: signed(guarded.stable.errors),
         evidence: format!("{}%", guarded.percent_to_alarm()),
+        foresight: facts.foresight.map(str::to_owned),
     });
     new.failure = state.failure.as_ref().map(|failure| FailureStatus {
         revision: failure.template.revision.clone(),

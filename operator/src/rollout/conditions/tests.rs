@@ -73,6 +73,7 @@ impl Case {
             plan: Some(&plan),
             verdicts: &verdicts,
             guarded: None,
+            foresight: None,
             problem: self.problem.as_ref(),
             generation: Some(3),
         };

@@ -146,6 +146,7 @@ impl Session {
             .or(self.state.as_ref())
             .cloned();
         let before = self.rollout.status.clone().unwrap_or_default();
+        let foresight = self.guarding.foresight();
         let mut new = render::status(
             &Facts {
                 look,
@@ -154,6 +155,7 @@ impl Session {
                 verdicts: &self.verdicts,
                 problem: problem.map(|problem| &problem.problem),
                 guarded: self.guarding.guarded(),
+                foresight: foresight.as_deref(),
                 generation: self.rollout.metadata.generation,
             },
             &before,
