@@ -1,5 +1,6 @@
 //! `make bench-operator`: one operator and N rollouts on a real control plane.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -292,6 +293,23 @@ impl Bench {
             "rolling: from a decision to its write, seen by a watch",
             percentiles(&mut delays),
         );
+        let mut by_phase: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for each in &moments {
+            let delays = by_phase.entry(each.phase.as_str()).or_default();
+            delays.push(each.seen.saturating_sub(each.decided));
+        }
+        let rows: Vec<(String, String)> = by_phase
+            .iter_mut()
+            .map(|(phase, delays)| {
+                (
+                    format!("  of {} to {phase}", delays.len()),
+                    percentiles(delays),
+                )
+            })
+            .collect();
+        for (what, value) in rows {
+            self.row(&what, value);
+        }
         let cpu = (after.cpu - before.cpu).as_secs_f64() / took.as_secs_f64() * 100.0;
         let requests = (after.requests - before.requests) as f64 / took.as_secs_f64();
         self.row(
