@@ -33,6 +33,9 @@ struct Arguments {
     /// Seconds for which a good release is watched at each rate and weight instead; 0 is not at all
     #[arg(long, default_value_t = 0)]
     good: u64,
+    /// Measure what is built for the tests: quick to build, and a few times as much work for each request
+    #[arg(long)]
+    unoptimised: bool,
 }
 
 /// What became of one release.
@@ -57,9 +60,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let ground = Ground::prepare("the benchmark", Profile::Release, |line| {
-        eprintln!("{line}")
-    })?;
+    let profile = if arguments.unoptimised {
+        Profile::Test
+    } else {
+        Profile::Release
+    };
+    let ground = Ground::prepare("the benchmark", profile, |line| eprintln!("{line}"))?;
     let measured = ground.run(|| measure(&ground, arguments))?;
     ground.stop()?;
     measured
