@@ -134,14 +134,16 @@ fn alarmed(
     judged_run(held)?;
     let weight = desired(held).weight();
     let run = held.run.as_mut()?;
+    if run.failed_since.is_some() {
+        // It has failed already, and waits for a person.
+        return None;
+    }
     run.passed = false;
     if rolls_back(plan, run) {
         return Some(Cause::WorseThanStable);
     }
-    if run.failed_since.is_none() {
-        run.failed_since = Some(seen.now);
-        happened.push(Event::PausedByFailure { weight });
-    }
+    run.failed_since = Some(seen.now);
+    happened.push(Event::PausedByFailure { weight });
     None
 }
 

@@ -100,9 +100,15 @@ fn lost(from: &State, run: &Run, seen: &Observation) -> bool {
     since.is_some_and(|since| seen.now - since.min(seen.now) >= run.plan.progress_deadline)
 }
 
-/// More windows failed than are tolerated, and the plan does not say to pause then, or no more.
+/// The guard speaks of a canary that has a weight.
+fn alarmed(from: &State, seen: &Observation) -> bool {
+    seen.alarm && weight(from) > Percent::ZERO
+}
+
+/// More windows failed than are tolerated, or the guard has an alarm, and the plan does not say to pause then, or no more.
 fn failed(from: &State, run: &Run, class: &Class) -> bool {
-    let too_many = failures(from, run, &class.seen) > run.plan.failure_limit;
+    let too_many =
+        failures(from, run, &class.seen) > run.plan.failure_limit || alarmed(from, &class.seen);
     let paused = run.failed_since.is_some();
     let pauses = paused || run.plan.on_failure == OnFailure::Pause;
     (too_many || paused) && !(pauses && class.plan.on_failure == OnFailure::Pause)
@@ -217,7 +223,9 @@ fn running_at_once(
         );
         return Ok(());
     }
-    let paused = run.failed_since.is_some() || failures(from, run, seen) > run.plan.failure_limit;
+    let paused = run.failed_since.is_some()
+        || failures(from, run, seen) > run.plan.failure_limit
+        || alarmed(from, seen);
     hold!(
         same.failed_since.is_some() == paused,
         "2: a failure that pauses was lost, or came from nowhere"
