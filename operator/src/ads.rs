@@ -14,6 +14,7 @@
 mod acks;
 mod authenticate;
 mod debounce;
+mod door;
 mod interests;
 mod loads;
 mod registry;

@@ -23,7 +23,7 @@ use crate::key::Key;
 
 pub use board::{Closed, Subject};
 
-use board::{Added, Board};
+use board::{Added, Board, Name};
 use clock::Clock;
 use share::Share;
 
@@ -78,19 +78,20 @@ impl Outcomes {
         for report in reports {
             let at = i64::try_from(report.second).unwrap_or(i64::MAX);
             let at = at.saturating_sub(ahead);
-            if !board.is_followed(&report.cluster) {
+            let name = Name::read(&report.cluster);
+            let Some(name) = name.filter(|name| board.is_followed(name)) else {
                 counters.unfollowed += 1;
                 continue;
-            }
+            };
             if !board.may_come(at, second) {
                 counters.untimely += 1;
                 continue;
             }
             let mut counts = report.counts.clone();
-            if speaker.share.limit(&report.cluster, at, &mut counts) {
+            if speaker.share.limit(&name, at, &mut counts) {
                 counters.capped += 1;
             }
-            match board.add(&report.cluster, at, &counts) {
+            match board.add(&name, at, &counts, second) {
                 Added::Counted => counters.counted += 1,
                 Added::Closed => counters.untimely += 1,
                 Added::Unfollowed => counters.unfollowed += 1,

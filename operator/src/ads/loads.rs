@@ -7,12 +7,13 @@ use aviary_xds::load;
 use aviary_xds::load::grpc::Service;
 use futures::StreamExt;
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Ads;
-use super::service::{Door, Responses};
+use super::door::{Door, Responses};
 use crate::key::Key;
 use crate::outcomes::Speaker;
 use crate::serve::places::Place;
@@ -55,21 +56,18 @@ async fn listen(
     place: &Place<Key>,
 ) -> Status {
     let (lost, mut speaker) = (place.lost(), Speaker::default());
-    let mut hello = tokio::time::timeout(FIRST_MESSAGE, messages.next())
-        .await
-        .ok();
-    if hello.is_none() {
-        return Status::deadline_exceeded("no message came within 10s of the stream's begin");
-    }
+    let silent_until = Instant::now() + FIRST_MESSAGE;
+    let mut is_silent = true;
     loop {
-        let message = match hello.take() {
-            Some(message) => message,
-            None => tokio::select! {
-                () = stop.cancelled() => return Status::unavailable("this control plane is shutting down: connect again"),
-                () = lost.cancelled() => return Status::aborted("another stream reports for this pod"),
-                message = messages.next() => message,
-            },
+        let message = tokio::select! {
+            () = stop.cancelled() => return Status::unavailable("this control plane is shutting down: connect again"),
+            () = lost.cancelled() => return Status::aborted("another stream reports for this pod"),
+            () = tokio::time::sleep_until(silent_until), if is_silent => {
+                return Status::deadline_exceeded("no message came within 10s of the stream's begin");
+            }
+            message = messages.next() => message,
         };
+        is_silent = false;
         let reports = match message {
             None => return Status::ok("the proxy ended the stream"),
             Some(Err(status)) => return status,

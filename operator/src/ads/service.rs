@@ -1,6 +1,5 @@
 //! The gRPC service: authenticates a stream, then hands it to its own task.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,19 +7,16 @@ use std::time::Duration;
 use aviary_xds::grpc::{DiscoveryRequest, DiscoveryResponse, Server, Service};
 use aviary_xds::load;
 use aviary_xds::{Request as XdsRequest, Response as XdsResponse};
-use futures::Stream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
-use super::authenticate::bearer;
+use super::door::{Door, Responses};
 use super::loads::LoadService;
-use super::remembered::Remembered;
 use super::stream::Session;
-use super::{Ads, AuthError, Authenticator, PodIdentity};
+use super::{Ads, Authenticator};
 use crate::serve::TlsListener;
 
 /// A peer that answers no ping for this long is gone: its stream ends, and its pod becomes a laggard.
@@ -30,8 +26,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const STREAMS: u32 = 8;
 /// A token has one or two kilobytes.
 const LARGEST_HEAD: u32 = 16 << 10;
-/// A token review takes milliseconds.
-const AUTHENTICATION: Duration = Duration::from_secs(5);
 /// A proxy that calls a thousand Services says so in half of this.
 const LARGEST_REQUEST: usize = 256 << 10;
 /// A hundred reports, each with every latency there is, have a tenth of this.
@@ -47,25 +41,6 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
-/// Who may come in, and to what.
-#[derive(Clone)]
-pub(super) struct Door {
-    pub(super) ads: Ads,
-    pub(super) stop: CancellationToken,
-    authenticator: Arc<dyn Authenticator>,
-}
-
-impl Door {
-    /// The pod that the token of a stream belongs to.
-    pub(super) async fn enter(&self, metadata: &MetadataMap) -> Result<PodIdentity, Status> {
-        let token = bearer(metadata)?;
-        let answer = tokio::time::timeout(AUTHENTICATION, self.authenticator.authenticate(token));
-        let too_late =
-            || AuthError::Unavailable("the API server did not answer in time".to_owned());
-        Ok(answer.await.map_err(|_| too_late())??)
-    }
-}
-
 struct AdsService {
     door: Door,
 }
@@ -78,11 +53,7 @@ impl Ads {
         authenticator: Arc<dyn Authenticator>,
         stop: CancellationToken,
     ) -> Result<(), ServeError> {
-        let door = Door {
-            ads: self,
-            authenticator: Arc::new(Remembered::new(authenticator)),
-            stop: stop.clone(),
-        };
+        let door = Door::new(self, authenticator, stop.clone());
         let loads = LoadService { door: door.clone() };
         let service = AdsService { door };
         let serving = tonic::transport::Server::builder()
@@ -105,8 +76,6 @@ impl Ads {
         Ok(())
     }
 }
-
-pub(super) type Responses<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Service for AdsService {

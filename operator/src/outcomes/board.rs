@@ -70,14 +70,14 @@ impl Arms {
 }
 
 /// `<namespace>/<service>/<port>/<revision>`
-struct Name<'a> {
-    service: Key,
+pub(super) struct Name<'a> {
+    pub(super) service: Key,
     port: u16,
-    revision: &'a str,
+    pub(super) revision: &'a str,
 }
 
 impl<'a> Name<'a> {
-    fn read(cluster: &'a str) -> Option<Name<'a>> {
+    pub(super) fn read(cluster: &'a str) -> Option<Name<'a>> {
         let mut parts = cluster.splitn(4, '/');
         let (namespace, service) = (parts.next()?, parts.next()?);
         Some(Name {
@@ -114,8 +114,10 @@ impl Board {
         }
     }
 
-    pub(super) fn is_followed(&self, cluster: &str) -> bool {
-        Name::read(cluster).is_some_and(|name| self.by_service.contains_key(&name.service))
+    pub(super) fn is_followed(&self, name: &Name<'_>) -> bool {
+        let followers = self.by_service.get(&name.service).into_iter().flatten();
+        let mut subjects = followers.filter_map(|rollout| self.followed.get(rollout));
+        subjects.any(|followed| followed.arm(name).is_some())
     }
 
     /// Whether a second may still be spoken of, in the present one.
@@ -123,16 +125,13 @@ impl Board {
         (now - OPEN..=now).contains(&at)
     }
 
-    pub(super) fn add(&mut self, cluster: &str, at: i64, counts: &Counts) -> Added {
+    pub(super) fn add(&mut self, name: &Name<'_>, at: i64, counts: &Counts, now: i64) -> Added {
         let mut added = Added::Unfollowed;
-        let Some(name) = Name::read(cluster) else {
-            return added;
-        };
         for rollout in self.by_service.get(&name.service).into_iter().flatten() {
             let Some(followed) = self.followed.get_mut(rollout) else {
                 continue;
             };
-            added = added.max(followed.add(&name, at, counts));
+            added = added.max(followed.add(name, at, counts, now));
         }
         added
     }
@@ -151,7 +150,8 @@ impl Board {
 }
 
 impl Followed {
-    fn add(&mut self, name: &Name<'_>, at: i64, counts: &Counts) -> Added {
+    /// Which of the two sums is its.
+    fn arm(&self, name: &Name<'_>) -> Option<fn(&mut Arms) -> &mut Counts> {
         let Subject {
             ports,
             stable,
@@ -159,12 +159,21 @@ impl Followed {
             ..
         } = &self.subject;
         let is_asked = ports.is_empty() || ports.contains(&name.port);
-        let arm: fn(&mut Arms) -> &mut Counts = match name.revision {
-            _ if !is_asked => return Added::Unfollowed,
-            revision if revision == canary => |arms| &mut arms.canary,
-            revision if revision == stable => |arms| &mut arms.stable,
-            _ => return Added::Unfollowed,
+        match name.revision {
+            revision if is_asked && revision == canary => Some(|arms| &mut arms.canary),
+            revision if is_asked && revision == stable => Some(|arms| &mut arms.stable),
+            _ => None,
+        }
+    }
+
+    fn add(&mut self, name: &Name<'_>, at: i64, counts: &Counts, now: i64) -> Added {
+        let Some(arm) = self.arm(name) else {
+            return Added::Unfollowed;
         };
+        // A clock that was set back must not leave us deaf until it shows the same time again.
+        if self.from > now + 1 {
+            self.from = now - OPEN;
+        }
         if at < self.from {
             return Added::Closed;
         }

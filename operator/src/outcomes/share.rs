@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 
 use traffic_core::outcome::{Class, Counts};
 
+use super::board::Name;
+use crate::key::Key;
+
 /// First attempts of one revision in one second that one proxy is believed.
 pub(super) const MOST: u64 = 10_000;
 
-/// What one proxy has said of the open seconds: (second, cluster) to started and ended.
+/// What one proxy has said of the open seconds: by second, Service and revision, over all ports, how many started and ended.
+/// Only of what is followed: a proxy cannot have more remembered by making up names.
 #[derive(Default)]
-pub(super) struct Share(BTreeMap<(i64, Box<str>), (u64, u64)>);
+pub(super) struct Share(BTreeMap<(i64, Key, Box<str>), (u64, u64)>);
 
 impl Share {
     pub(super) fn forget_before(&mut self, second: i64) {
@@ -21,9 +25,15 @@ impl Share {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.0.len()
+    }
+
     /// Takes off what is too much. Says whether something was.
-    pub(super) fn limit(&mut self, cluster: &str, second: i64, counts: &mut Counts) -> bool {
-        let (started, ended) = self.0.entry((second, cluster.into())).or_default();
+    pub(super) fn limit(&mut self, of: &Name<'_>, second: i64, counts: &mut Counts) -> bool {
+        let key = (second, of.service.clone(), of.revision.into());
+        let (started, ended) = self.0.entry(key).or_default();
         let may_start = counts.started.min(MOST - *started);
         let capped = may_start < counts.started;
         counts.started = may_start;
@@ -53,7 +63,8 @@ mod tests {
 
     fn said(share: &mut Share, second: i64, started: u64, ended: [u64; 4]) -> (u64, u64, bool) {
         let mut counts = counts(started, ended);
-        let capped = share.limit("shop/payment/80/v2", second, &mut counts);
+        let name = Name::read("shop/payment/80/v2").unwrap();
+        let capped = share.limit(&name, second, &mut counts);
         (counts.started, counts.ended.total(), capped)
     }
 

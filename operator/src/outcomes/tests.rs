@@ -147,6 +147,44 @@ fn a_proxy_with_another_clock_is_heard_in_our_seconds() {
 }
 
 #[test]
+fn a_proxy_that_makes_up_names_has_nothing_of_them_remembered() {
+    let outcomes = followed();
+    let mut speaker = Speaker::default();
+    for number in 0..1_000 {
+        let mut made_up = report("v2", SECOND, 10, [0, 10, 0, 0]);
+        made_up.cluster = format!("shop/payment/80/made-up-{number}");
+        outcomes.take(&mut speaker, &[made_up], after(SECOND, 200));
+    }
+    assert_eq!(speaker.share.remembered(), 0);
+    // Every port of a revision has one share.
+    for port in 1..=3_000 {
+        let mut of_port = report("v2", SECOND, 10, [0, 10, 0, 0]);
+        of_port.cluster = format!("shop/payment/{port}/v2");
+        outcomes.take(&mut speaker, &[of_port], after(SECOND, 200));
+    }
+    assert_eq!(speaker.share.remembered(), 1);
+    let most = share::MOST;
+    assert_eq!(
+        closed(&outcomes, after(SECOND, 750)),
+        [(SECOND, (most, most), (0, 0))]
+    );
+    assert_eq!(outcomes.counters().capped, 2_000);
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_leave_us_deaf() {
+    let outcomes = followed();
+    let mut speaker = Speaker::default();
+    let told = |second| [report("v1", second, 1, [1, 0, 0, 0])];
+    outcomes.take(&mut speaker, &told(SECOND), after(SECOND, 200));
+    assert_eq!(closed(&outcomes, after(SECOND, 750)).len(), 1);
+    let back = SECOND - 3_600;
+    let mut speaker = Speaker::default();
+    outcomes.take(&mut speaker, &told(back + 5), after(back + 5, 200));
+    assert_eq!(closed(&outcomes, after(back + 5, 750)).len(), 1);
+}
+
+#[test]
 fn a_caller_that_leaves_speaks_for_nobody_and_an_open_attempt_is_no_error() {
     let outcomes = followed();
     let mut speaker = Speaker::default();
