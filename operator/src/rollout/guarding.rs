@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use rollout_core::Event;
 use rollout_core::guard::{self, Alarm, Arm, Budget, Counts, Guard, Limits, Second, Sketch};
 use rollout_core::plan::Percent;
 use rollout_core::state::State;
@@ -101,6 +102,12 @@ impl Weights {
             Some((_, Some(_) | None)) | None => 0,
         }
     }
+}
+
+/// Whether a person has the run judged anew, so that its guard begins anew too.
+pub(super) fn begins_anew(earned: &[Event]) -> bool {
+    let is_anew = |event: &Event| matches!(event, Event::JudgedAnew { .. });
+    earned.iter().any(is_anew)
 }
 
 impl Guarding {

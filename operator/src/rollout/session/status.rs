@@ -8,7 +8,7 @@ use aviary_crds::{CanaryRollout, CanaryRolloutStatus};
 use rollout_core::plan::Percent;
 use rollout_core::state::State;
 use rollout_core::time::{Span, Time};
-use rollout_core::{Event, Transition, desired};
+use rollout_core::{Transition, desired};
 use serde_json::{Value, json};
 
 use super::writes::{Proposal, Purpose};
@@ -16,6 +16,7 @@ use super::{Session, newer};
 use crate::rollout::conditions::reasons;
 use crate::rollout::evidence::Evidence;
 use crate::rollout::facts::Facts;
+use crate::rollout::guarding;
 use crate::rollout::look::Look;
 use crate::rollout::machine::{self, Memory};
 use crate::rollout::persisted::Persisted;
@@ -216,9 +217,7 @@ impl Session {
             .filter(|at| now - *at < RENEWED)
             .unwrap_or(now);
         let earned = transition.map_or(&[][..], |transition| &transition.earned);
-        let is_anew = earned
-            .iter()
-            .any(|event| matches!(event, Event::JudgedAnew { .. }));
+        let is_anew = guarding::begins_anew(earned);
         let guarded = self.guarding.guarded().filter(|_| !is_anew);
         Memory {
             state: state.clone(),

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{Clock, Session};
 use crate::rollout::effects::{self, Effect};
 use crate::rollout::events::Note;
+use crate::rollout::guarding;
 use crate::rollout::look::{Look, Target};
 use crate::rollout::problems::Blocking;
 use crate::rollout::write::{Kind, Verb, Write, WriteError, Written};
@@ -321,11 +322,7 @@ impl Session {
             return Vec::new();
         }
         self.state = proposal.written;
-        if proposal
-            .earned
-            .iter()
-            .any(|event| matches!(event, Event::JudgedAnew { .. }))
-        {
+        if guarding::begins_anew(&proposal.earned) {
             self.guarding.begin_anew();
         }
         self.note(&proposal.earned)
