@@ -726,6 +726,34 @@ fn a_process_that_takes_over_goes_on_with_the_guard_that_is_written() {
 }
 
 #[test]
+fn a_person_has_a_release_judged_anew_and_its_guard_begins_anew_too() {
+    let mut shop = Shop::open();
+    shop.store(|stored| stored["spec"]["onFailure"] = json!("Pause"));
+    shop.watch();
+    shop.deployment("v2", 2, true);
+    shop.rest(Api::Works);
+    shop.copy(1);
+    shop.rest(Api::Works);
+    assert!(bad_seconds(&mut shop, 10));
+    shop.rest(Api::Works);
+    assert_eq!((shop.phase().as_str(), shop.sent()), ("Paused", 50));
+    let answer = format!("{}@50", crate::revision::revision(&template("v2")));
+    shop.store(|stored| {
+        stored["metadata"]["annotations"] = json!({"aviary.dev/promote": answer});
+    });
+    shop.watch();
+    shop.rest(Api::Works);
+    let events = shop.told.iter().filter(|reason| **reason == "JudgedAnew");
+    assert_eq!(events.count(), 1, "{:?}", shop.told);
+    assert_eq!((shop.phase().as_str(), shop.sent()), ("Soaking", 50));
+    // Nor is the old alarm written: whoever takes over would find it.
+    let rollout = serde_json::from_value(shop.stored.clone()).unwrap();
+    let other = Session::new(Arc::new(rollout), shop.now);
+    let state = other.state().unwrap();
+    assert_eq!(other.guarding.alarm(state), None);
+}
+
+#[test]
 fn a_release_without_a_guard_follows_nothing() {
     let mut shop = Shop::soaking();
     shop.store(|stored| stored["spec"]["analysis"]["guard"] = json!({"falseAlarm": "0%"}));
