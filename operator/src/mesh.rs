@@ -28,6 +28,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use rollout_core::CanarySplit;
 use traffic_core::config::{Cluster, Revocation};
+use traffic_core::fuse::Tolerance;
 
 use crate::key::Key;
 
@@ -69,6 +70,8 @@ pub struct TargetSplit {
     /// [`TargetSplit::ALL`]: nobody knows which revision serves, so all pods of the Deployment do.
     pub stable: String,
     pub canary: Option<CanarySplit>,
+    /// From which difference on proxies hold requests back from it by themselves.
+    pub fuse: Option<Tolerance>,
     pub revoked: Vec<Revocation>,
 }
 
@@ -86,6 +89,7 @@ impl TargetSplit {
             pod_labels: BTreeMap::new(),
             stable: TargetSplit::ALL.to_owned(),
             canary: None,
+            fuse: None,
             revoked: Vec::new(),
         }
     }

@@ -20,6 +20,7 @@ mod effects;
 pub mod events;
 pub mod evidence;
 mod facts;
+mod fuses;
 mod guarding;
 pub mod heard;
 mod look;

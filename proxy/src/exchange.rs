@@ -156,10 +156,12 @@ impl Policy {
                     .or_else(|| state.route(destination.address));
                 match route {
                     Some(route) => {
-                        let pick = owed.take(&route).unwrap_or_else(|| route.pick());
-                        let arm = route.arm(pick);
-                        let first = arm.first_attempt(&state.common.clock, arrived);
-                        let tally = Tally::outbound(arm.metrics.clone(), first, arrived);
+                        let clock = &state.common.clock;
+                        let owed = owed.take(&route);
+                        let pick = owed.unwrap_or_else(|| route.pick(clock, arrived));
+                        let first = route.first_attempt(pick, clock, arrived);
+                        let picked = route.arm(pick).metrics.clone();
+                        let tally = Tally::outbound(picked, first, arrived);
                         (Target::Split { route, pick }, tally)
                     }
                     // There was none when the connection came, or it went away under it: on to where it was going.

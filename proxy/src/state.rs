@@ -2,6 +2,7 @@
 //! the counters and the splits, so nothing on the way of a request takes a lock or a channel.
 
 pub mod destination;
+pub mod fuse;
 pub mod outcomes;
 
 use std::cell::{Cell, RefCell};
@@ -29,6 +30,7 @@ use crate::net::local::Local;
 use crate::net::origin::{OriginalDestination, OwnListeners};
 use crate::table::Table;
 use destination::{Arm, Destination, LocalRoute};
+use fuse::RouteFuse;
 use outcomes::Outcomes;
 
 /// How long a connection waits for the control plane's answer about its destination.
@@ -111,6 +113,10 @@ impl State {
         *old = endpoints;
         let mut routes: HashMap<&str, Rc<LocalRoute>> = HashMap::new();
         let mut destinations = self.destinations.borrow_mut();
+        let before = destinations.values().filter_map(|it| it.route());
+        let fuses: HashMap<String, Rc<RouteFuse>> = before
+            .filter_map(|route| Some((route.ready.route.name.clone(), route.fuse.clone()?)))
+            .collect();
         destinations.retain(|address, destination| {
             let kept = table.routes.contains_key(address);
             if !kept {
@@ -130,7 +136,9 @@ impl State {
                             ledger: is_judged.then(|| self.outcomes.of(cluster)),
                         };
                         let canary = ready.canary.as_ref().zip(ready.split.canary.as_ref());
+                        let fuse = fuses.get(&ready.route.name);
                         Rc::new(LocalRoute {
+                            fuse: RouteFuse::of(ready, fuse, Instant::now()),
                             stable: arm(&ready.stable, &ready.split.stable.cluster),
                             canary: canary
                                 .map(|(metrics, canary)| arm(metrics, &canary.arm.cluster)),

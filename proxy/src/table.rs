@@ -140,6 +140,7 @@ mod tests {
             weight: Weight::percent(percent).unwrap(),
             run,
             lease: Lease::Unlimited,
+            fuse: None,
         };
         let route = Arc::new(Route {
             name: "shop/web/80".into(),

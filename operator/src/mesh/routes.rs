@@ -8,6 +8,7 @@ use rollout_core::CanarySplit;
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Route, SignedRevocation, Split, Weight,
 };
+use traffic_core::fuse::Tolerance;
 use traffic_core::lease::Lease;
 
 use crate::key::Key;
@@ -87,7 +88,7 @@ impl Building {
                 },
                 canary: canary
                     .as_ref()
-                    .map(|(cluster, canary)| canary_arm(cluster, canary)),
+                    .map(|(cluster, canary)| canary_arm(cluster, canary, target.fuse)),
             };
             let mut revoked = target.revoked.clone();
             revoked.sort();
@@ -237,7 +238,7 @@ fn is_copy(pods: &dyn Pods, target: &TargetSplit, each: &PodEndpoint) -> bool {
         || (!target.deployment.is_empty() && pod.starts_with(&prefix))
 }
 
-fn canary_arm(cluster: &Cluster, canary: &CanarySplit) -> CanaryArm {
+fn canary_arm(cluster: &Cluster, canary: &CanarySplit, fuse: Option<Tolerance>) -> CanaryArm {
     let weight = Weight::percent(u32::from(canary.weight.get())).unwrap_or(Weight::ZERO);
     let weight = guarded(weight, cluster);
     CanaryArm {
@@ -251,6 +252,7 @@ fn canary_arm(cluster: &Cluster, canary: &CanarySplit) -> CanaryArm {
             rollout_core::Lease::Held => Lease::for_weight(weight),
             rollout_core::Lease::None => Lease::Unlimited,
         },
+        fuse,
     }
 }
 

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use rollout_core::plan::Percent;
 use serde_json::{Value, json};
 use traffic_core::config::{Cluster, Health, Protocol, Weight};
+use traffic_core::fuse::Tolerance;
 
 use super::*;
 
@@ -79,6 +80,7 @@ fn target(name: &str, canary: Option<i64>) -> TargetSplit {
             run: 3,
             lease: rollout_core::Lease::Held,
         }),
+        fuse: Tolerance::new(5_000),
         revoked: Vec::new(),
     }
 }

@@ -268,6 +268,13 @@ pub fn from_outside(requests: u64) -> String {
     )
 }
 
+/// What it means that proxies hold requests back.
+pub fn withheld(requests: u64, canary: &str) -> String {
+    format!(
+        "sidecars give requests of revision {canary}'s share to stable ({requests} in one second), because far more of them fail there: nothing is raised while they do, and the guard decides by the few that they go on trying"
+    )
+}
+
 /// Why nobody knows which revision serves, and what ends that.
 pub fn because_unsettled(why: Unsettled, target: &str) -> String {
     match why {

@@ -20,6 +20,8 @@ pub(super) struct Facts<'a> {
     pub problem: Option<&'a Problem>,
     pub guarded: Option<&'a Guarded>,
     pub foresight: Option<&'a str>,
+    /// Requests that proxies held back from the canary in the last second of which any were; `None`: they do not.
+    pub withheld: Option<u64>,
     pub generation: Option<i64>,
 }
 

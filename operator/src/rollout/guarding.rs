@@ -169,6 +169,13 @@ impl Guarding {
         before.is_none() && guarded.guard.alarm().is_some()
     }
 
+    /// What this state's run was asked for.
+    pub(super) fn limits(&self, state: &State) -> Option<Limits> {
+        let guarded = self.guarded.as_ref()?;
+        let run = state.running()?.number;
+        Some(guarded.guard.limits()).filter(|_| guarded.run == run)
+    }
+
     pub(super) fn guarded(&self) -> Option<&Guarded> {
         self.guarded.as_ref()
     }

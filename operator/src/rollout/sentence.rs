@@ -194,12 +194,18 @@ fn lag(acks: &Acknowledgement) -> String {
     )
 }
 
-fn held(facts: &Facts<'_>) -> &'static str {
-    match (facts.look.rollout.spec.suspend, facts.look.frozen) {
+fn held(facts: &Facts<'_>) -> String {
+    let by_people = match (facts.look.rollout.spec.suspend, facts.look.frozen) {
         (true, _) => " Suspended: nothing is raised until spec.suspend is false.",
         (false, true) => " Frozen: nothing is raised while the ConfigMap aviary-freeze exists.",
         (false, false) => "",
-    }
+    };
+    let by_proxies = facts.withheld.map_or_else(String::new, |requests| {
+        format!(
+            " Held back: sidecars give requests of the canary's share to stable ({requests} in one second), because far more of them fail there; nothing is raised while they do."
+        )
+    });
+    format!("{by_people}{by_proxies}")
 }
 
 fn clock(time: Time) -> String {

@@ -32,6 +32,7 @@ use traffic_core::lease::LEASE;
 use super::effects::Fetched;
 use super::events::Note;
 use super::evidence::{Answer, Evidence, Question, source};
+use super::fuses::Fuses;
 use super::guarding::Guarding;
 use super::heard::Heard;
 use super::look::{Look, look};
@@ -101,6 +102,7 @@ pub struct Session {
     lapsed: bool,
     evidence: Evidence,
     guarding: Guarding,
+    fuses: Fuses,
     reported: Reported,
     verdicts: Verdicts,
     under_way: Option<Purpose>,
@@ -116,6 +118,8 @@ pub struct Session {
     told_problem: Option<String>,
     /// The run of which people know that callers outside the mesh call it.
     told_outside: Option<u64>,
+    /// People know that proxies hold requests back.
+    told_withheld: bool,
     left_told: bool,
     shown_at: Option<Time>,
     clock: Option<Clock>,
@@ -138,6 +142,7 @@ impl Session {
             lapsed: false,
             evidence: Evidence::None,
             guarding: Guarding::default(),
+            fuses: Fuses::default(),
             reported: Reported::default(),
             under_way: None,
             unanswered: Vec::new(),
@@ -149,6 +154,7 @@ impl Session {
             fetched: None,
             told_problem: None,
             told_outside: None,
+            told_withheld: false,
             left_told: false,
             shown_at: None,
             clock: None,
@@ -244,7 +250,9 @@ impl Session {
     /// Seconds of the requests that it follows are closed. Says whether there is something to look at now.
     pub fn closed(&mut self, seconds: &[Closed]) -> bool {
         self.reported.see(seconds);
-        self.guarding.see(seconds)
+        let run = self.state.as_ref().and_then(State::running);
+        let opened = self.fuses.see(run.map(|run| run.number), seconds);
+        self.guarding.see(seconds) || opened
     }
 
     /// Takes in the window that is due, where the sidecars are all that there is to ask.
@@ -305,6 +313,7 @@ impl Session {
         let problem = self.problem(&look);
         self.tell_problem(problem.as_ref());
         self.tell_outside();
+        self.tell_withheld(&look);
         step.write = self.next_write(&look, transition.as_ref(), problem.as_ref());
         step.wake = self.wake(&look, transition.as_ref(), world.policy);
         step.follows = self.follows(source(&look, world.policy));
@@ -328,6 +337,7 @@ impl Session {
             self.show_again(look.now),
             look.heard.acks.next_excuse(),
             self.carried.next(),
+            self.fuses.until(look.now),
             reported.and_then(|state| self.reported.next(state)),
         ]
         .into_iter()

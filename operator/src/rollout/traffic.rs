@@ -14,6 +14,7 @@ use rollout_core::plan::Percent;
 use rollout_core::state::{Revoked, State};
 use rollout_core::{CanarySplit, Split};
 use traffic_core::config::Revocation;
+use traffic_core::fuse::Tolerance;
 
 use super::changes::Change;
 use super::heard::Sent;
@@ -33,6 +34,7 @@ pub struct RolloutSplit {
     /// What the machine calls the Deployment's present template.
     target: String,
     split: Split,
+    fuse: Option<Tolerance>,
     /// Copies of these revisions get nothing any more.
     retired: BTreeSet<String>,
     revoked: Vec<Revoked>,
@@ -53,9 +55,15 @@ impl RolloutSplit {
             stable: state.stable.revision.clone(),
             target: state.target.revision.clone(),
             split,
+            fuse: None,
             retired,
             revoked: state.revoked.clone(),
         }
+    }
+
+    /// Proxies hold requests back from its canary by themselves.
+    pub fn with_fuse(self, fuse: Option<Tolerance>) -> RolloutSplit {
+        RolloutSplit { fuse, ..self }
     }
 
     fn canary(&self) -> Option<&CanarySplit> {
@@ -343,6 +351,7 @@ fn target(key: &Key, split: &RolloutSplit) -> TargetSplit {
         pod_labels: split.pod_labels.clone(),
         stable,
         canary: split.canary().cloned(),
+        fuse: split.fuse,
         revoked: split
             .revoked
             .iter()

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fuse::Tolerance;
 use crate::lease::Lease;
 pub use crate::weight::{Weight, WeightAboveWhole};
 
@@ -41,6 +42,8 @@ pub struct CanaryArm {
     pub run: u64,
     /// For how long the weight holds without a renewal. Without meaning at weight 0.
     pub lease: Lease,
+    /// From which difference on a proxy holds requests back by itself; `None`: it never does.
+    pub fuse: Option<Tolerance>,
 }
 
 impl CanaryArm {

@@ -10,6 +10,7 @@ pub mod metric {
     pub const OUTBOUND_FIRST_ATTEMPTS: &str = "aviary_outbound_first_attempts";
     /// Counter: opaque connections opened.
     pub const OUTBOUND_CONNECTIONS: &str = "aviary_outbound_connections";
+    pub const OUTBOUND_WITHHELD: &str = "aviary_outbound_withheld";
     /// Histogram: seconds to the answer's head, first attempts. The evidence of analysis.
     pub const OUTBOUND_DURATION: &str = "aviary_outbound_duration_seconds";
     /// Counter: requests to the application, by who sent them. The evidence of callers outside the mesh.

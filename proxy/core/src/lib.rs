@@ -4,12 +4,14 @@
 //! [`contract`] has the names that the control plane knows too, and [`limits`] the numbers.
 //!
 //! In the order of a request: [`revoked`] clamps what the control plane asks for, [`lease`] says for how long it holds, [`split`]
-//! picks the revision, [`balance`] the endpoint, [`retry`] says whether a failed attempt may be sent again, and [`outcome`] what the
-//! request counts as. [`peer`] says who sent one that comes in.
+//! picks the revision, [`fuse`] takes the canary back where far more of it fails than of stable, [`balance`] picks the endpoint,
+//! [`retry`] says whether a failed attempt may be sent again, and [`outcome`] what the request counts as. [`peer`] says who sent
+//! one that comes in.
 
 pub mod balance;
 pub mod config;
 pub mod contract;
+pub mod fuse;
 pub mod lease;
 pub mod limits;
 pub mod outcome;

@@ -159,6 +159,7 @@ mod tests {
                     weight: Weight::percent(percent).unwrap(),
                     run,
                     lease: Lease::Unlimited,
+                    fuse: None,
                 }),
             },
             revoked: vec![],

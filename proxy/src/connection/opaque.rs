@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Instant;
 
 use tokio::net::TcpStream;
 use traffic_core::config::Protocol;
@@ -45,7 +46,8 @@ pub(super) async fn pass_through(state: &State, end: End, address: SocketAddr) {
 
 /// Goes to the revision that the split says.
 pub(super) async fn split(state: &State, end: End, route: &Rc<LocalRoute>) {
-    match to_split(state, route, route.pick()).await {
+    let pick = route.pick(&state.common.clock, Instant::now());
+    match to_split(state, route, pick).await {
         Some((arm, other)) => {
             arm.metrics.connections.add(Class::Success);
             join(state, end, other).await;
@@ -65,7 +67,7 @@ pub(super) async fn first_of_split(
     caller: &mut End,
     route: &Rc<LocalRoute>,
 ) -> (First, Owed) {
-    let pick = route.pick();
+    let pick = route.pick(&state.common.clock, Instant::now());
     let (arm, other) = to_split(state, route, pick).await.unzip();
     let first = first(caller, other).await;
     match (&first, arm) {
@@ -152,14 +154,14 @@ async fn to_arm(
     arm: &Arm,
     not: Option<SocketAddr>,
 ) -> Result<(InFlight, TcpStream), Option<SocketAddr>> {
-    let now = std::time::Instant::now();
+    let now = Instant::now();
     let endpoint: Rc<Endpoint> = state.pick(&arm.endpoints, not, now).ok_or(None)?;
     let in_flight = InFlight::start(&endpoint, now);
     match connect(endpoint.address(), endpoint.path()).await {
         Ok(stream) => Ok((in_flight, stream)),
         Err(error) => {
             tracing::debug!(%error, "attempt failed");
-            in_flight.failed(std::time::Instant::now());
+            in_flight.failed(Instant::now());
             Err(Some(endpoint.address()))
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use traffic_core::contract::{label, metric};
 
 use super::classes::ByClass;
 use super::histogram::Histogram;
-use super::series::{Labels, by_class, times};
+use super::series::{Labels, by_class, counted, times};
 
 /// How long the series of a revision that no route names any more stay.
 const UNUSED: Duration = Duration::from_secs(3600);
@@ -22,6 +23,7 @@ pub struct ArmMetrics {
     pub requests: ByClass,
     pub first_attempts: ByClass,
     pub connections: ByClass,
+    pub withheld: AtomicU64,
     duration: Histogram,
 }
 
@@ -104,6 +106,13 @@ impl Arms {
             "Opaque connections opened",
             &arms,
             |a| &a.connections,
+        )?;
+        counted(
+            e,
+            metric::OUTBOUND_WITHHELD,
+            "Requests of the canary's share that the fuse gave to stable",
+            &arms,
+            |a| a.withheld.load(Ordering::Relaxed),
         )?;
         times(
             e,

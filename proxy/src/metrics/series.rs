@@ -35,6 +35,23 @@ pub(super) fn by_class<T>(
     Ok(())
 }
 
+/// A counter of each of `series`.
+pub(super) fn counted<T>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    series: &[(Labels<'_>, T)],
+    counter: impl Fn(&T) -> u64,
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (labels, one) in series {
+        metric
+            .encode_family(labels)?
+            .encode_counter::<NoLabelSet, _, f64>(&counter(one), None)?;
+    }
+    Ok(())
+}
+
 /// A histogram of each of `series`.
 pub(super) fn times<T>(
     encoder: &mut DescriptorEncoder<'_>,

@@ -5,10 +5,12 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use traffic_core::split::Pick;
 
+use super::fuse::RouteFuse;
 use super::outcomes::{FirstAttempt, SharedLedger};
 use crate::clock::WallClock;
 use crate::endpoint::Endpoint;
@@ -27,6 +29,7 @@ pub struct LocalRoute {
     pub ready: Arc<ReadyRoute>,
     pub stable: Arm,
     pub canary: Option<Arm>,
+    pub fuse: Option<Rc<RouteFuse>>,
 }
 
 /// One revision.
@@ -40,10 +43,12 @@ pub struct Arm {
 }
 
 impl Arm {
-    /// Begins to write down a first attempt of a request that came in this moment.
-    pub fn first_attempt(&self, clock: &WallClock, arrived: Instant) -> Option<FirstAttempt> {
-        let ledger = self.ledger.as_ref()?;
-        Some(FirstAttempt::start(ledger, clock.second(arrived)))
+    /// A request of its share that came in this moment goes elsewhere.
+    fn withhold(&self, clock: &WallClock, now: Instant) {
+        self.metrics.withheld.fetch_add(1, Ordering::Relaxed);
+        if let Some(ledger) = &self.ledger {
+            ledger.borrow_mut().withhold(clock.second(now));
+        }
     }
 }
 
@@ -65,9 +70,34 @@ impl Destination {
 }
 
 impl LocalRoute {
-    /// Picks a revision for a new request or connection: this is what counts towards the weight.
-    pub fn pick(&self) -> Pick {
-        self.ready.interleaver.pick()
+    /// Picks a revision for a request or connection that comes in this moment: this is what counts towards the weight, also where the
+    /// fuse gives it to stable.
+    pub fn pick(&self, clock: &WallClock, now: Instant) -> Pick {
+        let pick = self.ready.interleaver.pick();
+        if pick == Pick::Canary
+            && let (Some(fuse), Some(canary)) = (&self.fuse, &self.canary)
+            && !self.stable.endpoints.is_empty()
+            && !fuse.passes(now)
+        {
+            canary.withhold(clock, now);
+            return Pick::Stable;
+        }
+        pick
+    }
+
+    /// Begins to write down the first attempt of a request that came at `arrived`.
+    pub fn first_attempt(
+        &self,
+        pick: Pick,
+        clock: &WallClock,
+        arrived: Instant,
+    ) -> Option<FirstAttempt> {
+        let ledger = self.arm(pick).ledger.as_ref()?;
+        let first = FirstAttempt::start(ledger, clock.second(arrived));
+        Some(match &self.fuse {
+            Some(fuse) => first.counted_by(fuse, pick, arrived),
+            None => first,
+        })
     }
 
     /// Where a pick leads.

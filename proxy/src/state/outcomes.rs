@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use traffic_core::outcome::ledger::{Head, SLOTS};
 use traffic_core::outcome::{Class, Ledger, Second};
+use traffic_core::split::Pick;
 
+use super::fuse::RouteFuse;
 use crate::control::Outcome;
 
 /// One revision's ledger in one worker.
@@ -66,6 +68,8 @@ pub struct FirstAttempt {
     ledger: SharedLedger,
     second: Second,
     is_answered: bool,
+    /// Who else wants to know of it.
+    fuse: Option<(Rc<RouteFuse>, Pick)>,
 }
 
 impl FirstAttempt {
@@ -76,7 +80,20 @@ impl FirstAttempt {
             ledger: ledger.clone(),
             second,
             is_answered: false,
+            fuse: None,
         }
+    }
+
+    /// The same, of a request that came at `arrived` and counts for a fuse.
+    pub fn counted_by(
+        mut self,
+        fuse: &Rc<RouteFuse>,
+        pick: Pick,
+        arrived: Instant,
+    ) -> FirstAttempt {
+        fuse.started(pick, arrived);
+        self.fuse = Some((fuse.clone(), pick));
+        self
     }
 
     /// The head of its answer is here, this long after its request's.
@@ -95,6 +112,10 @@ impl FirstAttempt {
             (false, Class::Success | Class::Failure | Class::Unsent) => Head::None,
         };
         self.ledger.borrow_mut().ended(self.second, class, head);
+        match (class, self.fuse) {
+            (Class::Failure | Class::Unsent, Some((fuse, pick))) => fuse.failed(pick, arrived),
+            (Class::Success | Class::ClientClosed, _) | (_, None) => {}
+        }
     }
 }
 

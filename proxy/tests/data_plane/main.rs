@@ -10,6 +10,7 @@ mod cuts;
 mod drain;
 mod failures;
 mod frames;
+mod fuse;
 mod health;
 mod hops;
 mod inbound;

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Revocation, Route, Snapshot, Split, Weight,
 };
+use traffic_core::fuse::Tolerance;
 use traffic_core::lease::Lease;
 use traffic_core::outcome::Class;
 
@@ -180,6 +181,7 @@ pub(crate) struct Service {
     pub run: u64,
     pub revoked: Vec<Revocation>,
     pub protocol: Protocol,
+    pub fuse: Option<Tolerance>,
 }
 
 impl Default for Service {
@@ -191,6 +193,7 @@ impl Default for Service {
             run: 1,
             revoked: vec![],
             protocol: Protocol::Detect,
+            fuse: None,
         }
     }
 }
@@ -231,6 +234,7 @@ impl Service {
                     weight: self.weight,
                     run: self.run,
                     lease: Lease::for_weight(self.weight),
+                    fuse: self.fuse,
                 }),
             },
             revoked: self.revoked.iter().cloned().map(Into::into).collect(),

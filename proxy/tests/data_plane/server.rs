@@ -172,6 +172,9 @@ async fn answer(
     if let Some(status) = path.strip_prefix("/status/") {
         *response.status_mut() = status.parse().unwrap();
     }
+    if path.strip_prefix("/fails-at/") == Some(state.name) {
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    }
     Ok(response)
 }
 

@@ -3,7 +3,7 @@
 //!
 //! The standard's fields say what they can: issued, successful and failed requests. The rest are metrics of the locality:
 //! `second` (since the Unix epoch, by the proxy's clock), one for each [`Class`] and, with the prefix `late_`, for each class
-//! of attempts whose second was closed before, and `latency_ms` once for each bucket that has something in it.
+//! of attempts whose second was closed before, `withheld` for requests that a fuse gave to stable, and `latency_ms` once for each bucket that has something in it.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as wire;
@@ -33,6 +33,7 @@ pub const MOST: u64 = 1 << 32;
 const SECOND: &str = "second";
 const LATENCY: &str = "latency_ms";
 const LATE: &str = "late_";
+const WITHHELD: &str = "withheld";
 
 /// What is new of one arm's second, as one proxy saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,6 +126,9 @@ fn stats(report: &Report) -> wire::ClusterStats {
         say(class.as_str().to_owned(), counts.ended[class]);
         say(format!("{LATE}{}", class.as_str()), counts.late[class]);
     }
+    if counts.withheld > 0 {
+        metrics.push(metric(WITHHELD, counts.withheld, counts.withheld as f64));
+    }
     metrics.extend(counts.latency.buckets().map(|(bucket, times)| {
         let millis = bucket.middle().as_secs_f64() * 1e3;
         metric(LATENCY, times.into(), millis * f64::from(times))
@@ -184,7 +188,7 @@ fn report(stats: &wire::ClusterStats) -> Result<Report, ReportProblem> {
     };
     let mut second = None;
     let (mut ended, mut late) = (PerClass::default(), PerClass::default());
-    let mut latency = Sketch::default();
+    let (mut latency, mut withheld) = (Sketch::default(), 0);
     for metric in &locality.load_metric_stats {
         let count = metric.num_requests_finished_with_metric;
         match metric.metric_name.as_str() {
@@ -195,6 +199,7 @@ fn report(stats: &wire::ClusterStats) -> Result<Report, ReportProblem> {
                     latency.add(bucket, u32::try_from(times).unwrap_or(u32::MAX));
                 }
             }
+            WITHHELD => withheld = bounded(WITHHELD, count)?,
             name => {
                 let (of, name) = match name.strip_prefix(LATE) {
                     Some(name) => (&mut late, name),
@@ -215,6 +220,7 @@ fn report(stats: &wire::ClusterStats) -> Result<Report, ReportProblem> {
             ended,
             late,
             latency,
+            withheld,
         },
     })
 }

@@ -53,6 +53,13 @@ impl<'a> Fields<'a> {
         })
     }
 
+    pub(crate) fn number_if_any(self, field: &'static str) -> Result<Option<u64>, FieldProblem> {
+        match self.get(field) {
+            Some(_) => self.number(field).map(Some),
+            None => Ok(None),
+        }
+    }
+
     pub(crate) fn nested(self, field: &'static str) -> Result<Option<Fields<'a>>, FieldProblem> {
         match self.get(field) {
             Some(Kind::StructValue(nested)) => Ok(Some(Fields(nested))),

@@ -14,9 +14,13 @@ use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
 use envoy_types::pb::google::protobuf::{self, Struct, UInt32Value};
 use traffic_core::config::{Arm, CanaryArm, Protocol, Route, Split, Weight};
+use traffic_core::fuse::Tolerance;
 use traffic_core::lease::Lease;
 
 use crate::metadata::{self, FieldProblem, Fields, KEY};
+
+/// The canary's field for [`CanaryArm::fuse`], in millionths.
+const FUSE: &str = "fuse";
 
 /// A RouteConfiguration that is not one of ours; the text goes into the NACK.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +46,8 @@ pub enum RouteProblem {
     NoMetadata,
     #[error(transparent)]
     Field(#[from] FieldProblem),
+    #[error("a fuse of {0} millionths, the limit is 500000")]
+    Fuse(u64),
     #[error("port {0} is none")]
     Port(u64),
     #[error("metadata names `{0}`, which is not the route's own name")]
@@ -86,6 +92,7 @@ pub fn encode(route: &Route) -> wire::RouteConfiguration {
         weight,
         run,
         lease: _,
+        fuse,
     }) = &split.canary
     {
         canary_units = weight.units();
@@ -93,6 +100,10 @@ pub fn encode(route: &Route) -> wire::RouteConfiguration {
         fields
             .fields
             .insert("run".to_owned(), metadata::text(run.to_string()));
+        if let Some(tolerance) = fuse {
+            let millionths = metadata::text(tolerance.millionths().to_string());
+            fields.fields.insert(FUSE.to_owned(), millionths);
+        }
         about
             .fields
             .insert("canary".to_owned(), metadata::nested(fields));
@@ -216,16 +227,16 @@ fn read(
         .nested("stable")?
         .ok_or(FieldProblem::Missing("stable"))?)?;
     let canary = match about.nested("canary")? {
-        Some(fields) => Some((arm(fields)?, fields.number("run")?)),
+        Some(fields) => Some((arm(fields)?, fields.number("run")?, fuse(fields)?)),
         None => None,
     };
     if canary
         .as_ref()
-        .is_some_and(|(canary, _)| canary.cluster == stable.cluster)
+        .is_some_and(|(canary, _, _)| canary.cluster == stable.cluster)
     {
         return Err(RouteProblem::SameCluster(stable.cluster));
     }
-    let weight = weight_of_canary(weighted, &stable, canary.as_ref().map(|(arm, _)| arm))?;
+    let weight = weight_of_canary(weighted, &stable, canary.as_ref().map(|(arm, _, _)| arm))?;
     Ok(Route {
         name: name.to_owned(),
         namespace: namespace.to_owned(),
@@ -235,11 +246,12 @@ fn read(
         rollout: about.text("rollout")?.to_owned(),
         split: Split {
             stable,
-            canary: canary.map(|(arm, run)| CanaryArm {
+            canary: canary.map(|(arm, run, fuse)| CanaryArm {
                 arm,
                 weight,
                 run,
                 lease: lease(weight, ttl),
+                fuse,
             }),
         },
         revoked: about.revocations("revoked")?,
@@ -307,6 +319,15 @@ fn arm(fields: Fields<'_>) -> Result<Arm, FieldProblem> {
         cluster: fields.text("cluster")?.to_owned(),
         revision: fields.text("revision")?.to_owned(),
     })
+}
+
+/// Of a control plane that knows of none there is none.
+fn fuse(fields: Fields<'_>) -> Result<Option<Tolerance>, RouteProblem> {
+    let Some(millionths) = fields.number_if_any(FUSE)? else {
+        return Ok(None);
+    };
+    let tolerance = u32::try_from(millionths).ok().and_then(Tolerance::new);
+    tolerance.map(Some).ok_or(RouteProblem::Fuse(millionths))
 }
 
 fn protocol_word(protocol: Protocol) -> &'static str {

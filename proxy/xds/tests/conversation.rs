@@ -67,6 +67,7 @@ impl Service {
                     weight: Weight::percent(percent).unwrap(),
                     run: 1,
                     lease: Lease::for_weight(Weight::percent(percent).unwrap()),
+                    fuse: None,
                 }),
             },
             revoked: Vec::new(),

@@ -41,6 +41,11 @@ impl Limits {
         (1e6 / f64::from(self.false_alarm)).ln()
     }
 
+    /// How much higher than stable's the canary's error rate may be, in parts per million: at most a half.
+    pub fn max_error_increase(self) -> u32 {
+        self.max_error_increase
+    }
+
     /// 0..=0.5
     pub(super) fn margin(self) -> f64 {
         f64::from(self.max_error_increase) / 1e6

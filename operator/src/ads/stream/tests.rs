@@ -39,6 +39,7 @@ fn route(rollout: &str, percent: u32) -> Route {
                 weight: Weight::percent(percent).unwrap(),
                 run: 1,
                 lease: Lease::for_weight(Weight::percent(percent).unwrap()),
+                fuse: None,
             }),
         },
         revoked: Vec::new(),

@@ -74,6 +74,7 @@ impl Case {
             verdicts: &verdicts,
             guarded: None,
             foresight: None,
+            withheld: None,
             problem: self.problem.as_ref(),
             generation: Some(3),
         };

@@ -92,6 +92,7 @@ impl Session {
             && self.invalid.is_none()
             && self.illegible.is_none()
             && self.unreadable.is_none()
+            && self.fuses.withheld(state, look.now).is_none()
             && !obstacle::of(look, Some(state)).is_some_and(|problem| problem.blocks)
     }
 

@@ -9,6 +9,7 @@ use traffic_core::lease::LEASE;
 
 use super::Session;
 use crate::rollout::effects;
+use crate::rollout::fuses;
 use crate::rollout::look::Look;
 use crate::rollout::persisted::permitted;
 use crate::rollout::traffic::RolloutSplit;
@@ -35,12 +36,9 @@ impl Session {
             let can = look.carried(state, wanted).weight;
             wanted.weight = carried.follow(wanted.run, wanted.weight, can, look.now);
         }
-        Some(RolloutSplit::of(
-            deployment,
-            state,
-            split,
-            retired(&desired, look),
-        ))
+        let limits = self.guarding.limits(state);
+        let split = RolloutSplit::of(deployment, state, split, retired(&desired, look));
+        Some(split.with_fuse(fuses::tolerance(state, limits)))
     }
 
     /// A copy may go when no proxy knows it and what was under way had time to end; or when every proxy that could still

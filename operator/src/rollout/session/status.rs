@@ -157,6 +157,9 @@ impl Session {
                 problem: problem.map(|problem| &problem.problem),
                 guarded: self.guarding.guarded(),
                 foresight: foresight.as_deref(),
+                withheld: next
+                    .as_ref()
+                    .and_then(|state| self.fuses.withheld(state, look.now)),
                 generation: self.rollout.metadata.generation,
             },
             &before,

@@ -10,6 +10,8 @@ use rollout_core::state::Phase;
 use serde_json::{Value, json};
 use traffic_core::outcome;
 
+mod fuses;
+
 use super::*;
 use crate::mesh::World as Mesh;
 use crate::outcomes::Closed;

@@ -110,6 +110,18 @@ impl Session {
         }
     }
 
+    /// Once each time.
+    pub(super) fn tell_withheld(&mut self, look: &Look) {
+        let state = self.state.as_ref();
+        let withheld = state.and_then(|state| self.fuses.withheld(state, look.now));
+        let run = state.and_then(|state| state.run.as_ref());
+        if let (Some(requests), Some(run), false) = (withheld, run, self.told_withheld) {
+            let text = events::withheld(requests, &run.canary.revision);
+            self.tell(Note::warning("HeldBack", text));
+        }
+        self.told_withheld = withheld.is_some();
+    }
+
     /// The run whose status says already that they do.
     pub(super) fn outside_in_status(&self) -> Option<u64> {
         let status = self.rollout.status.as_ref()?;

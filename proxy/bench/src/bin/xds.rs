@@ -23,6 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Route, Split, Weight,
 };
+use traffic_core::fuse::TOLERANCE;
 use traffic_core::lease::Lease;
 
 const ROUTE: &str = "shop/web/80";
@@ -104,6 +105,7 @@ impl World {
                     weight,
                     run: 1,
                     lease: Lease::for_weight(weight),
+                    fuse: Some(TOLERANCE),
                 }),
             },
             revoked: Vec::new(),

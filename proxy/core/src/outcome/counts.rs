@@ -54,6 +54,8 @@ pub struct Counts {
     /// until then; an attempt without an answer when the second was closed is in the last bucket; one that failed
     /// before is not in it.
     pub latency: Sketch,
+    /// Requests of its share that a proxy's fuse gave to stable.
+    pub withheld: u64,
 }
 
 impl Counts {
@@ -68,6 +70,7 @@ impl Counts {
             self.late[class] = self.late[class].saturating_add(other.late[class]);
         }
         self.latency.merge(&other.latency);
+        self.withheld = self.withheld.saturating_add(other.withheld);
     }
 }
 
@@ -99,6 +102,7 @@ mod tests {
             ended: PerClass::from([1, 2, 3, started]),
             late: PerClass::from([5, 6, 7, 8]),
             latency: [(bucket, latency)].into_iter().collect(),
+            withheld: started,
         };
         let mut sum = counts(10, 4);
         sum.merge(&counts(u64::MAX, 5));
@@ -107,6 +111,7 @@ mod tests {
             ended: PerClass::from([2, 4, 6, u64::MAX]),
             late: PerClass::from([10, 12, 14, 16]),
             latency: [(bucket, 9)].into_iter().collect(),
+            withheld: u64::MAX,
         };
         assert_eq!(sum, both);
         assert!(Counts::default().is_empty() && !sum.is_empty());

@@ -61,16 +61,14 @@ struct Slot {
 impl Ledger {
     /// An attempt starts. With this second it is spoken of later.
     pub fn start(&mut self, second: Second) {
-        let slot = &mut self.slots[place(second)];
-        if slot.second != second {
-            // Nobody has asked for so long: what is in it is lost, and its attempts end late.
-            *slot = Slot {
-                second,
-                ..Slot::default()
-            };
-        }
+        let slot = self.begin(second);
         slot.new.started += 1;
         slot.waiting = slot.waiting.saturating_add(1);
+    }
+
+    /// A request of its share goes to another revision.
+    pub fn withhold(&mut self, second: Second) {
+        self.begin(second).new.withheld += 1;
     }
 
     /// The head of its answer is there.
@@ -96,6 +94,19 @@ impl Ledger {
                 slot.new.latency.add(Bucket::of(time), 1);
             }
         }
+    }
+
+    /// The second is the present one.
+    fn begin(&mut self, second: Second) -> &mut Slot {
+        let slot = &mut self.slots[place(second)];
+        if slot.second != second {
+            // Nobody has asked for so long: what is in it is lost, and its attempts end late.
+            *slot = Slot {
+                second,
+                ..Slot::default()
+            };
+        }
+        slot
     }
 
     fn open(&mut self, second: Second) -> Option<&mut Slot> {

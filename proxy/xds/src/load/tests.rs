@@ -7,7 +7,9 @@ use super::*;
 fn counts() -> impl Strategy<Value = Counts> {
     let class = || prop::array::uniform4(0..=MOST).prop_map(PerClass::from);
     let latency = prop::collection::vec((0_u64..274, 1..=u32::MAX), 0..20);
-    (0..=MOST, class(), class(), latency).prop_map(|(started, ended, late, latency)| Counts {
+    let number = || 0..=MOST;
+    let all = (number(), class(), class(), latency, number());
+    all.prop_map(|(started, ended, late, latency, withheld)| Counts {
         started,
         ended,
         late,
@@ -15,6 +17,7 @@ fn counts() -> impl Strategy<Value = Counts> {
             .into_iter()
             .map(|(index, times)| (Bucket::try_from(index).unwrap(), times))
             .collect(),
+        withheld,
     })
 }
 
@@ -63,6 +66,7 @@ fn a_report_is_no_larger_than_its_longest_name_and_all_its_buckets() {
                 ended: all,
                 late: all,
                 latency,
+                withheld: MOST,
             },
         };
         stats(&report).encoded_len()

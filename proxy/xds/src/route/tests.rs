@@ -4,6 +4,8 @@ use std::time::Duration;
 use traffic_core::config::{Revocation, Signature, SignedRevocation};
 use traffic_core::lease::Lease;
 
+use envoy_types::pb::google::protobuf::value::Kind;
+
 use super::*;
 
 fn route(canary: Option<(u32, u64)>) -> Route {
@@ -27,6 +29,7 @@ fn route(canary: Option<(u32, u64)>) -> Route {
                 weight: Weight::new(units).unwrap(),
                 run,
                 lease: Lease::for_weight(Weight::new(units).unwrap()),
+                fuse: Tolerance::new(5_000),
             }),
         },
         revoked: Vec::new(),
@@ -133,6 +136,25 @@ fn a_route_that_is_not_ours_is_refused_with_the_reason() {
         twice,
         RouteProblem::ListedTwice("shop/web/80/v1".to_owned())
     );
+    for (said, expected) in [
+        ("500001", RouteProblem::Fuse(500_001)),
+        (
+            "much",
+            RouteProblem::Field(FieldProblem::NotA {
+                field: FUSE,
+                expected: "a whole number as text",
+            }),
+        ),
+    ] {
+        let fuse = problem(|config| {
+            let canary = about(config).fields.get_mut("canary").unwrap();
+            let Some(Kind::StructValue(canary)) = &mut canary.kind else {
+                panic!("not a struct: {canary:?}");
+            };
+            canary.fields.insert(FUSE.to_owned(), metadata::text(said));
+        });
+        assert_eq!(fuse, expected);
+    }
     let no_rollout = problem(|config| drop(about(config).fields.remove("rollout")));
     assert_eq!(
         no_rollout,
@@ -184,6 +206,7 @@ fn any_route() -> impl Strategy<Value = Route> {
         0..=Weight::SCALE,
         any::<u64>(),
         proptest::option::of(1..u64::from(u32::MAX)),
+        proptest::option::of(0_u32..=500_000),
     ));
     (
         name,
@@ -203,7 +226,7 @@ fn any_route() -> impl Strategy<Value = Route> {
                         cluster: format!("{namespace}/{service}/{port}/v1"),
                         revision: "v1".to_owned(),
                     },
-                    canary: canary.map(|(units, run, lease)| CanaryArm {
+                    canary: canary.map(|(units, run, lease, fuse)| CanaryArm {
                         arm: Arm {
                             cluster: format!("{namespace}/{service}/{port}/v2"),
                             revision: "v2".to_owned(),
@@ -214,6 +237,7 @@ fn any_route() -> impl Strategy<Value = Route> {
                             Some(millis) if units != 0 => Lease::Ttl(Duration::from_millis(millis)),
                             Some(_) | None => Lease::Unlimited,
                         },
+                        fuse: fuse.and_then(Tolerance::new),
                     }),
                 },
                 namespace,

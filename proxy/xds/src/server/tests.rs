@@ -19,6 +19,7 @@ pub(crate) fn route(service: &str, percent: u32) -> Route {
         weight: Weight::percent(percent).unwrap(),
         run: 1,
         lease: Lease::for_weight(Weight::percent(percent).unwrap()),
+        fuse: None,
     };
     Route {
         name: format!("shop/{service}/80"),
