@@ -42,6 +42,10 @@ pub struct CanaryRolloutStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub verdicts: Vec<VerdictRecord>,
+    /// The newest decisions and what they were made of, newest last; at most 20. Older ones are Events, and in the operator's log.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub decisions: Vec<DecisionRecord>,
     /// What the guard has seen of the present release: first attempts under a weight, as the calling proxies report them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<GuardStatus>,
@@ -216,6 +220,28 @@ pub struct VerdictRecord {
 pub enum Source {
     Prometheus,
     Sidecars,
+}
+
+/// What the operator decided, and what it knew then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DecisionRecord {
+    pub at: MicroTime,
+    /// The reason of its Event: WeightRaised, RolledBack and so on.
+    pub decision: String,
+    /// The revision that was decided about, and the number of its run.
+    pub revision: String,
+    pub run: i64,
+    /// The weight that the revision has from then on, in percent.
+    pub weight: i32,
+    /// Its requests that were judged in the step by then.
+    pub requests: i64,
+    /// The newest judgement: of a check, or of the guard.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub judged: String,
+    /// What the guard had seen of the run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<GuardStatus>,
 }
 
 /// Why a weight went to 0.

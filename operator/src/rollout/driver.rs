@@ -23,12 +23,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{self, Change};
-use super::events::{Note, Tone};
 use super::evidence::{Answer, Question};
 use super::heard::Heard;
 use super::measure;
 use super::perform::Performer;
 use super::proxies::{self, Silent};
+use super::said::tell;
 use super::session::{Clock, Session, World};
 use super::sessions::Sessions;
 use super::shown;
@@ -437,31 +437,6 @@ async fn until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-fn tell(metrics: &Metrics, rollout: &Key, notes: &[Note]) {
-    for Note { tone, reason, text } in notes {
-        match tone {
-            Tone::Normal => {
-                metrics.said(reason, "Normal");
-                tracing::info!(
-                    namespace = rollout.namespace,
-                    rollout = rollout.name,
-                    reason,
-                    "{text}"
-                );
-            }
-            Tone::Warning => {
-                metrics.said(reason, "Warning");
-                tracing::warn!(
-                    namespace = rollout.namespace,
-                    rollout = rollout.name,
-                    reason,
-                    "{text}"
-                );
-            }
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What happened, in words: one reason for each kind of thing, and a note for people. They become Events and log lines.
 
+use aviary_crds::status::DecisionRecord;
 use rollout_core::plan::{Pause, Plan};
 use rollout_core::{Cause, Event, Unsettled};
 
@@ -14,12 +15,14 @@ pub enum Tone {
     Warning,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     pub tone: Tone,
     /// CamelCase, for tools.
     pub reason: &'static str,
     pub text: String,
+    /// What was decided, for the log.
+    pub decision: Option<Box<DecisionRecord>>,
 }
 
 impl Note {
@@ -28,6 +31,7 @@ impl Note {
             tone: Tone::Normal,
             reason,
             text: cut(text, NOTE),
+            decision: None,
         }
     }
 
@@ -36,6 +40,7 @@ impl Note {
             tone: Tone::Warning,
             reason,
             text: cut(text, NOTE),
+            decision: None,
         }
     }
 }

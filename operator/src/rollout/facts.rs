@@ -1,5 +1,6 @@
 //! What a status is made of.
 
+use aviary_crds::status::DecisionRecord;
 use rollout_core::plan::Plan;
 use rollout_core::state::{Phase, State};
 
@@ -17,6 +18,8 @@ pub(super) struct Facts<'a> {
     /// The plan of the spec; a run has its own.
     pub plan: Option<&'a Plan>,
     pub verdicts: &'a Verdicts,
+    /// The newest, oldest first.
+    pub decisions: &'a [DecisionRecord],
     pub problem: Option<&'a Problem>,
     pub guarded: Option<&'a Guarded>,
     pub foresight: Option<&'a str>,

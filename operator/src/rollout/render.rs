@@ -13,6 +13,7 @@ use rollout_core::{Copies, Waiting, desired, waiting};
 
 use super::conditions;
 use super::facts::{Facts, step_of};
+use super::guarding::Guarded;
 use super::verdicts::micro_time;
 
 /// The status, but for the machine's memory; conditions keep the times of `before`.
@@ -23,6 +24,7 @@ pub(super) fn status(facts: &Facts<'_>, before: &CanaryRolloutStatus) -> CanaryR
         machine: before.machine.clone(),
         verdicts: facts.verdicts.records().to_vec(),
         verdict: facts.verdicts.newest(),
+        decisions: facts.decisions.to_vec(),
         ..CanaryRolloutStatus::default()
     };
     match facts.state {
@@ -97,14 +99,7 @@ fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
         acknowledged: if runs { count(acks.acknowledged) } else { 0 },
         proxies: if runs { count(acks.proxies) } else { 0 },
     });
-    new.guard = facts.guarded.map(|guarded| GuardStatus {
-        requests: signed(guarded.canary.started),
-        failed: signed(guarded.canary.errors),
-        stable_requests: signed(guarded.stable.started),
-        stable_failed: signed(guarded.stable.errors),
-        evidence: format!("{}%", guarded.percent_to_alarm()),
-        foresight: facts.foresight.map(str::to_owned),
-    });
+    new.guard = facts.guarded.map(|guarded| guard(guarded, facts.foresight));
     new.failure = state.failure.as_ref().map(|failure| FailureStatus {
         revision: failure.template.revision.clone(),
         content: failure.template.content.clone(),
@@ -113,6 +108,17 @@ fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
         at: Some(micro_time(failure.at)),
         message: facts.verdicts.failure().to_owned(),
     });
+}
+
+pub(super) fn guard(guarded: &Guarded, foresight: Option<&str>) -> GuardStatus {
+    GuardStatus {
+        requests: signed(guarded.canary.started),
+        failed: signed(guarded.canary.errors),
+        stable_requests: signed(guarded.stable.started),
+        stable_failed: signed(guarded.stable.errors),
+        evidence: format!("{}%", guarded.percent_to_alarm()),
+        foresight: foresight.map(str::to_owned),
+    }
 }
 
 /// Whether people would see a difference.

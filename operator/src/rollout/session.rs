@@ -29,6 +29,7 @@ use rollout_core::time::{Span, Time};
 use rollout_core::{Carried, Transition};
 use traffic_core::lease::LEASE;
 
+use super::decisions::Decisions;
 use super::effects::Fetched;
 use super::events::Note;
 use super::evidence::{Answer, Evidence, Question, source};
@@ -105,6 +106,7 @@ pub struct Session {
     fuses: Fuses,
     reported: Reported,
     verdicts: Verdicts,
+    decisions: Decisions,
     under_way: Option<Purpose>,
     /// Status writes of ours of which nobody knows whether they were done.
     unanswered: Vec<Proposal>,
@@ -131,6 +133,7 @@ impl Session {
         let mut session = Session {
             key: Key::of(&*rollout),
             verdicts: Verdicts::of(rollout.status.as_ref()),
+            decisions: Decisions::of(rollout.status.as_ref()),
             rollout,
             gone: false,
             illegible: None,

@@ -72,6 +72,7 @@ impl Case {
             state: Some(&self.state),
             plan: Some(&plan),
             verdicts: &verdicts,
+            decisions: &[],
             guarded: None,
             foresight: None,
             withheld: None,

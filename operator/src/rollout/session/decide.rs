@@ -81,7 +81,9 @@ impl Session {
         self.lapsed = false;
         self.count(&state, &transition.held);
         self.state = Some(transition.held.clone());
-        step.happened = self.note(&transition.happened);
+        let happened = &transition.happened;
+        let decided = self.decided(happened, &state, &transition.held, look.now);
+        step.happened = self.note(happened, &decided);
         Some(transition)
     }
 

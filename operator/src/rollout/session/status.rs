@@ -147,6 +147,12 @@ impl Session {
             .or(self.state.as_ref())
             .cloned();
         let before = self.rollout.status.clone().unwrap_or_default();
+        let earned = transition.map_or(&[][..], |transition| &transition.earned);
+        let decided = match (&self.state, &next) {
+            (Some(state), Some(next)) => self.decided(earned, state, next, look.now),
+            (None | Some(_), None | Some(_)) => Vec::new(),
+        };
+        let decisions = self.decisions.with(&decided);
         let foresight = self.guarding.foresight();
         let mut new = render::status(
             &Facts {
@@ -154,6 +160,7 @@ impl Session {
                 state: next.as_ref(),
                 plan: self.parsed.as_ref().map(|parsed| &parsed.plan),
                 verdicts: &self.verdicts,
+                decisions: &decisions,
                 problem: problem.map(|problem| &problem.problem),
                 guarded: self.guarding.guarded(),
                 foresight: foresight.as_deref(),
@@ -206,7 +213,8 @@ impl Session {
         let purpose = Purpose::Status(Box::new(Proposal {
             basis: self.state.clone(),
             written: memory.map(|memory| memory.state),
-            earned: transition.map_or_else(Vec::new, |transition| transition.earned.clone()),
+            earned: earned.to_vec(),
+            decided,
         }));
         let write = self.about_itself(verb);
         Some(self.begin(purpose, write))

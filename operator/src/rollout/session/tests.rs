@@ -10,6 +10,7 @@ use rollout_core::state::Phase;
 use serde_json::{Value, json};
 use traffic_core::outcome;
 
+mod decisions;
 mod fuses;
 
 use super::*;

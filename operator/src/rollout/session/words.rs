@@ -1,15 +1,19 @@
 //! What people are told: each thing once, as Events when they can be written, and what stands in the way.
 
 use aviary_crds::condition;
+use aviary_crds::status::DecisionRecord;
 use rollout_core::Event;
 use rollout_core::state::State;
+use rollout_core::time::Time;
 
 use super::Session;
 use crate::key::Key;
 use crate::rollout::conditions;
+use crate::rollout::decisions::{self, Known};
 use crate::rollout::events::{self, Note};
 use crate::rollout::look::Look;
 use crate::rollout::obstacle;
+use crate::rollout::plan::Parsed;
 use crate::rollout::problems::Blocking;
 
 /// Notes that wait for an API server that is away; beyond, the oldest are lost to Events (the log has them).
@@ -17,7 +21,8 @@ const UNTOLD: usize = 64;
 
 impl Session {
     /// Words for what happened; they become Events when they can be written.
-    pub(super) fn note(&mut self, happened: &[Event]) -> Vec<Note> {
+    /// `decided` are the records of those that are decisions.
+    pub(super) fn note(&mut self, happened: &[Event], decided: &[DecisionRecord]) -> Vec<Note> {
         let (Some(state), Some(parsed)) = (&self.state, &self.parsed) else {
             return Vec::new();
         };
@@ -27,20 +32,53 @@ impl Session {
         {
             self.verdicts.begin();
         }
+        let about = self.about(state, parsed);
+        let with_decision = |mut note: Note| {
+            let of_it = decided.iter().find(|of| of.decision == note.reason);
+            note.decision = of_it.cloned().map(Box::new);
+            note
+        };
+        let notes: Vec<Note> = happened
+            .iter()
+            .map(|event| with_decision(events::note(event, about)))
+            .collect();
+        notes.iter().for_each(|note| self.tell(note.clone()));
+        self.decisions.add(decided);
+        notes
+    }
+
+    /// The records of what is decided in this moment.
+    pub(super) fn decided(
+        &self,
+        events: &[Event],
+        before: &State,
+        after: &State,
+        now: Time,
+    ) -> Vec<DecisionRecord> {
+        let Some(parsed) = &self.parsed else {
+            return Vec::new();
+        };
+        let about = self.about(after, parsed);
+        let known = Known {
+            now,
+            after,
+            before,
+            verdicts: &self.verdicts,
+            guarded: self.guarding.guarded(),
+        };
+        let record = |event| decisions::record(event, events::note(event, about).reason, known);
+        events.iter().filter_map(record).collect()
+    }
+
+    fn about<'a>(&'a self, state: &'a State, parsed: &'a Parsed) -> events::About<'a> {
         let run = state.run.as_ref();
-        let about = events::About {
+        events::About {
             plan: run.map_or(&parsed.plan, |run| &run.plan),
             target: &self.rollout.spec.target_ref.name,
             canary: run.map_or("", |run| &run.canary.revision),
             detail: self.verdicts.judged(),
             stable: self.verdicts.stable(),
-        };
-        let notes: Vec<Note> = happened
-            .iter()
-            .map(|event| events::note(event, about))
-            .collect();
-        notes.iter().for_each(|note| self.tell(note.clone()));
-        notes
+        }
     }
 
     pub(super) fn tell(&mut self, note: Note) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use aviary_crds::CanaryRollout;
+use aviary_crds::status::DecisionRecord;
 use rollout_core::state::State;
 use rollout_core::time::Time;
 use rollout_core::{Event, Transition, desired};
@@ -35,6 +36,8 @@ pub(super) struct Proposal {
     pub(super) basis: Option<State>,
     pub(super) written: Option<State>,
     pub(super) earned: Vec<Event>,
+    /// The records of what was earned.
+    pub(super) decided: Vec<DecisionRecord>,
 }
 
 /// What is said of a request when it is done or failed.
@@ -325,7 +328,7 @@ impl Session {
         if guarding::begins_anew(&proposal.earned) {
             self.guarding.begin_anew();
         }
-        self.note(&proposal.earned)
+        self.note(&proposal.earned, &proposal.decided)
     }
 
     fn wrote_finalizer(&mut self, written: Written, asked: &Asked, now: Time) -> Vec<Note> {

@@ -1,0 +1,109 @@
+//! What was decided, and what was known then: the newest in the status, all of them in the log, as Events those that people
+//! have to know of.
+
+use aviary_crds::status::{CanaryRolloutStatus, DecisionRecord};
+use rollout_core::state::{Run, State};
+use rollout_core::time::Time;
+use rollout_core::{Event, desired};
+
+use super::guarding::Guarded;
+use super::render;
+use super::verdicts::{Verdicts, micro_time};
+use crate::text::cut;
+
+/// The longest list of decisions that a status keeps.
+const KEPT: usize = 20;
+/// The longest judgement in one, in bytes.
+const JUDGED: usize = 200;
+
+/// The newest, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Decisions(Vec<DecisionRecord>);
+
+/// What is known when something is decided.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub now: Time,
+    /// What is decided, and what was before.
+    pub after: &'a State,
+    pub before: &'a State,
+    pub verdicts: &'a Verdicts,
+    pub guarded: Option<&'a Guarded>,
+}
+
+impl Decisions {
+    /// Those of a status outlive a restart.
+    pub(super) fn of(status: Option<&CanaryRolloutStatus>) -> Decisions {
+        Decisions(status.map_or_else(Vec::new, |status| status.decisions.clone()))
+    }
+
+    /// These and `more`, as many as are kept.
+    pub(super) fn with(&self, more: &[DecisionRecord]) -> Vec<DecisionRecord> {
+        let all = self.0.len() + more.len();
+        let all_of_them = self.0.iter().chain(more);
+        all_of_them
+            .skip(all.saturating_sub(KEPT))
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn add(&mut self, more: &[DecisionRecord]) {
+        self.0 = self.with(more);
+    }
+}
+
+/// The record of an event whose reason this is; `None`: nothing was decided by it about a run.
+pub(super) fn record(event: &Event, reason: &str, known: Known<'_>) -> Option<DecisionRecord> {
+    if !is_decision(event) {
+        return None;
+    }
+    let run: &Run = known.after.run.as_ref().or(known.before.run.as_ref())?;
+    let guarded = known.guarded.filter(|guarded| guarded.run == run.number);
+    Some(DecisionRecord {
+        at: micro_time(known.now),
+        decision: reason.to_owned(),
+        revision: run.canary.revision.clone(),
+        run: i64::try_from(run.number).unwrap_or(i64::MAX),
+        weight: i32::from(desired(known.after).weight().get()),
+        // The next step begins to count anew with what is decided here.
+        requests: known
+            .before
+            .run
+            .as_ref()
+            .filter(|it| it.number == run.number)
+            .map_or(0, |run| i64::try_from(run.requests).unwrap_or(i64::MAX)),
+        judged: cut(known.verdicts.judged().to_owned(), JUDGED),
+        guard: guarded.map(|guarded| render::guard(guarded, None)),
+    })
+}
+
+fn is_decision(event: &Event) -> bool {
+    match event {
+        Event::RunStarted { .. }
+        | Event::Superseded { .. }
+        | Event::LeaseLapsed { .. }
+        | Event::WeightRaised { .. }
+        | Event::AdvancedWithoutEvidence { .. }
+        | Event::Paused { .. }
+        | Event::PausedByFailure { .. }
+        | Event::StableFails
+        | Event::LetOn { .. }
+        | Event::JudgedAnew { .. }
+        | Event::PromotionStarted { .. }
+        | Event::Promoted { .. }
+        | Event::Returning { .. }
+        | Event::RolledBack { .. } => true,
+        Event::Adopted { .. }
+        | Event::FoundPaused { .. }
+        | Event::Unsettled { .. }
+        | Event::Recreated
+        | Event::PlanChanged { .. }
+        | Event::WeightAcknowledged { .. }
+        | Event::WindowFailed { .. }
+        | Event::StableRecovered
+        | Event::Ungated { .. }
+        | Event::RollbackComplete { .. }
+        | Event::LetGo { .. }
+        | Event::Recovered { .. } => false,
+    }
+}
