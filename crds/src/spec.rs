@@ -362,7 +362,7 @@ pub struct NoEvidence {
     #[serde(default = "default_hold")]
     #[schemars(regex(pattern = DURATION_PATTERN), length(max = 32))]
     pub hold: String,
-    /// Then: Advance (only if at least 15 of the canary's requests were judged in this step and no window failed;
+    /// Then: Advance (only if at least 15 of the canary's requests were judged in this step, no window failed, and the guard has no doubts;
     /// else the step waits on) or Pause. A step that waits goes on when there is evidence, or when a person says so as after
     /// a pause. Default Advance.
     #[serde(default)]

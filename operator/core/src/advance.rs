@@ -229,7 +229,7 @@ fn wake(plan: &Plan, next: &State, seen: &Observation) -> Option<Time> {
                 let soak = run.plan.step(step).soak;
                 times.push(Some(since + soak));
                 times.push(Some(since + soak + run.plan.hold));
-                if let Some(Waiting::Pause { until }) = waiting(next, seen.now) {
+                if let Some(Waiting::Pause { until }) = waiting(next, seen.doubt, seen.now) {
                     times.push(until);
                 }
             }

@@ -19,6 +19,9 @@ pub struct Observation {
     pub window: Option<Window>,
     /// The guard of this run says that the canary is worse than stable.
     pub alarm: bool,
+    /// What the guard has seen of this run speaks against the canary more than for it: too little for an alarm, and too much to
+    /// advance without other evidence.
+    pub doubt: bool,
     /// The highest run of the canary's revision that a proxy reports as revoked.
     pub revoked: Option<u64>,
     /// Nobody renewed the weight lease for as long as it lasts: proxies may have gone back to stable. Nothing is raised

@@ -3,6 +3,7 @@
 use aviary_crds::status::DecisionRecord;
 use rollout_core::plan::Plan;
 use rollout_core::state::{Phase, State};
+use rollout_core::{Waiting, waiting};
 
 use super::guarding::Guarded;
 use super::look::Look;
@@ -29,6 +30,12 @@ pub(super) struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
+    /// What the release waits for.
+    pub(super) fn waiting(&self) -> Option<Waiting> {
+        let doubt = self.guarded.is_some_and(Guarded::doubts);
+        waiting(self.state?, doubt, self.look.now)
+    }
+
     /// The plan in force.
     pub(super) fn plan_in_force(&self) -> Option<&'a Plan> {
         let of_run = self.state.and_then(|state| state.run.as_ref());

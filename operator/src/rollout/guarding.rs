@@ -229,6 +229,11 @@ impl Guarded {
         }
     }
 
+    /// What was seen speaks against the canary more than for it.
+    pub(super) fn doubts(&self) -> bool {
+        self.guard.wealth() > 0.0
+    }
+
     /// How far the evidence against the canary is on its way to an alarm, 0 to 100.
     pub(super) fn percent_to_alarm(&self) -> u8 {
         let share = self.guard.wealth() / self.guard.limits().log_alarm();

@@ -259,6 +259,7 @@ impl Look {
             },
             window: more.window,
             alarm: more.alarm,
+            doubt: more.doubt,
             revoked,
             lapsed: more.lapsed,
             deleted: self.deleted,
@@ -287,6 +288,7 @@ impl Look {
 pub struct More {
     pub window: Option<Window>,
     pub alarm: bool,
+    pub doubt: bool,
     pub lapsed: bool,
     pub may_raise: bool,
 }

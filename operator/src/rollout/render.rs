@@ -9,7 +9,7 @@ use aviary_crds::status::{
 use rollout_core::plan::Percent;
 use rollout_core::state::{Cause, Phase, State};
 use rollout_core::time::Time;
-use rollout_core::{Copies, Waiting, desired, waiting};
+use rollout_core::{Copies, Waiting, desired};
 
 use super::conditions;
 use super::facts::{Facts, step_of};
@@ -42,7 +42,7 @@ pub(super) fn status(facts: &Facts<'_>, before: &CanaryRolloutStatus) -> CanaryR
 }
 
 fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
-    new.phase = Some(phase_name(state, facts.look.now));
+    new.phase = Some(phase_name(state, facts.waiting()));
     new.phase_since = since(state.phase).map(micro_time);
     if !matches!(state.phase, Phase::Unsettled { .. }) {
         new.stable = Some(StableStatus {
@@ -84,7 +84,7 @@ fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
             position: format!("{}/{}", index + 1, run.plan.steps().len()),
             weight: i32::from(run.plan.step(index).weight.get()),
             soak_ends_at: soak_ends_at(state).map(micro_time),
-            pause_ends_at: match waiting(state, facts.look.now) {
+            pause_ends_at: match facts.waiting() {
                 Some(Waiting::Pause { until }) => until.map(micro_time),
                 Some(Waiting::Failure | Waiting::Stable | Waiting::Evidence) | None => None,
             },
@@ -133,13 +133,10 @@ pub(super) fn differs(a: &CanaryRolloutStatus, b: &CanaryRolloutStatus) -> bool 
 }
 
 /// Pausing is no phase of the machine: it is what people see of a soak that goes nowhere by itself.
-fn phase_name(state: &State, now: Time) -> PhaseName {
+fn phase_name(state: &State, waiting: Option<Waiting>) -> PhaseName {
     match state.phase {
         Phase::Scaling { .. } | Phase::Shifting { .. } | Phase::Soaking { .. }
-            if matches!(
-                waiting(state, now),
-                Some(Waiting::Pause { .. } | Waiting::Failure)
-            ) =>
+            if matches!(waiting, Some(Waiting::Pause { .. } | Waiting::Failure)) =>
         {
             PhaseName::Paused
         }

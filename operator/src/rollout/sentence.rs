@@ -6,7 +6,6 @@ use k8s_openapi::jiff::Timestamp;
 use rollout_core::plan::{Pause, Plan};
 use rollout_core::state::{Phase, State};
 use rollout_core::time::{Span, Time};
-use rollout_core::waiting;
 
 use super::events::{because, because_unsettled};
 use super::facts::{Facts, step_of};
@@ -26,7 +25,7 @@ pub(super) fn sentence(facts: &Facts<'_>) -> String {
     let lag = lag(&facts.look.heard.acks);
     let held = held(facts);
     let of = |step: usize| format!("step {}/{}", step + 1, plan.steps().len());
-    if let (Some(waiting), Some(step)) = (waiting(state, now), step_of(state.phase)) {
+    if let (Some(waiting), Some(step)) = (facts.waiting(), step_of(state.phase)) {
         let waits = waits::waits(facts, state, plan, waiting);
         return format!("{}: {waits}{lag}.{held}", of(step));
     }

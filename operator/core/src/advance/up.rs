@@ -9,7 +9,7 @@ use crate::state::{Phase, State};
 pub(super) fn up(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) {
     let wanted = desired(next);
     let weight = wanted.weight();
-    let waits = waiting(next, seen.now);
+    let waits = waiting(next, seen.doubt, seen.now);
     // Who answers has seen what the run waits for, and nothing else is answered.
     let answer = waits.filter(|_| seen.promote && seen.may_raise && !seen.lapsed);
     let (Some(run), Copies::One { replicas, .. }) = (next.run.as_mut(), wanted.copy) else {
@@ -57,7 +57,7 @@ pub(super) fn up(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) 
             earned.push(Event::WeightAcknowledged { step, weight });
         }
         Phase::Soaking { step, since } if goes_on => {
-            let soaked = soaked(run, step, seen.now - since);
+            let soaked = soaked(run, step, seen.doubt, seen.now - since);
             let unjudged = matches!(soaked, Soaked::Unjudged | Soaked::TooShort);
             if unjudged && answer.is_none() {
                 return;

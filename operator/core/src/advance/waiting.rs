@@ -21,7 +21,8 @@ pub enum Waiting {
     Evidence,
 }
 
-pub fn waiting(state: &State, now: Time) -> Option<Waiting> {
+/// `doubt`: what the guard has seen speaks against the canary.
+pub fn waiting(state: &State, doubt: bool, now: Time) -> Option<Waiting> {
     let run = state.running()?;
     if run.failed_since.is_some() {
         return Some(Waiting::Failure);
@@ -31,7 +32,7 @@ pub fn waiting(state: &State, now: Time) -> Option<Waiting> {
         Phase::Soaking { step, since } => {
             let soaked_for = now - since;
             let over = soaked_for >= run.plan.step(step).soak + run.plan.hold;
-            match soaked(run, step, soaked_for) {
+            match soaked(run, step, doubt, soaked_for) {
                 Soaked::TooShort => None,
                 Soaked::Unjudged | Soaked::Passed | Soaked::WithoutEvidence if run.stable_fails => {
                     Some(Waiting::Stable)
@@ -82,7 +83,7 @@ pub(super) enum Soaked {
     WithoutEvidence,
 }
 
-pub(super) fn soaked(run: &Run, step: usize, soaked_for: Span) -> Soaked {
+pub(super) fn soaked(run: &Run, step: usize, doubt: bool, soaked_for: Span) -> Soaked {
     let step = run.plan.step(step);
     if soaked_for < step.soak {
         return Soaked::TooShort;
@@ -92,7 +93,7 @@ pub(super) fn soaked(run: &Run, step: usize, soaked_for: Span) -> Soaked {
     }
     let held_long_enough = soaked_for >= step.soak + run.plan.hold;
     match run.plan.then {
-        Then::Advance if held_long_enough && run.requests >= ENOUGH_TO_ADVANCE => {
+        Then::Advance if held_long_enough && run.requests >= ENOUGH_TO_ADVANCE && !doubt => {
             Soaked::WithoutEvidence
         }
         Then::Advance | Then::Pause => Soaked::Unjudged,

@@ -51,6 +51,7 @@ pub(crate) fn good(state: &State) -> Class {
             },
             window: None,
             alarm: false,
+            doubt: false,
             revoked: None,
             lapsed: false,
             deleted: false,
@@ -168,10 +169,11 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
 type Change = fn(&State, &mut Class);
 
 /// What ends a run, takes it back, or must not touch it.
-const CHANGES: [Change; 25] = [
+const CHANGES: [Change; 26] = [
     |_, class| class.seen.deleted = true,
     |_, class| class.seen.break_glass = true,
     |_, class| class.seen.alarm = true,
+    |_, class| class.seen.doubt = true,
     |_, class| class.seen.revoked = Some(1),
     |_, class| class.seen.revoked = Some(0),
     |_, class| class.seen.lapsed = true,

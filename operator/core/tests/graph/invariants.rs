@@ -644,8 +644,10 @@ fn soaked(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
         Some(Verdict::NoEvidence) | None => before.passed,
     };
     let evidence = passed && requests >= plan.step(at).min_requests;
-    let without =
-        plan.then == Then::Advance && soaked >= plan.step(at).soak + plan.hold && requests >= 15;
+    let without = plan.then == Then::Advance
+        && soaked >= plan.step(at).soak + plan.hold
+        && requests >= 15
+        && !seen.doubt;
     hold!(soaked >= plan.step(at).soak, "1: a soak ended early");
     let fails = fresh.and_then(|window| window.stable_fails);
     let stable_fails = fails.unwrap_or(before.stable_fails);

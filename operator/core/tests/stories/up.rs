@@ -75,6 +75,31 @@ fn without_evidence_a_step_holds_and_then_does_what_the_plan_says() {
 }
 
 #[test]
+fn what_the_guard_doubts_does_not_advance_without_evidence_and_a_person_may_say_that_it_does() {
+    let mut world = World::soaking(0);
+    world.verdict = Some(Verdict::NoEvidence);
+    world.doubt = true;
+    world.for_seconds(7200);
+    assert_eq!(world.weight(), 1);
+    assert!(world.inconclusive());
+    world.promotes();
+    world.until("the next step", |w| w.weight() == 10);
+
+    world.for_seconds(7200);
+    assert_eq!(world.weight(), 10);
+    world.doubt = false;
+    world.until("the next step", |w| w.weight() == 50);
+    assert!(world.said(|e| *e == Event::AdvancedWithoutEvidence { step: 1 }));
+}
+
+#[test]
+fn doubt_holds_nothing_that_has_passed() {
+    let mut world = World::soaking(0);
+    world.doubt = true;
+    world.until("the next step", |w| w.weight() == 10);
+}
+
+#[test]
 fn without_evidence_and_without_requests_nothing_advances() {
     let mut world = World::soaking(0);
     world.verdict = Some(Verdict::NoEvidence);

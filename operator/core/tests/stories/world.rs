@@ -43,6 +43,7 @@ pub(crate) struct World {
     pub break_glass: bool,
     pub lapsed: bool,
     pub(crate) alarm: bool,
+    pub(crate) doubt: bool,
     pub revoked: Option<u64>,
     /// The state can be written.
     pub persists: bool,
@@ -135,6 +136,7 @@ impl World {
             break_glass: false,
             lapsed: false,
             alarm: false,
+            doubt: false,
             revoked: None,
             persists: true,
             events: Vec::new(),
@@ -328,6 +330,7 @@ impl World {
             },
             window,
             alarm: self.alarm,
+            doubt: self.doubt,
             revoked: self.revoked,
             lapsed: self.lapsed,
             deleted: self.deleted,
@@ -416,7 +419,7 @@ impl World {
     }
 
     pub(crate) fn waiting(&self) -> Option<Waiting> {
-        waiting(&self.state, self.now)
+        waiting(&self.state, self.doubt, self.now)
     }
 
     pub(crate) fn inconclusive(&self) -> bool {

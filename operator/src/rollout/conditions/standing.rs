@@ -1,9 +1,9 @@
 //! How a rollout stands by the rules of kstatus: Ready, Reconciling, Stalled, and why.
 
 use aviary_crds::status::CanaryRolloutStatus;
+use rollout_core::Waiting;
 use rollout_core::state::{Cause, Phase, Unsettled};
 use rollout_core::time::Time;
-use rollout_core::{Waiting, waiting};
 
 use crate::rollout::facts::Facts;
 
@@ -51,7 +51,7 @@ impl Standing {
                 Unsettled::Leaving => standing(false, true, late(since), "Leaving"),
                 Unsettled::LetGo => standing(false, true, late(since), "LetGo"),
             },
-            Some((state, phase)) => match (waiting(state, now), phase) {
+            Some((_, phase)) => match (facts.waiting(), phase) {
                 // Somebody wants it so.
                 (Some(Waiting::Pause { .. }), _) => standing(false, true, false, "Paused"),
                 (Some(Waiting::Failure), _) => standing(false, true, true, "FailurePaused"),

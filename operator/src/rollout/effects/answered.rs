@@ -16,7 +16,8 @@ use crate::rollout::write::{Kind, Verb, Write};
 pub(super) fn clear(look: &Look, persisted: &State) -> Option<Effect> {
     let rollout = &look.rollout;
     let asked = asked(rollout)?;
-    if asks(rollout, persisted) && waiting(persisted, look.now).is_some() {
+    // What waits only if the guard doubts may yet be heeded.
+    if asks(rollout, persisted) && waiting(persisted, true, look.now).is_some() {
         return None;
     }
     let patch = json!({"metadata": {

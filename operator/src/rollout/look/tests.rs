@@ -55,6 +55,7 @@ impl Shop {
 fn more() -> More {
     More {
         alarm: false,
+        doubt: false,
         window: None,
         lapsed: false,
         may_raise: true,

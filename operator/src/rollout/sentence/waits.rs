@@ -35,9 +35,18 @@ pub(super) fn waits(facts: &Facts<'_>, state: &State, plan: &Plan, waiting: Wait
             facts.verdicts.stable()
         ),
         Waiting::Evidence => format!(
-            "revision {canary} keeps weight {weight}: the soak and the hold for evidence are over, and the evidence allows nothing ({judged}). It goes on when a window passes, or when a person takes it on ({command}); put the stable template back to end it"
+            "revision {canary} keeps weight {weight}: the soak and the hold for evidence are over, and the evidence allows nothing ({judged}{}). It goes on when a window passes, or when a person takes it on ({command}); put the stable template back to end it",
+            doubt(facts)
         ),
     }
+}
+
+/// What the guard holds against the canary.
+fn doubt(facts: &Facts<'_>) -> String {
+    let guarded = facts.guarded.filter(|guarded| guarded.doubts());
+    guarded.map_or_else(String::new, |guarded| {
+        format!("; the guard has doubts: {}", guarded.words())
+    })
 }
 
 /// What comes after the present step.

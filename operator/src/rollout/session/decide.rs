@@ -5,6 +5,7 @@ use rollout_core::state::State;
 use rollout_core::{Transition, advance, desired};
 
 use super::{Purpose, Session, Step, placeholder};
+use crate::rollout::guarding::Guarded;
 use crate::rollout::look::{Look, More, Target};
 use crate::rollout::obstacle;
 use crate::rollout::plan::{self, Parsed};
@@ -65,6 +66,7 @@ impl Session {
         );
         let more = More {
             alarm: self.guarding.alarm(&state).is_some(),
+            doubt: self.guarding.guarded().is_some_and(Guarded::doubts),
             window: self.evidence.window(&state),
             lapsed: self.lapsed,
             may_raise: self.may_raise(look, &state),

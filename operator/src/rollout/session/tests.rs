@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use traffic_core::outcome;
 
 mod decisions;
+mod doubts;
 mod fuses;
 
 use super::*;
