@@ -5,9 +5,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use aviary_crds::{CanaryRollout, CanaryRolloutStatus};
 use aviary_e2e::control_plane::{ControlPlane, Evidence, Operator, operator_binary};
 use aviary_e2e::scale::{CALLED, Field, Gauge, Moment, Sidecars, Statuses, Usage, percentile};
 use clap::{Parser, ValueEnum};
+use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -49,6 +51,8 @@ enum Case {
     Rolling,
     /// Acknowledgements
     Sidecars,
+    /// Outcomes of three Services that every sidecar tells each second, during a release
+    Reports,
     /// A thousand broken CanaryRollouts beside the others
     Broken,
     /// A Deployment with 5,000 pods, a Service with 200 ports, a namespace with 3,000 Services
@@ -109,6 +113,7 @@ async fn measure(arguments: Arguments) -> anyhow::Result<()> {
             bench.roll().await?;
         }
         Case::Sidecars => bench.acknowledge().await?,
+        Case::Reports => bench.reports().await?,
         Case::Broken => {
             bench.adopt().await?;
             bench.broken().await?;
@@ -322,7 +327,8 @@ impl Bench {
         Ok(())
     }
 
-    async fn acknowledge(&mut self) -> anyhow::Result<()> {
+    /// Pods that call one Service, and their sidecars.
+    async fn connected(&mut self) -> anyhow::Result<Sidecars> {
         let sidecars = self.arguments.sidecars;
         self.say(&format!("{sidecars} pods that call one Service"));
         self.field.called(sidecars, &self.evidence).await?;
@@ -353,6 +359,61 @@ impl Bench {
             format!("{} MB", megabytes(usage.memory)),
         );
         self.rest().await?;
+        Ok(connected)
+    }
+
+    async fn reports(&mut self) -> anyhow::Result<()> {
+        let connected = self.connected().await?;
+        let called = format!("{CALLED}/{CALLED}");
+        self.field.set_image(CALLED, CALLED, "v2").await?;
+        self.until("soaking", 1, || {
+            usize::from(self.statuses.phase(&called) == "Soaking")
+        })
+        .await?;
+        self.share("a soak without reports").await?;
+        let rollouts: Api<CanaryRollout> = Api::namespaced(self.client.clone(), CALLED);
+        let status =
+            || async { anyhow::Ok(rollouts.get(CALLED).await?.status.unwrap_or_default()) };
+        let soaking = status().await?;
+        let stable = soaking.stable.context("no stable revision")?.revision;
+        let canary = soaking.canary.context("no canary")?.revision;
+        connected.tell([stable, canary]);
+        let heard =
+            |status: &CanaryRolloutStatus| status.guard.as_ref().map_or(0, |guard| guard.requests);
+        while heard(&status().await?) == 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let (before, start) = (heard(&status().await?), Instant::now());
+        self.share(&format!(
+            "{} sidecars tell of 3 Services each second",
+            connected.connected()
+        ))
+        .await?;
+        // The status says it with whatever else it says.
+        tokio::time::sleep(IDLE / 2).await;
+        let counted = heard(&status().await?) - before;
+        let rate = counted as f64 / start.elapsed().as_secs_f64();
+        self.row(
+            "  of the canary's requests were counted",
+            format!("about {rate:.0} a second"),
+        );
+        Ok(())
+    }
+
+    /// What the operator uses in a while in which nothing changes.
+    async fn share(&mut self, what: &str) -> anyhow::Result<()> {
+        let before = self.usage().await?;
+        tokio::time::sleep(IDLE / 2).await;
+        let after = self.usage().await?;
+        let cpu = (after.cpu - before.cpu).as_secs_f64() / (IDLE / 2).as_secs_f64() * 100.0;
+        let memory = megabytes(after.memory);
+        self.row(what, format!("{cpu:.1} % of a core, {memory} MB"));
+        Ok(())
+    }
+
+    async fn acknowledge(&mut self) -> anyhow::Result<()> {
+        let connected = self.connected().await?;
+        let called = format!("{CALLED}/{CALLED}");
         self.statuses.take();
         let before = self.usage().await?;
         self.field.set_image(CALLED, CALLED, "v2").await?;

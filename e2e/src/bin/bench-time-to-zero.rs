@@ -27,6 +27,9 @@ struct Arguments {
     /// Shares of the canary's requests that fail
     #[arg(long, value_delimiter = ',', default_value = "100%,50%,10%,5%")]
     errors: Vec<String>,
+    /// How much longer the canary takes for each request, instead of failing
+    #[arg(long, value_delimiter = ',')]
+    slow: Vec<String>,
     /// Releases of each
     #[arg(long, default_value_t = 3)]
     runs: usize,
@@ -42,7 +45,8 @@ struct Arguments {
 #[derive(Clone, Copy, Debug)]
 struct Fall {
     millis: i64,
-    failed: u64,
+    /// Requests that failed, or were slow.
+    harmed: u64,
 }
 
 fn main() -> ExitCode {
@@ -75,8 +79,8 @@ async fn measure(ground: &Ground, arguments: &Arguments) -> anyhow::Result<()> {
     let stage = Stage::enter(ground).await?;
     stage.install().await?;
     println!(
-        "{:<10}{:<8}{:<8}{:>22}{:>24}",
-        "requests/s", "weight", "fails", "seconds (worst)", "failed requests (worst)"
+        "{:<12}{:<8}{:<18}{:>16}{:>24}",
+        "requests/s", "weight", "the canary", "seconds (worst)", "bad answers (worst)"
     );
     let mut number = 0;
     for rate in &arguments.rates {
@@ -90,13 +94,16 @@ async fn measure(ground: &Ground, arguments: &Arguments) -> anyhow::Result<()> {
             if arguments.good > 0 {
                 good(&shop, *rate, *weight, arguments.good).await?;
             } else {
-                for errors in &arguments.errors {
+                let errors = arguments.errors.iter().map(|share| Faults::Errors(share));
+                let slow = arguments.slow.iter().map(|time| Faults::Slow(time));
+                for faults in errors.chain(slow) {
                     let mut falls = Vec::new();
                     for run in 0..arguments.runs {
-                        let version = format!("bad-{}-{run}", errors.trim_end_matches('%'));
-                        falls.push(fall(&shop, &version, *weight, errors).await?);
+                        let name = faults.environment().to_lowercase();
+                        let name = name.replace(['_', '=', '%'], "-");
+                        falls.push(fall(&shop, &format!("{name}{run}"), *weight, faults).await?);
                     }
-                    show(*rate, *weight, errors, &mut falls);
+                    show(*rate, *weight, faults, &mut falls);
                 }
             }
             shop.close().await?;
@@ -105,24 +112,28 @@ async fn measure(ground: &Ground, arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One release that fails from its first request on. Each has a version of its own: the caller counts by version.
-async fn fall(shop: &Shop, version: &str, weight: i32, errors: &str) -> anyhow::Result<Fall> {
+/// One release that is bad from its first request on. Each has a version of its own: the caller counts by version.
+async fn fall(shop: &Shop, version: &str, weight: i32, faults: Faults<'_>) -> anyhow::Result<Fall> {
     let mark = shop.record.mark();
-    shop.release(version, Faults::Errors(errors)).await?;
+    shop.release(version, faults).await?;
     shop.until_soaking(mark, weight).await?;
     shop.until_phase(mark, Phase::Failed).await?;
     let moments = shop.record.since(mark);
     let zero = zero_on_every_proxy(&moments).context("no moment of weight 0")?;
     let stats = shop.stats().await?;
     let bad = stats.versions.get(version).copied().unwrap_or_default();
-    let first = bad.first_bad.context("it never failed")?;
+    let (first, harmed) = match faults {
+        Faults::Slow(_) => (Some(bad.first), bad.answered),
+        Faults::Errors(_) | Faults::None => (bad.first_bad, bad.failed),
+    };
+    let first = first.context("it never failed")?;
     let mark = shop.record.mark();
     shop.release("v1", Faults::None).await?;
     shop.until_phase(mark, Phase::Stable).await?;
     shop.until_no_copy().await?;
     Ok(Fall {
         millis: zero - first,
-        failed: bad.failed,
+        harmed,
     })
 }
 
@@ -141,7 +152,7 @@ async fn good(shop: &Shop, rate: u32, weight: i32, seconds: u64) -> anyhow::Resu
     });
     let guard = shop.status().await?.guard.unwrap_or_default();
     println!(
-        "{rate:<10}{:<8}{:<8}{}; {} of {} failed, {} of {} of stable's, evidence {}",
+        "{rate:<12}{:<8}{:<18}{}; {} of {} failed, {} of {} of stable's, evidence {}",
         format!("{weight}%"),
         "good",
         if fell { "ROLLED BACK" } else { "stays" },
@@ -154,16 +165,17 @@ async fn good(shop: &Shop, rate: u32, weight: i32, seconds: u64) -> anyhow::Resu
     Ok(())
 }
 
-fn show(rate: u32, weight: i32, errors: &str, falls: &mut [Fall]) {
+fn show(rate: u32, weight: i32, faults: Faults<'_>, falls: &mut [Fall]) {
     falls.sort_by_key(|fall| fall.millis);
     let median = falls[falls.len() / 2];
     let slowest = falls.iter().map(|fall| fall.millis).max().unwrap_or(0);
-    let most = falls.iter().map(|fall| fall.failed).max().unwrap_or(0);
+    let most = falls.iter().map(|fall| fall.harmed).max().unwrap_or(0);
     let seconds = |millis: i64| millis as f64 / 1000.0;
     println!(
-        "{rate:<10}{:<8}{errors:<8}{:>22}{:>24}",
+        "{rate:<12}{:<8}{:<18}{:>16}{:>24}",
         format!("{weight}%"),
+        faults.environment(),
         format!("{:.1} ({:.1})", seconds(median.millis), seconds(slowest)),
-        format!("{} ({most})", median.failed)
+        format!("{} ({most})", median.harmed)
     );
 }

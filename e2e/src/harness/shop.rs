@@ -158,9 +158,16 @@ impl Shop {
 
     /// Puts a new version into the Deployment, as a person would.
     pub async fn release(&self, version: &str, faults: Faults<'_>) -> Result<Said, ShopError> {
-        let (version, faults) = (format!("VERSION={version}"), faults.environment());
-        self.kubectl_ok(&["set", "env", "deployment/payment", &version, &faults])
-            .await
+        let (version, faults_now) = (format!("VERSION={version}"), faults.environment());
+        let set = [
+            "set",
+            "env",
+            "deployment/payment",
+            &version,
+            &faults_now,
+            faults.without(),
+        ];
+        self.kubectl_ok(&set).await
     }
 
     /// Waits for a status; one that was there since `mark` counts.

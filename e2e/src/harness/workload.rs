@@ -111,13 +111,15 @@ pub enum Faults<'a> {
     None,
     /// Fails this share of the requests, like `5%`.
     Errors(&'a str),
+    /// Takes this much longer for each, like `20ms`.
+    Slow(&'a str),
 }
 
 impl Faults<'_> {
     /// Of its requests, how many fail, in percent.
     pub fn percent(self) -> f64 {
         match self {
-            Faults::None => 0.0,
+            Faults::None | Faults::Slow(_) => 0.0,
             Faults::Errors(share) => share.trim_end_matches('%').parse().unwrap_or(0.0),
         }
     }
@@ -127,6 +129,15 @@ impl Faults<'_> {
         match self {
             Faults::None => "ERROR_RATE=0%".to_owned(),
             Faults::Errors(rate) => format!("ERROR_RATE={rate}"),
+            Faults::Slow(time) => format!("LATENCY={time}"),
+        }
+    }
+
+    /// What the version before may have had, and this one has not, as `kubectl set env` takes it away.
+    pub fn without(self) -> &'static str {
+        match self {
+            Faults::None | Faults::Errors(_) => "LATENCY-",
+            Faults::Slow(_) => "ERROR_RATE=0%",
         }
     }
 }

@@ -1,14 +1,16 @@
 //! Sidecars without a data plane: each a connection of its own to the operator, with the token of its pod and the proxy's
-//! own xDS client; what it is sent counts as installed at once.
+//! own xDS client; what it is sent counts as installed at once. On demand each tells once a second what became of requests that
+//! nobody made.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aviary_xds::grpc::Client as Xds;
+use aviary_xds::load::{self, Report};
 use aviary_xds::{DeltaClient, Node};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
@@ -19,10 +21,11 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
+use traffic_core::outcome::{Bucket, Counts, PerClass};
 
 use super::CALLED;
 
@@ -46,6 +49,8 @@ pub enum SidecarError {
 /// They go when this is dropped.
 pub struct Sidecars {
     connected: Arc<AtomicUsize>,
+    /// The revisions that they tell of: stable's, and the canary's.
+    tell: watch::Sender<Option<[String; 2]>>,
     _streams: JoinSet<()>,
 }
 
@@ -73,21 +78,36 @@ impl Sidecars {
             .try_collect()
             .await?;
         let connected = Arc::new(AtomicUsize::new(0));
+        let (tell, told) = watch::channel(None);
         let mut streams = JoinSet::new();
         for (pod, token) in tokens {
             let (tls, connected) = (tls.clone(), Arc::clone(&connected));
+            let told = told.clone();
             streams.spawn(async move {
                 // One that is lost comes back, as a proxy does.
                 loop {
-                    let _ = follow(&pod, &token, tls.clone(), port, destination, &connected).await;
+                    let sidecar = Sidecar {
+                        pod: &pod,
+                        token: &token,
+                        told: told.clone(),
+                    };
+                    let _ = sidecar
+                        .follow(tls.clone(), port, destination, &connected)
+                        .await;
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             });
         }
         Ok(Sidecars {
             connected,
+            tell,
             _streams: streams,
         })
+    }
+
+    /// From now on each tells, once a second, of three Services with these two revisions; one of them is [`CALLED`].
+    pub fn tell(&self, revisions: [String; 2]) {
+        self.tell.send_replace(Some(revisions));
     }
 
     /// Those that have been sent something.
@@ -145,69 +165,164 @@ enum Lost {
     Token,
 }
 
-async fn follow(
-    pod: &str,
-    token: &str,
-    tls: TlsConnector,
-    port: u16,
-    destination: SocketAddr,
-    connected: &AtomicUsize,
-) -> Result<(), Lost> {
-    let dial = tower::service_fn(move |_| {
-        let tls = tls.clone();
-        async move {
-            let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-            tcp.set_nodelay(true)?;
-            let name = ServerName::try_from(SERVER_NAME).map_err(std::io::Error::other)?;
-            std::io::Result::Ok(TokioIo::new(tls.connect(name, tcp).await?))
-        }
-    });
-    let channel = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?
-        .connect_with_connector(dial)
-        .await?;
-    let mut client = DeltaClient::new(fastrand::f64());
-    let (requests, to_server) = mpsc::unbounded_channel();
-    let node = Node {
-        id: format!("{pod}.{CALLED}"),
-        version: "bench".to_owned(),
-        revocations: Vec::new(),
-    };
-    let first = client.connected(&node);
-    let calls = client.demand([destination]);
-    for request in first.requests.into_iter().chain(calls.requests) {
-        requests.send(request).ok();
-    }
-    let to_server = stream::unfold(
-        to_server,
-        |mut requests: mpsc::UnboundedReceiver<_>| async move {
-            Some((requests.recv().await?, requests))
-        },
-    );
-    let mut request = tonic::Request::new(to_server);
-    let bearer = format!("Bearer {token}").parse().map_err(|_| Lost::Token)?;
-    request.metadata_mut().insert("authorization", bearer);
-    let answer = Xds::new(channel)
-        .delta_aggregated_resources(request)
-        .await?;
-    let mut responses = answer.into_inner();
-    let mut counted = Counted {
-        count: connected,
-        is: false,
-    };
-    while let Some(response) = responses.message().await? {
-        counted.set();
-        let mut output = client.received(response, Instant::now());
-        loop {
-            for request in output.requests {
-                requests.send(request).ok();
+struct Sidecar<'a> {
+    pod: &'a str,
+    token: &'a str,
+    told: watch::Receiver<Option<[String; 2]>>,
+}
+
+impl Sidecar<'_> {
+    async fn follow(
+        &self,
+        tls: TlsConnector,
+        port: u16,
+        destination: SocketAddr,
+        connected: &AtomicUsize,
+    ) -> Result<(), Lost> {
+        let dial = tower::service_fn(move |_| {
+            let tls = tls.clone();
+            async move {
+                let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+                tcp.set_nodelay(true)?;
+                let name = ServerName::try_from(SERVER_NAME).map_err(std::io::Error::other)?;
+                std::io::Result::Ok(TokioIo::new(tls.connect(name, tcp).await?))
             }
-            let Some((generation, _)) = output.snapshot else {
-                break;
+        });
+        let channel = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?
+            .connect_with_connector(dial)
+            .await?;
+        let mut client = DeltaClient::new(fastrand::f64());
+        let (requests, to_server) = mpsc::unbounded_channel();
+        let node = Node {
+            id: format!("{}.{CALLED}", self.pod),
+            version: "bench".to_owned(),
+            revocations: Vec::new(),
+        };
+        let first = client.connected(&node);
+        let calls = client.demand([destination]);
+        for request in first.requests.into_iter().chain(calls.requests) {
+            requests.send(request).ok();
+        }
+        let to_server = received(to_server);
+        let answer = Xds::new(channel.clone())
+            .delta_aggregated_resources(self.signed(to_server)?)
+            .await?;
+        let reports = self.report(channel);
+        tokio::pin!(reports);
+        let mut responses = answer.into_inner();
+        let mut counted = Counted {
+            count: connected,
+            is: false,
+        };
+        loop {
+            let response = tokio::select! {
+                response = responses.message() => response?,
+                lost = &mut reports => return lost,
             };
-            output = client.installed(generation);
+            let Some(response) = response else {
+                return Ok(());
+            };
+            counted.set();
+            let mut output = client.received(response, Instant::now());
+            loop {
+                for request in output.requests {
+                    requests.send(request).ok();
+                }
+                let Some((generation, _)) = output.snapshot else {
+                    break;
+                };
+                output = client.installed(generation);
+            }
         }
     }
-    Ok(())
+
+    fn signed<T>(&self, body: T) -> Result<tonic::Request<T>, Lost> {
+        let mut request = tonic::Request::new(body);
+        let bearer = format!("Bearer {}", self.token)
+            .parse()
+            .map_err(|_| Lost::Token)?;
+        request.metadata_mut().insert("authorization", bearer);
+        Ok(request)
+    }
+
+    /// Tells what there is to tell, for as long as it is polled.
+    async fn report(&self, channel: Channel) -> Result<(), Lost> {
+        let mut told = self.told.clone();
+        if told.wait_for(Option::is_some).await.is_err() {
+            return std::future::pending().await;
+        }
+        let (messages, to_server) = mpsc::unbounded_channel();
+        messages.send(load::hello(self.pod)).ok();
+        let answer = load::grpc::Client::new(channel)
+            .stream_load_stats(self.signed(received(to_server))?)
+            .await?;
+        let mut answers = answer.into_inner();
+        // Not all at once, as real ones.
+        let offset = Duration::from_millis(fastrand::u64(..1000));
+        loop {
+            tokio::select! {
+                answer = answers.message() => if answer?.is_none() {
+                    return Ok(());
+                },
+                () = tokio::time::sleep_until(next_second(offset)) => {
+                    let revisions = told.borrow().clone();
+                    for message in revisions.map(batch).unwrap_or_default() {
+                        messages.send(message).ok();
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn received<T: Send + 'static>(
+    messages: mpsc::UnboundedReceiver<T>,
+) -> impl Stream<Item = T> + Send + 'static {
+    stream::unfold(messages, |mut messages| async move {
+        Some((messages.recv().await?, messages))
+    })
+}
+
+fn wall() -> Duration {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+    wall.unwrap_or_default()
+}
+
+/// `offset` after the next whole second.
+fn next_second(offset: Duration) -> tokio::time::Instant {
+    let now = wall();
+    let next = Duration::from_secs(now.as_secs() + 1) + offset;
+    tokio::time::Instant::now() + (next - now)
+}
+
+/// What a proxy that makes 40 requests a second to each of three Services has to tell.
+fn batch([stable, canary]: [String; 2]) -> Vec<load::Request> {
+    let second = wall().as_secs() - 1;
+    let counts = |started: u32| Counts {
+        started: started.into(),
+        ended: PerClass::from([started.into(), 0, 0, 0]),
+        latency: (0..started)
+            .map(|n| {
+                (
+                    Bucket::of(Duration::from_micros(900 + 50 * u64::from(n))),
+                    1,
+                )
+            })
+            .collect(),
+        ..Counts::default()
+    };
+    let services = [CALLED, "another", "a-third"];
+    let arms = services
+        .iter()
+        .flat_map(|service| [(service, &stable, 36), (service, &canary, 4)]);
+    let reports: Vec<Report> = arms
+        .map(|(service, revision, started)| Report {
+            cluster: format!("{CALLED}/{service}/80/{revision}"),
+            second,
+            counts: counts(started),
+        })
+        .collect();
+    load::encode(&reports).collect()
 }
 
 /// Counts one stream as long as it lives.
