@@ -38,7 +38,7 @@ bench-operator: setup ## One operator and N=1000 rollouts on a real control plan
 	AVIARY_OPERATOR_BIN=$${AVIARY_OPERATOR_BIN:-$$BUILT/aviary-operator} $$BUILT/bench-operator --rollouts $(or $(N),1000) --case $(or $(CASE),all) $(ARGS)
 
 bench-time-to-zero: setup ## From the first bad answer of a release to weight 0 on every proxy, on a real cluster. ARGS=--help
-	@cargo build --release -p aviary-e2e --bin bench-time-to-zero
+	@cargo build --release -p aviary-e2e --bin bench-time-to-zero --bin pause
 	@BUILT=$$(ls -t target/*/release/bench-time-to-zero target/release/bench-time-to-zero 2>/dev/null | head -n 1); $$BUILT $(ARGS)
 
 bench-judge: ## How soon the guard notices a bad release and how often it blames a good one, simulated beside other rules. RUNS=500 a cell

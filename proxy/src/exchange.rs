@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use traffic_core::outcome::Class;
+use traffic_core::outcome::{Class, Said};
 use traffic_core::retry::{self, Decision, Failure};
 use traffic_core::split::Pick;
 
@@ -231,6 +231,7 @@ impl Exchange {
             let failed = match state.pick(&arm.endpoints, tried, now) {
                 Some(endpoint) => {
                     tried = Some(endpoint.address());
+                    self.tally.goes_to(endpoint.address());
                     match try_once(attempt, &endpoint, now).await {
                         Ok(answered) => return Ok(answered),
                         Err(failed) => failed,
@@ -270,6 +271,7 @@ impl Exchange {
             self.tally.of_port(port);
         }
         self.tally.answered(now);
+        self.tally.said(Said::Status(answered.status));
         let flight = Flight::new(answered.status, self.tally, in_flight, self.stream);
         (answered.answer, flight)
     }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use traffic_core::outcome::{Class, Counts};
+use traffic_core::outcome::{Class, Counts, Failures};
 
 use super::board::Name;
 use crate::key::Key;
@@ -38,6 +38,9 @@ impl Share {
         let capped = may_start < counts.started;
         counts.started = may_start;
         *started += may_start;
+        if capped {
+            counts.failures = Failures::default();
+        }
         for class in Class::ALL {
             let may_end = counts.ended[class].min(*started - *ended);
             counts.ended[class] = may_end;

@@ -16,6 +16,8 @@ use crate::outcomes::Closed;
 const SETTLES: Span = Span(500);
 /// Failures that are spoken of, in percent.
 const FAULTS: [u8; 4] = [50, 10, 5, 1];
+/// Places of failures that are spoken of.
+const PLACES: usize = 3;
 /// Weights that are remembered: more than can be sent in the seconds that are open.
 const REMEMBERED: usize = 16;
 
@@ -33,6 +35,8 @@ pub struct Guarded {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Guarding {
     guarded: Option<Guarded>,
+    /// Where the canary's requests failed, as far as this process knows.
+    failures: outcome::Failures,
     weights: Weights,
     pace: Pace,
 }
@@ -127,6 +131,7 @@ impl Guarding {
                 canary: Counts::default(),
                 stable: Counts::default(),
             });
+            self.failures = outcome::Failures::default();
         }
     }
 
@@ -161,6 +166,7 @@ impl Guarding {
             let started = second.canary.counts.started;
             self.pace.note(closed.at, (epoch > 0).then_some(started));
             if epoch > 0 {
+                self.failures.merge(&closed.canary.failures);
                 add(&mut guarded.canary, second.canary.counts);
                 add(&mut guarded.stable, second.stable.counts);
             }
@@ -174,6 +180,19 @@ impl Guarding {
         let guarded = self.guarded.as_ref()?;
         let run = state.running()?.number;
         Some(guarded.guard.limits()).filter(|_| guarded.run == run)
+    }
+
+    /// Where most of the canary's requests failed, and how, for people: empty if nobody knows.
+    pub(super) fn places(&self) -> String {
+        let worst = self.failures.worst(PLACES);
+        let places = worst
+            .iter()
+            .map(|(place, times)| format!("{times} with {place}"));
+        let places: Vec<String> = places.collect();
+        if places.is_empty() {
+            return String::new();
+        }
+        format!("; {}", places.join(", "))
     }
 
     pub(super) fn guarded(&self) -> Option<&Guarded> {
@@ -428,6 +447,30 @@ mod tests {
         assert_eq!(guarding.foresight(), None, "another weight, another pace");
         let spans = [3.2, 89.9, 100.0, 7200.0, 1e9].map(about);
         assert_eq!(spans, ["3s", "90s", "2m", "2h", "days"]);
+    }
+
+    #[test]
+    fn the_places_with_the_most_failures_are_said() {
+        let (mut guarding, mut state) = guarding();
+        assert_eq!(guarding.places(), "");
+        let place = |host, said| outcome::Place {
+            endpoint: ([10, 1, 0, host], 8080).into(),
+            said,
+        };
+        for after in 0..3 {
+            let mut closed = second(SECOND + after, 25);
+            let failures = &mut closed.canary.failures;
+            failures.add(place(7, outcome::Said::Status(500)), 20);
+            failures.add(place(8, outcome::Said::Grpc(14)), 4);
+            failures.add(place(9, outcome::Said::Nothing), 1);
+            failures.add(place(6, outcome::Said::Nothing), 0);
+            guarding.see(&[closed]);
+        }
+        let said = "; 60 with status 500 from 10.1.0.7:8080, 12 with grpc-status 14 from 10.1.0.8:8080, 3 with no answer from 10.1.0.9:8080";
+        assert_eq!(guarding.places(), said);
+        state.run.as_mut().unwrap().number += 1;
+        guarding.follow(&state, Some(limits()));
+        assert_eq!(guarding.places(), "", "another run");
     }
 
     #[test]

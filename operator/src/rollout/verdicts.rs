@@ -4,13 +4,11 @@ use aviary_crds::CanaryRolloutStatus;
 use aviary_crds::status::{Source as SourceName, Verdict as VerdictName, VerdictRecord};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff::Timestamp;
-use rollout_core::guard::Alarm;
 use rollout_core::judge::Verdict;
 use rollout_core::plan::Percent;
 use rollout_core::time::Time;
 
 use super::evidence::Answer;
-use super::guarding::Guarded;
 use super::measure::Source;
 use crate::text::cut;
 
@@ -29,6 +27,16 @@ pub(super) struct Verdicts {
     outside: Option<u64>,
     /// The second of the alarm that was said.
     alarmed_at: Option<i64>,
+}
+
+/// What the guard has seen when it had enough.
+#[derive(Clone, Debug)]
+pub(super) struct Alarmed {
+    /// The last second that it saw.
+    pub at: i64,
+    /// The canary's, so far.
+    pub requests: u64,
+    pub words: String,
 }
 
 impl Verdicts {
@@ -83,16 +91,16 @@ impl Verdicts {
     }
 
     /// The guard says that the canary is worse than stable: said once, at the weight that the canary had.
-    pub(super) fn alarm(&mut self, alarm: Option<(Alarm, &Guarded)>, weight: Percent) {
-        let at = alarm.map(|(alarm, _)| alarm.at);
+    pub(super) fn alarm(&mut self, alarm: Option<Alarmed>, weight: Percent) {
+        let at = alarm.as_ref().map(|alarm| alarm.at);
         if self.alarmed_at == at {
             return;
         }
         self.alarmed_at = at;
-        let Some((alarm, guarded)) = alarm else {
+        let Some(alarm) = alarm else {
             return;
         };
-        let reason = cut(guarded.words(), REASON);
+        let reason = cut(alarm.words, REASON);
         self.judged = format!("guard: {reason}");
         self.newest = Some(VerdictName::Fail);
         self.record(VerdictRecord {
@@ -100,7 +108,7 @@ impl Verdicts {
             weight: i32::from(weight.get()),
             check: "guard".to_owned(),
             verdict: VerdictName::Fail,
-            requests: i64::try_from(guarded.canary.started).ok(),
+            requests: i64::try_from(alarm.requests).ok(),
             reason,
             source: Some(SourceName::Sidecars),
         });

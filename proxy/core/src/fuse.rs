@@ -2,8 +2,8 @@
 //! has heard of it.
 //!
 //! The control plane hears of a second when it is over, and takes three bad ones to be sure. A proxy sees each failure when it
-//! happens. So it holds requests back on weaker evidence, and less for good: it goes on trying the canary with a few
-//! requests a second, by which the control plane decides, and gives it all of its share back when those go well.
+//! happens. So it holds requests back on weaker evidence, and less for good: it goes on trying the canary, with a pause after each
+//! failure, so that the control plane has something to decide by, and gives it all of its share back when that goes well.
 //!
 //! ```text
 //!            far more fail than of stable's            30 s
@@ -25,8 +25,10 @@ use crate::split::Pick;
 
 /// How long a fuse is open before the canary may have its share again.
 pub const OPEN: Duration = Duration::from_secs(30);
-/// Meanwhile the canary gets at most one request in this time.
-pub const PROBE: Duration = Duration::from_millis(250);
+/// Meanwhile the canary gets at most one request in this time,
+pub const PROBE: Duration = Duration::from_millis(25);
+/// and none for so long after one that failed: so at most four failures a second, and the more requests the fewer of them fail.
+pub const PAUSE: Duration = Duration::from_millis(250);
 /// First attempts of each revision without which nothing is concluded.
 pub const LEAST: u64 = 10;
 /// The logarithm of the likelihood ratio from which on a fuse opens. Twice of it is as far out as a χ² of one degree of freedom is
@@ -122,7 +124,11 @@ impl Fuse {
     /// It failed. Says so if the fuse opens now.
     pub fn failed(&mut self, of: Pick, arrived: Instant, now: Instant) -> Option<Seen> {
         self.at(of, arrived)?.failed += 1;
-        if self.open.is_some() || of == Pick::Stable {
+        if of == Pick::Stable {
+            return None;
+        }
+        if let Some(open) = &mut self.open {
+            open.next_probe = now + PAUSE;
             return None;
         }
         let seen = self.worst()?;
@@ -157,7 +163,7 @@ impl Fuse {
         self.forget();
         self.open = Some(Open {
             since: now,
-            next_probe: now + PROBE,
+            next_probe: now + PAUSE,
         });
     }
 

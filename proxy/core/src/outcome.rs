@@ -5,13 +5,15 @@
 //! Deliberately not failures: 4xx (the caller's fault) and gRPC codes that an application uses to say "no" (NOT_FOUND, ALREADY_EXISTS,
 //! PERMISSION_DENIED, RESOURCE_EXHAUSTED, ...).
 //!
-//! [`ledger`] counts them by the second in which they started, and [`sketch`] their latencies.
+//! [`ledger`] counts them by the second in which they started, [`sketch`] their latencies, and [`failures`] where they failed.
 
 pub mod counts;
+pub mod failures;
 pub mod ledger;
 pub mod sketch;
 
 pub use counts::{Counts, PerClass};
+pub use failures::{Failures, Place, Said};
 pub use ledger::{Ledger, Second};
 pub use sketch::{Bucket, Sketch};
 

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use traffic_core::outcome::{Dialect, End, classify};
+use traffic_core::outcome::{Dialect, End, Said, classify};
 
 use super::tally::Tally;
 use crate::drain::Stream;
@@ -46,6 +46,9 @@ impl Flight {
 
     /// The whole answer has arrived. It is counted before its last bytes go on: whoever has read them finds it counted.
     pub fn complete(&mut self) {
+        if let Some(status) = self.grpc_status {
+            self.tally.said(Said::Grpc(status));
+        }
         self.tally.end(classify(End::Complete {
             status: self.status,
             dialect: self.dialect,
@@ -54,6 +57,7 @@ impl Flight {
     }
 
     pub fn broken(mut self) {
+        self.tally.said(Said::Nothing);
         self.tally.end(classify(End::Broken));
         self.in_flight.failed(Instant::now());
     }

@@ -2,10 +2,11 @@
 //! `client_closed`. The first attempt is counted for the revision that was picked, the request for the one that answered last.
 //! Where a rollout is judged by it, the first attempt is also written into the worker's ledger, from its start on.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use traffic_core::outcome::Class;
+use traffic_core::outcome::{Class, Said};
 use traffic_core::peer::Peer;
 use traffic_core::retry::Attempt;
 
@@ -74,6 +75,20 @@ impl Tally {
             && !Arc::ptr_eq(account, port)
         {
             *account = port.clone();
+        }
+    }
+
+    /// An attempt goes to this endpoint.
+    pub fn goes_to(&mut self, endpoint: SocketAddr) {
+        if let Some(first) = &mut self.first {
+            first.goes_to(endpoint);
+        }
+    }
+
+    /// What the answer says of how it went.
+    pub fn said(&mut self, said: Said) {
+        if let Some(first) = &mut self.first {
+            first.said(said);
         }
     }
 

@@ -7,11 +7,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use traffic_core::outcome::ledger::{Head, SLOTS};
-use traffic_core::outcome::{Class, Ledger, Second};
+use traffic_core::outcome::{Class, Ledger, Place, Said, Second};
 use traffic_core::split::Pick;
 
 use super::fuse::RouteFuse;
@@ -68,6 +69,9 @@ pub struct FirstAttempt {
     ledger: SharedLedger,
     second: Second,
     is_answered: bool,
+    /// Where it went, and what was said there.
+    endpoint: Option<SocketAddr>,
+    said: Said,
     /// Who else wants to know of it.
     fuse: Option<(Rc<RouteFuse>, Pick)>,
 }
@@ -80,6 +84,8 @@ impl FirstAttempt {
             ledger: ledger.clone(),
             second,
             is_answered: false,
+            endpoint: None,
+            said: Said::Nothing,
             fuse: None,
         }
     }
@@ -104,6 +110,16 @@ impl FirstAttempt {
         }
     }
 
+    /// It goes to this endpoint.
+    pub fn goes_to(&mut self, endpoint: SocketAddr) {
+        self.endpoint = Some(endpoint);
+    }
+
+    /// What the endpoint says of how it went.
+    pub fn said(&mut self, said: Said) {
+        self.said = said;
+    }
+
     /// It is over. Its request's head came at `arrived`.
     pub fn ended(self, class: Class, arrived: Instant) {
         let head = match (self.is_answered, class) {
@@ -112,9 +128,22 @@ impl FirstAttempt {
             (false, Class::Success | Class::Failure | Class::Unsent) => Head::None,
         };
         self.ledger.borrow_mut().ended(self.second, class, head);
-        match (class, self.fuse) {
-            (Class::Failure | Class::Unsent, Some((fuse, pick))) => fuse.failed(pick, arrived),
-            (Class::Success | Class::ClientClosed, _) | (_, None) => {}
+        match class {
+            Class::Failure | Class::Unsent => self.failed(arrived),
+            Class::Success | Class::ClientClosed => {}
+        }
+    }
+
+    fn failed(self, arrived: Instant) {
+        if let Some(endpoint) = self.endpoint {
+            let place = Place {
+                endpoint,
+                said: self.said,
+            };
+            self.ledger.borrow_mut().failed_at(self.second, place);
+        }
+        if let Some((fuse, pick)) = self.fuse {
+            fuse.failed(pick, arrived);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokio::time::Instant;
-use traffic_core::fuse::{LEAST, PROBE, TOLERANCE};
+use traffic_core::fuse::{LEAST, PAUSE, TOLERANCE};
 
 use crate::client::{Client, eventually};
 use crate::control_plane::{ControlPlane, Loads};
@@ -51,8 +51,8 @@ async fn a_canary_that_fails_is_given_a_few_requests_a_second_and_the_control_pl
         SHARE,
         "the weight counts them all"
     );
-    let probes = took.as_millis() / PROBE.as_millis();
-    let most = 2 * LEAST + u64::try_from(probes).unwrap() + 1;
+    let pauses = took.as_millis() / PAUSE.as_millis();
+    let most = 2 * LEAST + u64::try_from(pauses).unwrap() + 1;
     assert!(failed <= most, "{failed} failed, in {took:?}");
     let text = mesh.metrics.render().unwrap();
     let series = format!(

@@ -7,7 +7,7 @@ use http::StatusCode;
 use tokio::time::{Instant, sleep};
 use traffic_core::config::Protocol;
 use traffic_core::outcome::ledger::TELLINGS;
-use traffic_core::outcome::{Bucket, Class, Counts, PerClass, Second};
+use traffic_core::outcome::{Bucket, Class, Counts, Failures, PerClass, Place, Said, Second};
 
 use crate::client::{Client, eventually};
 use crate::control_plane::{ControlPlane, Loads, PATIENCE, wall};
@@ -124,6 +124,7 @@ async fn every_first_attempt_is_told_once_in_the_second_in_which_it_started() {
         sleep(Duration::from_millis(5)).await;
     }
     let gone = http(Service::new(stable.address, nobody().await, 25));
+    let away = gone.canary[0];
     plane.shifts(&gone, &gone.route()).await;
     let before = seen.len();
     for _ in 0..10 {
@@ -151,6 +152,17 @@ async fn every_first_attempt_is_told_once_in_the_second_in_which_it_started() {
         assert_eq!(sum.latency.count(), answered);
     }
     assert!(sum(&told, "v2", last).ended[Class::Failure] > 10);
+    for (revision, server) in ARMS.into_iter().zip([&stable, &canary]) {
+        let failures = sum(&told, revision, last).failures;
+        let failed = seen.iter().filter(|seen| seen.is(revision, 500)).count();
+        let mut expected = Failures::default();
+        let at = |endpoint, said| Place { endpoint, said };
+        expected.add(at(server.address, Said::Status(500)), failed as u64);
+        if revision == "v2" {
+            expected.add(at(away, Said::Nothing), retried);
+        }
+        assert_eq!(failures, expected);
+    }
 
     let seconds: Vec<[Second; 2]> = seen.iter().map(Seen::seconds).collect();
     for second in seconds[0][0]..=last {

@@ -2,20 +2,20 @@
 //!
 //! The EDS service name is the cluster's own name: two Envoy clusters that share one stall for 15 s (envoy#47302).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy,
 };
 use envoy_types::pb::envoy::config::core::v3 as core;
-use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
-use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
 use envoy_types::pb::envoy::config::endpoint::v3 as eds;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::google::protobuf::Duration;
 use traffic_core::config::{Cluster, Endpoint, Health};
+
+use crate::address::{self, AddressProblem};
 
 /// A Cluster or ClusterLoadAssignment that is not one of ours; the text goes into the NACK.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,7 +128,7 @@ pub fn decode_endpoints(wire: &eds::ClusterLoadAssignment) -> Result<Cluster, In
         .flat_map(|locality| &locality.lb_endpoints)
         .enumerate()
     {
-        let address = address(index, each).map_err(invalid)?;
+        let address = address_of(index, each).map_err(invalid)?;
         if let Some(health) = health(index, each.health_status).map_err(invalid)? {
             endpoints.push(Endpoint { address, health });
         }
@@ -143,11 +143,6 @@ pub fn decode_endpoints(wire: &eds::ClusterLoadAssignment) -> Result<Cluster, In
 }
 
 fn encode_endpoint(endpoint: &Endpoint) -> eds::LbEndpoint {
-    let address = core::SocketAddress {
-        address: endpoint.address.ip().to_string(),
-        port_specifier: Some(PortSpecifier::PortValue(endpoint.address.port().into())),
-        ..core::SocketAddress::default()
-    };
     let status = match endpoint.health {
         Health::Healthy => core::HealthStatus::Healthy,
         Health::Draining => core::HealthStatus::Draining,
@@ -155,37 +150,22 @@ fn encode_endpoint(endpoint: &Endpoint) -> eds::LbEndpoint {
     eds::LbEndpoint {
         health_status: status.into(),
         host_identifier: Some(HostIdentifier::Endpoint(eds::Endpoint {
-            address: Some(core::Address {
-                address: Some(AnyAddress::SocketAddress(address)),
-            }),
+            address: Some(address::encode(endpoint.address)),
             ..eds::Endpoint::default()
         })),
         ..eds::LbEndpoint::default()
     }
 }
 
-fn address(index: usize, wire: &eds::LbEndpoint) -> Result<SocketAddr, ClusterProblem> {
+fn address_of(index: usize, wire: &eds::LbEndpoint) -> Result<SocketAddr, ClusterProblem> {
     let Some(HostIdentifier::Endpoint(endpoint)) = &wire.host_identifier else {
         return Err(ClusterProblem::NoAddress(index));
     };
-    let Some(core::Address {
-        address: Some(AnyAddress::SocketAddress(socket)),
-    }) = &endpoint.address
-    else {
-        return Err(ClusterProblem::NoAddress(index));
-    };
-    let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else {
-        return Err(ClusterProblem::NoAddress(index));
-    };
-    let ip: IpAddr = socket.address.parse().map_err(|_| ClusterProblem::NotIp {
-        index,
-        address: socket.address.clone(),
-    })?;
-    let number = u16::try_from(port).map_err(|_| ClusterProblem::Port { index, port })?;
-    if number == 0 {
-        return Err(ClusterProblem::Port { index, port });
-    }
-    Ok(SocketAddr::new(ip, number))
+    address::decode(endpoint.address.as_ref()).map_err(|problem| match problem {
+        AddressProblem::None => ClusterProblem::NoAddress(index),
+        AddressProblem::NotIp(address) => ClusterProblem::NotIp { index, address },
+        AddressProblem::Port(port) => ClusterProblem::Port { index, port },
+    })
 }
 
 fn health(index: usize, status: i32) -> Result<Option<Health>, ClusterProblem> {

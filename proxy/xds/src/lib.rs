@@ -8,6 +8,7 @@
 //!
 //! Not here: state-of-the-world xDS, wildcard subscriptions and listeners (stock Envoy needs them).
 
+mod address;
 pub mod client;
 pub mod cluster;
 pub mod kind;

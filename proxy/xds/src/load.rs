@@ -1,14 +1,19 @@
 //! What became of first attempts, second by second, as a stream of the load reporting service (LRS v3): one ClusterStats is one
 //! arm in one second.
 //!
-//! The standard's fields say what they can: issued, successful and failed requests. The rest are metrics of the locality:
+//! The standard's fields say what they can: issued, successful and failed requests, and where some of the last failed (an
+//! endpoint with what it said as its metadata, `status` or `grpc-status`). The rest are metrics of the locality:
 //! `second` (since the Unix epoch, by the proxy's clock), one for each [`Class`] and, with the prefix `late_`, for each class
 //! of attempts whose second was closed before, `withheld` for requests that a fuse gave to stable, and `latency_ms` once for each bucket that has something in it.
 
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as wire;
-use envoy_types::pb::google::protobuf::Duration as WireDuration;
-use traffic_core::outcome::{Bucket, Class, Counts, PerClass, Sketch};
+use envoy_types::pb::google::protobuf::{Duration as WireDuration, Struct};
+use traffic_core::outcome::failures::MOST_PLACES;
+use traffic_core::outcome::{Bucket, Class, Counts, Failures, PerClass, Place, Said, Sketch};
+
+use crate::address;
+use crate::metadata::{self, FieldProblem, Fields};
 
 /// What a proxy sends.
 pub type Request = envoy_types::pb::envoy::service::load_stats::v3::LoadStatsRequest;
@@ -34,6 +39,8 @@ const SECOND: &str = "second";
 const LATENCY: &str = "latency_ms";
 const LATE: &str = "late_";
 const WITHHELD: &str = "withheld";
+const STATUS: &str = "status";
+const GRPC_STATUS: &str = "grpc-status";
 
 /// What is new of one arm's second, as one proxy saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +74,12 @@ pub enum ReportProblem {
     Second(f64),
     #[error("it does not say of which second it is")]
     NoSecond,
+    #[error("failures at {0} endpoints, the limit is {MOST_PLACES}")]
+    Places(usize),
+    #[error("a failure at an endpoint that has no address")]
+    Place,
+    #[error("what an endpoint said: {0}")]
+    Said(#[from] FieldProblem),
     #[error("a latency of {0} ms on average")]
     Latency(f64),
 }
@@ -138,6 +151,7 @@ fn stats(report: &Report) -> wire::ClusterStats {
         total_successful_requests: counts.ended[Class::Success],
         total_error_requests: counts.ended.errors(),
         load_metric_stats: metrics,
+        upstream_endpoint_stats: counts.failures.places().map(place_stats).collect(),
         ..wire::UpstreamLocalityStats::default()
     };
     wire::ClusterStats {
@@ -145,6 +159,22 @@ fn stats(report: &Report) -> wire::ClusterStats {
         upstream_locality_stats: vec![locality],
         load_report_interval: Some(SECONDS_1),
         ..wire::ClusterStats::default()
+    }
+}
+
+fn place_stats((place, times): (Place, u64)) -> wire::UpstreamEndpointStats {
+    let said = match place.said {
+        Said::Nothing => None,
+        Said::Status(status) => Some((STATUS, status)),
+        Said::Grpc(status) => Some((GRPC_STATUS, status)),
+    };
+    let said =
+        said.map(|(field, status)| metadata::fields([(field, metadata::text(status.to_string()))]));
+    wire::UpstreamEndpointStats {
+        address: Some(address::encode(place.endpoint)),
+        metadata: said,
+        total_error_requests: times,
+        ..wire::UpstreamEndpointStats::default()
     }
 }
 
@@ -221,8 +251,44 @@ fn report(stats: &wire::ClusterStats) -> Result<Report, ReportProblem> {
             late,
             latency,
             withheld,
+            failures: failures(&locality.upstream_endpoint_stats)?,
         },
     })
+}
+
+fn failures(stats: &[wire::UpstreamEndpointStats]) -> Result<Failures, ReportProblem> {
+    if stats.len() > MOST_PLACES {
+        return Err(ReportProblem::Places(stats.len()));
+    }
+    let mut failures = Failures::default();
+    for each in stats {
+        let endpoint = address::decode(each.address.as_ref());
+        let place = Place {
+            endpoint: endpoint.map_err(|_| ReportProblem::Place)?,
+            said: each.metadata.as_ref().map_or(Ok(Said::Nothing), said)?,
+        };
+        failures.add(
+            place,
+            bounded("total_error_requests", each.total_error_requests)?,
+        );
+    }
+    Ok(failures)
+}
+
+fn said(about: &Struct) -> Result<Said, FieldProblem> {
+    let about = Fields(about);
+    // Nothing above 65535 is a status of anybody.
+    let status = |number| u16::try_from(number).unwrap_or(u16::MAX);
+    Ok(
+        match (
+            about.number_if_any(STATUS)?,
+            about.number_if_any(GRPC_STATUS)?,
+        ) {
+            (Some(number), _) => Said::Status(status(number)),
+            (None, Some(number)) => Said::Grpc(status(number)),
+            (None, None) => Said::Nothing,
+        },
+    )
 }
 
 fn bounded(what: &'static str, count: u64) -> Result<u64, ReportProblem> {

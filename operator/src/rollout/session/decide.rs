@@ -9,6 +9,7 @@ use crate::rollout::guarding::Guarded;
 use crate::rollout::look::{Look, More, Target};
 use crate::rollout::obstacle;
 use crate::rollout::plan::{self, Parsed};
+use crate::rollout::verdicts::Alarmed;
 
 impl Session {
     /// A spec that cannot be read holds what runs, on the last one that could; the ways down stay open.
@@ -60,10 +61,13 @@ impl Session {
         let limits = self.parsed.as_ref().and_then(|parsed| parsed.guard);
         self.guarding.follow(&state, limits);
         self.guarding.sent(look.heard.sent.canary, look.now);
-        self.verdicts.alarm(
-            self.guarding.alarm(&state).zip(self.guarding.guarded()),
-            desired(&state).weight(),
-        );
+        let alarm = self.guarding.alarm(&state).zip(self.guarding.guarded());
+        let alarm = alarm.map(|(alarm, guarded)| Alarmed {
+            at: alarm.at,
+            requests: guarded.canary.started,
+            words: guarded.words() + &self.guarding.places(),
+        });
+        self.verdicts.alarm(alarm, desired(&state).weight());
         let more = More {
             alarm: self.guarding.alarm(&state).is_some(),
             doubt: self.guarding.guarded().is_some_and(Guarded::doubts),

@@ -3,6 +3,7 @@
 use std::ops::{Index, IndexMut};
 
 use super::Class;
+use super::failures::Failures;
 use super::sketch::Sketch;
 
 /// A number for each class.
@@ -56,6 +57,8 @@ pub struct Counts {
     pub latency: Sketch,
     /// Requests of its share that a proxy's fuse gave to stable.
     pub withheld: u64,
+    /// Where those failed that ended, in part.
+    pub failures: Failures,
 }
 
 impl Counts {
@@ -71,6 +74,7 @@ impl Counts {
         }
         self.latency.merge(&other.latency);
         self.withheld = self.withheld.saturating_add(other.withheld);
+        self.failures.merge(&other.failures);
     }
 }
 
@@ -103,6 +107,7 @@ mod tests {
             late: PerClass::from([5, 6, 7, 8]),
             latency: [(bucket, latency)].into_iter().collect(),
             withheld: started,
+            failures: Failures::default(),
         };
         let mut sum = counts(10, 4);
         sum.merge(&counts(u64::MAX, 5));
@@ -112,6 +117,7 @@ mod tests {
             late: PerClass::from([10, 12, 14, 16]),
             latency: [(bucket, 9)].into_iter().collect(),
             withheld: u64::MAX,
+            failures: Failures::default(),
         };
         assert_eq!(sum, both);
         assert!(Counts::default().is_empty() && !sum.is_empty());

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use super::Class;
 use super::counts::{Counts, PerClass};
+use super::failures::Place;
 use super::sketch::Bucket;
 
 /// Seconds since the epoch.
@@ -107,6 +108,13 @@ impl Ledger {
             };
         }
         slot
+    }
+
+    /// One that has ended failed here.
+    pub fn failed_at(&mut self, second: Second, place: Place) {
+        if let Some(slot) = self.open(second) {
+            slot.new.failures.add(place, 1);
+        }
     }
 
     fn open(&mut self, second: Second) -> Option<&mut Slot> {

@@ -1,5 +1,10 @@
 use proptest::prelude::*;
 
+use std::net::IpAddr;
+
+use envoy_types::pb::envoy::config::core::v3::address::Address as AnyAddress;
+use envoy_types::pb::envoy::config::core::v3::socket_address::PortSpecifier;
+
 use super::*;
 
 fn endpoint(address: &str, health: Health) -> Endpoint {

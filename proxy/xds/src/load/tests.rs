@@ -4,21 +4,44 @@ use prost::Message;
 
 use super::*;
 
+fn failures() -> impl Strategy<Value = Failures> {
+    let said = prop_oneof![
+        Just(Said::Nothing),
+        any::<u16>().prop_map(Said::Status),
+        any::<u16>().prop_map(Said::Grpc)
+    ];
+    let place = (any::<std::net::IpAddr>(), 1..=u16::MAX, said);
+    let place = place.prop_map(|(ip, port, said)| Place {
+        endpoint: (ip, port).into(),
+        said,
+    });
+    prop::collection::vec((place, 1..=MOST / 8), 0..=MOST_PLACES).prop_map(|places| {
+        let mut failures = Failures::default();
+        for (place, times) in places {
+            failures.add(place, times);
+        }
+        failures
+    })
+}
+
 fn counts() -> impl Strategy<Value = Counts> {
     let class = || prop::array::uniform4(0..=MOST).prop_map(PerClass::from);
     let latency = prop::collection::vec((0_u64..274, 1..=u32::MAX), 0..20);
     let number = || 0..=MOST;
-    let all = (number(), class(), class(), latency, number());
-    all.prop_map(|(started, ended, late, latency, withheld)| Counts {
-        started,
-        ended,
-        late,
-        latency: latency
-            .into_iter()
-            .map(|(index, times)| (Bucket::try_from(index).unwrap(), times))
-            .collect(),
-        withheld,
-    })
+    let all = (number(), class(), class(), latency, number(), failures());
+    all.prop_map(
+        |(started, ended, late, latency, withheld, failures)| Counts {
+            started,
+            ended,
+            late,
+            latency: latency
+                .into_iter()
+                .map(|(index, times)| (Bucket::try_from(index).unwrap(), times))
+                .collect(),
+            withheld,
+            failures,
+        },
+    )
 }
 
 proptest! {
@@ -57,6 +80,17 @@ fn a_report_is_no_larger_than_its_longest_name_and_all_its_buckets() {
         let buckets = (0..count).map(|index| (Bucket::try_from(index).unwrap(), u32::MAX));
         buckets.collect()
     };
+    let mut failures = Failures::default();
+    for host in 0..8 {
+        let longest = std::net::Ipv6Addr::from([
+            0xfd00, 0x1111, 0x2222, 0x3333, 0x4444, 0x5555, 0x6666, host,
+        ]);
+        let place = Place {
+            endpoint: (longest, u16::MAX).into(),
+            said: Said::Grpc(u16::MAX),
+        };
+        failures.add(place, MOST);
+    }
     let size = |cluster: String, latency| {
         let report = Report {
             cluster,
@@ -67,14 +101,51 @@ fn a_report_is_no_larger_than_its_longest_name_and_all_its_buckets() {
                 late: all,
                 latency,
                 withheld: MOST,
+                failures: failures.clone(),
             },
         };
         stats(&report).encoded_len()
     };
     let largest = size("x".repeat(LONGEST_NAME), buckets(274));
-    assert!(largest < 9_000, "{largest}");
+    assert!(largest < 9_700, "{largest}");
     let usual = size("shop/payment/80/6f9c7b5d4e".to_owned(), buckets(30));
-    assert!(usual < 1_300, "{usual}");
+    assert!(usual < 2_000, "{usual}");
+}
+
+#[test]
+fn endpoints_that_are_none_are_refused_by_name() {
+    let of = |problem: &str| format!("load report of cluster `shop/payment/80/v2`: {problem}");
+    let place = |endpoint: &str| Place {
+        endpoint: endpoint.parse().unwrap(),
+        said: Said::Status(500),
+    };
+    let with = |change: fn(&mut wire::UpstreamEndpointStats), count: usize| {
+        said(|stats| {
+            let mut one = place_stats((place("10.1.0.7:80"), 3));
+            change(&mut one);
+            let endpoints = &mut stats.upstream_locality_stats[0].upstream_endpoint_stats;
+            endpoints.extend(vec![one; count]);
+        })
+    };
+    assert_eq!(
+        with(|_| (), 9),
+        of("failures at 9 endpoints, the limit is 8")
+    );
+    assert_eq!(
+        with(|one| one.address = None, 1),
+        of("a failure at an endpoint that has no address")
+    );
+    assert_eq!(
+        with(|one| one.total_error_requests = MOST + 1, 1),
+        of("total_error_requests is 4294967297, the limit is 4294967296")
+    );
+    let wrong = |one: &mut wire::UpstreamEndpointStats| {
+        one.metadata = Some(metadata::fields([("status", metadata::text("bad"))]));
+    };
+    assert_eq!(
+        with(wrong, 1),
+        of("what an endpoint said: metadata field `status` is not a whole number as text")
+    );
 }
 
 #[test]
