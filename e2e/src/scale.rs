@@ -5,11 +5,13 @@
 //! counted there, by a FlowSchema of its own; and how long a decision takes is what a watch beside it sees. Nothing is
 //! asked of the operator itself, so operators of any version can be compared.
 
+mod beside;
 mod field;
 mod gauge;
 mod sidecars;
 mod statuses;
 
+pub use beside::Beside;
 pub use field::{CALLED, Field, FieldError, namespace_of};
 pub use gauge::{Gauge, GaugeError, Usage};
 pub use sidecars::{SidecarError, Sidecars};

@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use aviary_crds::{CanaryRollout, CanaryRolloutStatus};
 use aviary_e2e::control_plane::{ControlPlane, Evidence, Operator, operator_binary};
-use aviary_e2e::scale::{CALLED, Field, Gauge, Moment, Sidecars, Statuses, Usage, percentile};
+use aviary_e2e::scale::{
+    Beside, CALLED, Field, Gauge, Moment, Sidecars, Statuses, Usage, percentile,
+};
 use clap::{Parser, ValueEnum};
 use kube::api::Api;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -259,6 +261,7 @@ impl Bench {
         let rolling = self.arguments.rolling.min(self.arguments.rollouts);
         self.say(&format!("{rolling} releases"));
         self.statuses.take();
+        let beside = Beside::start(&self.client);
         let (start, before) = (Instant::now(), self.usage().await?);
         let pace = Duration::from_secs(1) / self.arguments.pace.max(1);
         let field = self.field.clone();
@@ -297,6 +300,10 @@ impl Bench {
         self.row(
             "rolling: from a decision to its write, seen by a watch",
             percentiles(&mut delays),
+        );
+        self.row(
+            "  of a ConfigMap beside, from sending it",
+            percentiles(&mut beside.took()),
         );
         let mut by_phase: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         for each in &moments {

@@ -96,6 +96,14 @@ pub(crate) async fn a_release_that_is_worse_than_stable_loses_its_weight_within_
     );
     let note = shop.until_event("RolledBack").await?;
     ensure!(note.contains("worse than the stable revision"), "{note}");
+    ensure!(note.contains("with status 500 from "), "{note}");
+    let note = shop.until_event("HeldBack").await?;
+    ensure!(note.contains("'s share to stable"), "{note}");
+    let decided = failed.decisions.last().context("nothing was decided")?;
+    ensure!(
+        decided.decision == "RolledBack" && decided.weight == 0,
+        "{decided:?}"
+    );
     let judged = failed.verdicts.iter().find(|each| each.check == "guard");
     ensure!(judged.is_some(), "{:?}", failed.verdicts);
 
