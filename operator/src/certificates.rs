@@ -42,6 +42,13 @@ pub enum CertificateError {
     Serving(#[from] ServingError),
 }
 
+/// When certificates expire, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expiries {
+    pub serving: i64,
+    pub root: i64,
+}
+
 /// The certificate authority of this installation. Clones are the same authority.
 #[derive(Clone)]
 pub struct Authority {
@@ -95,9 +102,12 @@ impl Authority {
         self.serving.server_config()
     }
 
-    /// When the present serving certificate expires, in seconds since 1970.
-    pub fn expires_at(&self) -> i64 {
-        self.serving.expires_at().unix_timestamp()
+    /// When the present certificates expire, in seconds since 1970.
+    pub fn expiries(&self) -> Expiries {
+        Expiries {
+            serving: self.serving.expires_at().unix_timestamp(),
+            root: self.root.expires_at().unix_timestamp(),
+        }
     }
 
     /// Renews the serving certificate, and keeps the root in the webhook configurations, until `stop`.

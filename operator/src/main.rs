@@ -96,7 +96,7 @@ async fn start(
 
     let ads = Ads::new(authority.revocation_key());
     let expiring = authority.clone();
-    metrics.register(&mut registry.lock(), &ads, move || expiring.expires_at());
+    metrics.register(&mut registry.lock(), &ads, move || expiring.expiries());
     let admission_metrics = admission::Metrics::register(&mut registry.lock());
     let (changes, changed) = Changes::new();
     let views = watch::watch(&watching, &options.namespace, &ads, &changes, tasks);

@@ -19,6 +19,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::ads::Ads;
+use crate::certificates::Expiries;
 use crate::key::Key;
 use crate::rollout::write::WriteError;
 
@@ -113,7 +114,7 @@ impl Metrics {
         &self,
         registry: &mut Registry,
         ads: &Ads,
-        expires_at: impl Fn() -> i64 + Send + Sync + 'static,
+        expiries: impl Fn() -> Expiries + Send + Sync + 'static,
     ) {
         let ours = registry.sub_registry_with_prefix("aviary_operator");
         let Metrics {
@@ -166,7 +167,7 @@ impl Metrics {
         ours.register_collector(Box::new(gauges::Gauges::new(
             rollouts,
             ads.clone(),
-            expires_at,
+            expiries,
         )));
     }
 
@@ -226,7 +227,11 @@ mod tests {
         let mut registry = Registry::default();
         let ads = Ads::new(RevocationKey::new(&[1; 32]));
         let metrics = Metrics::default();
-        metrics.register(&mut registry, &ads, || 1_900_000_000);
+        let expiries = || Expiries {
+            serving: 1_900_000_000,
+            root: 2_100_000_000,
+        };
+        metrics.register(&mut registry, &ads, expiries);
         let text = || {
             let mut text = String::new();
             encode(&mut text, &registry).unwrap();
@@ -271,6 +276,7 @@ mod tests {
             r#"aviary_operator_xds_streams 0.0"#,
             r#"aviary_operator_outcome_reports_total{result="capped"} 0"#,
             r#"aviary_operator_certificate_expiry_timestamp_seconds 1900000000.0"#,
+            r#"aviary_operator_root_expiry_timestamp_seconds 2100000000.0"#,
         ] {
             assert!(
                 all.lines().any(|each| each == line),

@@ -14,6 +14,7 @@ use aviary_crds::{
 };
 use aviary_operator::admission::rollout::{Facts, PrometheusPolicy, Severity, Target, validate};
 use aviary_operator::ads::{Ads, RevocationKey};
+use aviary_operator::certificates::Expiries;
 use aviary_operator::metrics::Metrics;
 use aviary_operator::names;
 use kube::api::DynamicObject;
@@ -553,7 +554,11 @@ fn the_samples_are_right() {
 fn alerts_and_dashboard_ask_for_metrics_that_exist() {
     let (mut registry, metrics) = (Registry::default(), Metrics::default());
     let ads = Ads::new(RevocationKey::new(&[1; 32]));
-    metrics.register(&mut registry, &ads, || 0);
+    let expiries = || Expiries {
+        serving: 0,
+        root: 0,
+    };
+    metrics.register(&mut registry, &ads, expiries);
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();
     let families: BTreeSet<&str> = text

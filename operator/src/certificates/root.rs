@@ -22,6 +22,8 @@ pub enum RootError {
     Certificate(#[source] rcgen::Error),
     #[error("tls.crt is not PEM")]
     CertificatePem(#[source] rustls_pki_types::pem::Error),
+    #[error("tls.crt does not say until when it holds")]
+    Validity(#[source] x509_parser::asn1_rs::Err<x509_parser::error::X509Error>),
     #[error("tls.key holds no PKCS #8 private key in PEM")]
     Key(#[source] rcgen::Error),
     #[error("tls.key is not PEM")]
@@ -33,6 +35,7 @@ pub enum RootError {
 /// A certificate authority: what it signs is trusted by whoever trusts `pem`.
 pub struct Root {
     pem: String,
+    expires_at: OffsetDateTime,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -44,13 +47,15 @@ impl Root {
         params
             .distinguished_name
             .push(DnType::CommonName, "Aviary root");
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        // Room for one that signs for pods, or that follows this root.
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.not_before = now - CLOCK_SKEW;
         params.not_after = now + LIFE;
         let certificate = params.self_signed(&key).map_err(RootError::Generate)?;
         Ok(Root {
             pem: certificate.pem(),
+            expires_at: params.not_after,
             issuer: Issuer::new(params, key),
         })
     }
@@ -68,14 +73,23 @@ impl Root {
             .map_err(RootError::Mismatch)?;
         let key = KeyPair::from_pem(key).map_err(RootError::Key)?;
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(RootError::Certificate)?;
+        let (_, read) = x509_parser::parse_x509_certificate(&der).map_err(RootError::Validity)?;
+        let expires_at = read.validity().not_after.to_datetime();
+        drop(read);
         Ok(Root {
             pem: certificate.to_owned(),
+            expires_at,
             issuer,
         })
     }
 
     pub fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// Nothing that it has signed is trusted any more from then on.
+    pub(super) fn expires_at(&self) -> OffsetDateTime {
+        self.expires_at
     }
 
     pub(super) fn key_pem(&self) -> String {
@@ -105,6 +119,21 @@ mod tests {
         let again = Root::parse(root.pem(), &root.key_pem(), &provider()).unwrap();
         assert_eq!(again.pem(), root.pem());
         assert_eq!(again.key_pem(), root.key_pem());
+        assert_eq!(again.expires_at(), root.expires_at());
+        assert_eq!(
+            root.expires_at(),
+            OffsetDateTime::UNIX_EPOCH + Duration::days(20_000) + LIFE
+        );
+    }
+
+    #[test]
+    fn a_root_may_have_one_authority_below_it() {
+        let root = Root::generate(OffsetDateTime::now_utc()).unwrap();
+        let der = CertificateDer::from_pem_slice(root.pem().as_bytes()).unwrap();
+        let (_, read) = x509_parser::parse_x509_certificate(&der).unwrap();
+        let constraints = read.basic_constraints().unwrap().unwrap().value;
+        assert!(constraints.ca);
+        assert_eq!(constraints.path_len_constraint, Some(1));
     }
 
     #[test]

@@ -12,13 +12,14 @@ use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::Shown;
 use crate::ads::{Ads, Counts};
+use crate::certificates::Expiries;
 use crate::key::Key;
 use crate::outcomes::Counters;
 
 pub(super) struct Gauges {
     rollouts: Arc<Mutex<BTreeMap<Key, Shown>>>,
     ads: Ads,
-    expires_at: Box<dyn Fn() -> i64 + Send + Sync>,
+    expiries: Box<dyn Fn() -> Expiries + Send + Sync>,
 }
 
 impl fmt::Debug for Gauges {
@@ -31,12 +32,12 @@ impl Gauges {
     pub(super) fn new(
         rollouts: Arc<Mutex<BTreeMap<Key, Shown>>>,
         ads: Ads,
-        expires_at: impl Fn() -> i64 + Send + Sync + 'static,
+        expiries: impl Fn() -> Expiries + Send + Sync + 'static,
     ) -> Gauges {
         Gauges {
             rollouts,
             ads,
-            expires_at: Box::new(expires_at),
+            expiries: Box::new(expiries),
         }
     }
 }
@@ -115,6 +116,7 @@ impl Collector for Gauges {
             heartbeats,
             rejections,
         } = self.ads.counts();
+        let Expiries { serving, root } = (self.expiries)();
         let mut gauge = |name: &str, help: &str, value: f64| {
             let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(encoder)
@@ -123,7 +125,12 @@ impl Collector for Gauges {
         gauge(
             "certificate_expiry_timestamp_seconds",
             "When the certificate of the webhooks and of the xDS server expires",
-            (self.expires_at)() as f64,
+            serving as f64,
+        )?;
+        gauge(
+            "root_expiry_timestamp_seconds",
+            "When the authority expires that signed it, and that every proxy trusts",
+            root as f64,
         )?;
         let mut counter = |name: &str, help: &str, value: u64| {
             let encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
