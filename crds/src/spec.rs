@@ -4,6 +4,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::decimal::Decimal;
+use crate::prometheus::PrometheusRef;
 use crate::status::CanaryRolloutStatus;
 use crate::units::{
     DNS_LABEL_PATTERN, DURATION_ABOVE_ZERO, DURATION_PATTERN, PERCENT_PATTERN, QUANTILE_PATTERN,
@@ -37,6 +39,8 @@ use crate::units::{
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = Rule::new("!has(self.service.ports) || size(self.service.ports) == 0 || !has(self.analysis.prometheus) || !(self.analysis.prometheus.metrics in ['Istio', 'Linkerd'])")
+        .message("spec.service.ports: the metrics of Istio and of Linkerd do not say to which port a request went: leave ports out, or spec.analysis.prometheus.metrics"),
     validation = Rule::new("!has(self.split)").message("spec.split (sticky) is not supported yet: leave it out, requests are then interleaved exactly by weight")
 )]
 pub struct CanaryRolloutSpec {
@@ -224,7 +228,7 @@ pub struct Analysis {
     /// What to do when a step cannot be judged: too few requests, no data, or Prometheus away.
     #[serde(default)]
     pub no_evidence: NoEvidence,
-    /// Where the metrics are. Default: the operator's flag --prometheus-address.
+    /// Which Prometheus is asked, as whom, and whose metrics it has. Default: the operator's flag --prometheus-address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prometheus: Option<PrometheusRef>,
 }
@@ -321,12 +325,14 @@ pub struct PrometheusCheck {
     /// `{{ service }}`, `{{ deployment }}` and `{{ interval }}` are replaced.
     #[schemars(length(min = 1, max = 4096))]
     pub query: String,
-    /// The number may be at most this.
+    /// The number may be at most this: an integer, or a decimal in quotes such as `"0.05"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at_most: Option<i64>,
-    /// The number has to be at least this.
+    #[schemars(with = "Decimal")]
+    pub at_most: Option<Decimal>,
+    /// The number has to be at least this: an integer, or a decimal in quotes such as `"1.5"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at_least: Option<i64>,
+    #[schemars(with = "Decimal")]
+    pub at_least: Option<Decimal>,
 }
 
 /// When the canary is worse than the stable revision.
@@ -376,14 +382,6 @@ impl Default for NoEvidence {
             then: Then::default(),
         }
     }
-}
-
-/// Where the metrics are.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct PrometheusRef {
-    /// For example `http://prometheus.monitoring:9090`. Has to be the operator's own address or in its allow-list.
-    #[schemars(length(min = 1, max = 2048), regex(pattern = "^https?://"))]
-    pub address: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

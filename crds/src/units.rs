@@ -15,6 +15,9 @@ pub const PERCENT_PATTERN: &str = r"^(100(\.0{1,3})?|[0-9]{1,2}(\.[0-9]{1,3})?)%
 /// Quantiles that the schema admits: above 0 and below 1.
 pub const QUANTILE_PATTERN: &str = r"^0\.[0-9]{0,4}[1-9][0-9]{0,4}$";
 
+/// Decimals that the schema admits, as strings.
+pub const DECIMAL_PATTERN: &str = r"^-?[0-9]{1,15}(\.[0-9]{1,9})?$";
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     #[error("'{0}' is not a duration: write a number and a unit, like 500ms, 30s, 5m, 1h or 1m30s")]
@@ -23,6 +26,10 @@ pub enum UnitError {
     Percent(String),
     #[error("'{0}' is not a quantile: write a number above 0 and below 1, like 0.99")]
     Quantile(String),
+    #[error(
+        "'{0}' is not a number: write an integer, or a decimal in quotes like \"0.05\" (at most 15 digits before the point and 9 after it)"
+    )]
+    Decimal(String),
 }
 
 /// `1m30s` -> 90 s.
@@ -80,6 +87,20 @@ pub fn quantile(text: &str) -> Result<f64, UnitError> {
         Ok(q) if q > 0.0 && q < 1.0 && text.starts_with("0.") => Ok(q),
         Ok(_) | Err(_) => Err(UnitError::Quantile(text.to_owned())),
     }
+}
+
+/// `0.05`: what [`DECIMAL_PATTERN`] admits, so no exponent, and nothing that is not finite.
+pub fn decimal(text: &str) -> Result<f64, UnitError> {
+    let refuse = || UnitError::Decimal(text.to_owned());
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let of = |part: &str, most: usize| {
+        (1..=most).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if !of(whole, 15) || !of(fraction, 9) {
+        return Err(refuse());
+    }
+    text.parse().map_err(|_| refuse())
 }
 
 #[cfg(test)]

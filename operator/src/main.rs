@@ -14,7 +14,7 @@ use aviary_operator::identity::TokenReviews;
 use aviary_operator::metrics::Metrics;
 use aviary_operator::options::{LogFormat, Options};
 use aviary_operator::rollout::driver::Driver;
-use aviary_operator::rollout::measure;
+use aviary_operator::rollout::measure::access::{Access, Own};
 use aviary_operator::rollout::perform::Performer;
 use aviary_operator::rollout::watch::{self, Changes};
 use aviary_operator::serve::{self, TlsListener};
@@ -135,8 +135,15 @@ async fn start(
     caches.ready();
     let instance = std::env::var("POD_NAME").ok();
     let performer = Performer::new(client.clone(), instance);
-    let http = measure::http_client()?;
-    let mut driver = Driver::new(views, ads.clone(), prometheus, performer, http, metrics);
+    let own = Own {
+        address: options.prometheus_address,
+        basic: options.prometheus_auth_basic,
+        bearer: options.prometheus_auth_bearer,
+        headers: options.prometheus_auth_headers,
+        tls: options.prometheus_auth_tls,
+    };
+    let access = Access::new(client.clone(), own)?;
+    let mut driver = Driver::new(views, ads.clone(), prometheus, performer, access, metrics);
     driver.open();
     let listener = TlsListener::bind(options.xds_address, authority.server_config())
         .await

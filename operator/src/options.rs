@@ -1,6 +1,7 @@
 //! Flags and environment of the operator.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
@@ -23,6 +24,28 @@ pub struct Options {
         value_parser = prometheus_address
     )]
     pub prometheus_allow: Vec<String>,
+
+    /// Folder with the files `username` and `password`, which are shown at --prometheus-address: a mounted Secret. Read for
+    /// every window, as the three below.
+    #[arg(long, env = "AVIARY_PROMETHEUS_AUTH_BASIC")]
+    pub prometheus_auth_basic: Option<PathBuf>,
+
+    /// Folder with the file `token`, which is shown at --prometheus-address.
+    #[arg(
+        long,
+        env = "AVIARY_PROMETHEUS_AUTH_BEARER",
+        conflicts_with = "prometheus_auth_basic"
+    )]
+    pub prometheus_auth_bearer: Option<PathBuf>,
+
+    /// Folder with a file for each header of every request to --prometheus-address, such as X-Scope-OrgID.
+    #[arg(long, env = "AVIARY_PROMETHEUS_AUTH_HEADERS")]
+    pub prometheus_auth_headers: Option<PathBuf>,
+
+    /// Folder with `ca.crt`, which is trusted at --prometheus-address, or `tls.crt` and `tls.key`, which are shown there, or
+    /// all of them.
+    #[arg(long, env = "AVIARY_PROMETHEUS_AUTH_TLS")]
+    pub prometheus_auth_tls: Option<PathBuf>,
 
     /// Image of the sidecar and of its init container.
     #[arg(

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aviary_crds::prometheus::MetricsSource;
 use aviary_operator::admission::inject::{Injection, Injector};
 use aviary_operator::names;
 use aviary_operator::options::PullPolicy;
@@ -113,6 +114,7 @@ fn scope() -> Scope {
         stable: "v1".to_owned(),
         canary: REVISION.to_owned(),
         interval: Duration::from_secs(10),
+        metrics: MetricsSource::Aviary,
         beside_stable: false,
     }
 }

@@ -192,10 +192,19 @@ fn no_evidence(reason: String) -> Judgement {
     }
 }
 
-/// A number as people write it: at most three decimals, no trailing zeros.
+/// A number as people write it: three decimals, or three digits where it is less than one; no trailing zeros.
 fn trim(value: f64) -> String {
-    let text = format!("{value:.3}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    // As many zeros follow the point as the logarithm says.
+    let zeros = -value.abs().log10().floor() - 1.0;
+    let decimals = if value != 0.0 && zeros > 0.0 {
+        3.0 + zeros
+    } else {
+        3.0
+    };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // at most twelve
+    let text = format!("{value:.*}", decimals.min(12.0) as usize);
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" { "0" } else { text }.to_owned()
 }
 
 #[cfg(test)]
@@ -229,6 +238,32 @@ mod tests {
         let just = wilson_upper(0.9, 100.0);
         assert_eq!(share_verdict(just, 90.0, 100.0), Verdict::NoEvidence);
         assert_eq!(share_verdict(just + 1e-9, 90.0, 100.0), Verdict::Fail);
+    }
+
+    #[test]
+    fn a_number_is_shown_so_that_it_can_be_told_from_its_bound() {
+        for (value, shown) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (7.0, "7"),
+            (1.5, "1.5"),
+            (99.999, "99.999"),
+            (0.05, "0.05"),
+            (0.0512, "0.0512"),
+            (-0.000_5, "-0.0005"),
+            (0.000_000_001, "0.000000001"),
+            (1e-300, "0"),
+            (1e15, "1000000000000000"),
+        ] {
+            assert_eq!(trim(value), shown);
+        }
+        let bound = Bound::Between {
+            at_least: None,
+            at_most: Some(0.000_5),
+        };
+        let judgement = judge(bound, &Measured::Number(0.000_6));
+        assert_eq!(judgement.verdict, Verdict::Fail);
+        assert_eq!(judgement.reason, "0.0006, at most 0.0005 asked for");
     }
 
     /// Over every count of up to 60 requests: more successes never make the verdict worse.

@@ -3,11 +3,16 @@
 //! The built-in checks read the metrics of the calling sidecars (`aviary_outbound_*`): first attempts only, so that
 //! retries are evidence for neither revision. They are asked for with the label `job` of the sidecars' scrape job, which
 //! Prometheus sets itself: a pod that exports the same names under another job is no evidence. Latency is judged as a share too: "p99 at most 500 ms" is the same as
-//! "at least 99 % of the requests took at most 500 ms", and a share has a confidence interval.
+//! "at least 99 % of the requests took at most 500 ms", and a share has a confidence interval. What another mesh counts can be
+//! read instead ([`builtin`]).
+
+pub(crate) mod builtin;
 
 use std::cell::Cell;
 use std::time::Duration;
 
+use aviary_crds::decimal::Decimal;
+use aviary_crds::prometheus::MetricsSource;
 use aviary_crds::spec::Check as SpecCheck;
 use aviary_crds::units::{self, UnitError};
 use rollout_core::judge::Bound;
@@ -83,11 +88,13 @@ impl Check {
                 if custom.at_least.is_none() && custom.at_most.is_none() {
                     return Err(InvalidCheck::NoBound(name));
                 }
-                #[allow(clippy::cast_precision_loss)] // bounds beyond 2^53 have no use
-                let float = |bound: Option<i64>| bound.map(|bound| bound as f64);
+                let number = |bound: &Option<Decimal>| {
+                    let number = bound.as_ref().map(Decimal::number);
+                    number.transpose().map_err(unit)
+                };
                 let bound = Bound::Between {
-                    at_least: float(custom.at_least),
-                    at_most: float(custom.at_most),
+                    at_least: number(&custom.at_least)?,
+                    at_most: number(&custom.at_most)?,
                 };
                 Ok(Check {
                     name,
@@ -110,6 +117,8 @@ pub struct Scope {
     pub stable: String,
     pub canary: String,
     pub interval: Duration,
+    /// Whose metrics the built-in checks read.
+    pub metrics: MetricsSource,
     /// Stable has requests too, so that the canary can be judged beside it.
     pub beside_stable: bool,
 }
@@ -117,24 +126,9 @@ pub struct Scope {
 impl Scope {
     /// PromQL for a check over the window that ends when it is asked.
     pub fn promql(&self, query: &Query) -> Result<String, QueryError> {
-        let (selector, window) = (self.selector(), window(self.interval));
         Ok(match query {
-            Query::Successes => {
-                format!(
-                    "sum by ({}) (increase({}{}{{{selector}}}[{window}]))",
-                    label::CLASS,
-                    metric::OUTBOUND_FIRST_ATTEMPTS,
-                    metric::TOTAL
-                )
-            }
-            Query::FasterThan { .. } => {
-                format!(
-                    "sum by ({}) (increase({}{}{{{selector}}}[{window}]))",
-                    label::LE,
-                    metric::OUTBOUND_DURATION,
-                    metric::BUCKET
-                )
-            }
+            Query::Successes => builtin::successes(self),
+            Query::FasterThan { .. } => builtin::latencies(self),
             Query::Custom(text) => {
                 return query::render(text, |placeholder| self.value(placeholder));
             }
@@ -183,24 +177,9 @@ impl Scope {
         )
     }
 
-    fn selector(&self) -> String {
-        let Scope {
-            namespace,
-            service,
-            canary,
-            ..
-        } = self;
-        let mut selector = format!(
-            r#"job="{PROMETHEUS_JOB}",{}="{namespace}",{}="{service}",{}="{canary}""#,
-            label::DST_NAMESPACE,
-            label::DST_SERVICE,
-            label::REVISION
-        );
-        if !self.ports.is_empty() {
-            let ports: Vec<String> = self.ports.iter().map(i32::to_string).collect();
-            selector.push_str(&format!(r#",{}=~"{}""#, label::DST_PORT, ports.join("|")));
-        }
-        selector
+    /// PromQL for the most samples that a series of the Service, of any revision, has in this long.
+    pub(crate) fn samples(&self, length: Duration) -> String {
+        builtin::samples(self, &window(length))
     }
 
     fn value(&self, placeholder: Placeholder) -> String {
@@ -232,6 +211,7 @@ mod tests {
             stable: "aaaa".into(),
             canary: "bbbb".into(),
             interval: Duration::from_secs(10),
+            metrics: MetricsSource::Aviary,
             beside_stable: true,
         }
     }
@@ -251,6 +231,34 @@ mod tests {
                 .promql(&Query::Successes)
                 .unwrap()
                 .contains(r#"dst_port=~"80|8080""#)
+        );
+    }
+
+    fn custom(bounds: serde_json::Value) -> Result<Check, InvalidCheck> {
+        let mut check = serde_json::json!({"name": "queue", "prometheus": {"query": "up"}});
+        for (name, bound) in bounds.as_object().unwrap() {
+            check["prometheus"][name] = bound.clone();
+        }
+        Check::parse(&serde_json::from_value(check).unwrap())
+    }
+
+    #[test]
+    fn bounds_are_integers_or_decimals_in_quotes() {
+        let check = custom(serde_json::json!({"atMost": "0.05", "atLeast": -1})).unwrap();
+        let bound = Bound::Between {
+            at_least: Some(-1.0),
+            at_most: Some(0.05),
+        };
+        assert_eq!(check.bound, bound);
+        // The schema refuses it already; what was stored before it did is refused here.
+        let error = custom(serde_json::json!({"atMost": "5%"})).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            r#"spec.analysis.checks[queue]: '5%' is not a number: write an integer, or a decimal in quotes like "0.05" (at most 15 digits before the point and 9 after it)"#
+        );
+        assert_eq!(
+            custom(serde_json::json!({})),
+            Err(InvalidCheck::NoBound("queue".to_owned()))
         );
     }
 

@@ -26,6 +26,7 @@ use super::changes::{self, Change};
 use super::evidence::{Answer, Question};
 use super::heard::Heard;
 use super::measure;
+use super::measure::access::Access;
 use super::perform::Performer;
 use super::proxies::{self, Silent};
 use super::said::tell;
@@ -62,7 +63,7 @@ pub struct Driver {
     ads: Ads,
     policy: PrometheusPolicy,
     performer: Performer,
-    http: reqwest::Client,
+    access: Access,
     metrics: Metrics,
     writes: Arc<Semaphore>,
     traffic: Traffic,
@@ -123,7 +124,7 @@ impl Driver {
         ads: Ads,
         policy: PrometheusPolicy,
         performer: Performer,
-        http: reqwest::Client,
+        access: Access,
         metrics: Metrics,
     ) -> Driver {
         let started = Instant::now();
@@ -132,7 +133,7 @@ impl Driver {
             ads,
             policy,
             performer,
-            http,
+            access,
             metrics,
             writes: Arc::new(Semaphore::new(WRITES)),
             traffic: Traffic::default(),
@@ -375,14 +376,14 @@ impl Driver {
     }
 
     fn ask(&mut self, key: Key, question: Question) {
-        let http = self.http.clone();
+        let access = self.access.clone();
         self.work.spawn(async move {
-            let asking = measure::judge_window(
-                &http,
-                question.address.as_deref(),
-                &question.scope,
-                &question.checks,
-            );
+            let asking = async {
+                let (namespace, address) = (&question.scope.namespace, &question.address);
+                let auth = question.auth.as_ref();
+                let prometheus = access.to(namespace, address.as_deref(), auth).await;
+                measure::judge_window(prometheus, &question.scope, &question.checks).await
+            };
             let outcome = AssertUnwindSafe(asking).catch_unwind().await.ok();
             Done::Answered(
                 key,

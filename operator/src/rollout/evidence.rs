@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use aviary_crds::prometheus::PrometheusAuth;
 use rollout_core::desired;
 use rollout_core::observation::Window;
 use rollout_core::plan::Percent;
@@ -26,6 +27,8 @@ pub struct Question {
     pub checks: Vec<Check>,
     /// `None`: there is no Prometheus that may be asked.
     pub address: Option<String>,
+    /// What it is shown.
+    pub auth: Option<PrometheusAuth>,
 }
 
 /// What came of it.
@@ -40,8 +43,9 @@ pub struct Answer {
 
 /// Who is asked about this rollout.
 pub(super) fn source(look: &Look, policy: &PrometheusPolicy) -> Source {
-    let named = look.rollout.spec.analysis.prometheus.is_some();
-    if named || policy.default.is_some() {
+    let named = look.rollout.spec.analysis.prometheus.as_ref();
+    let has_address = named.is_some_and(|named| named.address.is_some());
+    if has_address || policy.default.is_some() {
         Source::Prometheus
     } else {
         Source::Sidecars
@@ -85,12 +89,8 @@ impl Evidence {
             shifted: Span(0),
         };
         let spec = &look.rollout.spec;
-        let address = spec
-            .analysis
-            .prometheus
-            .as_ref()
-            .map(|prometheus| prometheus.address.clone())
-            .or_else(|| policy.default.clone());
+        let named = spec.analysis.prometheus.clone().unwrap_or_default();
+        let address = named.address.or_else(|| policy.default.clone());
         Some(Question {
             run: run.number,
             start,
@@ -103,11 +103,13 @@ impl Evidence {
                 stable: state.stable.revision.clone(),
                 canary: run.canary.revision.clone(),
                 interval: Duration::from_millis(u64::try_from(run.plan.interval.0).unwrap_or(0)),
+                metrics: named.metrics,
                 beside_stable: desired(state).weight() < Percent::ALL,
             },
             checks: parsed.checks.clone(),
             // The operator fetches for nobody: an address outside the allow-list is no evidence.
             address: address.filter(|address| policy.allows(address)),
+            auth: named.auth,
         })
     }
 

@@ -1,23 +1,32 @@
 //! Asks Prometheus for one window. Whatever goes wrong is an absent measurement with its reason, never a number.
 //!
+//! - [`access`] is the way to it: the address, with the [`credentials`] that its [`secrets`] hold.
 //! - [`ask`] gets one answer, of limited size and in limited time.
 //! - [`answer`] reads it: a number, a share, or nothing.
 //!
 //! Prometheus is shared: what it says may be about other people, or come from somebody who has no reason to tell the
 //! truth. Reasons go into the status, which others can read, so no text of an answer is ever part of one.
 
+pub mod access;
 mod answer;
 mod ask;
+mod credentials;
+mod secrets;
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use prometheus_http_query::Client;
+use prometheus_http_query::response::Data;
 use rollout_core::judge::{self, Judgement, Measured, Verdict};
 
+use super::checks::builtin::MetricsSource;
 use super::checks::{Check, Query, Scope};
+use answer::Nothing;
+pub use ask::Prometheus;
 
-/// What goes into the status for one check of one window.
-const LONGEST_REASON: usize = 200;
+/// What goes into the status for one check of one window, in bytes.
+const LONGEST_REASON: usize = 240;
+/// Any series that is scraped at all has samples in it.
+const LONG: Duration = Duration::from_secs(600);
 
 /// One check of one window.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,53 +67,23 @@ pub struct StableOutcome {
     pub words: String,
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum MeasureError {
-    #[error("the HTTP client for Prometheus cannot be built: {0}")]
-    Http(#[from] reqwest::Error),
-}
-
-/// The HTTP client that all questions share. HTTPS trusts the certificates in `SSL_CERT_FILE` or the system's.
-pub fn http_client() -> Result<reqwest::Client, MeasureError> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("aws-lc-rs has TLS 1.2 and 1.3")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .timeout(ask::PATIENCE);
-    // A redirect would lead out of the allow-list.
-    Ok(builder
-        .redirect(reqwest::redirect::Policy::none())
-        .build()?)
-}
-
-/// Judges every check over the window that ends now.
+/// Judges every check over the window that ends now. Without a Prometheus, by why there is none.
 pub async fn judge_window(
-    http: &reqwest::Client,
-    address: Option<&str>,
+    prometheus: Result<Prometheus, String>,
     scope: &Scope,
     checks: &[Check],
 ) -> WindowOutcome {
-    let client = match address {
-        None => Err("no Prometheus: start the operator with --prometheus-address, or set spec.analysis.prometheus.address".to_owned()),
-        Some(address) => Client::from(http.clone(), address)
-            .map_err(|error| format!("'{address}' is no address of a Prometheus: {error}")),
-    };
     let asked = futures::future::join_all(checks.iter().map(|check| async {
         let of_canary = async {
-            match &client {
-                Ok(client) => measure(client, scope, &check.query).await,
+            match &prometheus {
+                Ok(prometheus) => measure(prometheus, scope, &check.query).await,
                 Err(why) => (Measured::Absent(why.clone()), None),
             }
         };
         let of_stable = async {
             let scope = scope.of_stable(&check.query)?;
-            Some(measure(client.as_ref().ok()?, &scope, &check.query).await.0)
+            let prometheus = prometheus.as_ref().ok()?;
+            Some(measure(prometheus, &scope, &check.query).await.0)
         };
         let ((measured, requests), stable) = futures::future::join(of_canary, of_stable).await;
         let judgement = match &stable {
@@ -118,7 +97,7 @@ pub async fn judge_window(
         });
         (outcome, stable)
     }));
-    let outside = outside(client.as_ref().ok(), scope);
+    let outside = outside(prometheus.as_ref().ok(), scope);
     let (asked, outside) = futures::future::join(asked, outside).await;
     combine(asked, outside, Source::Prometheus)
 }
@@ -176,26 +155,44 @@ fn stable_outcome(outcomes: impl Iterator<Item = Outcome>) -> StableOutcome {
     }
 }
 
-async fn outside(client: Option<&Client>, scope: &Scope) -> Option<u64> {
-    let data = ask::ask(client?, &scope.outside(), ask::PATIENCE).await;
+/// Only our own sidecars tell whom they do not know.
+async fn outside(prometheus: Option<&Prometheus>, scope: &Scope) -> Option<u64> {
+    if scope.metrics != MetricsSource::Aviary {
+        return None;
+    }
+    let data = ask::ask(prometheus?, &scope.outside(), ask::PATIENCE).await;
     answer::outside(&data.ok()?)
 }
 
-async fn measure(client: &Client, scope: &Scope, query: &Query) -> (Measured, Option<u64>) {
+async fn measure(prometheus: &Prometheus, scope: &Scope, query: &Query) -> (Measured, Option<u64>) {
+    let absent = |why: String| (Measured::Absent(why), None);
     let promql = match scope.promql(query) {
         Ok(promql) => promql,
-        Err(error) => {
-            let why = format!("the query cannot be asked: {error}");
-            return (Measured::Absent(why), None);
-        }
+        Err(error) => return absent(format!("the query cannot be asked: {error}")),
     };
-    let measurement = match ask::ask(client, &promql, ask::PATIENCE).await {
-        Ok(data) => answer::read(query, &data),
-        Err(why) => return (Measured::Absent(why.to_string()), None),
+    let data: Data = match ask::ask(prometheus, &promql, ask::PATIENCE).await {
+        Ok(data) => data,
+        Err(why) => return absent(why.to_string()),
     };
-    match measurement {
+    match answer::read(query, scope.metrics, &data) {
         Ok(measurement) => (measurement.measured, measurement.requests),
-        Err(why) => (Measured::Absent(why.to_string()), None),
+        Err(Nothing::NoSamples) => absent(why_no_samples(prometheus, scope).await.to_string()),
+        Err(why) => absent(why.to_string()),
+    }
+}
+
+/// Of three reasons for no samples, the one that it is.
+async fn why_no_samples(prometheus: &Prometheus, scope: &Scope) -> Nothing {
+    let samples = async |length| {
+        let data = ask::ask(prometheus, &scope.samples(length), ask::PATIENCE).await;
+        answer::samples(&data.ok()?)
+    };
+    let (window, long) = futures::future::join(samples(scope.interval), samples(LONG)).await;
+    match (window, long) {
+        (Some(2..), _) => Nothing::NoRequest,
+        (Some(0 | 1), Some(1..)) => Nothing::TooShort(scope.interval),
+        (Some(0 | 1), Some(0)) => Nothing::NotScraped(scope.metrics),
+        (None, _) | (_, None) => Nothing::NoSamples,
     }
 }
 

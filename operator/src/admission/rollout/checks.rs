@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use aviary_crds::prometheus::PrometheusRef;
 use aviary_crds::{CanaryRollout, units};
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
@@ -235,6 +236,8 @@ fn analysis(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>)
         )),
         Err(error) => problems.push(refuse("spec.analysis.interval", error.to_string())),
     }
+    let named = analysis.prometheus.as_ref();
+    let address = named.and_then(|named| named.address.as_ref());
     for (i, check) in analysis.checks.iter().enumerate() {
         if let Some(latency) = &check.latency {
             let field = format!("spec.analysis.checks[{i}].latency.atMost");
@@ -249,7 +252,7 @@ fn analysis(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>)
                 format!("check {}: {error}", check.name),
             ));
         }
-        if analysis.prometheus.is_none() && facts.prometheus.default.is_none() {
+        if address.is_none() && facts.prometheus.default.is_none() {
             problems.push(note(
                 &format!("spec.analysis.checks[{i}].prometheus"),
                 format!(
@@ -259,17 +262,47 @@ fn analysis(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>)
             ));
         }
     }
-    if let Some(prometheus) = &analysis.prometheus
-        && !facts.prometheus.allows(&prometheus.address)
+    if let Some(address) = address
+        && !facts.prometheus.allows(address)
     {
         problems.push(refuse(
             "spec.analysis.prometheus.address",
             format!(
-                "{} is not an address that the operator fetches from; leave it out, or have it allowed (operator flag --prometheus-allow={})",
-                prometheus.address, prometheus.address
+                "{address} is not an address that the operator fetches from; leave it out, or have it allowed (operator flag --prometheus-allow={address})"
             ),
         ));
     }
+    if let Some(named) = named {
+        credentials(named, facts, problems);
+    }
+}
+
+/// What is shown to an address that nobody knows, or that anybody can listen to.
+fn credentials(named: &PrometheusRef, facts: &Facts, problems: &mut Vec<Problem>) {
+    const FIELD: &str = "spec.analysis.prometheus.auth";
+    let Some(auth) = &named.auth else {
+        return;
+    };
+    let Some(address) = named.address.as_ref().or(facts.prometheus.default.as_ref()) else {
+        problems.push(refuse(
+            FIELD,
+            "there is no Prometheus that it could be for: the operator has no --prometheus-address; name one of its allow-list in spec.analysis.prometheus.address".to_owned(),
+        ));
+        return;
+    };
+    if address.starts_with("https://") {
+        return;
+    }
+    if auth.tls.is_some() {
+        problems.push(refuse(
+            FIELD,
+            format!("tls is for an address with https://, and the operator's own is {address}: leave tls out, or have an address with https:// allowed"),
+        ));
+    }
+    problems.push(note(
+        FIELD,
+        format!("what it shows goes to {address} unencrypted, and whoever is on the way can read it; use https://"),
+    ));
 }
 
 fn deadline(rollout: &CanaryRollout, problems: &mut Vec<Problem>) {

@@ -3,13 +3,15 @@
 //! Every number is looked at before it is believed: a sample may be NaN or infinite, a count negative or absurd, a
 //! label missing or there twice.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use prometheus_http_query::response::{Data, InstantVector};
 use rollout_core::judge::Measured;
-use traffic_core::contract::{class, label};
+use traffic_core::contract::label;
 
 use crate::rollout::checks::Query;
+use crate::rollout::checks::builtin::{self, End, MetricsSource};
 
 /// Beyond it, a float does not count by ones any more.
 const LARGEST_COUNT: f64 = 9_007_199_254_740_992.0;
@@ -26,12 +28,25 @@ pub(super) struct Measurement {
 pub(super) enum Nothing {
     #[error(
         "Prometheus has no samples of the canary in this window: either no request reached it, or analysis.interval is \
-         shorter than two scrapes, or the sidecars are not scraped"
+         shorter than two scrapes, or nothing is scraped"
     )]
     NoSamples,
+    #[error("no request to the canary is in this window")]
+    NoRequest,
+    #[error(
+        "a window of {}s has less than two scrapes, and a rate needs two: make analysis.interval at least twice the scrape interval of Prometheus",
+        .0.as_secs_f64()
+    )]
+    TooShort(Duration),
+    #[error(
+        "Prometheus has no metrics of {0:?} about this Service, of any revision: have it scrape the sidecars (docs/prometheus.md), or name another source in spec.analysis.prometheus.metrics"
+    )]
+    NotScraped(MetricsSource),
     #[error("the query gave a {0}; it has to give one number")]
     Kind(&'static str),
-    #[error("the query gave no series")]
+    #[error(
+        "the query gave no series: nothing matches it, or the range in it is shorter than two scrapes"
+    )]
     NoSeries,
     #[error("the query gave {0} series; it has to give exactly one")]
     Many(usize),
@@ -49,10 +64,16 @@ pub(super) enum Nothing {
     NoInfinity,
 }
 
-pub(super) fn read(query: &Query, data: &Data) -> Result<Measurement, Nothing> {
+pub(super) fn read(
+    query: &Query,
+    source: MetricsSource,
+    data: &Data,
+) -> Result<Measurement, Nothing> {
     match query {
-        Query::Successes => successes(vector(data)?),
-        Query::FasterThan { seconds, .. } => faster_than(vector(data)?, *seconds),
+        Query::Successes => successes(source, vector(data)?),
+        Query::FasterThan { seconds, .. } => {
+            faster_than(vector(data)?, *seconds / builtin::bucket_unit(source))
+        }
         Query::Custom(_) => number(data),
     }
 }
@@ -62,6 +83,15 @@ pub(super) fn outside(data: &Data) -> Option<u64> {
     match vector(data).ok()? {
         [one] => count(one).ok().map(whole),
         [] | [_, _, ..] => None,
+    }
+}
+
+/// The most samples that a series has. No series: none.
+pub(super) fn samples(data: &Data) -> Option<u64> {
+    match vector(data).ok()? {
+        [] => Some(0),
+        [one] => count(one).ok().map(whole),
+        [_, _, ..] => None,
     }
 }
 
@@ -92,26 +122,35 @@ fn number(data: &Data) -> Result<Measurement, Nothing> {
     })
 }
 
-/// First attempts by class; what the client gave up itself says nothing about the canary.
-fn successes(series: &[InstantVector]) -> Result<Measurement, Nothing> {
-    const LABEL: &str = label::CLASS;
+/// Requests by how they ended; what the caller gave up itself says nothing about the canary.
+fn successes(source: MetricsSource, series: &[InstantVector]) -> Result<Measurement, Nothing> {
     if series.is_empty() {
         return Err(Nothing::NoSamples);
     }
-    let mut classes: BTreeMap<&str, f64> = BTreeMap::new();
+    let labels = builtin::ends(source);
+    let (mut good, mut bad) = (0.0, 0.0);
+    let mut seen = BTreeSet::new();
     for one in series {
-        let class = one.metric().get(LABEL).ok_or(Nothing::Label(LABEL))?;
-        if classes.insert(class, count(one)?).is_some() {
-            return Err(Nothing::Twice(LABEL));
+        let end = builtin::end(source, one.metric()).map_err(Nothing::Label)?;
+        let values: Vec<&str> = labels
+            .iter()
+            .map(|label| one.metric().get(*label).map_or("", String::as_str))
+            .collect();
+        if !seen.insert(values) {
+            return Err(Nothing::Twice(labels[0]));
+        }
+        let count = count(one)?;
+        match end {
+            End::Good => good += count,
+            End::Bad => bad += count,
+            End::Left => {}
         }
     }
-    let of = |class: &str| classes.get(class).copied().unwrap_or(0.0);
-    let good = of(class::SUCCESS);
-    share(good, good + of(class::FAILURE) + of(class::UNSENT))
+    share(good, good + bad)
 }
 
-/// The share of requests that took at most `seconds`: linear inside a bucket, as `histogram_quantile` reads it.
-fn faster_than(series: &[InstantVector], seconds: f64) -> Result<Measurement, Nothing> {
+/// The share of requests that took at most `bound`, in the unit of the buckets: linear inside a bucket, as `histogram_quantile` reads it.
+fn faster_than(series: &[InstantVector], bound: f64) -> Result<Measurement, Nothing> {
     const LABEL: &str = label::LE;
     let mut buckets: Vec<(f64, f64)> = Vec::with_capacity(series.len());
     for one in series {
@@ -133,10 +172,10 @@ fn faster_than(series: &[InstantVector], seconds: f64) -> Result<Measurement, No
     let mut below = (0.0, 0.0);
     let mut good = total;
     for (le, count) in buckets {
-        if le >= seconds {
+        if le >= bound {
             let width = le - below.0;
             good = if width.is_finite() && width > 0.0 {
-                below.1 + (count - below.1) * (seconds - below.0) / width
+                below.1 + (count - below.1) * (bound - below.0) / width
             } else {
                 below.1
             };
@@ -189,7 +228,7 @@ mod tests {
             seconds,
             quantile: 0.99,
         };
-        read(&query, data)
+        read(&query, MetricsSource::Aviary, data)
     }
 
     #[test]
@@ -205,7 +244,11 @@ mod tests {
             total: 100.0,
         };
         assert_eq!(
-            read(&Query::Successes, &series("class", &classes)),
+            read(
+                &Query::Successes,
+                MetricsSource::Aviary,
+                &series("class", &classes)
+            ),
             Ok(Measurement {
                 measured,
                 requests: Some(100)
@@ -216,7 +259,7 @@ mod tests {
     #[test]
     fn no_series_is_nothing_and_says_what_may_be_wrong() {
         let empty = series("class", &[]);
-        let why = read(&Query::Successes, &empty).unwrap_err();
+        let why = read(&Query::Successes, MetricsSource::Aviary, &empty).unwrap_err();
         assert!(why.to_string().contains("analysis.interval"), "{why}");
         assert_eq!(faster_than(0.5, &empty), Err(Nothing::NoSamples));
     }

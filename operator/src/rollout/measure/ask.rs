@@ -3,12 +3,13 @@
 use std::error::Error;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use prometheus_http_query::Client;
 use prometheus_http_query::error::PrometheusErrorType;
 use prometheus_http_query::response::Data;
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
+use rustls::AlertDescription;
 use serde::Deserialize;
 
 /// For the whole answer. A Prometheus that takes longer is away.
@@ -16,11 +17,29 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// A query that gives a number, or a few buckets, needs a few kilobytes.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 
+/// One that can be asked, and what it is shown with every question.
+pub struct Prometheus {
+    pub(super) client: Client,
+    pub(super) headers: HeaderMap,
+}
+
 /// Why there is no answer. None of these shows what Prometheus has sent.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoAnswer {
     #[error("Prometheus did not answer: {}", innermost(.0))]
     Away(#[source] prometheus_http_query::Error),
+    #[error(
+        "the certificate of Prometheus is not trusted ({0}); put its authority into ca.crt of the Secret that spec.analysis.prometheus.auth.tls names"
+    )]
+    Untrusted(String),
+    #[error(
+        "Prometheus does not take the certificate that it was shown, or wants one ({0:?}); put it into the Secret that spec.analysis.prometheus.auth.tls names"
+    )]
+    Unwelcome(AlertDescription),
+    #[error(
+        "Prometheus does not let the operator in (HTTP status {}); put what it asks for into a Secret that spec.analysis.prometheus.auth names", .0.as_u16()
+    )]
+    Login(StatusCode),
     #[error("Prometheus broke off its answer: {}", innermost(.0))]
     BrokenOff(#[source] reqwest::Error),
     #[error("Prometheus did not answer within {}s", .0.as_secs_f64())]
@@ -52,19 +71,27 @@ enum Answer {
     },
 }
 
+/// About the present of Prometheus' own clock, by which its samples are stamped: one whose time is off is asked about the same
+/// window all the same.
 pub(super) async fn ask(
-    client: &Client,
+    prometheus: &Prometheus,
     promql: &str,
     patience: Duration,
 ) -> Result<Data, NoAnswer> {
-    let answer = tokio::time::timeout(patience, fetch(client, promql)).await;
+    let answer = tokio::time::timeout(patience, fetch(prometheus, promql)).await;
     answer.unwrap_or(Err(NoAnswer::TooLate(patience)))
 }
 
-async fn fetch(client: &Client, promql: &str) -> Result<Data, NoAnswer> {
-    let head = client.query(promql).get_raw().await;
-    let response = head.map_err(NoAnswer::Away)?;
+async fn fetch(prometheus: &Prometheus, promql: &str) -> Result<Data, NoAnswer> {
+    let mut query = prometheus.client.query(promql);
+    for (name, value) in &prometheus.headers {
+        query = query.header(name, value.clone());
+    }
+    let response = query.get_raw().await.map_err(away)?;
     let status = response.status();
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        return Err(NoAnswer::Login(status));
+    }
     if !is_json(&response) {
         return Err(NoAnswer::NotJson(status));
     }
@@ -99,6 +126,30 @@ fn parse(status: StatusCode, body: &[u8]) -> Result<Data, NoAnswer> {
         // The parser's own words would quote what it could not read.
         Ok(Answer::Success { .. }) | Err(_) => Err(NoAnswer::NoResult(status)),
     }
+}
+
+/// What TLS finds wrong can be mended by whoever wrote the rollout.
+fn away(error: prometheus_http_query::Error) -> NoAnswer {
+    match tls_error(&error) {
+        Some(rustls::Error::InvalidCertificate(why)) => NoAnswer::Untrusted(why.to_string()),
+        Some(rustls::Error::AlertReceived(alert)) => NoAnswer::Unwelcome(*alert),
+        Some(_) | None => NoAnswer::Away(error),
+    }
+}
+
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(tls) = error.downcast_ref() {
+            return Some(tls);
+        }
+        // An I/O error that was made of another has that inside, and not as its source.
+        cause = match error.downcast_ref::<std::io::Error>() {
+            Some(io) => io.get_ref().map(|inside| inside as &(dyn Error + 'static)),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// The cause of all: what the layers above say is the address and the query, which the user knows.

@@ -10,7 +10,19 @@ use axum::routing::{MethodRouter, get};
 use futures::{Stream, StreamExt, stream};
 use rollout_core::judge::Bound;
 
+use super::access::{Access, Own};
 use super::*;
+
+/// Without credentials.
+async fn prometheus(address: &str) -> Result<Prometheus, String> {
+    let nobody = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+        let why = std::io::Error::other("no Secret is asked for");
+        Err::<http::Response<kube::client::Body>, _>(why)
+    });
+    let kube = kube::Client::new(nobody, "default");
+    let access = Access::new(kube, Own::default()).unwrap();
+    access.to("shop", Some(address), None).await
+}
 
 /// In every answer, at a place where other people's metrics would be.
 const SECRET: &str = "customer-4711";
@@ -69,8 +81,7 @@ async fn outcome(address: &str, query: Query) -> Outcome {
         query,
         bound,
     };
-    let http = http_client().unwrap();
-    let window = judge_window(&http, Some(address), &scope(), &[check]).await;
+    let window = judge_window(prometheus(address).await, &scope(), &[check]).await;
     assert_eq!(window.verdict, window.outcomes[0].verdict);
     window.outcomes[0].clone()
 }
@@ -84,6 +95,7 @@ fn scope() -> Scope {
         stable: "aaaaaaaaaa".to_owned(),
         canary: "bbbbbbbbbb".to_owned(),
         interval: Duration::from_secs(30),
+        metrics: MetricsSource::Aviary,
         beside_stable: false,
     }
 }
@@ -180,7 +192,12 @@ async fn an_answer_that_makes_no_sense_measures_nothing() {
         ),
         (custom(), "matrix", "[]".to_owned(), "gave a matrix"),
         // The operator's.
-        (Query::Successes, "vector", "[]".to_owned(), "no samples"),
+        (
+            Query::Successes,
+            "vector",
+            "[]".to_owned(),
+            "no metrics of Aviary about this Service",
+        ),
         (
             Query::Successes,
             "scalar",
@@ -193,7 +210,12 @@ async fn an_answer_that_makes_no_sense_measures_nothing() {
         (Query::Successes, "vector", of(class, "-1"), "cannot be"),
         (Query::Successes, "vector", of(class, "1e300"), "cannot be"),
         (Query::Successes, "vector", twice(class), "same label class"),
-        (latency(), "vector", "[]".to_owned(), "no samples"),
+        (
+            latency(),
+            "vector",
+            "[]".to_owned(),
+            "no metrics of Aviary about this Service",
+        ),
         (latency(), "vector", of(&own, "7"), "no label le"),
         (latency(), "vector", of(&strange, "7"), "no label le"),
         (latency(), "vector", of(r#""le":"NaN""#, "7"), "no label le"),
@@ -297,9 +319,9 @@ async fn the_largest_answer_is_still_read() {
 }
 
 async fn asked(address: &str, patience: Duration) -> String {
-    let client = Client::from(http_client().unwrap(), address).unwrap();
+    let prometheus = prometheus(address).await.unwrap();
     let began = Instant::now();
-    let answer = ask::ask(&client, "up", patience).await;
+    let answer = ask::ask(&prometheus, "up", patience).await;
     assert!(began.elapsed() < patience + Duration::from_secs(2));
     answer.unwrap_err().to_string()
 }
@@ -380,13 +402,12 @@ async fn calls_from_outside_are_a_number_or_nothing_and_never_change_a_judgement
                 at_most: Some(100.0),
             },
         };
-        let http = http_client().unwrap();
-        let window = judge_window(&http, Some(&address), &scope(), &[check]).await;
+        let window = judge_window(prometheus(&address).await, &scope(), &[check]).await;
         assert_eq!(window.outside, expected, "{answer}");
         assert_eq!(window.verdict, Verdict::Pass, "{answer}");
         assert_eq!(window.outcomes.len(), 1, "{answer}");
     }
-    let nowhere = judge_window(&http_client().unwrap(), None, &scope(), &[]).await;
+    let nowhere = judge_window(Err("no Prometheus".to_owned()), &scope(), &[]).await;
     assert_eq!(nowhere.outside, None);
 }
 
@@ -425,19 +446,21 @@ async fn the_canary_is_judged_beside_stable_in_the_same_window() {
         (0, 100, Verdict::Pass, Some(true)),
     ] {
         let address = revisions(canary, stable).await;
-        let http = http_client().unwrap();
         let beside = Scope {
             beside_stable: true,
             ..scope()
         };
-        let window =
-            judge_window(&http, Some(&address), &beside, std::slice::from_ref(&check)).await;
+        let window = judge_window(
+            prometheus(&address).await,
+            &beside,
+            std::slice::from_ref(&check),
+        )
+        .await;
         assert_eq!(window.verdict, verdict, "{canary} and {stable}");
         assert_eq!(window.stable.fails, fails, "{canary} and {stable}");
         assert_eq!(window.stable.words.is_empty(), fails != Some(true));
         let alone = judge_window(
-            &http,
-            Some(&address),
+            prometheus(&address).await,
             &scope(),
             std::slice::from_ref(&check),
         )
