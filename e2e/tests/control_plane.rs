@@ -17,6 +17,7 @@ mod control_plane {
     pub(crate) mod faults;
     pub(crate) mod hall;
     pub(crate) mod paused;
+    pub(crate) mod prometheus;
     pub(crate) mod promotion;
     pub(crate) mod recreated;
     pub(crate) mod refused;
@@ -29,8 +30,8 @@ use std::sync::Arc;
 
 use control_plane::hall::{Case, Hall};
 use control_plane::{
-    admission, alerts, alone, break_glass, deployments, edited, failed, faults, paused, promotion,
-    recreated, refused, release, waiting,
+    admission, alerts, alone, break_glass, deployments, edited, failed, faults, paused, prometheus,
+    promotion, recreated, refused, release, waiting,
 };
 use libtest_mimic::Arguments;
 
@@ -83,6 +84,7 @@ fn side_by_side() -> Vec<Case> {
         edited::edited_steps_do_not_raise_the_weight_of_a_running_release,
         edited::edited_steps_lower_the_weight_at_once,
         edited::a_suspended_release_holds_and_still_rolls_back,
+        prometheus::credentials_are_used_once_they_are_granted_and_annotated,
         waiting::a_paused_step_waits_for_a_person_and_is_not_stalled,
         waiting::a_request_for_another_revision_or_weight_is_taken_away_and_said,
         waiting::a_pause_with_a_length_ends_by_itself,

@@ -15,6 +15,11 @@ use aviary_e2e::control_plane::ControlPlane;
 use serde_json::{Value, json};
 
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/default");
+/// What somebody has to grant for credentials.
+const GRANTED: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../config/samples/prometheus-auth.yaml"
+);
 const OPERATOR: &str = "system:serviceaccount:aviary-system:aviary-operator";
 /// Policies are looked at a moment after they are stored.
 const IN_FORCE: Duration = Duration::from_secs(60);
@@ -686,6 +691,26 @@ fn the_operator_may_do_what_it_is_for_and_nothing_else() {
             wrong.push(format!(
                 "the operator may not {verb} {resource} in {namespace}"
             ));
+        }
+    }
+
+    // A Secret that somebody grants is got by its name, and no other is.
+    cluster.admin(&["apply", "-f", GRANTED], "");
+    for (verb, resource, may) in [
+        ("get", "secrets/prometheus-login", true),
+        ("get", "secrets/another", false),
+        ("get", "secrets", false),
+        ("list", "secrets", false),
+        ("watch", "secrets/prometheus-login", false),
+        ("update", "secrets/prometheus-login", false),
+    ] {
+        let began = Instant::now();
+        // Roles come into force a moment after they are stored.
+        while can_i(&cluster, verb, resource, "shop") != may && began.elapsed() < IN_FORCE {
+            thread::sleep(Duration::from_millis(200));
+        }
+        if can_i(&cluster, verb, resource, "shop") != may {
+            wrong.push(format!("the operator may {verb} {resource}: not {may}"));
         }
     }
 

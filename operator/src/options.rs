@@ -166,6 +166,15 @@ mod tests {
     }
 
     #[test]
+    fn credentials_are_folders_and_nobody_has_both_a_password_and_a_token() {
+        let options = parse(&["--prometheus-auth-tls=/etc/tls"]).unwrap();
+        assert_eq!(options.prometheus_auth_tls, Some("/etc/tls".into()));
+        let both = ["--prometheus-auth-basic=/a", "--prometheus-auth-bearer=/b"];
+        let error = parse(&both).unwrap_err().to_string();
+        assert!(error.contains("cannot be used with"), "{error}");
+    }
+
+    #[test]
     fn an_address_without_a_scheme_is_refused_with_the_right_form() {
         for text in [
             "prometheus:9090",

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use aviary_crds::CANARY_OF_LABEL;
 use aviary_crds::{
-    BREAK_GLASS_ANNOTATION, CanaryRollout, INJECT_LABEL, RESTORED_ANNOTATION, REVISION_LABEL,
-    ROLLOUT_LABEL,
+    BREAK_GLASS_ANNOTATION, CREDENTIALS_ANNOTATION, CanaryRollout, INJECT_LABEL,
+    RESTORED_ANNOTATION, REVISION_LABEL, ROLLOUT_LABEL,
 };
 use aviary_operator::admission::rollout::{Facts, PrometheusPolicy, Severity, Target, validate};
 use aviary_operator::ads::{Ads, RevocationKey};
@@ -501,6 +501,8 @@ fn every_manifest_is_in_a_kustomization() {
     }
     // The long form is instead of the short one.
     files.remove("samples/canaryrollout-full.yaml");
+    // What somebody has to grant by hand.
+    files.remove("samples/prometheus-auth.yaml");
     for file in files {
         assert!(named.contains(&file), "{file} is in no kustomization");
     }
@@ -547,6 +549,34 @@ fn the_samples_are_right() {
     assert_eq!(
         find("Namespace", "shop")["metadata"]["labels"][INJECT_LABEL],
         "enabled"
+    );
+}
+
+/// Tried on a real API server in `e2e/tests/rbac.rs`.
+#[test]
+fn the_sample_of_credentials_lets_the_operator_get_one_secret() {
+    let documents = documents();
+    let find = |kind: &str| {
+        let of_file = documents
+            .iter()
+            .filter(|(file, _)| file == "samples/prometheus-auth.yaml");
+        let mut found = of_file.filter(|(_, document)| document["kind"] == kind);
+        found.next().unwrap().1.clone()
+    };
+    let secret = find("Secret");
+    assert!(secret["metadata"]["annotations"][CREDENTIALS_ANNOTATION].is_string());
+    assert_eq!(
+        find("Role")["rules"],
+        json!([{
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "resourceNames": [secret["metadata"]["name"]],
+            "verbs": ["get"],
+        }])
+    );
+    assert_eq!(
+        find("RoleBinding")["subjects"],
+        json!([{"kind": "ServiceAccount", "name": names::OPERATOR, "namespace": names::NAMESPACE}])
     );
 }
 

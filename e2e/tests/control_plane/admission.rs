@@ -33,11 +33,20 @@ fn everything() -> Value {
             "checks": [
                 {"name": "success", "successRate": {"atLeast": "99%"}},
                 {"name": "latency", "latency": {"quantile": "0.99", "atMost": "500ms"}},
-                {"name": "queue", "prometheus": {"query": "up", "atMost": 1, "atLeast": 0}},
+                {"name": "queue", "prometheus": {"query": "up", "atMost": "1.5", "atLeast": 0}},
             ],
             "guard": {"falseAlarm": "0.1%", "maxErrorIncrease": "1%"},
             "noEvidence": {"hold": "10m", "then": "Pause"},
-            "prometheus": {"address": "http://prometheus.monitoring:9090"},
+            "prometheus": {
+                "address": "https://prometheus.monitoring:9090",
+                "metrics": "Aviary",
+                "auth": {
+                    "basic": {"secretRef": {"name": "login"}},
+                    "bearer": {"secretRef": {"name": "token"}},
+                    "headers": {"secretRef": {"name": "tenant"}},
+                    "tls": {"secretRef": {"name": "tls"}},
+                },
+            },
         },
         "split": {"sticky": {"header": "x-user", "cookie": "user"}},
         "onFailure": "Rollback",
@@ -170,6 +179,13 @@ impl Walk {
         if schema["x-kubernetes-list-type"] == "map" {
             let twice = [value.clone(), value.clone()].map(|list| list[0].clone());
             broken("list-type", json!(twice), "Duplicate value".to_owned());
+        }
+        if schema["x-kubernetes-int-or-string"] == true {
+            broken(
+                "x-kubernetes-int-or-string",
+                json!(0.05),
+                "must be of type integer,string".to_owned(),
+            );
         }
         if let Some(kind) = schema["type"].as_str() {
             // A number is called by its format.
@@ -313,6 +329,26 @@ fn rules() -> Vec<(&'static str, Value, &'static str)> {
             "spec.targetRef.kind must be Deployment: no other kind can be released",
         ),
         (
+            "/analysis/prometheus",
+            json!({"auth": {}}),
+            "spec.analysis.prometheus.auth names at least one of basic, bearer, headers and tls: leave it out for a Prometheus that asks for none",
+        ),
+        (
+            "/analysis/prometheus",
+            json!({"auth": {"basic": {"secretRef": {"name": "a"}}, "bearer": {"secretRef": {"name": "b"}}}}),
+            "spec.analysis.prometheus.auth has either basic or bearer: both would be the header Authorization",
+        ),
+        (
+            "/analysis/prometheus",
+            json!({"address": "http://prometheus.monitoring:9090", "auth": {"tls": {"secretRef": {"name": "a"}}}}),
+            "spec.analysis.prometheus.auth.tls is for an address with https://: write one, or leave tls out",
+        ),
+        (
+            "/analysis/prometheus",
+            json!({"metrics": "Istio"}),
+            "spec.service.ports: the metrics of Istio and of Linkerd do not say to which port a request went: leave ports out, or spec.analysis.prometheus.metrics",
+        ),
+        (
             "/split",
             json!({"sticky": {"header": "x-user"}}),
             "spec.split (sticky) is not supported yet: leave it out, requests are then interleaved exactly by weight",
@@ -422,6 +458,7 @@ pub(crate) async fn every_refusal_of_the_webhook_names_the_field_and_the_mend(
         (query("sum("), "spec.analysis.checks[0].prometheus.query: check errors: no PromQL: ".to_owned()),
         (query("up[5m]"), "spec.analysis.checks[0].prometheus.query: check errors: gives a range vector, and has to give one number: an instant vector or a scalar".to_owned()),
         (base.clone().with("/analysis/prometheus", json!({"address": "http://elsewhere.test:9090"})), "spec.analysis.prometheus.address: http://elsewhere.test:9090 is not an address that the operator fetches from; leave it out, or have it allowed (operator flag --prometheus-allow=http://elsewhere.test:9090)".to_owned()),
+        (base.clone().with("/analysis/prometheus", json!({"auth": {"tls": {"secretRef": {"name": "a"}}}})), format!("spec.analysis.prometheus.auth: tls is for an address with https://, and the operator's own is {}: leave tls out, or have an address with https:// allowed", scene.bench.evidence.url())),
     ];
     for (plan, says) in cases {
         let plan: Value = serde_json::from_str(&plan.to_string())?;

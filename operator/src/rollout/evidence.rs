@@ -190,6 +190,7 @@ impl Evidence {
 
 #[cfg(test)]
 mod tests {
+    use aviary_crds::prometheus::MetricsSource;
     use rollout_core::judge::Verdict;
     use rollout_core::state::Phase;
     use serde_json::json;
@@ -309,5 +310,26 @@ mod tests {
         );
         assert_eq!(of(None, Some("http://other:9090")), Some(None));
         assert_eq!(of(None, None), None, "the sidecars have said it");
+    }
+
+    #[test]
+    fn a_question_says_whose_metrics_it_reads_and_what_it_shows() {
+        let asked = |prometheus: serde_json::Value| {
+            let rollout =
+                testing::rollout(json!({"spec": {"analysis": {"prometheus": prometheus}}}));
+            let parsed = plan::parse(&rollout.spec).unwrap();
+            let look = testing::look(rollout, Time(15_000));
+            let question = Evidence::None.ask(&look, &soaking(), &parsed, &testing::policy());
+            question.unwrap()
+        };
+        // The address is left out: the operator's own.
+        let auth = json!({"bearer": {"secretRef": {"name": "token"}}});
+        let question = asked(json!({"metrics": "Istio", "auth": auth}));
+        assert_eq!(question.address.as_deref(), Some("http://prometheus:9090"));
+        assert_eq!(question.scope.metrics, MetricsSource::Istio);
+        assert_eq!(serde_json::to_value(question.auth).unwrap(), auth);
+        let question = asked(json!({"address": "http://prometheus:9090"}));
+        assert_eq!(question.scope.metrics, MetricsSource::Aviary);
+        assert_eq!(question.auth, None);
     }
 }

@@ -395,6 +395,34 @@ fn the_operator_fetches_from_its_own_list_only() {
 }
 
 #[test]
+fn credentials_have_an_address_and_a_warning_where_anybody_can_listen() {
+    const FIELD: &str = "spec.analysis.prometheus.auth";
+    let of = |prometheus: Value| rollout(json!({"analysis": {"prometheus": prometheus}}));
+    let secret = json!({"secretRef": {"name": "a"}});
+    let encrypted = json!({"address": "https://metrics.example/api", "auth": {"bearer": secret, "tls": secret}});
+    assert_eq!(validate(&of(encrypted), &facts()), []);
+    let own = validate(&of(json!({"auth": {"bearer": secret}})), &facts());
+    assert_eq!(only(&own).severity, Severity::Note);
+    assert_eq!(
+        only(&own).to_string(),
+        "spec.analysis.prometheus.auth: what it shows goes to http://prometheus.monitoring:9090 unencrypted, and whoever is on the way can read it; use https://"
+    );
+    let tls = validate(&of(json!({"auth": {"tls": secret}})), &facts());
+    let is_refusal = |problem: &&Problem| problem.severity == Severity::Refuse;
+    let refusals: Vec<Problem> = tls.iter().filter(is_refusal).cloned().collect();
+    refused(&refusals, FIELD, "tls is for an address with https://");
+    let nowhere = Facts {
+        prometheus: PrometheusPolicy::default(),
+        ..facts()
+    };
+    refused(
+        &validate(&of(json!({"auth": {"bearer": secret}})), &nowhere),
+        FIELD,
+        "there is no Prometheus that it could be for",
+    );
+}
+
+#[test]
 fn a_window_has_a_length() {
     refused(
         &validate(&rollout(json!({"analysis": {"interval": "0s"}})), &facts()),

@@ -233,6 +233,40 @@ async fn an_answer_that_makes_no_sense_measures_nothing() {
     }
 }
 
+/// Whatever another mesh's metrics are called, what is in them is looked at as closely.
+#[tokio::test]
+async fn the_series_of_another_mesh_are_no_more_believed_than_our_own() {
+    for (metrics, labels) in [
+        (MetricsSource::Istio, r#""response_code":"200""#),
+        (MetricsSource::Linkerd, r#""classification":"success""#),
+        (MetricsSource::Envoy, r#""envoy_response_code_class":"2""#),
+    ] {
+        let strange = format!(r#""tenant":"{SECRET}""#);
+        for (all, part) in [
+            (series(labels, "-1"), "cannot be"),
+            (series(labels, "+Inf"), "cannot be"),
+            (series(labels, "NaN"), "cannot be"),
+            (format!("{0},{0}", series(labels, "1")), "the same label"),
+            (series(&strange, "1"), "has no label"),
+        ] {
+            let address = json_server(200, result("vector", &format!("[{all}]"))).await;
+            let check = Check {
+                name: "check".to_owned(),
+                query: Query::Successes,
+                bound: Bound::ShareAtLeast(0.99),
+            };
+            let of_mesh = Scope { metrics, ..scope() };
+            let window = judge_window(prometheus(&address).await, &of_mesh, &[check]).await;
+            let reason = &window.outcomes[0].reason;
+            assert_eq!(window.verdict, Verdict::NoEvidence, "{metrics:?}: {reason}");
+            assert!(
+                reason.contains(part) && !reason.contains(SECRET),
+                "{reason}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn an_answer_of_another_form_measures_nothing() {
     let secret = format!(r#"["{SECRET}"]"#);
@@ -303,6 +337,85 @@ async fn an_answer_without_an_end_is_given_up_at_one_mebibyte() {
         began.elapsed() < ask::PATIENCE,
         "it waited for the deadline"
     );
+}
+
+/// It says how much comes, and nobody waits for it.
+#[tokio::test]
+async fn an_answer_of_a_gigabyte_is_given_up_at_one_mebibyte() {
+    let gigabyte = || {
+        let megabyte = Bytes::from(vec![b' '; 1024 * 1024]);
+        let all = stream::iter(std::iter::repeat_n(megabyte, 1024)).map(Ok::<_, Infallible>);
+        let mut response = response(200, "application/json", Body::from_stream(all));
+        let length = (1_u64 << 30).into();
+        response.headers_mut().insert("content-length", length);
+        response
+    };
+    let address = server(gigabyte).await;
+    let began = Instant::now();
+    nothing(&address, custom(), "larger than 1 MiB").await;
+    assert!(
+        began.elapsed() < ask::PATIENCE,
+        "it waited for the deadline"
+    );
+}
+
+/// Its clock is a day off, either way. It is asked about its own present, and the time of its answer changes nothing.
+#[tokio::test]
+async fn a_prometheus_whose_time_is_off_is_asked_about_its_own_present() {
+    let answer = |uri: axum::http::Uri| async move {
+        let asked = uri.query().unwrap_or_default().to_owned();
+        assert!(!asked.contains("time="), "{asked}");
+        let day = if asked.contains("yesterday") {
+            -86_400
+        } else {
+            86_400
+        };
+        let at = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let at = i64::try_from(at).unwrap() + day;
+        let body = result("scalar", &format!(r#"[{at},"7"]"#));
+        response(200, "application/json", body)
+    };
+    let address = serve(get(answer)).await;
+    for query in ["yesterday", "tomorrow"] {
+        let outcome = outcome(&address, Query::Custom(query.to_owned())).await;
+        assert_eq!(outcome.verdict, Verdict::Pass, "{}", outcome.reason);
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_for_a_login_is_told_apart_from_whoever_is_no_prometheus() {
+    for status in [401, 403] {
+        let page = format!("<html>{SECRET}</html>");
+        let address = server(move || response(status, "text/html", page.clone())).await;
+        let part = format!("does not let the operator in (HTTP status {status})");
+        nothing(&address, custom(), &part).await;
+    }
+}
+
+/// Everything that is asked is answered with the same number.
+#[tokio::test]
+async fn without_samples_the_reason_is_looked_for() {
+    for (window, long, words) in [
+        ("2", "40", "no request to the canary is in this window"),
+        ("1", "40", "a window of 30s has less than two scrapes"),
+        ("0", "40", "a window of 30s has less than two scrapes"),
+        ("NaN", "40", "no samples of the canary in this window"),
+        ("1", "-1", "no samples of the canary in this window"),
+    ] {
+        let answer = move |uri: axum::http::Uri| async move {
+            let asked = uri.query().unwrap_or_default().to_owned();
+            let value = match () {
+                () if !asked.contains("count_over_time") => None,
+                () if asked.contains("600000ms") => Some(long),
+                () => Some(window),
+            };
+            let one = value.map(|value| series("", value)).unwrap_or_default();
+            let body = result("vector", &format!("[{one}]"));
+            response(200, "application/json", body)
+        };
+        let address = serve(get(answer)).await;
+        nothing(&address, Query::Successes, words).await;
+    }
 }
 
 #[tokio::test]
