@@ -102,6 +102,7 @@ fn istio_counts_a_failed_call_of_grpc_as_an_answer_with_200() {
         ("404", "http", "", "-", End::Good),
         ("500", "http", "", "-", End::Bad),
         ("503", "http", "", "UF,URX", End::Bad),
+        ("0", "http", "", "-", End::Left),
         ("0", "http", "", "DC", End::Left),
         ("200", "http", "", "DC", End::Left),
         ("200", "grpc", "0", "-", End::Good),
