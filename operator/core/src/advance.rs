@@ -5,6 +5,7 @@
 //! The ways down come first and ask for nothing. The ways up come last, and each asks for everything: pods Ready, the
 //! last weight acknowledged by every live proxy, a pass of a window of this very soak, nobody holding.
 
+mod ahead;
 mod down;
 mod edited;
 mod promotion;
@@ -19,6 +20,7 @@ use crate::plan::{Percent, Plan};
 use crate::state::{Cause, Failure, Phase, Revoked, Run, State, Unsettled};
 use crate::time::{Span, Time};
 
+pub use ahead::{Ahead, ahead};
 pub use waiting::{ENOUGH_TO_ADVANCE, Waiting, waiting};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -30,11 +30,11 @@ pub mod plan;
 pub mod state;
 pub mod time;
 
-pub use advance::{Transition, Waiting, advance, waiting};
+pub use advance::{Ahead, Transition, Waiting, advance, ahead, waiting};
 pub use carried::{Carried, effective, effective_while_replaced};
 pub use desired::{CanarySplit, Copies, Desired, Gate, Lease, Split, desired};
 pub use event::Event;
-pub use observation::{Observation, Serving, Window};
+pub use observation::{Hooks, Observation, Serving, Window};
 pub use plan::{Capacity, Deletion, OnFailure, Pause, Percent, Plan, Step, Then};
 pub use state::{Cause, Failure, Phase, Revoked, Run, State, Template, Unsettled};
 pub use time::{Span, Time};

@@ -35,6 +35,19 @@ pub struct Observation {
     pub promote: bool,
     /// Nothing forbids a raise: not suspended, not frozen, the lease held, the spec valid.
     pub may_raise: bool,
+    pub hooks: Hooks,
+}
+
+/// What those who are asked from outside say to the next raise, or to the promotion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hooks {
+    /// Nobody has to be asked, or everybody who was asked agrees.
+    #[default]
+    Agree,
+    /// Somebody has not agreed yet: nothing is raised and nothing promoted. Whatever lowers, judges or ends goes on.
+    Hold,
+    /// Somebody refuses, and that ends the run.
+    Refuse,
 }
 
 /// The user's Deployment.

@@ -10,6 +10,8 @@ mod down;
 mod edited;
 #[path = "stories/first_sight.rs"]
 mod first_sight;
+#[path = "stories/hooks.rs"]
+mod hooks;
 #[path = "stories/people.rs"]
 mod people;
 #[path = "stories/promotion.rs"]

@@ -4,7 +4,7 @@ use super::{edited, judged_run, rest, roll_back, supersede};
 use crate::desired::{Copies, desired};
 use crate::event::Event;
 use crate::judge::Verdict;
-use crate::observation::Observation;
+use crate::observation::{Hooks, Observation};
 use crate::plan::{OnFailure, Percent, Plan};
 use crate::state::{Cause, Phase, Run, State};
 use crate::time::Time;
@@ -37,6 +37,8 @@ pub(super) fn down(plan: &Plan, held: &mut State, seen: &Observation, happened: 
         Some(Cause::NotMeshed)
     } else if !first && !seen.copy.exists {
         Some(Cause::CanaryLost)
+    } else if seen.hooks == Hooks::Refuse {
+        Some(Cause::HookRefused)
     } else {
         None
     };

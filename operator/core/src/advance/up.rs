@@ -3,7 +3,7 @@
 use super::waiting::{Soaked, soaked, waiting};
 use crate::desired::{Copies, desired};
 use crate::event::Event;
-use crate::observation::Observation;
+use crate::observation::{Hooks, Observation};
 use crate::state::{Phase, State};
 
 pub(super) fn up(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) {
@@ -25,6 +25,21 @@ pub(super) fn up(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) 
     let failed = run.failed_in_a_row > 0 || run.failed_since.is_some();
     // While the lease is lapsed, what is raised would fall at the next look.
     if !seen.may_raise || seen.lapsed || !acknowledged || !ready || failed {
+        return;
+    }
+    // Before a person's word is taken: it is not used up while somebody else is waited for.
+    let asks = match next.phase {
+        Phase::Scaling { .. } => true,
+        Phase::Soaking { step, .. } => run.plan.is_last(step),
+        Phase::Unsettled { .. }
+        | Phase::Stable
+        | Phase::Shifting { .. }
+        | Phase::Promoting { .. }
+        | Phase::Returning { .. }
+        | Phase::RollingBack { .. }
+        | Phase::Failed => false,
+    };
+    if asks && seen.hooks != Hooks::Agree {
         return;
     }
     if answer.is_some() {

@@ -70,6 +70,8 @@ pub enum Cause {
     CanaryLost,
     /// A canary pod has no sidecar: what it does cannot be seen.
     NotMeshed,
+    /// A hook did not agree to a raise or to the promotion, and is one that rolls back then.
+    HookRefused,
     /// A proxy has seen this run revoked: an operator before this one rolled it back.
     Revoked,
     /// The Deployment's template is the stable one again.
@@ -90,6 +92,7 @@ impl Cause {
             Cause::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
             Cause::CanaryLost => "CanaryLost",
             Cause::NotMeshed => "NotMeshed",
+            Cause::HookRefused => "HookRefused",
             Cause::Revoked => "Revoked",
             Cause::TemplateReverted => "TemplateReverted",
             Cause::Deleted => "Deleted",
@@ -98,12 +101,13 @@ impl Cause {
         }
     }
 
-    pub const ALL: [Cause; 10] = [
+    pub const ALL: [Cause; 11] = [
         Cause::AnalysisFailed,
         Cause::WorseThanStable,
         Cause::ProgressDeadlineExceeded,
         Cause::CanaryLost,
         Cause::NotMeshed,
+        Cause::HookRefused,
         Cause::Revoked,
         Cause::TemplateReverted,
         Cause::Deleted,

@@ -2,7 +2,7 @@
 //! what ends a run, one by one and in pairs, against what could keep it.
 
 use rollout_core::judge::Verdict;
-use rollout_core::observation::{CopySeen, Observation, Original, Serving, Traffic, Window};
+use rollout_core::observation::{CopySeen, Hooks, Observation, Original, Serving, Traffic, Window};
 use rollout_core::plan::{Percent, Plan};
 use rollout_core::state::{Phase, State, Template, Unsettled};
 use rollout_core::{Copies, Span, Time, desired};
@@ -58,6 +58,7 @@ pub(crate) fn good(state: &State) -> Class {
             break_glass: false,
             promote: false,
             may_raise: true,
+            hooks: Hooks::Agree,
         },
     }
 }
@@ -169,7 +170,7 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
 type Change = fn(&State, &mut Class);
 
 /// What ends a run, takes it back, or must not touch it.
-const CHANGES: [Change; 26] = [
+const CHANGES: [Change; 28] = [
     |_, class| class.seen.deleted = true,
     |_, class| class.seen.break_glass = true,
     |_, class| class.seen.alarm = true,
@@ -203,6 +204,8 @@ const CHANGES: [Change; 26] = [
     |state, class| edit(state, class, 0),
     |state, class| edit(state, class, 1),
     |_, class| class.seen.original.replicas = 0,
+    |_, class| class.seen.hooks = Hooks::Hold,
+    |_, class| class.seen.hooks = Hooks::Refuse,
 ];
 
 fn asks_for(class: &mut Class, name: &str) {
@@ -326,6 +329,7 @@ fn promoting(state: &State, visit: &mut impl FnMut(&Class)) {
                             seen.lapsed = true;
                             seen.revoked = Some(1);
                             seen.alarm = true;
+                            seen.hooks = Hooks::Refuse;
                             seen.window = window(seen.now, Verdict::Fail, 20);
                             class.plan = plans()[1].clone();
                         }

@@ -1,10 +1,10 @@
 //! The invariants of the design, section 3, on one edge: what has to be true at once, and what once it is written.
 
 use rollout_core::judge::Verdict;
-use rollout_core::observation::{CopySeen, Observation, Serving, Traffic};
+use rollout_core::observation::{CopySeen, Hooks, Observation, Serving, Traffic};
 use rollout_core::plan::{Deletion, OnFailure, Pause, Percent, Plan, Then};
 use rollout_core::state::{Cause, Phase, Run, State, Template, Unsettled};
-use rollout_core::{Event, Gate, Lease, Span, Time, Transition, advance, desired};
+use rollout_core::{Ahead, Event, Gate, Lease, Span, Time, Transition, advance, ahead, desired};
 
 use crate::classes::Class;
 use crate::roles::{present, running, weight};
@@ -125,6 +125,7 @@ fn ends(from: &State, run: &Run, class: &Class) -> bool {
         || *asked(from, seen) != run.canary
         || ungated(from, seen)
         || seen.copy.without_sidecar
+        || seen.hooks == Hooks::Refuse
         || (!first && !seen.copy.exists)
         || failed(from, run, class)
         || overdue(from, run, seen)
@@ -141,6 +142,7 @@ pub(crate) fn check(from: &State, class: &Class, step: &Transition) -> Result<()
     again(class, from, step)?;
     unheard(class, from, step)?;
     earned(from, class, step)?;
+    asked_first(from, class, step)?;
     stable(from, seen, &step.held, false)?;
     stable(from, seen, &step.next, true)
 }
@@ -335,6 +337,7 @@ fn seen_again(from: &State, class: &Class, held: &State) -> Observation {
             acknowledged: true,
         };
         seen.revoked = None;
+        seen.hooks = Hooks::Agree;
     }
     seen
 }
@@ -396,6 +399,40 @@ fn unheard(class: &Class, from: &State, step: &Transition) -> Result<(), String>
         !matches!(step.next.phase, Phase::RollingBack { .. })
             || matches!(heard.next.phase, Phase::RollingBack { .. }),
         "2: a missing acknowledgement rolled back"
+    );
+    Ok(())
+}
+
+/// 1. A raise and a promotion wait for the hooks, which are asked about just that; and nothing that is true at once does.
+fn asked_first(from: &State, class: &Class, step: &Transition) -> Result<(), String> {
+    let earned = step.earned.iter().find_map(Ahead::of);
+    hold!(
+        earned.is_none() || class.seen.hooks == Hooks::Agree,
+        "1: {earned:?} waited for no hook"
+    );
+    if earned.is_none() {
+        return Ok(());
+    }
+    hold!(
+        ahead(&class.plan, from, &class.seen) == earned,
+        "1: the hooks are asked about something else than {earned:?}"
+    );
+    let mut seen = class.seen.clone();
+    seen.hooks = Hooks::Hold;
+    let waits = advance(&class.plan, from, &seen);
+    hold!(
+        ahead(&class.plan, from, &seen) == earned,
+        "1: what the hooks say changes what they are asked"
+    );
+    hold!(
+        waits.held == step.held && waits.happened == step.happened,
+        "2: a hook that is waited for made a difference at once: {:?}",
+        waits.held
+    );
+    hold!(
+        waits.next == waits.held && waits.earned.is_empty(),
+        "1: something was earned while a hook is waited for: {:?}",
+        waits.earned
     );
     Ok(())
 }
@@ -554,6 +591,7 @@ fn raised(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
     hold!(new.number == number(from), "1: a new run began above 0");
     hold!(!ends(from, run, class), "1: raised a run that ends");
     hold!(seen.may_raise, "1: raised while held");
+    hold!(seen.hooks == Hooks::Agree, "1: raised against a hook");
     hold!(!seen.lapsed, "1: raised without a lease");
     hold!(
         seen.traffic.acknowledged && seen.traffic.sent == Some((run.number, before)),

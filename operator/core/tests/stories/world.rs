@@ -2,7 +2,7 @@
 
 use rollout_core::advance::window_due;
 use rollout_core::judge::Verdict;
-use rollout_core::observation::{CopySeen, Observation, Original, Serving, Traffic, Window};
+use rollout_core::observation::{CopySeen, Hooks, Observation, Original, Serving, Traffic, Window};
 use rollout_core::plan::{Capacity, Deletion, Limits, OnFailure, Pause, Percent, Plan, Step, Then};
 use rollout_core::state::{Cause, Phase, State, Template, Unsettled};
 use rollout_core::{
@@ -39,6 +39,7 @@ pub(crate) struct World {
     pub promote: bool,
     pub stable_fails: Option<bool>,
     pub may_raise: bool,
+    pub hooks: Hooks,
     pub deleted: bool,
     pub break_glass: bool,
     pub lapsed: bool,
@@ -132,6 +133,7 @@ impl World {
             promote: false,
             stable_fails: None,
             may_raise: true,
+            hooks: Hooks::Agree,
             deleted: false,
             break_glass: false,
             lapsed: false,
@@ -337,6 +339,7 @@ impl World {
             break_glass: self.break_glass,
             promote: self.promote,
             may_raise: self.may_raise,
+            hooks: self.hooks,
         }
     }
 
