@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::decimal::Decimal;
+use crate::hook::Hook;
 use crate::prometheus::PrometheusRef;
 use crate::status::CanaryRolloutStatus;
 use crate::units::{
@@ -71,6 +72,13 @@ pub struct CanaryRolloutSpec {
     /// How each step is judged.
     #[serde(default)]
     pub analysis: Analysis,
+
+    /// Who is asked before a weight is raised or the release promoted, or told how it ended, over HTTP. They can hold a
+    /// raise, or roll back; nothing that lowers, judges or ends a release waits for them. Asked in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_string()]))]
+    pub hooks: Vec<Hook>,
 
     /// What happens when more windows fail in a row than analysis.failureLimit tolerates: Rollback (the canary's weight goes
     /// to 0 at once) or Pause (the weight stays where it is, users included, and never rises until a person puts the stable

@@ -257,6 +257,8 @@ pub enum CauseStatus {
     CanaryLost,
     /// A canary pod has no sidecar.
     NotMeshed,
+    /// A hook whose onFailure is Rollback did not agree.
+    HookRefused,
     /// A proxy has seen this run revoked.
     Revoked,
     /// The Deployment's template is the stable one again.

@@ -8,7 +8,7 @@
 //!
 //! With Aviary: the [`Operator`] as a process of this machine, with the rights that its manifests
 //! give it, behind a [`Wire`] to the API server that can be cut; and [`Evidence`] by which a
-//! release is judged where no requests are.
+//! release is judged where no requests are; and a [`Receiver`] where hooks lead.
 
 mod alerts;
 mod bench;
@@ -17,6 +17,7 @@ mod evidence;
 mod install;
 mod operator;
 pub mod pods;
+mod receiver;
 mod seen;
 mod shop;
 mod wire;
@@ -26,6 +27,7 @@ pub use bench::{Bench, BenchError};
 pub use evidence::{Evidence, EvidenceError};
 pub use install::InstallError;
 pub use operator::{Operator, OperatorError, binary as operator_binary};
+pub use receiver::{Heard, Receiver, Reply};
 pub use seen::{Revision, Seen};
 pub use shop::{Plan, Shop, ShopError, deployment, list, service};
 pub use wire::{Caught, Matching, Wire, WireError};

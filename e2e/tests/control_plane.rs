@@ -16,6 +16,7 @@ mod control_plane {
     pub(crate) mod failed;
     pub(crate) mod faults;
     pub(crate) mod hall;
+    pub(crate) mod hooks;
     pub(crate) mod paused;
     pub(crate) mod prometheus;
     pub(crate) mod promotion;
@@ -30,8 +31,8 @@ use std::sync::Arc;
 
 use control_plane::hall::{Case, Hall};
 use control_plane::{
-    admission, alerts, alone, break_glass, deployments, edited, failed, faults, paused, prometheus,
-    promotion, recreated, refused, release, waiting,
+    admission, alerts, alone, break_glass, deployments, edited, failed, faults, hooks, paused,
+    prometheus, promotion, recreated, refused, release, waiting,
 };
 use libtest_mimic::Arguments;
 
@@ -93,6 +94,11 @@ fn side_by_side() -> Vec<Case> {
         waiting::without_evidence_a_step_waits_for_a_person_who_takes_it_on,
         waiting::a_release_does_not_rise_while_stable_fails_the_same_checks,
         waiting::a_deleted_rollout_that_promotes_goes_to_0_first_and_then_rolls,
+        hooks::a_hook_is_asked_before_every_weight_and_the_release_waits_for_its_yes,
+        hooks::a_hook_that_hangs_delays_no_rollback,
+        hooks::a_hook_that_rolls_back_takes_the_canary_away,
+        hooks::a_gate_is_asked_until_it_agrees_and_the_promotion_too,
+        hooks::a_call_is_signed_with_the_secret_that_was_opened_for_it,
         refused::a_copy_that_may_not_be_created_is_said_and_tried_again,
         refused::a_deployment_of_the_users_with_the_copys_name_is_never_adopted,
         refused::a_rollout_whose_name_is_no_label_says_so,

@@ -3,7 +3,9 @@
 pub mod admin;
 pub mod admission;
 pub mod ads;
+pub mod allowed;
 pub mod certificates;
+pub mod credentials;
 pub mod identity;
 pub mod key;
 pub mod mesh;

@@ -9,11 +9,13 @@ use aviary_operator::admission::inject::Injector;
 use aviary_operator::admission::rollout::{Cluster, PrometheusPolicy};
 use aviary_operator::admission::{self, Admission};
 use aviary_operator::ads::Ads;
+use aviary_operator::allowed::AllowList;
 use aviary_operator::certificates::Authority;
 use aviary_operator::identity::TokenReviews;
 use aviary_operator::metrics::Metrics;
 use aviary_operator::options::{LogFormat, Options};
 use aviary_operator::rollout::driver::Driver;
+use aviary_operator::rollout::hooks::Caller;
 use aviary_operator::rollout::measure::access::{Access, Own};
 use aviary_operator::rollout::perform::Performer;
 use aviary_operator::rollout::watch::{self, Changes};
@@ -104,10 +106,12 @@ async fn start(
         default: options.prometheus_address.clone(),
         allowed: options.prometheus_allow.clone(),
     };
+    let hooks = AllowList::from(options.hook_allow.clone());
     let lookup = Arc::new(Cluster {
         client: client.clone(),
         rollouts: views.rollouts.clone(),
         prometheus: prometheus.clone(),
+        hooks: hooks.clone(),
     });
 
     let injector = Injector {
@@ -143,7 +147,16 @@ async fn start(
         tls: options.prometheus_auth_tls,
     };
     let access = Access::new(client.clone(), own)?;
-    let mut driver = Driver::new(views, ads.clone(), prometheus, performer, access, metrics);
+    let caller = Caller::new(client.clone(), hooks)?;
+    let mut driver = Driver::new(
+        views,
+        ads.clone(),
+        prometheus,
+        performer,
+        access,
+        caller,
+        metrics,
+    );
     driver.open();
     let listener = TlsListener::bind(options.xds_address, authority.server_config())
         .await

@@ -21,9 +21,13 @@ use prometheus_client::registry::Registry;
 use crate::ads::Ads;
 use crate::certificates::Expiries;
 use crate::key::Key;
+use crate::rollout::hooks::CallError;
 use crate::rollout::write::WriteError;
 
 pub use requests::{CountRequests, Counted};
+
+/// The result of a call that brought a yes.
+const AGREED: &str = "ok";
 
 /// What one rollout's last look has shown.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -54,6 +58,12 @@ pub struct Metrics {
     errors: Family<Category, Counter>,
     notes: Family<Reason, Counter>,
     requests: Family<requests::Request, Counter>,
+    calls: Family<CallResult, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallResult {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -94,6 +104,10 @@ impl Default for Metrics {
             reason: "Ungated",
             tone: "Warning",
         }));
+        let calls = Family::<CallResult, Counter>::default();
+        for result in CallError::CATEGORIES.into_iter().chain([AGREED]) {
+            drop(calls.get_or_create(&CallResult { result }));
+        }
         Metrics {
             rollouts: Arc::default(),
             windows,
@@ -104,6 +118,7 @@ impl Default for Metrics {
             errors,
             notes,
             requests: requests::family(),
+            calls,
         }
     }
 }
@@ -127,6 +142,7 @@ impl Metrics {
             errors,
             notes,
             requests,
+            calls,
         } = self.clone();
         ours.register(
             "windows",
@@ -163,6 +179,11 @@ impl Metrics {
             "api_requests",
             "Requests to the API server, by method and status code; 0 is no answer",
             requests,
+        );
+        ours.register(
+            "hook_calls",
+            "Calls of hooks, by result; ok is a status from 200 to 299",
+            calls,
         );
         ours.register_collector(Box::new(gauges::Gauges::new(
             rollouts,
@@ -203,6 +224,12 @@ impl Metrics {
         if let Some(category) = error {
             self.errors.get_or_create(&Category { category }).inc();
         }
+    }
+
+    /// A hook was called; `None`: it agreed.
+    pub fn called(&self, error: Option<&'static str>) {
+        let result = error.unwrap_or(AGREED);
+        self.calls.get_or_create(&CallResult { result }).inc();
     }
 
     pub fn said(&self, reason: &'static str, tone: &'static str) {
@@ -258,6 +285,8 @@ mod tests {
         metrics.writing();
         metrics.wrote(Duration::from_millis(3), Some("conflict"));
         metrics.said("Promoted", "Normal");
+        metrics.called(None);
+        metrics.called(Some("timeout"));
         let all = text();
         for line in [
             r#"aviary_operator_rollout_phase{namespace="shop",rollout="web",phase="Shifting"} 1.0"#,
@@ -272,6 +301,9 @@ mod tests {
             r#"aviary_operator_errors_total{category="conflict"} 1"#,
             r#"aviary_operator_notes_total{reason="Promoted",tone="Normal"} 1"#,
             r#"aviary_operator_writes 0"#,
+            r#"aviary_operator_hook_calls_total{result="ok"} 1"#,
+            r#"aviary_operator_hook_calls_total{result="timeout"} 1"#,
+            r#"aviary_operator_hook_calls_total{result="not_allowed"} 0"#,
             r#"aviary_operator_write_seconds_count 1"#,
             r#"aviary_operator_xds_streams 0.0"#,
             r#"aviary_operator_outcome_reports_total{result="capped"} 0"#,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::allowed::Allowed;
 use crate::names;
 
 /// The control plane of Aviary: releases, xDS, injection, admission and certificates in one process.
@@ -46,6 +47,11 @@ pub struct Options {
     /// all of them.
     #[arg(long, env = "AVIARY_PROMETHEUS_AUTH_TLS")]
     pub prometheus_auth_tls: Option<PathBuf>,
+
+    /// An address that hooks of CanaryRollouts may have: https://host, or https://host/path for what is below it; http:// only
+    /// if it says so. Repeat the flag for more. Without it, no hook is called.
+    #[arg(long, env = "AVIARY_HOOK_ALLOW", value_delimiter = ',')]
+    pub hook_allow: Vec<Allowed>,
 
     /// Image of the sidecar and of its init container.
     #[arg(
@@ -149,6 +155,7 @@ mod tests {
         assert_eq!(options.admin_address.to_string(), "0.0.0.0:15021");
         assert_eq!(options.namespace, "aviary-system");
         assert_eq!(options.prometheus_address, None);
+        assert_eq!(options.hook_allow, []);
         assert_eq!(options.proxy_image_pull_policy.name(), "IfNotPresent");
     }
 
@@ -172,6 +179,14 @@ mod tests {
         let both = ["--prometheus-auth-basic=/a", "--prometheus-auth-bearer=/b"];
         let error = parse(&both).unwrap_err().to_string();
         assert!(error.contains("cannot be used with"), "{error}");
+    }
+
+    #[test]
+    fn a_hook_that_is_allowed_without_a_scheme_is_refused_with_the_right_form() {
+        let options = parse(&["--hook-allow=https://a/x,http://b:1"]).unwrap();
+        assert_eq!(options.hook_allow.len(), 2);
+        let error = parse(&["--hook-allow", "hooks:80"]).unwrap_err();
+        assert!(error.to_string().contains("write https://host"), "{error}");
     }
 
     #[test]

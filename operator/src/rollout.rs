@@ -24,6 +24,7 @@ mod facts;
 mod fuses;
 mod guarding;
 pub mod heard;
+pub mod hooks;
 mod look;
 mod machine;
 pub mod measure;

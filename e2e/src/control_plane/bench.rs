@@ -7,7 +7,7 @@ use kube::{Client, Config};
 
 use super::{
     ControlPlane, ControlPlaneError, Evidence, EvidenceError, InstallError, Operator,
-    OperatorError, Wire, WireError, operator_binary,
+    OperatorError, Receiver, Wire, WireError, operator_binary,
 };
 use crate::harness::{Kubectl, KubectlError, NotInTime, Waited, eventually};
 
@@ -25,6 +25,8 @@ pub enum BenchError {
     Wire(#[from] WireError),
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
+    #[error("no port for hooks")]
+    Receiver(#[source] std::io::Error),
     #[error(transparent)]
     Operator(#[from] OperatorError),
     #[error("the kubeconfig of the control plane cannot be used")]
@@ -41,6 +43,7 @@ pub enum BenchError {
 pub struct Bench {
     pub operator: Operator,
     pub evidence: Evidence,
+    pub receiver: Receiver,
     pub wire: Wire,
     /// Of the administrator.
     pub client: Client,
@@ -60,7 +63,9 @@ impl Bench {
             Wire::start(control_plane.kubeconfig())
         );
         let (evidence, wire) = (evidence?, wire?);
+        let receiver = Receiver::start().await.map_err(BenchError::Receiver)?;
         let operator = Operator::new(binary, directory)?
+            .with("AVIARY_HOOK_ALLOW", receiver.origin())
             .with("AVIARY_PROMETHEUS_ADDRESS", evidence.url())
             .with("AVIARY_PROMETHEUS_ALLOW", NO_PROMETHEUS);
         let token = control_plane.install_aviary(operator.webhooks()).await?;
@@ -72,6 +77,7 @@ impl Bench {
         let bench = Bench {
             operator,
             evidence,
+            receiver,
             wire,
             client: Client::try_from(config).map_err(BenchError::Client)?,
             kubectl: control_plane.tool(),

@@ -49,6 +49,10 @@ fn everything() -> Value {
             },
         },
         "split": {"sticky": {"header": "x-user", "cookie": "user"}},
+        "hooks": [{
+            "name": "load-test", "when": "BeforeStep", "weights": [1], "url": "https://hooks.example/load", "timeout": "10s",
+            "retries": 3, "interval": "30s", "onFailure": "Hold", "secretRef": {"name": "hook"},
+        }],
         "onFailure": "Rollback",
         "progressDeadline": "10m",
         "capacity": "Proportional",
@@ -304,6 +308,26 @@ fn rules() -> Vec<(&'static str, Value, &'static str)> {
             "spec.progressDeadline must be longer than 0s, for example 10m",
         ),
         (
+            "/hooks",
+            json!([{"name": "a", "when": "Gate", "url": "https://a", "timeout": "0s"}]),
+            "hooks[].timeout must be longer than 0s, for example 10s",
+        ),
+        (
+            "/hooks",
+            json!([{"name": "a", "when": "Gate", "url": "https://a", "interval": "0s"}]),
+            "hooks[].interval must be longer than 0s, for example 30s",
+        ),
+        (
+            "/hooks",
+            json!([{"name": "a", "when": "AfterResult", "url": "https://a", "weights": [1]}]),
+            "hooks[].weights: only BeforeStep and Gate are asked before a weight; leave weights out",
+        ),
+        (
+            "/hooks",
+            json!([{"name": "a", "when": "Gate", "url": "https://a", "onFailure": "Ignore"}]),
+            "hooks[].onFailure: a Gate is waited for and an AfterResult is not, whatever they answer; leave onFailure out",
+        ),
+        (
             "/steps/0/pause",
             json!({"for": "0s"}),
             "steps[].pause.for must be longer than 0s: write for example 10m, or pause: {} to wait for a person",
@@ -361,7 +385,7 @@ pub(crate) async fn every_rule_of_the_type_says_how_to_mend_it(
 ) -> anyhow::Result<()> {
     let shop = Shop::with_deployment(scene.bench, &scene.namespace, |_| {}).await?;
     let mut base = everything();
-    for unsupported in ["/split", "/analysis/prometheus"] {
+    for unsupported in ["/split", "/analysis/prometheus", "/hooks"] {
         base = with(&base, unsupported, None);
     }
     let whole = admits(&shop, "tried", &base).await?;
@@ -452,6 +476,8 @@ pub(crate) async fn every_refusal_of_the_webhook_names_the_field_and_the_mend(
         (service("selectorless"), "spec.service.name: Service selectorless has no selector: give it one that matches the pods of Deployment web".to_owned()),
         (service("elsewhere"), "spec.service.name: Service elsewhere selects app=other, and the pods of Deployment web have app=web: its requests never reach them; change the Service's selector, or name the Deployment's own Service".to_owned()),
         (base.clone().with("/service/ports", json!([80, 81])), "spec.service.ports[1]: Service web has no TCP port 81; it has 80".to_owned()),
+        (base.clone().with("/hooks", json!([{"name": "load-test", "when": "Gate", "url": "http://169.254.169.254/latest"}])), "spec.hooks[0].url: hook load-test: the operator does not call http://169.254.169.254: have it allowed (operator flag --hook-allow=http://169.254.169.254), or use an address that is".to_owned()),
+        (base.clone().with("/hooks", json!([{"name": "load-test", "when": "Gate", "url": scene.bench.receiver.url("a", "b"), "timeout": "61s"}])), "spec.hooks, load-test: timeout is at most 1m".to_owned()),
         (base.clone().with("/analysis/interval", json!("999ms")), "spec.analysis.interval: 999ms is too short for a window; write at least 1s".to_owned()),
         (query(r#"x{a="{{ canary.rev }}"}"#), placeholder.to_owned()),
         (query("x{{"), "spec.analysis.checks[0].prometheus.query: check errors: '{{' without '}}'".to_owned()),

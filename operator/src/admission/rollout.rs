@@ -10,6 +10,7 @@
 
 mod checks;
 mod facts;
+mod hooks;
 pub mod query;
 
 use std::fmt;
@@ -92,9 +93,9 @@ async fn answer(request: &Request, lookup: &dyn Lookup) -> Answer {
             };
         }
     };
-    let problems = validate(&rollout, &facts);
+    let problems = validate_all(&rollout, &facts);
     let before = match old {
-        Some(old) if old.spec.target_ref == rollout.spec.target_ref => validate(&old, &facts),
+        Some(old) if old.spec.target_ref == rollout.spec.target_ref => validate_all(&old, &facts),
         Some(_) | None => Vec::new(),
     };
     let is_refused =
@@ -113,6 +114,13 @@ async fn answer(request: &Request, lookup: &dyn Lookup) -> Answer {
             message: refused.join("; "),
         }
     }
+}
+
+/// With what the controller does not check before a release: a hook that cannot be called fails when it is called.
+fn validate_all(rollout: &CanaryRollout, facts: &Facts) -> Vec<Problem> {
+    let mut problems = validate(rollout, facts);
+    problems.extend(hooks::check(rollout, &facts.hooks));
+    problems
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! ```text
 //!   changes of views, acknowledgements, answers, time -> due -> Session::step -> split    -> proxies, at once
 //!                                                                             -> question -> Prometheus, beside
+//!                                                                             -> call     -> hook, beside
 //!                                                                             -> write    -> API server, beside
 //! ```
 //!
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::changes::{self, Change};
 use super::evidence::{Answer, Question};
 use super::heard::Heard;
+use super::hooks::{Call, CallError, Called, Caller};
 use super::measure;
 use super::measure::access::Access;
 use super::perform::Performer;
@@ -64,6 +66,7 @@ pub struct Driver {
     policy: PrometheusPolicy,
     performer: Performer,
     access: Access,
+    caller: Caller,
     metrics: Metrics,
     writes: Arc<Semaphore>,
     traffic: Traffic,
@@ -80,6 +83,7 @@ enum Done {
     /// With the uid of the rollout that asked for it: another one of its name may be there by now.
     Wrote(Key, Option<String>, Written),
     Answered(Key, Answer),
+    Called(Key, Option<String>, Called),
 }
 
 /// When to look at whom again, by the time that passed since the process started: the time of day may be set, and what is put
@@ -125,6 +129,7 @@ impl Driver {
         policy: PrometheusPolicy,
         performer: Performer,
         access: Access,
+        caller: Caller,
         metrics: Metrics,
     ) -> Driver {
         let started = Instant::now();
@@ -134,6 +139,7 @@ impl Driver {
             policy,
             performer,
             access,
+            caller,
             metrics,
             writes: Arc::new(Semaphore::new(WRITES)),
             traffic: Traffic::default(),
@@ -306,6 +312,17 @@ impl Driver {
                     self.due.insert(key);
                 }
             }
+            Done::Called(key, uid, called) => {
+                let error = called.result.as_ref().err();
+                self.metrics.called(error.map(CallError::category));
+                let clock = self.clock();
+                let session = self.sessions.get_mut(&key);
+                if let Some(session) = session.filter(|session| session.uid() == uid) {
+                    let notes = session.called(&called, clock);
+                    tell(&self.metrics, &key, &notes);
+                    self.due.insert(key);
+                }
+            }
         }
     }
 
@@ -344,6 +361,9 @@ impl Driver {
             .set(key, wake.map(|at| passed + (at - clock.now)));
         if let Some(question) = step.question {
             self.ask(key.clone(), question);
+        }
+        if let Some(call) = step.call {
+            self.call(key.clone(), call);
         }
         if let Some(write) = step.write {
             self.write(key.clone(), write);
@@ -394,6 +414,21 @@ impl Driver {
                     outcome,
                 },
             )
+        });
+    }
+
+    /// A rollout has at most one that it waits for, and none of them holds anything else up.
+    fn call(&mut self, key: Key, call: Call) {
+        let caller = self.caller.clone();
+        let uid = self.sessions.get(&key).and_then(Session::uid);
+        self.work.spawn(async move {
+            let calling = AssertUnwindSafe(caller.call(&key.namespace, &call)).catch_unwind();
+            let result = calling.await.unwrap_or(Err(CallError::Ended));
+            let called = Called {
+                id: call.id,
+                result,
+            };
+            Done::Called(key, uid, called)
         });
     }
 

@@ -257,6 +257,7 @@ pub fn because(cause: Cause, detail: &str) -> String {
         }
         Cause::CanaryLost => "the canary's pods were lost".to_owned(),
         Cause::NotMeshed => "a pod of the canary has no sidecar: label the namespace aviary.dev/inject=enabled, and leave the pods' label aviary.dev/inject alone".to_owned(),
+        Cause::HookRefused => format!("a hook did not agree ({detail})"),
         Cause::Revoked => "a proxy has seen this release rolled back before".to_owned(),
         Cause::TemplateReverted => "the Deployment's template is the stable one again".to_owned(),
         Cause::Deleted => "the CanaryRollout was deleted".to_owned(),

@@ -6,6 +6,7 @@ use rollout_core::state::{Phase, State};
 use rollout_core::{Waiting, waiting};
 
 use super::guarding::Guarded;
+use super::hooks::Waits;
 use super::look::Look;
 use super::problems::Problem;
 use super::verdicts::Verdicts;
@@ -26,6 +27,8 @@ pub(super) struct Facts<'a> {
     pub foresight: Option<&'a str>,
     /// Requests that proxies held back from the canary in the last second of which any were; `None`: they do not.
     pub withheld: Option<u64>,
+    /// The hook that the run waits for, and nothing else.
+    pub hook: Option<&'a Waits>,
     pub generation: Option<i64>,
 }
 

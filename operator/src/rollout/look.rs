@@ -11,7 +11,7 @@ use rollout_core::observation::{CopySeen, Observation, Original, Serving, Traffi
 use rollout_core::plan::Percent;
 use rollout_core::state::{Phase, State, Template, Unsettled};
 use rollout_core::time::Time;
-use rollout_core::{CanarySplit, Window, effective, effective_while_replaced};
+use rollout_core::{CanarySplit, Hooks, Window, effective, effective_while_replaced};
 
 use super::heard::Heard;
 use super::problems::{self, Blocking};
@@ -266,6 +266,7 @@ impl Look {
             break_glass: deployment::break_glass(deployment),
             promote: request::asks(&self.rollout, state),
             may_raise: more.may_raise,
+            hooks: Hooks::Agree,
         })
     }
 

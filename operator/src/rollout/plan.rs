@@ -12,11 +12,13 @@ use rollout_core::plan::{
 use rollout_core::time::Span;
 
 use super::checks::{Check, InvalidCheck};
+use super::hooks::{Hook, InvalidHook};
 
 #[derive(Clone, Debug)]
 pub struct Parsed {
     pub plan: Plan,
     pub checks: Vec<Check>,
+    pub hooks: Vec<Hook>,
     /// `None`: the release wants no guard.
     pub guard: Option<guard::Limits>,
 }
@@ -33,6 +35,8 @@ pub(super) enum InvalidSpec {
     Plan(#[from] InvalidPlan),
     #[error(transparent)]
     Check(#[from] InvalidCheck),
+    #[error(transparent)]
+    Hook(#[from] InvalidHook),
     #[error("spec.analysis.{0}")]
     Guard(#[from] guard::InvalidGuard),
 }
@@ -78,9 +82,11 @@ pub(super) fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, InvalidSpec> {
         .iter()
         .map(Check::parse)
         .collect::<Result<_, _>>()?;
+    let hooks = spec.hooks.iter().map(Hook::parse);
     Ok(Parsed {
         plan,
         checks,
+        hooks: hooks.collect::<Result<_, _>>()?,
         guard: guard(&spec.analysis.guard)?,
     })
 }

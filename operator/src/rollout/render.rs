@@ -188,6 +188,7 @@ fn cause_name(cause: Cause) -> CauseStatus {
         Cause::ProgressDeadlineExceeded => CauseStatus::ProgressDeadlineExceeded,
         Cause::CanaryLost => CauseStatus::CanaryLost,
         Cause::NotMeshed => CauseStatus::NotMeshed,
+        Cause::HookRefused => CauseStatus::HookRefused,
         Cause::Revoked => CauseStatus::Revoked,
         Cause::TemplateReverted => CauseStatus::TemplateReverted,
         Cause::Deleted => CauseStatus::Deleted,

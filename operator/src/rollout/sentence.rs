@@ -25,6 +25,9 @@ pub(super) fn sentence(facts: &Facts<'_>) -> String {
     let lag = lag(&facts.look.heard.acks);
     let held = held(facts);
     let of = |step: usize| format!("step {}/{}", step + 1, plan.steps().len());
+    if let (Some(hook), Some(step)) = (facts.hook, step_of(state.phase)) {
+        return format!("{}: {}{lag}.{held}", of(step), waits::hook(hook));
+    }
     if let (Some(waiting), Some(step)) = (facts.waiting(), step_of(state.phase)) {
         let waits = waits::waits(facts, state, plan, waiting);
         return format!("{}: {waits}{lag}.{held}", of(step));
@@ -109,6 +112,7 @@ fn failed(facts: &Facts<'_>, state: &State, target: &str) -> String {
         | rollout_core::Cause::ProgressDeadlineExceeded
         | rollout_core::Cause::CanaryLost
         | rollout_core::Cause::NotMeshed
+        | rollout_core::Cause::HookRefused
         | rollout_core::Cause::Revoked
         | rollout_core::Cause::TemplateReverted
         | rollout_core::Cause::Deleted

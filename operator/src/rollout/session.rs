@@ -12,6 +12,7 @@
 
 mod clock;
 mod decide;
+mod hooks;
 mod leaving;
 mod orphan;
 mod status;
@@ -36,6 +37,7 @@ use super::evidence::{Answer, Evidence, Question, source};
 use super::fuses::Fuses;
 use super::guarding::Guarding;
 use super::heard::Heard;
+use super::hooks::{Asking, Call, Waits};
 use super::look::{Look, look};
 use super::measure::Source;
 use super::persisted::Persisted;
@@ -73,6 +75,8 @@ pub struct Step {
     /// How the traffic is to go; `None`: nothing of this rollout is known, so nothing is said.
     pub split: Option<RolloutSplit>,
     pub question: Option<Question>,
+    /// Its answer comes back through [`Session::called`].
+    pub call: Option<Call>,
     /// At most one is under way; its answer comes back through [`Session::wrote`].
     pub write: Option<Write>,
     /// For the log, at once.
@@ -107,6 +111,9 @@ pub struct Session {
     reported: Reported,
     verdicts: Verdicts,
     decisions: Decisions,
+    asking: Asking,
+    /// The hook that the run waited for at the newest look.
+    hook: Option<Waits>,
     under_way: Option<Purpose>,
     /// Status writes of ours of which nobody knows whether they were done.
     unanswered: Vec<Proposal>,
@@ -147,6 +154,8 @@ impl Session {
             guarding: Guarding::default(),
             fuses: Fuses::default(),
             reported: Reported::default(),
+            asking: Asking::default(),
+            hook: None,
             under_way: None,
             unanswered: Vec::new(),
             stale: false,
@@ -341,6 +350,7 @@ impl Session {
             look.heard.acks.next_excuse(),
             self.carried.next(),
             self.fuses.until(look.now),
+            self.asking.next(),
             reported.and_then(|state| self.reported.next(state)),
         ]
         .into_iter()

@@ -31,7 +31,7 @@ pub(super) fn of(session: &Session, heard: &Heard) -> Shown {
 }
 
 /// As the status calls it.
-fn name(phase: &Phase) -> &'static str {
+pub(super) fn name(phase: &Phase) -> &'static str {
     match phase {
         Phase::Unsettled { .. } => "Unsettled",
         Phase::Stable => "Stable",

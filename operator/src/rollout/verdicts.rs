@@ -114,6 +114,11 @@ impl Verdicts {
         });
     }
 
+    /// A hook does not agree: that is why the run ends.
+    pub(super) fn refused(&mut self, why: String) {
+        self.judged = cut(why, REASON);
+    }
+
     fn record(&mut self, record: VerdictRecord) {
         self.records.push(record);
         let surplus = self.records.len().saturating_sub(KEPT);

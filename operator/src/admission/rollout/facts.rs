@@ -11,6 +11,7 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
+use crate::allowed::AllowList;
 use crate::key::Key;
 use crate::rollout::views::{By, Guarded, Store};
 
@@ -24,6 +25,8 @@ pub struct Facts {
     /// Access modes of the volume claims of the namespace, by name, as far as they exist.
     pub claims: BTreeMap<String, Vec<String>>,
     pub prometheus: PrometheusPolicy,
+    /// Which hooks are called.
+    pub hooks: AllowList,
 }
 
 impl Facts {
@@ -41,6 +44,7 @@ impl Facts {
             rollouts: rollouts.map(Rival::from).collect(),
             claims,
             prometheus: prometheus.clone(),
+            hooks: AllowList::default(),
         }
     }
 }
@@ -154,6 +158,7 @@ pub struct Cluster {
     pub client: Client,
     pub rollouts: Store<Guarded>,
     pub prometheus: PrometheusPolicy,
+    pub hooks: AllowList,
 }
 
 impl Lookup for Cluster {
@@ -183,13 +188,15 @@ impl Cluster {
             Some(deployment) => self.claims(&namespace, &Target::from(deployment)).await?,
             None => BTreeMap::new(),
         };
-        Ok(Facts::from_objects(
+        let mut facts = Facts::from_objects(
             deployment.as_ref(),
             service.map_err(LookupError::Service)?.as_ref(),
             rivals.iter().filter_map(|rival| rival.0.as_deref().ok()),
             claims,
             &self.prometheus,
-        ))
+        );
+        facts.hooks = self.hooks.clone();
+        Ok(facts)
     }
 
     async fn claims(

@@ -51,6 +51,11 @@ impl Standing {
                 Unsettled::Leaving => standing(false, true, late(since), "Leaving"),
                 Unsettled::LetGo => standing(false, true, late(since), "LetGo"),
             },
+            Some(_) if facts.hook.is_some() => {
+                let failed = facts.hook.is_some_and(|hook| hook.failed);
+                let reason = if failed { "HookFailed" } else { "HookWaiting" };
+                standing(false, true, failed, reason)
+            }
             Some((_, phase)) => match (facts.waiting(), phase) {
                 // Somebody wants it so.
                 (Some(Waiting::Pause { .. }), _) => standing(false, true, false, "Paused"),

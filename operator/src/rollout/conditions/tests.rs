@@ -76,6 +76,7 @@ impl Case {
             guarded: None,
             foresight: None,
             withheld: None,
+            hook: None,
             problem: self.problem.as_ref(),
             generation: Some(3),
         };

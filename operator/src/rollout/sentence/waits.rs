@@ -6,6 +6,7 @@ use rollout_core::{Waiting, desired};
 
 use super::{clock, seconds};
 use crate::rollout::facts::Facts;
+use crate::rollout::hooks::Waits;
 use crate::rollout::request;
 
 /// For a release that waits: the whole sentence but for who has not acknowledged, and who holds it.
@@ -47,6 +48,33 @@ fn doubt(facts: &Facts<'_>) -> String {
     guarded.map_or_else(String::new, |guarded| {
         format!("; the guard has doubts: {}", guarded.words())
     })
+}
+
+/// For a release that waits for nothing but the word of a hook.
+pub(super) fn hook(waits: &Waits) -> String {
+    let Waits {
+        hook,
+        what,
+        tries,
+        why,
+        ..
+    } = waits;
+    let asked = match waits.again {
+        Some(again) => format!("asked again at {}", clock(again)),
+        None => "being asked".to_owned(),
+    };
+    let said = match (tries, waits.is_gate) {
+        (0, _) => String::new(),
+        (_, true) => format!(": it does not agree yet ({why})"),
+        (1, false) => format!(": tried once ({why})"),
+        (_, false) => format!(": tried {tries} times ({why})"),
+    };
+    let way_out = if waits.failed {
+        "; to go on without it, take it out of spec.hooks"
+    } else {
+        ""
+    };
+    format!("waiting for hook {hook} before {what}{said}, {asked}{way_out}")
 }
 
 /// What comes after the present step.

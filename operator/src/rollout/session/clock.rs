@@ -21,6 +21,7 @@ impl Session {
                 self.reported = Reported::default();
                 self.troubles.shift(jump);
                 self.carried.shift(jump);
+                self.asking.shift(jump);
                 for leaving in self.leaving.values_mut() {
                     leaving.since = leaving.since + jump;
                     leaving.unused = leaving.unused.map(|at| at + jump);

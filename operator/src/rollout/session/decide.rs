@@ -37,11 +37,13 @@ impl Session {
         Some(Parsed {
             plan: run.plan.clone(),
             checks: Vec::new(),
+            hooks: Vec::new(),
             guard: self.guarding.guarded().map(|it| it.guard.limits()),
         })
     }
 
     pub(super) fn decide(&mut self, look: &Look, step: &mut Step) -> Option<Transition> {
+        self.hook = None;
         let Target::Found {
             deployment,
             template,
@@ -75,8 +77,12 @@ impl Session {
             lapsed: self.lapsed,
             may_raise: self.may_raise(look, &state),
         };
-        let seen = look.observation(&state, more)?;
+        let mut seen = look.observation(&state, more)?;
         let parsed = self.parsed.clone()?;
+        let heeded = self.heed(&parsed.plan, &state, &seen);
+        seen.hooks = heeded.word;
+        self.hook = heeded.waits;
+        step.call = heeded.call;
         let transition = advance(&parsed.plan, &state, &seen);
         if self.under_way.as_ref().is_some_and(Purpose::is_raise)
             && !worse(&state, &transition.held)

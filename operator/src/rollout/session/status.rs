@@ -167,6 +167,7 @@ impl Session {
                 withheld: next
                     .as_ref()
                     .and_then(|state| self.fuses.withheld(state, look.now)),
+                hook: self.hook.as_ref(),
                 generation: self.rollout.metadata.generation,
             },
             &before,

@@ -19,11 +19,14 @@ use crate::mesh::World as Mesh;
 use crate::outcomes::Closed;
 use crate::rollout::changes::{self, Change};
 use crate::rollout::heard::Acknowledgement;
+use crate::rollout::hooks::Call;
 use crate::rollout::machine::{self, Memory};
 use crate::rollout::measure::{Source, StableOutcome, WindowOutcome};
 use crate::rollout::testing::{self, Writers, object};
 use crate::rollout::traffic::Traffic;
 use crate::rollout::write::{Kind, Verb, WriteError, Written};
+
+mod hooks;
 
 /// Deployment `payment` with two pods, its Service, and a CanaryRollout that has been adopted.
 struct Shop {
@@ -41,6 +44,8 @@ struct Shop {
     stable: StableOutcome,
     /// Notes that were told.
     told: Vec<&'static str>,
+    /// Calls that were asked for.
+    calls: Vec<Call>,
 }
 
 /// What becomes of a write.
@@ -78,6 +83,7 @@ impl Shop {
             now,
             stable: StableOutcome::default(),
             told: Vec::new(),
+            calls: Vec::new(),
         };
         shop.service();
         shop.deployment("v1", 1, false);
@@ -195,6 +201,7 @@ impl Shop {
             policy: &self.policy,
         };
         let step = self.session.step(world, heard, clock);
+        self.calls.extend(step.call.clone());
         if self.traffic.set(&key, step.split.clone()) {
             self.traffic.touch(&self.views, &Change::Everything);
             let published = self.traffic.publish(&self.views);

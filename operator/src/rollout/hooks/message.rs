@@ -1,0 +1,96 @@
+//! What is sent: one JSON object. Fields are added, and never change their meaning.
+
+use rollout_core::state::State;
+use rollout_core::{Ahead, desired};
+use serde::Serialize;
+
+use super::Hook;
+use crate::key::Key;
+use crate::rollout::facts::step_of;
+use crate::rollout::shown;
+
+/// The body of a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Message {
+    hook: String,
+    when: &'static str,
+    #[serde(flatten)]
+    subject: Subject,
+    /// The weight that is asked for, in percent; absent before a promotion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_weight: Option<u8>,
+    /// The same in every call about the same thing: whoever has done it already does not do it again.
+    key: String,
+    /// From 1 on; it begins anew with the operator.
+    attempt: u32,
+}
+
+/// The release that it is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subject {
+    namespace: String,
+    name: String,
+    /// Of the CanaryRollout.
+    uid: String,
+    /// Higher than that of every run before.
+    run: u64,
+    /// Revisions: hashes of pod templates.
+    canary: String,
+    stable: String,
+    phase: &'static str,
+    /// From 1 on; absent where no step is under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<usize>,
+    steps: usize,
+    /// The canary's weight now, in percent.
+    weight: u8,
+}
+
+impl Subject {
+    /// `None`: nothing was ever released.
+    pub(in crate::rollout) fn of(key: &Key, uid: &str, state: &State) -> Option<Subject> {
+        let run = state.run.as_ref()?;
+        Some(Subject {
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            uid: uid.to_owned(),
+            run: run.number,
+            canary: run.canary.revision.clone(),
+            stable: state.stable.revision.clone(),
+            phase: shown::name(&state.phase),
+            step: step_of(state.phase).map(|step| step + 1),
+            steps: run.plan.steps().len(),
+            weight: desired(state).weight().get(),
+        })
+    }
+}
+
+impl Message {
+    pub(super) fn ask(
+        hook: &Hook,
+        subject: Subject,
+        about: Ahead,
+        next_weight: Option<u8>,
+        attempt: u32,
+    ) -> Message {
+        let what = match about {
+            Ahead::Step(step) => format!("step-{}", step + 1),
+            Ahead::Promotion => "promotion".to_owned(),
+        };
+        Message {
+            hook: hook.name.clone(),
+            when: hook.when.name(),
+            key: format!("{}/{}/{what}/{}", subject.uid, subject.run, hook.name),
+            subject,
+            next_weight,
+            attempt,
+        }
+    }
+
+    /// For the header Idempotency-Key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
