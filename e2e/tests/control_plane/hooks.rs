@@ -212,3 +212,37 @@ pub(crate) async fn a_call_is_signed_with_the_secret_that_was_opened_for_it(
     ensure!(seconds > 1_700_000_000, "{seconds}");
     Ok(())
 }
+
+/// In both ways that a release can end.
+pub(crate) async fn a_hook_is_told_how_a_release_ended_and_holds_nothing(
+    scene: &Scene<'_>,
+) -> anyhow::Result<()> {
+    let told = plan(scene, &json!({"when": "AfterResult", "retries": 10}));
+    let shop = scene.shop_with(&told).await?;
+    reply(scene, Reply::Status(500));
+    shop.release("v2").await?;
+    called(scene, 1).await?;
+    reply(scene, Reply::Status(200));
+    let result = |of: &'static str| {
+        let find = move || async move {
+            let calls = scene.bench.receiver.heard(&scene.namespace, HOOK);
+            match calls.into_iter().find(|call| call.body["result"] == of) {
+                Some(call) => Waited::There(call.body),
+                None => Waited::not_yet("nobody was told"),
+            }
+        };
+        eventually("the result is told", Duration::from_secs(60), find)
+    };
+    let promoted = result("Promoted").await?;
+    ensure!(promoted["weight"] == 100, "{promoted}");
+    shop.fail("v3").await?;
+    let rolled_back = result("RolledBack").await?;
+    ensure!(rolled_back["cause"] == "AnalysisFailed", "{rolled_back}");
+    ensure!(rolled_back["run"] != promoted["run"], "{rolled_back}");
+    shop.until("it is written that everybody knows", |seen| {
+        let ended = seen.status("/machine/ended").as_array()?;
+        ended.is_empty().then_some(())
+    })
+    .await?;
+    Ok(())
+}

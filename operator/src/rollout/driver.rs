@@ -362,7 +362,7 @@ impl Driver {
         if let Some(question) = step.question {
             self.ask(key.clone(), question);
         }
-        if let Some(call) = step.call {
+        for call in step.calls {
             self.call(key.clone(), call);
         }
         if let Some(write) = step.write {
@@ -417,7 +417,7 @@ impl Driver {
         });
     }
 
-    /// A rollout has at most one that it waits for, and none of them holds anything else up.
+    /// A rollout has at most one that it waits for, and one that tells; neither holds anything else up.
     fn call(&mut self, key: Key, call: Call) {
         let caller = self.caller.clone();
         let uid = self.sessions.get(&key).and_then(Session::uid);

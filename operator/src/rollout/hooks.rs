@@ -14,6 +14,7 @@ mod asking;
 pub mod call;
 mod message;
 mod sign;
+mod telling;
 
 use std::time::Duration;
 
@@ -24,8 +25,10 @@ use rollout_core::plan::{Percent, Plan};
 use rollout_core::time::Span;
 
 pub(super) use asking::{Asking, Waits};
-pub use call::{Call, CallError, Called, Caller};
+pub use call::{Call, CallError, Called, Caller, Id};
 pub use message::{Message, Subject};
+pub(super) use telling::Telling;
+pub use telling::{Ended, Outcome};
 
 /// A hook that is slower is not asked but waited for: a Gate is.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);

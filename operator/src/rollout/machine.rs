@@ -8,6 +8,7 @@ use rollout_core::time::Time;
 use serde_json::{Value, json};
 
 use super::guarding::Guarded;
+use super::hooks::Ended;
 use crate::text::cut;
 
 const VERSION: u64 = 1;
@@ -20,6 +21,8 @@ pub struct Memory {
     pub served_at: Time,
     /// The guard of the present run.
     pub guarded: Option<Guarded>,
+    /// How releases ended, as far as hooks have to be told of it.
+    pub ended: Vec<Ended>,
 }
 
 /// Why a memory cannot be read.
@@ -37,6 +40,7 @@ pub(super) fn write(memory: &Memory) -> Machine {
         "servedAt": memory.served_at,
         "state": memory.state,
         "guarded": memory.guarded,
+        "ended": memory.ended,
     }))
 }
 
@@ -56,10 +60,13 @@ pub(super) fn read(machine: &Machine) -> Result<Memory, Unreadable> {
     // Older versions have none.
     let guarded = serde_json::from_value(part("guarded"))
         .map_err(|error| nonsense(format!("guarded: {error}")))?;
+    let ended: Option<Vec<Ended>> = serde_json::from_value(part("ended"))
+        .map_err(|error| nonsense(format!("ended: {error}")))?;
     Ok(Memory {
         state,
         served_at,
         guarded,
+        ended: ended.unwrap_or_default(),
     })
 }
 
@@ -101,9 +108,11 @@ mod tests {
             state: testing::states().remove(0),
             served_at: Time(0),
             guarded: None,
+            ended: Vec::new(),
         };
         let mut value = Value::from(&write(&memory));
         value.as_object_mut().unwrap().remove("guarded");
+        value.as_object_mut().unwrap().remove("ended");
         assert_eq!(read(&Machine::from(&value)), Ok(memory));
     }
 
@@ -114,6 +123,7 @@ mod tests {
                 state,
                 served_at: Time(77),
                 guarded: Some(guarded()),
+                ended: Vec::new(),
             };
             assert_eq!(read(&write(&memory)), Ok(memory));
         }
@@ -125,6 +135,7 @@ mod tests {
             state: testing::states().remove(0),
             served_at: Time(0),
             guarded: None,
+            ended: Vec::new(),
         });
         let with = |change: Value| {
             let mut value = Value::from(&good);

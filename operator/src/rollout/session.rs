@@ -37,7 +37,7 @@ use super::evidence::{Answer, Evidence, Question, source};
 use super::fuses::Fuses;
 use super::guarding::Guarding;
 use super::heard::Heard;
-use super::hooks::{Asking, Call, Waits};
+use super::hooks::{Asking, Call, Telling, Waits};
 use super::look::{Look, look};
 use super::measure::Source;
 use super::persisted::Persisted;
@@ -75,8 +75,8 @@ pub struct Step {
     /// How the traffic is to go; `None`: nothing of this rollout is known, so nothing is said.
     pub split: Option<RolloutSplit>,
     pub question: Option<Question>,
-    /// Its answer comes back through [`Session::called`].
-    pub call: Option<Call>,
+    /// What comes of them comes back through [`Session::called`].
+    pub calls: Vec<Call>,
     /// At most one is under way; its answer comes back through [`Session::wrote`].
     pub write: Option<Write>,
     /// For the log, at once.
@@ -112,6 +112,7 @@ pub struct Session {
     verdicts: Verdicts,
     decisions: Decisions,
     asking: Asking,
+    telling: Telling,
     /// The hook that the run waited for at the newest look.
     hook: Option<Waits>,
     under_way: Option<Purpose>,
@@ -155,6 +156,7 @@ impl Session {
             fuses: Fuses::default(),
             reported: Reported::default(),
             asking: Asking::default(),
+            telling: Telling::default(),
             hook: None,
             under_way: None,
             unanswered: Vec::new(),
@@ -318,6 +320,7 @@ impl Session {
             (None | Some(_), None | Some(_)) => None,
         };
         step.question = question;
+        step.calls.extend(self.tell_results(look.now));
         let mut carried = self.carried;
         step.split = self.split(&look, &mut carried);
         self.carried = carried;
@@ -351,6 +354,7 @@ impl Session {
             self.carried.next(),
             self.fuses.until(look.now),
             self.asking.next(),
+            self.telling.next(),
             reported.and_then(|state| self.reported.next(state)),
         ]
         .into_iter()

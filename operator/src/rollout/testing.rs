@@ -159,6 +159,7 @@ pub(crate) fn persisted(state: &State) -> Persisted {
     let memory = Memory {
         state: state.clone(),
         guarded: None,
+        ended: Vec::new(),
         served_at: Time(0),
     };
     rollout.status = Some(aviary_crds::CanaryRolloutStatus {

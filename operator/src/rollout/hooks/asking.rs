@@ -17,7 +17,7 @@ use rollout_core::plan::Plan;
 use rollout_core::time::{Span, Time};
 use rollout_core::{Ahead, Hooks};
 
-use super::call::{Call, Called};
+use super::call::{Call, Called, Id};
 use super::message::{Message, Subject};
 use super::{CallError, Hook};
 use crate::rollout::events::Note;
@@ -200,12 +200,12 @@ impl Asking {
             hook: hook.name.clone(),
         });
         let message = Message::ask(hook, subject, ahead, about.next_weight, attempt);
-        Some(Call::new(self.calls, hook, message))
+        Some(Call::new(Id::Asks(self.calls), hook, message))
     }
 
     /// What came of a call. Gives what people are told; an answer that nobody waits for any more says nothing.
     pub(in crate::rollout) fn take(&mut self, called: &Called, now: Time) -> Option<Note> {
-        let under_way = self.under_way.take_if(|it| it.id == called.id)?;
+        let under_way = self.under_way.take_if(|it| called.id == Id::Asks(it.id))?;
         let what = self.about.as_ref().map(|about| about.what.clone())?;
         let said = self.said.get_mut(&under_way.hook)?;
         said.all_tries = said.all_tries.saturating_add(1);
@@ -342,7 +342,7 @@ impl Said {
 }
 
 /// After so many tries that failed.
-fn pause(tries: u32) -> Span {
+pub(super) fn pause(tries: u32) -> Span {
     let doubled = FIRST.saturating_mul(1 << tries.saturating_sub(1).min(10));
     Span(doubled.min(LONGEST))
 }

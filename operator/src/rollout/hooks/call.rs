@@ -22,11 +22,20 @@ use crate::text::cut;
 const REASON: usize = 200;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
+/// Names a call of one rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Id {
+    /// The release waits for it.
+    Asks(u64),
+    /// Nobody waits for it.
+    Tells(u64),
+}
+
 /// A call that is to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
     /// Comes back with what came of it.
-    pub id: u64,
+    pub id: Id,
     pub url: String,
     pub timeout: Duration,
     /// The name of the Secret.
@@ -35,7 +44,7 @@ pub struct Call {
 }
 
 impl Call {
-    pub(super) fn new(id: u64, hook: &Hook, message: Message) -> Call {
+    pub(super) fn new(id: Id, hook: &Hook, message: Message) -> Call {
         Call {
             id,
             url: hook.url.clone(),
@@ -49,7 +58,7 @@ impl Call {
 /// What came of it.
 #[derive(Debug)]
 pub struct Called {
-    pub id: u64,
+    pub id: Id,
     pub result: Result<(), CallError>,
 }
 

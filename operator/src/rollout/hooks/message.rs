@@ -2,9 +2,10 @@
 
 use rollout_core::state::State;
 use rollout_core::{Ahead, desired};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Hook;
+use super::telling::{Ended, Outcome};
 use crate::key::Key;
 use crate::rollout::facts::step_of;
 use crate::rollout::shown;
@@ -20,6 +21,12 @@ pub struct Message {
     /// The weight that is asked for, in percent; absent before a promotion.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_weight: Option<u8>,
+    /// How it ended, for those who are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Outcome>,
+    /// Why it was rolled back, as the status names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<String>,
     /// The same in every call about the same thing: whoever has done it already does not do it again.
     key: String,
     /// From 1 on; it begins anew with the operator.
@@ -27,7 +34,7 @@ pub struct Message {
 }
 
 /// The release that it is about.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Subject {
     namespace: String,
@@ -35,16 +42,16 @@ pub struct Subject {
     /// Of the CanaryRollout.
     uid: String,
     /// Higher than that of every run before.
-    run: u64,
+    pub(super) run: u64,
     /// Revisions: hashes of pod templates.
     canary: String,
     stable: String,
-    phase: &'static str,
+    phase: String,
     /// From 1 on; absent where no step is under way.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     step: Option<usize>,
     steps: usize,
-    /// The canary's weight now, in percent.
+    /// The canary's weight now, or before it ended, in percent.
     weight: u8,
 }
 
@@ -59,11 +66,18 @@ impl Subject {
             run: run.number,
             canary: run.canary.revision.clone(),
             stable: state.stable.revision.clone(),
-            phase: shown::name(&state.phase),
+            phase: shown::name(&state.phase).to_owned(),
             step: step_of(state.phase).map(|step| step + 1),
             steps: run.plan.steps().len(),
             weight: desired(state).weight().get(),
         })
+    }
+}
+
+impl Subject {
+    /// The same at the weight that the run had when it ended.
+    pub(super) fn at(self, weight: u8) -> Subject {
+        Subject { weight, ..self }
     }
 }
 
@@ -85,6 +99,22 @@ impl Message {
             key: format!("{}/{}/{what}/{}", subject.uid, subject.run, hook.name),
             subject,
             next_weight,
+            result: None,
+            cause: None,
+            attempt,
+        }
+    }
+
+    pub(super) fn tell(hook: &Hook, ended: &Ended, attempt: u32) -> Message {
+        let subject = ended.subject.clone();
+        Message {
+            hook: hook.name.clone(),
+            when: hook.when.name(),
+            key: format!("{}/{}/result/{}", subject.uid, subject.run, hook.name),
+            subject,
+            next_weight: None,
+            result: Some(ended.result),
+            cause: ended.cause.clone(),
             attempt,
         }
     }

@@ -22,6 +22,7 @@ impl Session {
                 self.troubles.shift(jump);
                 self.carried.shift(jump);
                 self.asking.shift(jump);
+                self.telling.shift(jump);
                 for leaving in self.leaving.values_mut() {
                     leaving.since = leaving.since + jump;
                     leaving.unused = leaving.unused.map(|at| at + jump);

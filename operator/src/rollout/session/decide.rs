@@ -82,7 +82,7 @@ impl Session {
         let heeded = self.heed(&parsed.plan, &state, &seen);
         seen.hooks = heeded.word;
         self.hook = heeded.waits;
-        step.call = heeded.call;
+        step.calls.extend(heeded.call);
         let transition = advance(&parsed.plan, &state, &seen);
         if self.under_way.as_ref().is_some_and(Purpose::is_raise)
             && !worse(&state, &transition.held)

@@ -1,12 +1,13 @@
-//! What hooks are asked, and what their answers mean for the next raise.
+//! What hooks are asked, and what their answers mean for the next raise; and who is told how a run ended.
 
 use rollout_core::plan::Plan;
 use rollout_core::state::State;
-use rollout_core::{Ahead, Hooks, Observation, ahead};
+use rollout_core::time::Time;
+use rollout_core::{Ahead, Event, Hooks, Observation, ahead};
 
 use super::{Clock, Session};
 use crate::rollout::events::Note;
-use crate::rollout::hooks::{Call, Called, Hook, Subject, Waits};
+use crate::rollout::hooks::{Call, Called, Ended, Hook, Id, Subject, Waits};
 
 /// What a look has shown of the hooks.
 #[derive(Debug, Default)]
@@ -24,6 +25,7 @@ impl Session {
         let Some(run) = state.running() else {
             return Heeded::default();
         };
+        let subject = self.subject(state);
         let hooks: &[Hook] = self.parsed.as_ref().map_or(&[], |parsed| &parsed.hooks);
         if hooks.is_empty() {
             return Heeded::default();
@@ -31,8 +33,6 @@ impl Session {
         let (of, number, now) = (&run.plan, run.number, seen.now);
         let ahead: Option<Ahead> = ahead(plan, state, seen);
         self.asking.follow(hooks, number, of, ahead);
-        let uid = self.rollout.metadata.uid.as_deref().unwrap_or_default();
-        let subject = Subject::of(&self.key, uid, state);
         let call = ahead
             .zip(subject)
             .and_then(|(ahead, subject)| self.asking.ask(hooks, of, ahead, subject, now));
@@ -47,10 +47,40 @@ impl Session {
         }
     }
 
+    /// A run that ended is to be told of.
+    pub(super) fn note_result(&mut self, events: &[Event]) {
+        let about = self.state.as_ref().and_then(|state| self.subject(state));
+        let hooks: &[Hook] = self.parsed.as_ref().map_or(&[], |parsed| &parsed.hooks);
+        self.telling.note(events, hooks, about);
+    }
+
+    /// What has not been told, when these events have happened, too.
+    pub(super) fn untold_results(&self, state: &State, earned: &[Event]) -> Vec<Ended> {
+        let hooks: &[Hook] = self.parsed.as_ref().map_or(&[], |parsed| &parsed.hooks);
+        let mut telling = self.telling.clone();
+        telling.note(earned, hooks, self.subject(state));
+        telling.untold()
+    }
+
+    /// The next call to somebody who is told of a result.
+    pub(super) fn tell_results(&mut self, now: Time) -> Option<Call> {
+        let hooks: &[Hook] = self.parsed.as_ref().map_or(&[], |parsed| &parsed.hooks);
+        self.telling.tell(hooks, now)
+    }
+
+    fn subject(&self, state: &State) -> Option<Subject> {
+        let uid = self.rollout.metadata.uid.as_deref().unwrap_or_default();
+        Subject::of(&self.key, uid, state)
+    }
+
     /// What came of a call. Gives what is to be logged.
     pub fn called(&mut self, called: &Called, clock: Clock) -> Vec<Note> {
         self.set_clock(clock);
-        let note = self.asking.take(called, clock.now);
+        let hooks: &[Hook] = self.parsed.as_ref().map_or(&[], |parsed| &parsed.hooks);
+        let note = match called.id {
+            Id::Asks(_) => self.asking.take(called, clock.now),
+            Id::Tells(_) => self.telling.take(called, hooks, clock.now),
+        };
         note.iter().for_each(|note| self.tell(note.clone()));
         note.into_iter().collect()
     }

@@ -17,6 +17,7 @@ use crate::rollout::conditions::reasons;
 use crate::rollout::evidence::Evidence;
 use crate::rollout::facts::Facts;
 use crate::rollout::guarding;
+use crate::rollout::hooks::Telling;
 use crate::rollout::look::Look;
 use crate::rollout::machine::{self, Memory};
 use crate::rollout::persisted::Persisted;
@@ -40,6 +41,8 @@ impl Session {
                 let memory = persisted.as_ref().map(Persisted::memory);
                 self.guarding
                     .recall(memory.and_then(|memory| memory.guarded.clone()));
+                let ended = memory.map(|memory| memory.ended.clone());
+                self.telling = Telling::recall(ended.unwrap_or_default());
                 self.persisted = persisted;
             }
             Err(why) => self.unreadable = Some(why.to_string()),
@@ -234,6 +237,7 @@ impl Session {
         Memory {
             state: state.clone(),
             served_at,
+            ended: self.untold_results(state, earned),
             guarded: guarded
                 .filter(|guarded| state.running().is_some_and(|run| run.number == guarded.run))
                 .cloned(),
@@ -252,6 +256,7 @@ impl Session {
             let serves = desired(&memory.state).weight() > Percent::ZERO;
             written.is_none_or(|written| {
                 !written.state.differs_by_judged_windows(&memory.state)
+                    || written.ended != memory.ended
                     || (serves && now - written.served_at >= SERVED)
             })
         });

@@ -201,7 +201,7 @@ impl Shop {
             policy: &self.policy,
         };
         let step = self.session.step(world, heard, clock);
-        self.calls.extend(step.call.clone());
+        self.calls.extend(step.calls.clone());
         if self.traffic.set(&key, step.split.clone()) {
             self.traffic.touch(&self.views, &Change::Everything);
             let published = self.traffic.publish(&self.views);
@@ -557,6 +557,7 @@ fn another_process_with_another_clock_takes_nothing_off_the_soak() {
     let memory = Memory {
         state: behind,
         guarded: None,
+        ended: Vec::new(),
         served_at: shop.now,
     };
     let machine = serde_json::to_value(machine::write(&memory)).unwrap();

@@ -23,6 +23,7 @@ impl Session {
     /// Words for what happened; they become Events when they can be written.
     /// `decided` are the records of those that are decisions.
     pub(super) fn note(&mut self, happened: &[Event], decided: &[DecisionRecord]) -> Vec<Note> {
+        self.note_result(happened);
         let (Some(state), Some(parsed)) = (&self.state, &self.parsed) else {
             return Vec::new();
         };

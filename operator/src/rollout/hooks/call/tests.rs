@@ -98,7 +98,7 @@ fn call(url: &str, more: Value) -> Call {
     let subject = Subject::of(&Key::new("shop", "web"), "uid", &state).unwrap();
     let hook = hook(spec);
     let message = Message::ask(&hook, subject, Ahead::Step(0), Some(10), 1);
-    Call::new(1, &hook, message)
+    Call::new(Id::Asks(1), &hook, message)
 }
 
 async fn caller(allowed: &str, secret: Value) -> Caller {

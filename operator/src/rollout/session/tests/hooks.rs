@@ -183,3 +183,40 @@ fn a_suspended_release_asks_nobody() {
     assert!(shop.is_quiet());
     assert_eq!(shop.sent(), 0);
 }
+
+#[test]
+fn a_result_is_told_once_and_nothing_waits_for_it() {
+    let mut shop = asking(json!({"when": "AfterResult"}));
+    shop.copy(1);
+    shop.rest(Api::Works);
+    assert_eq!(shop.sent(), 50, "it is asked about nothing");
+    shop.deployment("v1", 3, true);
+    let call = shop.call();
+    assert_eq!(shop.sent(), 0);
+    let message = serde_json::to_value(&call.message).unwrap();
+    assert_eq!(message["result"], "RolledBack");
+    assert_eq!(message["cause"], "TemplateReverted");
+    assert_eq!(message["weight"], 50);
+    // It hangs.
+    shop.delete_copy();
+    for _ in 0..3 {
+        shop.now = shop.now + Span(10_000);
+        shop.rest(Api::Works);
+    }
+    assert_eq!(shop.phase(), "Stable");
+    assert_eq!(
+        shop.stored["status"]["machine"]["ended"][0]["result"],
+        "RolledBack"
+    );
+    // Whoever takes over tells it again, with the same key.
+    shop.session = Session::new(
+        Arc::new(serde_json::from_value(shop.stored.clone()).unwrap()),
+        shop.now,
+    );
+    let again = shop.call();
+    assert_eq!(call.message.key(), again.message.key());
+    shop.answer(&again, Ok(()));
+    shop.rest(Api::Works);
+    assert_eq!(shop.stored["status"]["machine"]["ended"], json!([]));
+    assert!(shop.is_quiet());
+}
