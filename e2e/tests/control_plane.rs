@@ -99,6 +99,7 @@ fn side_by_side() -> Vec<Case> {
         hooks::a_hook_that_rolls_back_takes_the_canary_away,
         hooks::a_gate_is_asked_until_it_agrees_and_the_promotion_too,
         hooks::a_hook_is_told_how_a_release_ended_and_holds_nothing,
+        hooks::what_happens_to_releases_is_told_to_the_room,
         hooks::a_call_is_signed_with_the_secret_that_was_opened_for_it,
         refused::a_copy_that_may_not_be_created_is_said_and_tried_again,
         refused::a_deployment_of_the_users_with_the_copys_name_is_never_adopted,

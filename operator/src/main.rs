@@ -13,9 +13,10 @@ use aviary_operator::allowed::AllowList;
 use aviary_operator::certificates::Authority;
 use aviary_operator::identity::TokenReviews;
 use aviary_operator::metrics::Metrics;
+use aviary_operator::notify::{self, Notifier};
 use aviary_operator::options::{LogFormat, Options};
 use aviary_operator::rollout::driver::Driver;
-use aviary_operator::rollout::hooks::Caller;
+use aviary_operator::rollout::hooks::{Caller, system_client};
 use aviary_operator::rollout::measure::access::{Access, Own};
 use aviary_operator::rollout::perform::Performer;
 use aviary_operator::rollout::watch::{self, Changes};
@@ -70,6 +71,10 @@ async fn start(
     stop: &CancellationToken,
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
+    let notifications = options.notifications.as_deref();
+    let notifications = notifications
+        .map(notify::config::Config::read)
+        .transpose()?;
     let health = Health::default();
     let (caches, webhooks, xds) = (
         health.part("caches"),
@@ -148,6 +153,13 @@ async fn start(
     };
     let access = Access::new(client.clone(), own)?;
     let caller = Caller::new(client.clone(), hooks)?;
+    let notifier = Notifier::start(
+        notifications.unwrap_or_default(),
+        &system_client()?,
+        metrics.clone(),
+        stop,
+        tasks,
+    );
     let mut driver = Driver::new(
         views,
         ads.clone(),
@@ -156,7 +168,8 @@ async fn start(
         access,
         caller,
         metrics,
-    );
+    )
+    .telling(notifier);
     driver.open();
     let listener = TlsListener::bind(options.xds_address, authority.server_config())
         .await

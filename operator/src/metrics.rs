@@ -59,6 +59,7 @@ pub struct Metrics {
     notes: Family<Reason, Counter>,
     requests: Family<requests::Request, Counter>,
     calls: Family<CallResult, Counter>,
+    notifications: Family<CallResult, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,6 +109,10 @@ impl Default for Metrics {
         for result in CallError::CATEGORIES.into_iter().chain([AGREED]) {
             drop(calls.get_or_create(&CallResult { result }));
         }
+        let notifications = Family::<CallResult, Counter>::default();
+        for result in ["sent", "failed", "dropped"] {
+            drop(notifications.get_or_create(&CallResult { result }));
+        }
         Metrics {
             rollouts: Arc::default(),
             windows,
@@ -119,6 +124,7 @@ impl Default for Metrics {
             notes,
             requests: requests::family(),
             calls,
+            notifications,
         }
     }
 }
@@ -143,6 +149,7 @@ impl Metrics {
             notes,
             requests,
             calls,
+            notifications,
         } = self.clone();
         ours.register(
             "windows",
@@ -184,6 +191,11 @@ impl Metrics {
             "hook_calls",
             "Calls of hooks, by result; ok is a status from 200 to 299",
             calls,
+        );
+        ours.register(
+            "notifications",
+            "Notifications, by what became of them",
+            notifications,
         );
         ours.register_collector(Box::new(gauges::Gauges::new(
             rollouts,
@@ -230,6 +242,19 @@ impl Metrics {
     pub fn called(&self, error: Option<&'static str>) {
         let result = error.unwrap_or(AGREED);
         self.calls.get_or_create(&CallResult { result }).inc();
+    }
+
+    /// What became of a notification: sent, failed or dropped.
+    pub fn notified(&self, result: &'static str) {
+        self.notifications
+            .get_or_create(&CallResult { result })
+            .inc();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn notifications(&self, result: &'static str) -> u64 {
+        let counter = self.notifications.get_or_create(&CallResult { result });
+        counter.get()
     }
 
     pub fn said(&self, reason: &'static str, tone: &'static str) {
@@ -302,6 +327,7 @@ mod tests {
             r#"aviary_operator_notes_total{reason="Promoted",tone="Normal"} 1"#,
             r#"aviary_operator_writes 0"#,
             r#"aviary_operator_hook_calls_total{result="ok"} 1"#,
+            r#"aviary_operator_notifications_total{result="dropped"} 0"#,
             r#"aviary_operator_hook_calls_total{result="timeout"} 1"#,
             r#"aviary_operator_hook_calls_total{result="not_allowed"} 0"#,
             r#"aviary_operator_write_seconds_count 1"#,

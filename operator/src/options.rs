@@ -53,6 +53,10 @@ pub struct Options {
     #[arg(long, env = "AVIARY_HOOK_ALLOW", value_delimiter = ',')]
     pub hook_allow: Vec<Allowed>,
 
+    /// The file that says who is told what happens to releases (docs/notifications.md). Without it, nobody is.
+    #[arg(long, env = "AVIARY_NOTIFICATIONS")]
+    pub notifications: Option<PathBuf>,
+
     /// Image of the sidecar and of its init container.
     #[arg(
         long,

@@ -1,5 +1,7 @@
 //! Texts from outside are cut before they are kept: nobody fills a status, a log or our memory with them.
 
+use std::error::Error;
+
 /// At most `bytes` of the text, and three dots where something is missing.
 pub fn cut(mut text: String, bytes: usize) -> String {
     if text.len() > bytes {
@@ -11,6 +13,15 @@ pub fn cut(mut text: String, bytes: usize) -> String {
         text.push_str("...");
     }
     text
+}
+
+/// The cause of all: what the layers above it say is the address, which may have a secret in it.
+pub fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 #[cfg(test)]

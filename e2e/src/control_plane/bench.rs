@@ -1,5 +1,7 @@
 //! A control plane with Aviary in it: what the cases of a test share.
 
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -26,7 +28,9 @@ pub enum BenchError {
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
     #[error("no port for hooks")]
-    Receiver(#[source] std::io::Error),
+    Receiver(#[source] io::Error),
+    #[error("the file of the notifications cannot be written")]
+    Files(#[source] io::Error),
     #[error(transparent)]
     Operator(#[from] OperatorError),
     #[error("the kubeconfig of the control plane cannot be used")]
@@ -64,8 +68,10 @@ impl Bench {
         );
         let (evidence, wire) = (evidence?, wire?);
         let receiver = Receiver::start().await.map_err(BenchError::Receiver)?;
+        let notifications = notifications(directory, &receiver).map_err(BenchError::Files)?;
         let operator = Operator::new(binary, directory)?
             .with("AVIARY_HOOK_ALLOW", receiver.origin())
+            .with("AVIARY_NOTIFICATIONS", notifications)
             .with("AVIARY_PROMETHEUS_ADDRESS", evidence.url())
             .with("AVIARY_PROMETHEUS_ALLOW", NO_PROMETHEUS);
         let token = control_plane.install_aviary(operator.webhooks()).await?;
@@ -127,4 +133,16 @@ spec: {containers: [{name: app, image: probe}]}
         });
         Ok(answer.await??)
     }
+}
+
+/// Every notification goes to the receiver's `/notify/room`. Gives the operator's file.
+fn notifications(directory: &Path, receiver: &Receiver) -> io::Result<String> {
+    let (file, url) = (directory.join("notify.yaml"), directory.join("notify-url"));
+    std::fs::write(&url, receiver.url("notify", "room"))?;
+    let config = serde_json::json!({"receivers": [{
+        "name": "room", "kind": "Generic", "urlFile": url,
+        "on": ["Started", "WeightRaised", "Paused", "RolledBack", "Promoted", "Stalled"],
+    }]});
+    std::fs::write(&file, config.to_string())?;
+    Ok(file.display().to_string())
 }

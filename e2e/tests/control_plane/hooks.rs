@@ -246,3 +246,43 @@ pub(crate) async fn a_hook_is_told_how_a_release_ended_and_holds_nothing(
     .await?;
     Ok(())
 }
+
+/// Notifications of all cases go to one room.
+pub(crate) async fn what_happens_to_releases_is_told_to_the_room(
+    scene: &Scene<'_>,
+) -> anyhow::Result<()> {
+    let hook = json!({"weights": [50], "retries": 0});
+    let shop = scene.shop_with(&plan(scene, &hook)).await?;
+    reply(scene, Reply::Status(500));
+    shop.change_to("v2").await?;
+    waits(&shop, "HookFailed").await?;
+    reply(scene, Reply::Status(200));
+    shop.until("it is promoted", |seen| {
+        (seen.is_stable() && seen.ready("v2") == 3).then_some(())
+    })
+    .await?;
+    shop.fail("v3").await?;
+    let expected = [
+        "Started",
+        "Stalled",
+        "WeightRaised",
+        "WeightRaised",
+        "Promoted",
+        "Started",
+        "WeightRaised",
+        "RolledBack",
+    ];
+    let told = || async {
+        let heard = scene.bench.receiver.heard("notify", "room");
+        let mine = heard.iter().map(|call| &call.body);
+        let mine = mine.filter(|body| body["namespace"] == scene.namespace.as_str());
+        let events: Vec<String> = mine
+            .filter_map(|body| Some(body["event"].as_str()?.to_owned()))
+            .collect();
+        match events == expected {
+            true => Waited::There(()),
+            false => Waited::not_yet(format!("{events:?}")),
+        }
+    };
+    Ok(eventually("the room is told", Duration::from_secs(60), told).await?)
+}

@@ -42,6 +42,7 @@ use crate::admission::rollout::PrometheusPolicy;
 use crate::ads::{Ads, Touched};
 use crate::key::Key;
 use crate::metrics::Metrics;
+use crate::notify::{self, Notifier};
 
 /// How long changes of endpoints are gathered, at least: for so many times as long as it takes to make what they are about.
 const GATHER: Duration = Duration::from_millis(50);
@@ -68,6 +69,9 @@ pub struct Driver {
     access: Access,
     caller: Caller,
     metrics: Metrics,
+    notifier: Notifier,
+    /// Whose condition Stalled is True, and why.
+    stalled: HashMap<Key, Option<String>>,
     writes: Arc<Semaphore>,
     traffic: Traffic,
     sessions: Sessions,
@@ -140,6 +144,8 @@ impl Driver {
             performer,
             access,
             caller,
+            notifier: Notifier::nobody(metrics.clone()),
+            stalled: HashMap::new(),
             metrics,
             writes: Arc::new(Semaphore::new(WRITES)),
             traffic: Traffic::default(),
@@ -150,6 +156,12 @@ impl Driver {
             silent: Silent::new(started),
             started,
         }
+    }
+
+    /// Whom it tells what happens to releases.
+    #[must_use]
+    pub fn telling(self, notifier: Notifier) -> Driver {
+        Driver { notifier, ..self }
     }
 
     /// Every rollout that is known says its split, then the world is served: a restart must not look like a rollback.
@@ -297,6 +309,7 @@ impl Driver {
                 if let Some(session) = session.filter(|session| session.uid() == uid) {
                     let notes = session.wrote(written, clock);
                     tell(&self.metrics, &key, &notes);
+                    self.notifier.notes(&key, &notes);
                     self.due.insert(key);
                 }
             }
@@ -320,6 +333,7 @@ impl Driver {
                 if let Some(session) = session.filter(|session| session.uid() == uid) {
                     let notes = session.called(&called, clock);
                     tell(&self.metrics, &key, &notes);
+                    self.notifier.notes(&key, &notes);
                     self.due.insert(key);
                 }
             }
@@ -341,6 +355,7 @@ impl Driver {
         let Some(session) = self.sessions.get_mut(key) else {
             self.wakes.set(key, None);
             self.metrics.show(key, None);
+            self.stalled.remove(key);
             return self.traffic.set(key, None);
         };
         let seen = heard.clone();
@@ -349,8 +364,15 @@ impl Driver {
             policy: &self.policy,
         };
         let step = session.step(world, heard, clock);
-        self.metrics.show(key, Some(shown::of(session, &seen)));
+        let shown = shown::of(session, &seen);
+        let message = session.status().and_then(|status| status.message.as_ref());
+        let before = self.stalled.insert(key.clone(), shown.stalled.clone());
+        if let Some(stalled) = notify::stalled(key, before, &shown, message, clock.now) {
+            self.notifier.offer(&stalled);
+        }
+        self.metrics.show(key, Some(shown));
         tell(&self.metrics, key, &step.happened);
+        self.notifier.notes(key, &step.happened);
         let other_way = self.traffic.set(key, step.split);
         self.ads.outcomes().follow(key, step.follows.as_ref());
         // A wake that was missed costs no more than this.
@@ -373,6 +395,7 @@ impl Driver {
             self.ads.forget_rollout(&key.to_string());
             self.ads.outcomes().follow(key, None);
             self.metrics.show(key, None);
+            self.stalled.remove(key);
             self.wakes.set(key, None);
         }
         other_way

@@ -13,7 +13,6 @@
 mod asking;
 pub mod call;
 mod message;
-mod sign;
 mod telling;
 
 use std::time::Duration;
@@ -25,7 +24,7 @@ use rollout_core::plan::{Percent, Plan};
 use rollout_core::time::Span;
 
 pub(super) use asking::{Asking, Waits};
-pub use call::{Call, CallError, Called, Caller, Id};
+pub use call::{Call, CallError, Called, Caller, Id, system_client};
 pub use message::{Message, Subject};
 pub(super) use telling::Telling;
 pub use telling::{Ended, Outcome};

@@ -1,7 +1,6 @@
 //! One call: signed, sent, and its status read. Nothing of the answer but that: what a stranger's server says fills no status,
 //! no log and no memory.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +12,10 @@ use rustls_pki_types::pem::PemObject;
 
 use super::Hook;
 use super::message::Message;
-use super::sign::{SIGNATURE, TIMESTAMP, signature};
 use crate::allowed::{AllowList, NotAllowed};
 use crate::credentials::{self, Credentials, CredentialsError};
-use crate::text::cut;
+use crate::signature::{SIGNATURE, TIMESTAMP, signature};
+use crate::text::{cut, innermost};
 
 /// The longest reason, in bytes.
 const REASON: usize = 200;
@@ -117,7 +116,7 @@ impl Caller {
     pub fn new(kube: Client, allowed: AllowList) -> Result<Caller, reqwest::Error> {
         Ok(Caller {
             kube,
-            http: client(rustls_native_certs::load_native_certs().certs)?,
+            http: system_client()?,
             allowed: Arc::new(allowed),
         })
     }
@@ -168,6 +167,11 @@ impl Caller {
     }
 }
 
+/// It believes the certificates in `SSL_CERT_FILE` or the system's, and follows no redirect.
+pub fn system_client() -> Result<reqwest::Client, reqwest::Error> {
+    client(rustls_native_certs::load_native_certs().certs)
+}
+
 fn client(roots: Vec<CertificateDer<'static>>) -> Result<reqwest::Client, reqwest::Error> {
     let mut store = rustls::RootCertStore::empty();
     store.add_parsable_certificates(roots);
@@ -191,15 +195,6 @@ fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CallError> {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         Ok(_) | Err(_) => Err(CallError::Authorities),
     }
-}
-
-/// The cause of all: what the layers above say is the address, which may have a secret in it.
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 fn span(duration: Duration) -> String {

@@ -1,15 +1,15 @@
-//! The signature of a call: HMAC-SHA256 over the second of sending, a dot, and the body. The second is in a header of its own,
-//! so that a call that was overheard cannot be sent again later.
+//! The signature of what is sent to hooks and receivers of notifications: HMAC-SHA256 over the second of sending, a dot, and the body. The second is in a header of its own,
+//! so that what was overheard cannot be sent again later.
 
 use std::fmt::Write as _;
 
 use aws_lc_rs::hmac;
 
-pub(super) const SIGNATURE: &str = "x-aviary-signature";
-pub(super) const TIMESTAMP: &str = "x-aviary-timestamp";
+pub const SIGNATURE: &str = "x-aviary-signature";
+pub const TIMESTAMP: &str = "x-aviary-timestamp";
 
 /// `sha256=` and 64 digits, as the header has it.
-pub(super) fn signature(key: &[u8], timestamp: i64, body: &[u8]) -> String {
+pub fn signature(key: &[u8], timestamp: i64, body: &[u8]) -> String {
     let mut message = timestamp.to_string().into_bytes();
     message.push(b'.');
     message.extend_from_slice(body);
