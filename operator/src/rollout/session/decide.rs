@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 use rollout_core::state::State;
-use rollout_core::{Transition, advance, desired};
+use rollout_core::{Cause, Transition, advance, desired};
 
 use super::{Purpose, Session, Step, placeholder};
 use crate::rollout::guarding::Guarded;
@@ -122,6 +122,11 @@ impl Session {
             self.verdicts.count(&answer, desired(before).weight());
         }
         if held.running().is_none() && before.running().is_some() {
+            let refused = held.failure.as_ref();
+            let refused = refused.is_some_and(|failure| failure.cause == Cause::HookRefused);
+            if let Some(why) = self.asking.refusal().filter(|_| refused) {
+                self.verdicts.refused(why);
+            }
             self.verdicts.failed();
         }
     }

@@ -37,9 +37,6 @@ impl Session {
             .zip(subject)
             .and_then(|(ahead, subject)| self.asking.ask(hooks, of, ahead, subject, now));
         let word = self.asking.word(hooks, number, of, ahead, now);
-        if let (Hooks::Refuse, Some(why)) = (word, self.asking.refusal()) {
-            self.verdicts.refused(why);
-        }
         Heeded {
             word,
             waits: ahead.and_then(|ahead| self.asking.waits(hooks, of, ahead, now)),

@@ -117,6 +117,36 @@ fn a_hook_that_rolls_back_ends_the_run_with_its_words() {
     );
 }
 
+/// A window that is judged meanwhile is not why.
+#[test]
+fn a_hook_that_ends_a_run_is_why_whatever_else_was_judged() {
+    let mut shop = asking(json!({"weights": [100], "onFailure": "Rollback", "retries": 0}));
+    shop.copy(1);
+    shop.rest(Api::Works);
+    shop.judge(Verdict::Pass, Api::Works);
+    shop.judge(Verdict::Pass, Api::Works);
+    shop.copy(2);
+    let call = shop.call();
+    shop.now = shop.now + Span(5_000);
+    let step = shop.step();
+    let question = step.question.expect("a window is due");
+    if let Some(write) = step.write {
+        let written = shop.perform(&write, Api::Works);
+        shop.session.wrote(written, clock(shop.now));
+    }
+    shop.answer(&call, Err(CallError::Status(500)));
+    shop.session.answered(Answer {
+        run: question.run,
+        start: question.start,
+        end: question.end,
+        outcome: testing::answer(None).outcome,
+    });
+    shop.rest(Api::Works);
+    assert_eq!(shop.reason("RolledBack"), "HookRefused");
+    let failure = &shop.stored["status"]["failure"]["message"];
+    assert_eq!(failure, "hook load-test: HTTP status 500");
+}
+
 #[test]
 fn a_rollback_waits_for_no_hook_and_a_late_yes_raises_nothing() {
     let mut shop = asking(json!({"weights": [100]}));
