@@ -99,7 +99,7 @@ pub enum OnHookFailure {
 /// A Secret in the namespace of the CanaryRollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretRef {
-    /// Its name. It has the label aviary.dev/credentials: "true", and at least one of these keys: hmac-key (at least 16 bytes;
+    /// Its name. Its annotation aviary.dev/credentials-for has the address that it is for, and it has at least one of these keys: hmac-key (at least 16 bytes;
     /// the call is signed with it), token (sent as a bearer token), ca.crt (the authorities, in PEM, that the server's
     /// certificate has to come from).
     #[schemars(length(min = 1, max = 253))]

@@ -36,10 +36,8 @@ pub const BREAK_GLASS_ANNOTATION: &str = "aviary.dev/break-glass";
 pub const PROMOTE_ANNOTATION: &str = "aviary.dev/promote";
 /// Namespace label (`enabled`) and pod label (`true`, `false`) that ask for a sidecar.
 pub const INJECT_LABEL: &str = "aviary.dev/inject";
-/// Annotation on a Secret: the address of the Prometheus that its values may be sent to.
+/// Annotation on a Secret that a CanaryRollout may name: the address that its values may be sent to.
 pub const CREDENTIALS_ANNOTATION: &str = "aviary.dev/credentials-for";
-/// Label on a Secret (`true`): whoever may write it lets the operator use it for what a CanaryRollout of its namespace names.
-pub const CREDENTIALS_LABEL: &str = "aviary.dev/credentials";
 /// The operator's name as a field manager and event reporter.
 pub const FIELD_MANAGER: &str = "aviary-operator";
 /// Finalizer on a CanaryRollout while there is a canary copy or a canary weight.

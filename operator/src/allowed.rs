@@ -68,7 +68,8 @@ impl AllowList {
 }
 
 impl Allowed {
-    fn covers(&self, url: &Url) -> bool {
+    /// Whether this is the address, or above it.
+    pub fn covers(&self, url: &Url) -> bool {
         self.0.origin() == url.origin() && below(self.0.path(), url.path())
     }
 }

@@ -1,13 +1,15 @@
 //! Secrets that a CanaryRollout names: what the operator proves itself with to somebody outside, and whom it believes there.
 //!
-//! Whoever writes a CanaryRollout may not be allowed to read Secrets. So a Secret is used only if it has the label
-//! [`CREDENTIALS_LABEL`], by which whoever may write it says so, and only in its own namespace. The operator's role does not
-//! let it read any: a Role in the namespace does, for the names that it lists.
+//! It is used for the address that it says it is for, or for what is below that ([`secret`]), and for nothing else.
 
-use aviary_crds::CREDENTIALS_LABEL;
+use aviary_crds::CREDENTIALS_ANNOTATION;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
+use reqwest::Url;
+
+use crate::allowed::Allowed;
+use crate::secret::{self, NotGot};
 
 /// The keys of such a Secret.
 pub const HMAC_KEY: &str = "hmac-key";
@@ -35,12 +37,12 @@ pub enum CredentialsError {
         "the operator may not read Secret {0}: give its ServiceAccount a Role for that name (docs/hooks.md has one)"
     )]
     Forbidden(String),
-    #[error("Secret {0} cannot be read")]
-    Unreadable(String, #[source] kube::Error),
+    #[error("Secret {0} cannot be read now: {1}")]
+    Away(String, &'static str),
     #[error(
-        "Secret {0} has no label {CREDENTIALS_LABEL}: \"true\", so the operator does not use it: whoever may write it has to say so"
+        "Secret {name} is not for this address: kubectl annotate secret {name} {CREDENTIALS_ANNOTATION}={origin}"
     )]
-    NotOptedIn(String),
+    NotFor { name: String, origin: String },
     #[error("Secret {0} has none of the keys {HMAC_KEY}, {TOKEN} and {CA}")]
     Empty(String),
     #[error("the {HMAC_KEY} of Secret {0} is shorter than {SHORTEST_KEY} bytes")]
@@ -49,28 +51,30 @@ pub enum CredentialsError {
     BadToken(String),
 }
 
-/// Reads the Secret as it is now.
+/// Reads the Secret as it is now, for a call to this address.
 pub async fn read(
     client: &Client,
     namespace: &str,
     name: &str,
+    url: &Url,
 ) -> Result<Credentials, CredentialsError> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    match secrets.get_opt(name).await {
-        Ok(Some(secret)) => Credentials::of(&secret),
-        Ok(None) => Err(CredentialsError::Missing(name.to_owned())),
-        Err(kube::Error::Api(status)) if status.code == 403 => {
-            Err(CredentialsError::Forbidden(name.to_owned()))
-        }
-        Err(error) => Err(CredentialsError::Unreadable(name.to_owned(), error)),
+    match secret::get(client, namespace, name).await {
+        Ok(secret) => Credentials::of(&secret, url),
+        Err(NotGot::Missing) => Err(CredentialsError::Missing(name.to_owned())),
+        Err(NotGot::Forbidden) => Err(CredentialsError::Forbidden(name.to_owned())),
+        Err(NotGot::Away(why)) => Err(CredentialsError::Away(name.to_owned(), why)),
     }
 }
 
 impl Credentials {
-    pub fn of(secret: &Secret) -> Result<Credentials, CredentialsError> {
+    pub fn of(secret: &Secret, url: &Url) -> Result<Credentials, CredentialsError> {
         let name = || secret.name_any();
-        if secret.labels().get(CREDENTIALS_LABEL).map(String::as_str) != Some("true") {
-            return Err(CredentialsError::NotOptedIn(name()));
+        let is_for = secret::is_for(secret).and_then(|said| said.parse::<Allowed>().ok());
+        if !is_for.is_some_and(|is_for| is_for.covers(url)) {
+            return Err(CredentialsError::NotFor {
+                name: name(),
+                origin: url.origin().ascii_serialization(),
+            });
         }
         let value = |key: &str| {
             let data = secret.data.as_ref()?;
@@ -112,9 +116,11 @@ mod tests {
 
     use super::*;
 
-    fn secret(label: &str, data: &[(&str, &str)]) -> Secret {
+    const ADDRESS: &str = "https://hooks.example";
+
+    fn secret(is_for: &str, data: &[(&str, &str)]) -> Secret {
         let mut secret: Secret = serde_json::from_value(json!({
-            "metadata": {"name": "hook", "labels": {CREDENTIALS_LABEL: label}},
+            "metadata": {"name": "hook", "annotations": {CREDENTIALS_ANNOTATION: is_for}},
         }))
         .unwrap();
         let data = data.iter().map(|(key, value)| {
@@ -125,21 +131,42 @@ mod tests {
         secret
     }
 
-    fn refused(label: &str, data: &[(&str, &str)]) -> String {
-        let read = Credentials::of(&secret(label, data));
-        read.map(|_| ()).unwrap_err().to_string()
+    fn read(is_for: &str, data: &[(&str, &str)]) -> Result<Credentials, CredentialsError> {
+        let url = "https://hooks.example/aviary/load-test".parse().unwrap();
+        Credentials::of(&secret(is_for, data), &url)
+    }
+
+    fn refused(is_for: &str, data: &[(&str, &str)]) -> String {
+        read(is_for, data).map(|_| ()).unwrap_err().to_string()
     }
 
     #[test]
-    fn a_secret_that_nobody_has_opened_for_it_is_not_used() {
+    fn a_secret_is_used_for_the_address_that_it_names_and_for_no_other() {
         let key = [(HMAC_KEY, "0123456789abcdef")];
-        assert!(Credentials::of(&secret("true", &key)).is_ok());
-        assert!(refused("false", &key).contains("has no label aviary.dev/credentials"));
+        for is_for in [
+            ADDRESS,
+            "https://hooks.example/",
+            "https://hooks.example/aviary",
+        ] {
+            assert!(read(is_for, &key).is_ok(), "{is_for}");
+        }
+        for is_for in [
+            "",
+            "true",
+            "hooks.example",
+            "http://hooks.example",
+            "https://hooks.example/other",
+            "https://hooks.example:8443",
+            "https://hooks.example.org",
+        ] {
+            let says = "Secret hook is not for this address: kubectl annotate secret hook aviary.dev/credentials-for=https://hooks.example";
+            assert_eq!(refused(is_for, &key), says, "{is_for}");
+        }
     }
 
     #[test]
     fn a_token_is_read_without_the_end_of_its_line() {
-        let read = Credentials::of(&secret("true", &[(TOKEN, "abc.def\n")])).ok();
+        let read = self::tests::read(ADDRESS, &[(TOKEN, "abc.def\n")]).ok();
         assert_eq!(read.unwrap().token.as_deref(), Some("abc.def"));
     }
 
@@ -152,7 +179,7 @@ mod tests {
             (&[(TOKEN, "hush\nhush")], "no text that fits"),
             (&[(TOKEN, "")], "no text that fits"),
         ] {
-            let words = refused("true", data);
+            let words = refused(ADDRESS, data);
             assert!(words.contains(says), "{words}");
             assert!(!words.contains("hush"), "{words}");
         }

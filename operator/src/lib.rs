@@ -16,6 +16,7 @@ pub mod options;
 pub mod outcomes;
 pub mod revision;
 pub mod rollout;
+pub mod secret;
 pub mod serve;
 pub mod signature;
 pub mod text;

@@ -174,9 +174,10 @@ pub(crate) async fn a_call_is_signed_with_the_secret_that_was_opened_for_it(
             .then_some(())
     })
     .await?;
-    let secret = |labels: Value| {
+    let secret = |is_for: &str| {
+        let annotations = json!({"aviary.dev/credentials-for": is_for});
         json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hook", "labels": labels},
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "hook", "annotations": annotations},
             "stringData": {"hmac-key": "0123456789abcdef", "token": "s3cret"},
         })
     };
@@ -189,17 +190,17 @@ pub(crate) async fn a_call_is_signed_with_the_secret_that_was_opened_for_it(
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "aviary-hooks"},
         "subjects": [{"kind": "ServiceAccount", "name": "aviary-operator", "namespace": "aviary-system"}],
     });
-    shop.apply(&list(&[secret(json!({})), role, binding]))
+    shop.apply(&list(&[secret("https://elsewhere.example"), role, binding]))
         .await?;
-    shop.until("the status says that nobody has opened it", |seen| {
+    shop.until("the status says that it is for another", |seen| {
         seen.message()
-            .contains("Secret hook has no label aviary.dev/credentials")
+            .contains("Secret hook is not for this address")
             .then_some(())
     })
     .await?;
     ensure!(heard(scene) == 0, "nobody was called without a signature");
-    let opened = json!({"aviary.dev/credentials": "true"});
-    shop.apply(&secret(opened).to_string()).await?;
+    let address = scene.bench.receiver.origin();
+    shop.apply(&secret(&address).to_string()).await?;
     shop.until("it is promoted", |seen| {
         (seen.is_stable() && seen.ready("v2") == 3).then_some(())
     })

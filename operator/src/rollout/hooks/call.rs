@@ -126,7 +126,7 @@ impl Caller {
     pub async fn call(&self, namespace: &str, call: &Call) -> Result<(), CallError> {
         let url = self.allowed.check(&call.url)?;
         let credentials = match &call.secret {
-            Some(name) => credentials::read(&self.kube, namespace, name).await?,
+            Some(name) => credentials::read(&self.kube, namespace, name, &url).await?,
             None => Credentials::default(),
         };
         let http = match &credentials.ca {

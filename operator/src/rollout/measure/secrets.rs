@@ -1,20 +1,17 @@
 //! Values that nobody else may read: a Secret of the rollout's namespace, or a folder in which one is mounted.
 //!
-//! A Secret is got by its name when it is needed, and never watched or kept: a changed one is heeded at the next window, and the
-//! operator needs no right to list. It has no right to get one either, until somebody who has it grants it by a Role.
-//!
-//! Who may write a CanaryRollout need not be one who may read the namespace's Secrets. So a Secret says itself to which
-//! address its values may be sent ([`CREDENTIALS_ANNOTATION`]), and they are sent to no other.
+//! A Secret is read for each window ([`secret`]), so a changed one is heeded at the next. Its values are sent to the address that it
+//! names, and to no other.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use aviary_crds::CREDENTIALS_ANNOTATION;
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client, ResourceExt};
+use kube::Client;
 
 use super::credentials::Values;
+use crate::secret::{self, NotGot};
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreadable {
@@ -45,25 +42,14 @@ pub(super) async fn of_secret(
     name: &str,
     address: &str,
 ) -> Result<Values, Unreadable> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-    let secret = match api.get(name).await {
-        Ok(secret) => secret,
-        Err(kube::Error::Api(status)) => {
-            let name = name.to_owned();
-            return Err(match status.code {
-                404 => Unreadable::Missing(name),
-                401 | 403 => Unreadable::Forbidden(name),
-                _ => Unreadable::Away(name, "the API server does not serve it"),
-            });
-        }
-        Err(_) => {
-            let why = "the API server does not answer";
-            return Err(Unreadable::Away(name.to_owned(), why));
-        }
-    };
-    let is_for = secret.annotations().get(CREDENTIALS_ANNOTATION);
-    let same = |of: &String| of.trim_end_matches('/') == address.trim_end_matches('/');
-    if !is_for.is_some_and(same) {
+    let secret = secret::get(client, namespace, name).await;
+    let secret = secret.map_err(|not_got| match not_got {
+        NotGot::Missing => Unreadable::Missing(name.to_owned()),
+        NotGot::Forbidden => Unreadable::Forbidden(name.to_owned()),
+        NotGot::Away(why) => Unreadable::Away(name.to_owned(), why),
+    })?;
+    let same = |of: &str| of.trim_end_matches('/') == address.trim_end_matches('/');
+    if !secret::is_for(&secret).is_some_and(same) {
         return Err(Unreadable::NotFor {
             name: name.to_owned(),
             address: address.to_owned(),

@@ -80,10 +80,10 @@ fn failure(code: http::StatusCode, reason: &str) -> (http::StatusCode, axum::Jso
     (code, axum::Json(status))
 }
 
-fn secret(data: Value) -> Value {
+fn secret(address: &str, data: Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Secret",
-        "metadata": {"name": "hook", "namespace": "shop", "labels": {"aviary.dev/credentials": "true"}},
+        "metadata": {"name": "hook", "namespace": "shop", "annotations": {"aviary.dev/credentials-for": address}},
         "data": data,
     })
 }
@@ -116,7 +116,10 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 async fn a_call_is_signed_over_its_second_and_its_body() {
     let (address, heard) = receiver().await;
     // "0123456789abcdef" and "s3cret\n"
-    let keys = secret(json!({"hmac-key": "MDEyMzQ1Njc4OWFiY2RlZg==", "token": "czNjcmV0Cg=="}));
+    let keys = secret(
+        &address,
+        json!({"hmac-key": "MDEyMzQ1Njc4OWFiY2RlZg==", "token": "czNjcmV0Cg=="}),
+    );
     let caller = caller(&address, keys).await;
     let call = call(
         &format!("{address}/yes"),
@@ -228,7 +231,7 @@ async fn whatever_is_no_yes_says_why_and_shows_nothing_of_the_answer() {
             "none of the keys",
         ),
     ] {
-        let caller = caller(allowed, secret(json!({}))).await;
+        let caller = caller(allowed, secret(allowed, json!({}))).await;
         let begun = Instant::now();
         let error = caller.call("shop", &call(&url, more)).await.unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(5), "{url}");
@@ -257,7 +260,11 @@ async fn an_answer_without_an_end_is_not_read() {
 
 #[tokio::test]
 async fn authorities_that_are_none_are_refused() {
-    let caller = caller("https://localhost", secret(json!({"ca.crt": "bm9uZQ=="}))).await;
+    let caller = caller(
+        "https://localhost",
+        secret("https://localhost", json!({"ca.crt": "bm9uZQ=="})),
+    )
+    .await;
     let call = call(
         "https://localhost/x",
         json!({"secretRef": {"name": "hook"}}),
