@@ -18,6 +18,8 @@ const SETTLES: Span = Span(500);
 const FAULTS: [u8; 4] = [50, 10, 5, 1];
 /// Places of failures that are spoken of.
 const PLACES: usize = 3;
+/// What is left of a sum that is to be 0.
+const ROUNDING: f64 = 1e-6;
 /// Weights that are remembered: more than can be sent in the seconds that are open.
 const REMEMBERED: usize = 16;
 
@@ -250,7 +252,7 @@ impl Guarded {
 
     /// What was seen speaks against the canary more than for it.
     pub(super) fn doubts(&self) -> bool {
-        self.guard.wealth() > 0.0
+        self.guard.wealth() > ROUNDING
     }
 
     /// How far the evidence against the canary is on its way to an alarm, 0 to 100.
@@ -354,6 +356,7 @@ mod tests {
         assert!(!guarding.see(&[second(SECOND + 60, 25)]), "said once");
 
         let (mut good, state) = super::tests::guarding();
+        assert!(!good.guarded().unwrap().doubts(), "nothing was seen yet");
         for after in 0..600 {
             good.see(&[second(SECOND + after, 0)]);
         }

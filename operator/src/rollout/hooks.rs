@@ -25,9 +25,10 @@ use rollout_core::time::Span;
 
 pub(super) use asking::{Asking, Waits};
 pub use call::{Call, CallError, Called, Caller, Id, system_client};
+pub use message::Outcome;
 pub use message::{Message, Subject};
+pub use telling::Ended;
 pub(super) use telling::Telling;
-pub use telling::{Ended, Outcome};
 
 /// A hook that is slower is not asked but waited for: a Gate is.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);

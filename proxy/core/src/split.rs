@@ -18,7 +18,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::Weight;
+use crate::weight::Weight;
 
 const SCALE: u64 = Weight::SCALE as u64;
 

@@ -5,10 +5,16 @@ use rollout_core::{Ahead, desired};
 use serde::{Deserialize, Serialize};
 
 use super::Hook;
-use super::telling::{Ended, Outcome};
 use crate::key::Key;
 use crate::rollout::facts::step_of;
 use crate::rollout::shown;
+
+/// How a release ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    Promoted,
+    RolledBack,
+}
 
 /// The body of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -105,16 +111,20 @@ impl Message {
         }
     }
 
-    pub(super) fn tell(hook: &Hook, ended: &Ended, attempt: u32) -> Message {
-        let subject = ended.subject.clone();
+    pub(super) fn tell(
+        hook: &Hook,
+        subject: Subject,
+        (result, cause): (Outcome, Option<String>),
+        attempt: u32,
+    ) -> Message {
         Message {
             hook: hook.name.clone(),
             when: hook.when.name(),
             key: format!("{}/{}/result/{}", subject.uid, subject.run, hook.name),
             subject,
             next_weight: None,
-            result: Some(ended.result),
-            cause: ended.cause.clone(),
+            result: Some(result),
+            cause,
             attempt,
         }
     }

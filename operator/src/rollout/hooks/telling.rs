@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Hook;
 use super::asking::pause;
 use super::call::{Call, Called, Id};
-use super::message::{Message, Subject};
+use super::message::{Message, Outcome, Subject};
 use crate::rollout::events::Note;
 
 /// Results that wait to be told; beyond, the oldest is lost.
@@ -22,20 +22,14 @@ const KEPT: usize = 4;
 /// How a release ended, and who knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
-    pub(super) subject: Subject,
-    pub(super) result: Outcome,
+    subject: Subject,
+    result: Outcome,
     /// Why it was rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) cause: Option<String>,
+    cause: Option<String>,
     /// The names of the hooks that were told, or given up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     told: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
-    Promoted,
-    RolledBack,
 }
 
 impl Ended {
@@ -58,6 +52,11 @@ impl Ended {
                 None
             }
         })
+    }
+
+    fn message(&self, hook: &Hook, attempt: u32) -> Message {
+        let result = (self.result, self.cause.clone());
+        Message::tell(hook, self.subject.clone(), result, attempt)
     }
 
     fn words(&self) -> &'static str {
@@ -125,7 +124,7 @@ impl Telling {
             let untold = |hook: &&Hook| is_told(hook) && !ended.told.contains(&hook.name);
             if let Some(hook) = hooks.iter().find(untold) {
                 let attempt = self.tries.saturating_add(1);
-                break (ended.subject.run, hook, Message::tell(hook, ended, attempt));
+                break (ended.subject.run, hook, ended.message(hook, attempt));
             }
             self.untold.pop_front();
             (self.tries, self.again) = (0, None);
