@@ -335,10 +335,10 @@ impl Bench {
     }
 
     /// Pods that call one Service, and their sidecars.
-    async fn connected(&mut self) -> anyhow::Result<Sidecars> {
+    async fn connected(&mut self, soak: &str) -> anyhow::Result<Sidecars> {
         let sidecars = self.arguments.sidecars;
         self.say(&format!("{sidecars} pods that call one Service"));
-        self.field.called(sidecars, &self.evidence).await?;
+        self.field.called(sidecars, soak, &self.evidence).await?;
         let called = format!("{CALLED}/{CALLED}");
         self.until("adopted", 1, || {
             usize::from(self.statuses.phase(&called) == "Stable")
@@ -370,7 +370,7 @@ impl Bench {
     }
 
     async fn reports(&mut self) -> anyhow::Result<()> {
-        let connected = self.connected().await?;
+        let connected = self.connected("1h").await?;
         let called = format!("{CALLED}/{CALLED}");
         self.field.set_image(CALLED, CALLED, "v2").await?;
         self.until("soaking", 1, || {
@@ -419,7 +419,7 @@ impl Bench {
     }
 
     async fn acknowledge(&mut self) -> anyhow::Result<()> {
-        let connected = self.connected().await?;
+        let connected = self.connected("1s").await?;
         let called = format!("{CALLED}/{CALLED}");
         self.statuses.take();
         let before = self.usage().await?;

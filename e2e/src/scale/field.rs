@@ -112,7 +112,13 @@ impl Field {
     }
 
     /// One rollout of many steps, and so many pods that may call its Service.
-    pub async fn called(&self, callers: usize, evidence: &Evidence) -> Result<(), FieldError> {
+    /// `soak` is how long each of its weights is watched.
+    pub async fn called(
+        &self,
+        callers: usize,
+        soak: &str,
+        evidence: &Evidence,
+    ) -> Result<(), FieldError> {
         evidence.set(CALLED, 0);
         self.namespace(CALLED).await?;
         self.create(CALLED, deployment(CALLED, 1)).await?;
@@ -120,7 +126,7 @@ impl Field {
         let weights: Vec<i64> = (1..=19).map(|step| step * 5).chain([100]).collect();
         self.create(
             CALLED,
-            rollout(CALLED, CALLED, &steps(&weights, "1s"), "1s"),
+            rollout(CALLED, CALLED, &steps(&weights, soak), "1s"),
         )
         .await?;
         self.create(CALLED, deployment("callers", callers)).await
