@@ -12,6 +12,8 @@ use reqwest::header::CONTENT_TYPE;
 use rustls::AlertDescription;
 use serde::Deserialize;
 
+use crate::text::innermost;
+
 /// For the whole answer. A Prometheus that takes longer is away.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// A query that gives a number, or a few buckets, needs a few kilobytes.
@@ -150,13 +152,4 @@ fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
         };
     }
     None
-}
-
-/// The cause of all: what the layers above say is the address and the query, which the user knows.
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
