@@ -110,12 +110,12 @@ impl Outcomes {
         self.board().close(now)
     }
 
-    /// Whether there is something that will have to be closed.
-    pub fn is_open(&self) -> bool {
-        self.board().is_open()
+    /// When there may be something to close, in milliseconds since the Unix epoch; `None`: when something is told.
+    pub fn due(&self, now: i64) -> Option<i64> {
+        self.board().due(now)
     }
 
-    /// Waits until [`Outcomes::is_open`] may have become true.
+    /// Waits until [`Outcomes::due`] may have become another one than `None`.
     pub async fn opened(&self) {
         self.0.news.notified().await;
     }

@@ -19,6 +19,10 @@ impl Share {
         let before = (n % Self::WHOLE) * u64::from(self.0) % Self::WHOLE;
         before + u64::from(self.0) >= Self::WHOLE
     }
+
+    fn by_chance(self) -> bool {
+        self.0 > 0 && fastrand::u64(..Self::WHOLE) < u64::from(self.0)
+    }
 }
 
 impl FromStr for Share {
@@ -45,6 +49,7 @@ impl FromStr for Delay {
 #[derive(Debug, Default)]
 pub struct Faults {
     errors: Share,
+    noise: Share,
     delay: Delay,
     answered: AtomicU64,
 }
@@ -53,9 +58,16 @@ impl Faults {
     pub fn new(errors: Share, delay: Delay) -> Faults {
         Faults {
             errors,
+            noise: Share::default(),
             delay,
             answered: AtomicU64::new(0),
         }
+    }
+
+    /// Besides, each request fails with this chance, whatever became of others.
+    #[must_use]
+    pub fn with_noise(self, noise: Share) -> Faults {
+        Faults { noise, ..self }
     }
 
     /// Whether the next request fails. The places are those of the multiples of the golden ratio: even, the same in every
@@ -63,7 +75,7 @@ impl Faults {
     pub fn next_fails(&self) -> bool {
         let n = self.answered.fetch_add(1, Ordering::Relaxed);
         let place = n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
-        place * Share::WHOLE < u64::from(self.errors.0) << 32
+        place * Share::WHOLE < u64::from(self.errors.0) << 32 || self.noise.by_chance()
     }
 
     pub async fn dawdle(&self) {
@@ -115,6 +127,10 @@ mod tests {
         assert!((0..1000).all(|_| !none.next_fails()));
         let all = Faults::new("100%".parse().unwrap(), Delay::default());
         assert!((0..1000).all(|_| all.next_fails()));
+        let noisy = |noise: &str| Faults::default().with_noise(noise.parse().unwrap());
+        assert!((0..1000).all(|_| noisy("100%").next_fails()));
+        let half = noisy("50%");
+        assert!((0..1000).any(|_| half.next_fails()) && (0..1000).any(|_| !half.next_fails()));
     }
 
     #[test]

@@ -33,9 +33,12 @@ struct Arguments {
     /// Releases of each
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// Seconds for which a good release is watched at each rate and weight instead; 0 is not at all
+    /// Seconds for which a good release is watched at each rate, weight and noise instead, all side by side; 0 is not at all
     #[arg(long, default_value_t = 0)]
     good: u64,
+    /// Shares of the requests of good releases, and of what they replace, that fail by chance
+    #[arg(long, value_delimiter = ',', default_value = "0.1%,1%")]
+    noise: Vec<String>,
     /// Measure what is built for the tests: quick to build, and a few times as much work for each request
     #[arg(long)]
     unoptimised: bool,
@@ -78,6 +81,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 async fn measure(ground: &Ground, arguments: &Arguments) -> anyhow::Result<()> {
     let stage = Stage::enter(ground).await?;
     stage.install().await?;
+    if arguments.good > 0 {
+        return watch(&stage, arguments).await;
+    }
     println!(
         "{:<12}{:<8}{:<18}{:>16}{:>24}",
         "requests/s", "weight", "the canary", "seconds (worst)", "bad answers (worst)"
@@ -86,29 +92,61 @@ async fn measure(ground: &Ground, arguments: &Arguments) -> anyhow::Result<()> {
     for rate in &arguments.rates {
         for weight in &arguments.weights {
             number += 1;
-            let workload = Workload::of_a_story()
-                .rate(*rate)
-                .steps(&[(*weight, "1h"), (100, "1m")])
-                .with("/analysis/interval", json!("30m"));
+            let workload = workload(*rate, *weight);
             let shop = Shop::open(&stage, &format!("bench-{number}"), &workload).await?;
-            if arguments.good > 0 {
-                good(&shop, *rate, *weight, arguments.good).await?;
-            } else {
-                let errors = arguments.errors.iter().map(|share| Faults::Errors(share));
-                let slow = arguments.slow.iter().map(|time| Faults::Slow(time));
-                for faults in errors.chain(slow) {
-                    let mut falls = Vec::new();
-                    for run in 0..arguments.runs {
-                        let name = faults.environment().to_lowercase();
-                        let name = name.replace(['_', '=', '%'], "-");
-                        falls.push(fall(&shop, &format!("{name}{run}"), *weight, faults).await?);
-                    }
-                    show(*rate, *weight, faults, &mut falls);
+            let errors = arguments.errors.iter().map(|share| Faults::Errors(share));
+            let slow = arguments.slow.iter().map(|time| Faults::Slow(time));
+            for faults in errors.chain(slow) {
+                let mut falls = Vec::new();
+                for run in 0..arguments.runs {
+                    let name = faults.environment().to_lowercase();
+                    let name = name.replace(['_', '=', '%'], "-");
+                    falls.push(fall(&shop, &format!("{name}{run}"), *weight, faults).await?);
                 }
+                show(*rate, *weight, faults, &mut falls);
             }
             shop.close().await?;
         }
     }
+    Ok(())
+}
+
+/// Windows of the checks are longer than a release is watched.
+fn workload(rate: u32, weight: i32) -> Workload {
+    Workload::of_a_story()
+        .rate(rate)
+        .steps(&[(weight, "1h"), (100, "1m")])
+        .with("/analysis/interval", json!("30m"))
+}
+
+/// Good releases, each with a caller and a service of its own.
+async fn watch(stage: &Stage, arguments: &Arguments) -> anyhow::Result<()> {
+    println!(
+        "{:<12}{:<8}{:<8}{:<14}{:>10}{:>10}{:>20}{:>20}",
+        "requests/s",
+        "weight",
+        "noise",
+        "the release",
+        "evidence",
+        "held back",
+        "canary failed",
+        "stable failed"
+    );
+    let mut cells = Vec::new();
+    for rate in &arguments.rates {
+        for weight in &arguments.weights {
+            for noise in &arguments.noise {
+                let name = format!("bench-{}", cells.len() + 1);
+                let cell = Good {
+                    rate: *rate,
+                    weight: *weight,
+                    noise,
+                };
+                cells.push(cell.watch(stage, name, arguments.good));
+            }
+        }
+    }
+    futures::future::try_join_all(cells).await?;
     Ok(())
 }
 
@@ -137,32 +175,50 @@ async fn fall(shop: &Shop, version: &str, weight: i32, faults: Faults<'_>) -> an
     })
 }
 
-/// A release without a fault: it must stay.
-async fn good(shop: &Shop, rate: u32, weight: i32, seconds: u64) -> anyhow::Result<()> {
-    let mark = shop.record.mark();
-    shop.release("v2", Faults::None).await?;
-    shop.until_soaking(mark, weight).await?;
-    // It is watched for this long: that is what is measured.
-    tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let fell = shop.record.since(mark).iter().any(|moment| {
-        matches!(
-            moment.status.phase,
-            Some(Phase::RollingBack | Phase::Failed)
-        )
-    });
-    let guard = shop.status().await?.guard.unwrap_or_default();
-    println!(
-        "{rate:<12}{:<8}{:<18}{}; {} of {} failed, {} of {} of stable's, evidence {}",
-        format!("{weight}%"),
-        "good",
-        if fell { "ROLLED BACK" } else { "stays" },
-        guard.failed,
-        guard.requests,
-        guard.stable_failed,
-        guard.stable_requests,
-        guard.evidence
-    );
-    Ok(())
+/// A release that is no worse than what it replaces: it must stay.
+#[derive(Clone, Copy)]
+struct Good<'a> {
+    rate: u32,
+    weight: i32,
+    noise: &'a str,
+}
+
+impl Good<'_> {
+    async fn watch(self, stage: &Stage, name: String, seconds: u64) -> anyhow::Result<()> {
+        let Good {
+            rate,
+            weight,
+            noise,
+        } = self;
+        let workload = workload(rate, weight).noise(noise);
+        let shop = Shop::open(stage, &name, &workload).await?;
+        let mark = shop.record.mark();
+        shop.release("v2", Faults::None).await?;
+        shop.until_soaking(mark, weight).await?;
+        // It is watched for this long: that is what is measured.
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let moments = shop.record.since(mark);
+        let fell = moments.iter().any(|moment| {
+            matches!(
+                moment.status.phase,
+                Some(Phase::RollingBack | Phase::Failed)
+            )
+        });
+        let events = shop.events().await?;
+        let held_back = events.iter().filter(|event| event.reason == "HeldBack");
+        let held_back = held_back.count();
+        let guard = shop.status().await?.guard.unwrap_or_default();
+        println!(
+            "{rate:<12}{:<8}{noise:<8}{:<14}{:>10}{held_back:>10}{:>20}{:>20}",
+            format!("{weight}%"),
+            if fell { "ROLLED BACK" } else { "stays" },
+            guard.evidence,
+            format!("{} of {}", guard.failed, guard.requests),
+            format!("{} of {}", guard.stable_failed, guard.stable_requests),
+        );
+        shop.close().await?;
+        Ok(())
+    }
 }
 
 fn show(rate: u32, weight: i32, faults: Faults<'_>, falls: &mut [Fall]) {

@@ -23,6 +23,9 @@ enum Part {
         /// The share of requests that fail, for example 5%.
         #[arg(long, env = "ERROR_RATE", default_value = "0%")]
         error_rate: Share,
+        /// The chance of each request to fail besides, for example 0.1%.
+        #[arg(long, env = "NOISE", default_value = "0%")]
+        noise: Share,
         /// How long each answer takes, for example 20ms.
         #[arg(long, env = "LATENCY", default_value = "0ms")]
         latency: Delay,
@@ -55,10 +58,12 @@ async fn main() -> anyhow::Result<()> {
             port,
             version,
             error_rate,
+            noise,
             latency,
             linger,
         } => {
-            let payment = Payment::new(&version, Faults::new(error_rate, latency))?;
+            let payment =
+                Payment::new(&version, Faults::new(error_rate, latency).with_noise(noise))?;
             payment
                 .run(listen(port).await?, asked_to_stop(), linger.0)
                 .await;

@@ -11,6 +11,7 @@ const ROLLOUT: &str = include_str!("../../demo/rollout.yaml");
 pub struct Workload {
     replicas: u32,
     rate: u32,
+    noise: Option<String>,
     steps: Option<Vec<(i32, &'static str)>>,
     /// JSON pointers into the CanaryRollout, and what is put there.
     changes: Vec<(&'static str, Value)>,
@@ -22,6 +23,7 @@ impl Workload {
         Workload {
             replicas: 4,
             rate: 200,
+            noise: None,
             steps: None,
             changes: Vec::new(),
         }
@@ -48,6 +50,13 @@ impl Workload {
         Workload { rate, ..self }
     }
 
+    /// Of the payment service's requests, whatever its version, this share fails by chance, like `0.1%`.
+    #[must_use]
+    pub fn noise(self, share: &str) -> Workload {
+        let noise = Some(share.to_owned());
+        Workload { noise, ..self }
+    }
+
     #[must_use]
     pub fn steps(self, steps: &[(i32, &'static str)]) -> Workload {
         Workload {
@@ -65,7 +74,13 @@ impl Workload {
 
     pub fn payment(&self) -> String {
         let replicas = format!("replicas: {}", self.replicas);
-        replaced(PAYMENT, "replicas: 4", &replicas)
+        let payment = replaced(PAYMENT, "replicas: 4", &replicas);
+        let Some(share) = &self.noise else {
+            return payment;
+        };
+        let before = "        - {name: ERROR_RATE";
+        let noise = format!("        - {{name: NOISE, value: {share}}}\n{before}");
+        replaced(&payment, before, &noise)
     }
 
     pub fn client(&self) -> String {
@@ -186,6 +201,12 @@ mod tests {
         assert!(rollout.spec.suspend);
         assert!(story.payment().contains("replicas: 2\n"));
         assert!(story.client().contains("value: \"50\""));
+        assert!(!story.payment().contains("NOISE"));
+        let noisy: Value =
+            serde_saphyr::from_str(story.noise("0.1%").payment().split("---").next().unwrap())
+                .unwrap();
+        let environment = &noisy["spec"]["template"]["spec"]["containers"][0]["env"];
+        assert_eq!(environment[1], json!({"name": "NOISE", "value": "0.1%"}));
     }
 
     #[test]

@@ -6,10 +6,12 @@ use traffic_core::outcome::{Class, Counts};
 
 use crate::key::Key;
 
-/// A second of which everything has ended is closed this long after its end: proxies tell it within 0.4 s.
-const SOON: i64 = 750;
+/// A second of which everything has ended is closed this long after its end: proxies tell it within 0.3 s, and what they say takes its way.
+const SOON: i64 = 500;
 /// Any other is closed then: the third and last time that it is told.
 const LATEST: i64 = 2_750;
+/// How often a second is looked at that could be closed, but for what has not ended in it.
+const AGAIN: i64 = 100;
 /// Seconds before the present one that something may still be said of.
 const OPEN: i64 = 4;
 
@@ -138,6 +140,19 @@ impl Board {
 
     pub(super) fn is_open(&self) -> bool {
         self.followed.values().any(|it| !it.open.is_empty())
+    }
+
+    /// When there may be something to close.
+    pub(super) fn due(&self, now: i64) -> Option<i64> {
+        let due = |followed: &Followed| {
+            let (at, _) = followed.open.first_key_value()?;
+            let end = (at + 1) * 1000;
+            let first = end + SOON;
+            let again = (now + AGAIN).min(end + LATEST);
+            // A second to come is one of before the clock was set back: others will be told meanwhile.
+            Some(if now < first { first } else { again }.min(now + 1000 + SOON))
+        };
+        self.followed.values().filter_map(due).min()
     }
 
     pub(super) fn close(&mut self, now: i64) -> Vec<(Key, Vec<Closed>)> {

@@ -71,11 +71,11 @@ fn a_second_is_closed_soon_when_everything_in_it_has_ended_and_later_when_not() 
         &[report("v1", SECOND, 5, [5, 0, 0, 0])],
         after(SECOND, 300),
     );
-    assert_eq!(closed(&outcomes, after(SECOND, 700)), []);
-    assert!(outcomes.is_open());
+    assert_eq!(closed(&outcomes, after(SECOND, 499)), []);
+    assert_eq!(outcomes.due(after(SECOND, 300)), Some(after(SECOND, 500)));
     let numbers = (SECOND, (1, 1), (14, 0));
-    assert_eq!(closed(&outcomes, after(SECOND, 750)), [numbers]);
-    assert!(!outcomes.is_open());
+    assert_eq!(closed(&outcomes, after(SECOND, 500)), [numbers]);
+    assert_eq!(outcomes.due(after(SECOND, 500)), None);
 
     // One of them is still under way, so the next waits too, though it is complete.
     let next = SECOND + 1;
@@ -87,6 +87,9 @@ fn a_second_is_closed_soon_when_everything_in_it_has_ended_and_later_when_not() 
     let told = [report("v1", next + 1, 3, [3, 0, 0, 0])];
     outcomes.take(&mut a, &told, after(next + 1, 200));
     assert_eq!(closed(&outcomes, after(next, 2_700)), []);
+    let due = [499, 500, 2_700, 2_800].map(|ms| outcomes.due(after(next, ms)));
+    let at = [500, 600, 2_750, 2_750].map(|ms| Some(after(next, ms)));
+    assert_eq!(due, at, "looked at again, since it may end before");
     let late = [report("v2", next, 0, [0, 1, 0, 0])];
     outcomes.take(&mut a, &late, after(next, 2_720));
     let both = [(next, (2, 2), (0, 0)), (next + 1, (0, 0), (3, 0))];
@@ -111,7 +114,7 @@ fn what_nobody_follows_is_not_kept() {
     garbled.cluster = "x".to_owned();
     let reports = [other, garbled, report("v3", SECOND, 1, [1, 0, 0, 0])];
     outcomes.take(&mut speaker, &reports, after(SECOND, 200));
-    assert!(!outcomes.is_open());
+    assert_eq!(outcomes.due(after(SECOND, 300)), None);
     let mut ports = subject();
     ports.ports = vec![8080];
     outcomes.follow(&rollout(), Some(&ports));
@@ -120,14 +123,14 @@ fn what_nobody_follows_is_not_kept() {
         &[report("v1", SECOND, 1, [1, 0, 0, 0])],
         after(SECOND, 200),
     );
-    assert!(!outcomes.is_open(), "another port");
+    assert_eq!(outcomes.due(after(SECOND, 300)), None, "another port");
     outcomes.follow(&rollout(), None);
     outcomes.take(
         &mut speaker,
         &[report("v1", SECOND, 1, [1, 0, 0, 0])],
         after(SECOND, 200),
     );
-    assert!(!outcomes.is_open());
+    assert_eq!(outcomes.due(after(SECOND, 300)), None);
     let counters = outcomes.counters();
     assert_eq!((counters.counted, counters.untimely), (0, 0));
 }
@@ -141,7 +144,7 @@ fn a_proxy_with_another_clock_is_heard_in_our_seconds() {
         outcomes.take(&mut speaker, &told, after(SECOND, 200));
     }
     assert_eq!(
-        closed(&outcomes, after(SECOND, 750)),
+        closed(&outcomes, after(SECOND, 500)),
         [(SECOND, (0, 0), (4, 0))]
     );
 }
@@ -165,7 +168,7 @@ fn a_proxy_that_makes_up_names_has_nothing_of_them_remembered() {
     assert_eq!(speaker.share.remembered(), 1);
     let most = share::MOST;
     assert_eq!(
-        closed(&outcomes, after(SECOND, 750)),
+        closed(&outcomes, after(SECOND, 500)),
         [(SECOND, (most, most), (0, 0))]
     );
     assert_eq!(outcomes.counters().capped, 2_000);
@@ -177,11 +180,15 @@ fn a_clock_that_is_set_back_does_not_leave_us_deaf() {
     let mut speaker = Speaker::default();
     let told = |second| [report("v1", second, 1, [1, 0, 0, 0])];
     outcomes.take(&mut speaker, &told(SECOND), after(SECOND, 200));
-    assert_eq!(closed(&outcomes, after(SECOND, 750)).len(), 1);
+    assert_eq!(closed(&outcomes, after(SECOND, 500)).len(), 1);
     let back = SECOND - 3_600;
     let mut speaker = Speaker::default();
     outcomes.take(&mut speaker, &told(back + 5), after(back + 5, 200));
-    assert_eq!(closed(&outcomes, after(back + 5, 750)).len(), 1);
+    assert_eq!(closed(&outcomes, after(back + 5, 500)).len(), 1);
+    // What is open from before is of a time to come: nobody sleeps until then.
+    outcomes.take(&mut speaker, &told(back + 6), after(back + 6, 200));
+    let earlier = back - 3_600;
+    assert_eq!(outcomes.due(after(earlier, 0)), Some(after(earlier, 1_500)));
 }
 
 #[test]

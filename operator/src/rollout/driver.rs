@@ -56,8 +56,6 @@ const PATIENCE: Duration = Duration::from_secs(12);
 const AGAIN: Span = Span::seconds(30);
 /// Changes that are taken in before anybody is looked at.
 const AT_ONCE: usize = 4096;
-/// How often seconds of outcomes are looked at, while there are any.
-const TICK: Duration = Duration::from_millis(250);
 /// Requests to the API server at the same time.
 const WRITES: usize = 16;
 
@@ -216,11 +214,11 @@ impl Driver {
                     }
                 }
                 () = outcomes.opened(), if judged.is_none() => {
-                    judged = Some(tokio::time::Instant::now() + TICK);
+                    judged = self.judges_at();
                 }
                 () = until(judged) => {
                     self.close();
-                    judged = outcomes.is_open().then(|| tokio::time::Instant::now() + TICK);
+                    judged = self.judges_at();
                 }
                 changed = acknowledged.changed() => {
                     if changed.is_err() {
@@ -288,6 +286,14 @@ impl Driver {
             let waits = |key: &Key| self.sessions.get(key).is_some_and(Session::waits);
             self.due.extend(key.filter(waits));
         }
+    }
+
+    /// When a second may be over.
+    fn judges_at(&self) -> Option<tokio::time::Instant> {
+        let now = now().0;
+        let wait = self.ads.outcomes().due(now)? - now;
+        let wait = Duration::from_millis(u64::try_from(wait).unwrap_or(0));
+        Some(tokio::time::Instant::now() + wait)
     }
 
     /// Hands out the seconds that are over.

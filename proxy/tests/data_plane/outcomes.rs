@@ -1,18 +1,23 @@
 //! What a proxy tells its control plane of the requests that it carries, and what becomes of the configuration meanwhile.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use h2::Reason;
+use http::{Response, StatusCode};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use traffic_core::config::Protocol;
 use traffic_core::outcome::ledger::TELLINGS;
 use traffic_core::outcome::{Bucket, Class, Counts, Failures, PerClass, Place, Said, Second};
 
-use crate::client::{Client, eventually};
+use crate::client::{Client, eventually, get, whole};
 use crate::control_plane::{ControlPlane, Loads, PATIENCE, wall};
 use crate::mesh::{Given, Mesh, Service, counts};
-use crate::server::{Server, nobody};
+use crate::server::{Server, nobody, raw};
+use crate::streams::endpoint;
 
 /// How far the test's look at the clock may be off from the proxy's.
 const MARGIN: Duration = Duration::from_millis(100);
@@ -209,6 +214,56 @@ async fn an_attempt_that_outlives_its_second_is_told_late_and_as_slow_as_can_be(
     })
     .await;
     assert_eq!((told().started, told().ended.total()), (1, 0));
+}
+
+/// Its head said 200: where it failed is not told as that.
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_told_as_no_answer() {
+    let cuts = raw(|mut stream, _request| async move {
+        let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nnot all";
+        stream.write_all(begun).await.unwrap();
+    })
+    .await;
+    let seen = Arc::new(Notify::new());
+    let arrived = seen.clone();
+    let resets = endpoint(move |_request, mut respond| {
+        let arrived = arrived.clone();
+        async move {
+            let mut body = respond.send_response(Response::new(()), false).unwrap();
+            arrived.notified().await;
+            body.send_reset(Reason::INTERNAL_ERROR);
+        }
+    })
+    .await;
+    let mut plane = ControlPlane::start(Loads::Served);
+    let mut mesh = Mesh::start(Given::default());
+    plane
+        .rules(&mut mesh, &http(Service::new(cuts, cuts, 100)))
+        .await;
+    eventually("outcomes are taken", || {
+        shows(&mesh, "aviary_outcomes_connected 1")
+    })
+    .await;
+    let mut http1 = Client::http1(mesh.outbound).await;
+    http1.try_get("/").await.unwrap_err();
+    let other = http(Service::new(resets, resets, 100));
+    plane.shifts(&other, &other.route()).await;
+    let mut http2 = Client::http2(mesh.outbound).await;
+    let begun = http2.send(get("/")).await.unwrap();
+    assert_eq!(begun.status(), StatusCode::OK);
+    seen.notify_one();
+    whole(begun).await.unwrap_err();
+
+    let mut expected = Failures::default();
+    for endpoint in [cuts, resets] {
+        let said = Said::Nothing;
+        expected.add(Place { endpoint, said }, 1);
+    }
+    eventually("both are told", || {
+        let sum = sum(&plane.told(), "v2", Second::MAX);
+        sum.failures == expected && sum.ended[Class::Failure] == 2
+    })
+    .await;
 }
 
 #[tokio::test]

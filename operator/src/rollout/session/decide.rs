@@ -62,7 +62,7 @@ impl Session {
         let state = self.state.clone()?;
         let limits = self.parsed.as_ref().and_then(|parsed| parsed.guard);
         self.guarding.follow(&state, limits);
-        self.guarding.sent(look.heard.sent.canary, look.now);
+        self.guarding.heard(&look.heard, look.now);
         let alarm = self.guarding.alarm(&state).zip(self.guarding.guarded());
         let alarm = alarm.map(|(alarm, guarded)| Alarmed {
             at: alarm.at,
