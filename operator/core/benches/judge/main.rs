@@ -7,7 +7,7 @@ mod rules;
 mod traffic;
 
 use rules::{Argo, Flagger, Guarded, Rule};
-use traffic::{Scene, Traffic, World};
+use traffic::{Scene, Told, Traffic, World};
 
 /// What stable is like before the release: seconds of it alone.
 const BEFORE: i64 = 600;
@@ -23,6 +23,7 @@ fn main() {
         "Argo: 99 % over 30 s, asked every 5 s, the first failure counts. {runs} runs a cell.\n"
     );
     noticing(runs);
+    within_the_soak(runs);
     blaming(runs);
 }
 
@@ -80,7 +81,7 @@ fn noticing(runs: u64) {
     ] {
         let after = match scene {
             Scene::Incident { .. } => " after 20 %",
-            Scene::Plain | Scene::Bursts | Scene::Pods { .. } => "",
+            _ => "",
         };
         let name = format!(
             "{} ({} % of {total}){after}",
@@ -117,6 +118,34 @@ fn noticing(runs: u64) {
     }
 }
 
+/// What the default steps are for.
+fn within_the_soak(runs: u64) {
+    const FAULTS: [f64; 8] = [0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0];
+    println!(
+        "\nThe smallest share of failures that the guard sees within a default step, in 95 % of releases; stable fails 0.1 %\n"
+    );
+    println!(
+        "{:<12}| 1 % for 1m | 10 % for 2m | 50 % for 5m",
+        "requests/s"
+    );
+    for total in [5.0, 50.0, 500.0, 5000.0] {
+        let cells = [(0.01, 60), (0.1, 120), (0.5, 300)].map(|(weight, soak)| {
+            let sees = |fault: &f64| {
+                let world = World::steady(total, weight, 0.001, *fault);
+                let runs = runs.div_ceil(5);
+                let seen = (0..runs).filter(|seed| play(world, soak, *seed)[0].is_some());
+                seen.count() as f64 >= 0.95 * runs as f64
+            };
+            let seen = FAULTS.into_iter().find(sees);
+            seen.map_or("-".to_owned(), |fault| format!("{} %", fault * 100.0))
+        });
+        println!(
+            "{total:<12}| {:<11}| {:<12}| {}",
+            cells[0], cells[1], cells[2]
+        );
+    }
+}
+
 fn blaming(runs: u64) {
     const LASTS: i64 = 480;
     println!(
@@ -127,7 +156,7 @@ fn blaming(runs: u64) {
             .into_iter()
             .flat_map(|total| [0.01, 0.1, 0.5].map(|weight| (total, weight)))
     };
-    let scenes: [(&str, f64, Scene); 7] = [
+    let scenes: [(&str, f64, Scene); 13] = [
         ("stable 0.1 %", 0.001, Scene::Plain),
         ("stable 1 %", 0.01, Scene::Plain),
         (
@@ -143,6 +172,32 @@ fn blaming(runs: u64) {
         ("bursts of 1 s, 1 %", 0.01, Scene::Bursts),
         ("episodes of a pod, 0.1 %", 0.001, Scene::Pods { pods: 20 }),
         ("episodes of a pod, 1 %", 0.01, Scene::Pods { pods: 20 }),
+        (
+            "slow answers, quick failures",
+            0.01,
+            Scene::Slow(Told::Ours),
+        ),
+        ("  counted at their end", 0.01, Scene::Slow(Told::Naively)),
+        (
+            "half fail when tried again",
+            0.01,
+            Scene::Retried(Told::Ours),
+        ),
+        (
+            "  every attempt counted",
+            0.01,
+            Scene::Retried(Told::Naively),
+        ),
+        (
+            "callers that fail 50 times as often",
+            0.001,
+            Scene::Callers(Told::Ours),
+        ),
+        (
+            "  alone with the new weight",
+            0.001,
+            Scene::Callers(Told::Naively),
+        ),
     ];
     for (name, errors, scene) in scenes {
         let shares: Vec<[f64; 3]> = cells()
@@ -169,6 +224,42 @@ fn blaming(runs: u64) {
         .map(|total| blamed(&many(World::stepwise(total, 0.001), LASTS, runs)))
         .collect();
     show("a release of four steps", &shares);
+    last_step(runs);
+}
+
+/// A canary that is bad at weight 100 only, from a minute after its begin on: nothing is left to compare it with.
+fn last_step(runs: u64) {
+    const FROM: i64 = 420;
+    println!(
+        "\nBad from second 60 of the last step (100 %) on, 500 requests/s: seconds to the alarm of guard | Flagger | Argo, median; noticed within 600 s\n"
+    );
+    for fails in [1.0, 0.5, 0.05] {
+        let world = World {
+            scene: Scene::Late { from: FROM, fails },
+            ..World::stepwise(500.0, 0.001)
+        };
+        let alarms = many(world, FROM + 600, runs.div_ceil(5));
+        let cells = [0, 1, 2].map(|rule| {
+            let mut took: Vec<i64> = alarms
+                .iter()
+                .filter_map(|of| of[rule])
+                .map(|at| at - FROM)
+                .collect();
+            took.sort_unstable();
+            let share = 100.0 * took.len() as f64 / alarms.len() as f64;
+            match took.get(took.len() / 2) {
+                Some(median) => format!("{median} ({share:.0} %)"),
+                None => "- (0 %)".to_owned(),
+            }
+        });
+        println!(
+            "fails {:<5} {:<16}| {:<16}| {:<16}",
+            format!("{} %", fails * 100.0),
+            cells[0],
+            cells[1],
+            cells[2]
+        );
+    }
 }
 
 /// In percent, for each rule.
@@ -185,5 +276,5 @@ fn show(name: &str, shares: &[[f64; 3]]) {
         let all: f64 = shares.iter().map(|share| share[rule]).sum();
         format!("{worst:.2} ({:.2})", all / shares.len() as f64)
     };
-    println!("{name:<30} {:<16}| {:<16}| {:<16}", of(0), of(1), of(2));
+    println!("{name:<36} {:<16}| {:<16}| {:<16}", of(0), of(1), of(2));
 }

@@ -1,5 +1,7 @@
 //! Simulated traffic: requests of a second are Poisson, the split is exact, errors are binomial, and some of them come together.
 
+use std::collections::VecDeque;
+
 /// How a service fails besides.
 #[derive(Clone, Copy)]
 pub(crate) enum Scene {
@@ -16,6 +18,26 @@ pub(crate) enum Scene {
     Pods {
         pods: u32,
     },
+    /// The canary fails this share of its requests from then on.
+    Late {
+        from: i64,
+        fails: f64,
+    },
+    /// A success takes two to four seconds, a failure none.
+    Slow(Told),
+    /// Half of the errors fail again, and again, when the same request is sent a second and a third time.
+    Retried(Told),
+    /// Half of the callers fail 50 times as often as the others, whichever revision they call.
+    Callers(Told),
+}
+
+/// How requests are counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// As ours are: first attempts, in the second in which they started, when every proxy has the weight.
+    Ours,
+    /// In the second in which they ended; every attempt; or while the callers that fail less still have the weight before.
+    Naively,
 }
 
 #[derive(Clone, Copy)]
@@ -61,12 +83,15 @@ impl World {
     }
 }
 
+/// Requests, and how many of them failed.
+type Arm = (u64, u64);
+
 /// Requests and errors of both arms.
 pub(crate) struct Second {
     pub(crate) at: i64,
     pub(crate) epoch: u64,
-    pub(crate) canary: (u64, u64),
-    pub(crate) stable: (u64, u64),
+    pub(crate) canary: Arm,
+    pub(crate) stable: Arm,
 }
 
 pub(crate) struct Traffic {
@@ -75,6 +100,8 @@ pub(crate) struct Traffic {
     /// The canary's share of a request that was not sent yet.
     owed: f64,
     failing: (u32, u32),
+    /// Successes by the second in which they end, of either arm.
+    under_way: [VecDeque<u64>; 2],
 }
 
 impl Traffic {
@@ -86,49 +113,126 @@ impl Traffic {
             random,
             owed,
             failing: (0, 0),
+            under_way: Default::default(),
         }
     }
 
     pub(crate) fn second(&mut self, at: i64) -> Second {
+        let (weight, epoch) = self.world.weight(at);
+        let requests = self.poisson(self.world.total);
+        let (canary, stable) = match self.world.scene {
+            Scene::Callers(told) => self.of_two_callers(requests, weight, told),
+            _ => self.of_all_callers(at, requests, weight),
+        };
+        Second {
+            at,
+            epoch,
+            canary: (canary.0, canary.1.min(canary.0)),
+            stable: (stable.0, stable.1.min(stable.0)),
+        }
+    }
+
+    /// The exact share of this many.
+    fn split(&mut self, requests: u64, weight: f64) -> u64 {
+        self.owed += requests as f64 * weight;
+        let of_canary = (self.owed.floor() as u64).min(requests);
+        self.owed -= of_canary as f64;
+        of_canary
+    }
+
+    fn of_all_callers(&mut self, at: i64, requests: u64, weight: f64) -> (Arm, Arm) {
         let World {
-            total,
             mut stable,
             mut canary,
             scene,
             ..
         } = self.world;
-        let (weight, epoch) = self.world.weight(at);
-        let requests = self.poisson(total);
-        self.owed += requests as f64 * weight;
-        let of_canary = (self.owed.floor() as u64).min(requests);
-        self.owed -= of_canary as f64;
+        let of_canary = self.split(requests, weight);
         let of_stable = requests - of_canary;
         match scene {
             Scene::Incident { from, until, more } if (from..until).contains(&at) => {
                 (stable, canary) = (stable + more, canary + more);
             }
-            Scene::Plain | Scene::Incident { .. } => {}
             Scene::Bursts | Scene::Pods { .. } => (stable, canary) = (stable / 2.0, canary / 2.0),
+            Scene::Late { from, fails } if at >= from => canary = fails,
+            Scene::Plain
+            | Scene::Incident { .. }
+            | Scene::Late { .. }
+            | Scene::Slow(_)
+            | Scene::Retried(_)
+            | Scene::Callers(_) => {}
         }
         let mut failed = (
             self.binomial(of_canary, canary),
             self.binomial(of_stable, stable),
         );
         match scene {
-            Scene::Plain | Scene::Incident { .. } => {}
             Scene::Bursts => self.burst(requests, of_canary, &mut failed),
             Scene::Pods { pods } => {
                 let share = self.episodes(pods, weight);
                 failed.0 += self.binomial(of_canary, share.0);
                 failed.1 += self.binomial(of_stable, share.1);
             }
+            Scene::Slow(Told::Naively) => {
+                return (
+                    self.ended(0, of_canary, failed.0),
+                    self.ended(1, of_stable, failed.1),
+                );
+            }
+            Scene::Retried(Told::Naively) => {
+                return (
+                    self.attempts(of_canary, failed.0),
+                    self.attempts(of_stable, failed.1),
+                );
+            }
+            Scene::Plain
+            | Scene::Incident { .. }
+            | Scene::Late { .. }
+            | Scene::Slow(Told::Ours)
+            | Scene::Retried(Told::Ours)
+            | Scene::Callers(_) => {}
         }
-        Second {
-            at,
-            epoch,
-            canary: (of_canary, failed.0.min(of_canary)),
-            stable: (of_stable, failed.1.min(of_stable)),
+        ((of_canary, failed.0), (of_stable, failed.1))
+    }
+
+    /// Failures at once, successes two to four seconds later.
+    fn ended(&mut self, arm: usize, started: u64, failed: u64) -> Arm {
+        let succeed = started.saturating_sub(failed);
+        let soon = self.binomial(succeed, 1.0 / 3.0);
+        let later = self.binomial(succeed - soon, 0.5);
+        let last = succeed - soon - later;
+        let under_way = &mut self.under_way[arm];
+        under_way.resize(5, 0);
+        for (after, more) in [(2, soon), (3, later), (4, last)] {
+            under_way[after] += more;
         }
+        let ended = under_way.pop_front().unwrap_or(0);
+        (ended + failed, failed)
+    }
+
+    /// Each failure is tried again, twice at most.
+    fn attempts(&mut self, started: u64, failed: u64) -> Arm {
+        let again = self.binomial(failed, 0.5);
+        (started + failed + again, failed + 2 * again)
+    }
+
+    /// Two halves of the requests; those that fail more often have the weight, the others have it too or still a hundredth of it.
+    fn of_two_callers(&mut self, requests: u64, weight: f64, told: Told) -> (Arm, Arm) {
+        let before = match told {
+            Told::Ours => weight,
+            Told::Naively => weight / 100.0,
+        };
+        let errors = self.world.stable;
+        let (mut canary, mut stable) = ((0, 0), (0, 0));
+        for (weight, errors) in [(weight, 50.0 * errors), (before, errors)] {
+            let of_canary = self.split(requests / 2, weight);
+            let of_stable = requests / 2 - of_canary;
+            canary.0 += of_canary;
+            canary.1 += self.binomial(of_canary, errors);
+            stable.0 += of_stable;
+            stable.1 += self.binomial(of_stable, errors);
+        }
+        (canary, stable)
     }
 
     fn burst(&mut self, requests: u64, of_canary: u64, failed: &mut (u64, u64)) {
