@@ -209,6 +209,20 @@ impl Ads {
         tallies.acks(rollout, &registry, resources)
     }
 
+    /// Whether a connected pod still goes by another weight of the rollout than the newest.
+    pub fn is_behind(&self, rollout: &Key, pod: &Key) -> bool {
+        let rollout = rollout.to_string();
+        let world = self.world();
+        let Some(resources) = &*world else {
+            return false;
+        };
+        let registry = self.registry();
+        lock(&self.0.tallies).may_lag(&rollout)
+            && registry
+                .counted(pod, &rollout, resources)
+                .is_some_and(|counted| !counted.acknowledged)
+    }
+
     /// Nobody asks about this rollout any more.
     pub fn forget_rollout(&self, rollout: &str) {
         lock(&self.0.tallies).discard([rollout]);

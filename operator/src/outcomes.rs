@@ -49,6 +49,8 @@ pub struct Counters {
     pub untimely: u64,
     /// The proxy had said more of that second than one proxy may.
     pub capped: u64,
+    /// The proxy still splits by an older weight.
+    pub behind: u64,
 }
 
 /// What is known of one proxy's stream.
@@ -65,7 +67,16 @@ impl Outcomes {
     }
 
     /// What one proxy says. `now`: milliseconds since the Unix epoch.
-    pub fn take(&self, speaker: &mut Speaker, reports: &[Report], now: i64) {
+    ///
+    /// What it says counts for no rollout that it is `behind` with. Callers differ: were those with an old weight and those with the new
+    /// one summed, a revision would be blamed for whose requests it gets (`make bench-judge`, "alone with the new weight").
+    pub fn take(
+        &self,
+        speaker: &mut Speaker,
+        reports: &[Report],
+        now: i64,
+        behind: &dyn Fn(&Key) -> bool,
+    ) {
         let Some(newest) = reports.iter().map(|report| report.second).max() else {
             return;
         };
@@ -91,8 +102,9 @@ impl Outcomes {
             if speaker.share.limit(&name, at, &mut counts) {
                 counters.capped += 1;
             }
-            match board.add(&name, at, &counts, second) {
+            match board.add(&name, at, &counts, second, behind) {
                 Added::Counted => counters.counted += 1,
+                Added::Behind => counters.behind += 1,
                 Added::Closed => counters.untimely += 1,
                 Added::Unfollowed => counters.unfollowed += 1,
             }
@@ -130,6 +142,7 @@ impl Outcomes {
         counters.unfollowed += more.unfollowed;
         counters.untimely += more.untimely;
         counters.capped += more.capped;
+        counters.behind += more.behind;
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {

@@ -94,6 +94,14 @@ async fn a_weight_is_acknowledged_only_when_every_worker_has_it() {
     }
     mesh.until("both at 1 %", |ads| standing(ads) == acks(2, 2, &[]))
         .await;
+    let behind = || {
+        let of = |pod| {
+            mesh.ads
+                .is_behind(&Key::new("shop", "web"), &Key::new("shop", pod))
+        };
+        ["quick", "slow", "nobody"].map(of)
+    };
+    assert_eq!(behind(), [false; 3]);
     slow.hold_installs();
     let pushed = mesh.ads.counts().pushes;
     mesh.ads.set_world(world(&[("web", 10)]));
@@ -109,6 +117,7 @@ async fn a_weight_is_acknowledged_only_when_every_worker_has_it() {
         standing(ads) == acks(2, 1, &["shop/slow"])
     })
     .await;
+    assert_eq!(behind(), [false, true, false]);
     assert_eq!(
         mesh.ads.counts().pushes - pushed,
         2,
@@ -117,6 +126,7 @@ async fn a_weight_is_acknowledged_only_when_every_worker_has_it() {
     slow.release_installs();
     mesh.until("both at 10 %", |ads| standing(ads) == acks(2, 2, &[]))
         .await;
+    assert_eq!(behind(), [false; 3]);
 }
 
 #[tokio::test]

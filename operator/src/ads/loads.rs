@@ -41,7 +41,7 @@ impl Service for LoadService {
         let (ads, stop) = (self.door.ads.clone(), self.door.stop.clone());
         tokio::spawn(async move {
             answers.send(Ok(load::wanted())).await.ok();
-            let why = listen(&ads, request.into_inner(), &stop, &place).await;
+            let why = listen(&ads, &key, request.into_inner(), &stop, &place).await;
             tracing::debug!(pod = %key, reason = why.message(), "load reports end");
             answers.try_send(Err(why)).ok();
         });
@@ -51,6 +51,7 @@ impl Service for LoadService {
 
 async fn listen(
     ads: &Ads,
+    pod: &Key,
     mut messages: Streaming<load::Request>,
     stop: &CancellationToken,
     place: &Place<Key>,
@@ -76,7 +77,8 @@ async fn listen(
         match reports {
             Ok(reports) => {
                 let now = Timestamp::now().as_millisecond();
-                ads.outcomes().take(&mut speaker, &reports, now);
+                let behind = |rollout: &Key| ads.is_behind(rollout, pod);
+                ads.outcomes().take(&mut speaker, &reports, now, &behind);
             }
             Err(invalid) => return Status::invalid_argument(invalid.to_string()),
         }

@@ -46,6 +46,12 @@ impl Tallies {
         }
     }
 
+    /// Whether anybody may not have acknowledged what is served of the rollout.
+    pub(super) fn may_lag(&self, rollout: &str) -> bool {
+        let settled = |it: &Doubted| it.pods.is_empty() && it.tally.is_acknowledged();
+        !self.0.get(rollout).is_some_and(settled)
+    }
+
     pub(super) fn acks(
         &mut self,
         rollout: &str,

@@ -66,6 +66,10 @@ impl Tally {
         self.counted.is_empty()
     }
 
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.lagging.is_empty()
+    }
+
     pub(super) fn counts(&self, key: &Key) -> bool {
         self.counted.contains_key(key)
     }

@@ -163,10 +163,11 @@ impl Gauges {
             unfollowed,
             untimely,
             capped,
+            behind,
         } = self.ads.outcomes().counters();
         let mut family = encoder.encode_descriptor(
             "outcome_reports",
-            "Reports of requests by proxies: counted, of a revision that is not released, of a second that is closed or to come, or more than one proxy may say",
+            "Reports of requests by proxies: counted, of a revision that is not released, of a second that is closed or to come, more than one proxy may say, or of a proxy that still splits by an older weight",
             None,
             MetricType::Counter,
         )?;
@@ -175,6 +176,7 @@ impl Gauges {
             ("unfollowed", unfollowed),
             ("untimely", untimely),
             ("capped", capped),
+            ("behind", behind),
         ] {
             let labels = [("result", result)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;

@@ -41,6 +41,8 @@ pub(super) enum Added {
     Unfollowed,
     /// Its second is closed.
     Closed,
+    /// The proxy goes by an older weight.
+    Behind,
     Counted,
 }
 
@@ -127,13 +129,25 @@ impl Board {
         (now - OPEN..=now).contains(&at)
     }
 
-    pub(super) fn add(&mut self, name: &Name<'_>, at: i64, counts: &Counts, now: i64) -> Added {
+    pub(super) fn add(
+        &mut self,
+        name: &Name<'_>,
+        at: i64,
+        counts: &Counts,
+        now: i64,
+        behind: &dyn Fn(&Key) -> bool,
+    ) -> Added {
         let mut added = Added::Unfollowed;
         for rollout in self.by_service.get(&name.service).into_iter().flatten() {
             let Some(followed) = self.followed.get_mut(rollout) else {
                 continue;
             };
-            added = added.max(followed.add(name, at, counts, now));
+            let one = if followed.arm(name).is_some() && behind(rollout) {
+                Added::Behind
+            } else {
+                followed.add(name, at, counts, now)
+            };
+            added = added.max(one);
         }
         added
     }

@@ -57,6 +57,10 @@ fn closed(outcomes: &Outcomes, now: i64) -> Vec<Numbers> {
     seconds.map(numbers).collect()
 }
 
+fn take(outcomes: &Outcomes, speaker: &mut Speaker, reports: &[Report], now: i64) {
+    outcomes.take(speaker, reports, now, &|_| false);
+}
+
 #[test]
 fn a_second_is_closed_soon_when_everything_in_it_has_ended_and_later_when_not() {
     let outcomes = followed();
@@ -65,8 +69,9 @@ fn a_second_is_closed_soon_when_everything_in_it_has_ended_and_later_when_not() 
         report("v1", SECOND, 9, [9, 0, 0, 0]),
         report("v2", SECOND, 1, [0, 1, 0, 0]),
     ];
-    outcomes.take(&mut a, &first, after(SECOND, 200));
-    outcomes.take(
+    take(&outcomes, &mut a, &first, after(SECOND, 200));
+    take(
+        &outcomes,
         &mut b,
         &[report("v1", SECOND, 5, [5, 0, 0, 0])],
         after(SECOND, 300),
@@ -79,23 +84,25 @@ fn a_second_is_closed_soon_when_everything_in_it_has_ended_and_later_when_not() 
 
     // One of them is still under way, so the next waits too, though it is complete.
     let next = SECOND + 1;
-    outcomes.take(
+    take(
+        &outcomes,
         &mut a,
         &[report("v2", next, 2, [0, 1, 0, 0])],
         after(next, 200),
     );
     let told = [report("v1", next + 1, 3, [3, 0, 0, 0])];
-    outcomes.take(&mut a, &told, after(next + 1, 200));
+    take(&outcomes, &mut a, &told, after(next + 1, 200));
     assert_eq!(closed(&outcomes, after(next, 2_700)), []);
     let due = [499, 500, 2_700, 2_800].map(|ms| outcomes.due(after(next, ms)));
     let at = [500, 600, 2_750, 2_750].map(|ms| Some(after(next, ms)));
     assert_eq!(due, at, "looked at again, since it may end before");
     let late = [report("v2", next, 0, [0, 1, 0, 0])];
-    outcomes.take(&mut a, &late, after(next, 2_720));
+    take(&outcomes, &mut a, &late, after(next, 2_720));
     let both = [(next, (2, 2), (0, 0)), (next + 1, (0, 0), (3, 0))];
     assert_eq!(closed(&outcomes, after(next, 2_750)), both);
     // What is told of a closed second counts for nothing.
-    outcomes.take(
+    take(
+        &outcomes,
         &mut a,
         &[report("v2", next, 5, [0, 5, 0, 0])],
         after(next, 2_800),
@@ -113,19 +120,21 @@ fn what_nobody_follows_is_not_kept() {
     let mut garbled = other.clone();
     garbled.cluster = "x".to_owned();
     let reports = [other, garbled, report("v3", SECOND, 1, [1, 0, 0, 0])];
-    outcomes.take(&mut speaker, &reports, after(SECOND, 200));
+    take(&outcomes, &mut speaker, &reports, after(SECOND, 200));
     assert_eq!(outcomes.due(after(SECOND, 300)), None);
     let mut ports = subject();
     ports.ports = vec![8080];
     outcomes.follow(&rollout(), Some(&ports));
-    outcomes.take(
+    take(
+        &outcomes,
         &mut speaker,
         &[report("v1", SECOND, 1, [1, 0, 0, 0])],
         after(SECOND, 200),
     );
     assert_eq!(outcomes.due(after(SECOND, 300)), None, "another port");
     outcomes.follow(&rollout(), None);
-    outcomes.take(
+    take(
+        &outcomes,
         &mut speaker,
         &[report("v1", SECOND, 1, [1, 0, 0, 0])],
         after(SECOND, 200),
@@ -141,7 +150,7 @@ fn a_proxy_with_another_clock_is_heard_in_our_seconds() {
     for off in [-86_400, 3_600] {
         let mut speaker = Speaker::default();
         let told = [report("v1", SECOND + off, 2, [2, 0, 0, 0])];
-        outcomes.take(&mut speaker, &told, after(SECOND, 200));
+        take(&outcomes, &mut speaker, &told, after(SECOND, 200));
     }
     assert_eq!(
         closed(&outcomes, after(SECOND, 500)),
@@ -156,14 +165,14 @@ fn a_proxy_that_makes_up_names_has_nothing_of_them_remembered() {
     for number in 0..1_000 {
         let mut made_up = report("v2", SECOND, 10, [0, 10, 0, 0]);
         made_up.cluster = format!("shop/payment/80/made-up-{number}");
-        outcomes.take(&mut speaker, &[made_up], after(SECOND, 200));
+        take(&outcomes, &mut speaker, &[made_up], after(SECOND, 200));
     }
     assert_eq!(speaker.share.remembered(), 0);
     // Every port of a revision has one share.
     for port in 1..=3_000 {
         let mut of_port = report("v2", SECOND, 10, [0, 10, 0, 0]);
         of_port.cluster = format!("shop/payment/{port}/v2");
-        outcomes.take(&mut speaker, &[of_port], after(SECOND, 200));
+        take(&outcomes, &mut speaker, &[of_port], after(SECOND, 200));
     }
     assert_eq!(speaker.share.remembered(), 1);
     let most = share::MOST;
@@ -179,14 +188,24 @@ fn a_clock_that_is_set_back_does_not_leave_us_deaf() {
     let outcomes = followed();
     let mut speaker = Speaker::default();
     let told = |second| [report("v1", second, 1, [1, 0, 0, 0])];
-    outcomes.take(&mut speaker, &told(SECOND), after(SECOND, 200));
+    take(&outcomes, &mut speaker, &told(SECOND), after(SECOND, 200));
     assert_eq!(closed(&outcomes, after(SECOND, 500)).len(), 1);
     let back = SECOND - 3_600;
     let mut speaker = Speaker::default();
-    outcomes.take(&mut speaker, &told(back + 5), after(back + 5, 200));
+    take(
+        &outcomes,
+        &mut speaker,
+        &told(back + 5),
+        after(back + 5, 200),
+    );
     assert_eq!(closed(&outcomes, after(back + 5, 500)).len(), 1);
     // What is open from before is of a time to come: nobody sleeps until then.
-    outcomes.take(&mut speaker, &told(back + 6), after(back + 6, 200));
+    take(
+        &outcomes,
+        &mut speaker,
+        &told(back + 6),
+        after(back + 6, 200),
+    );
     let earlier = back - 3_600;
     assert_eq!(outcomes.due(after(earlier, 0)), Some(after(earlier, 1_500)));
 }
@@ -196,10 +215,35 @@ fn a_caller_that_leaves_speaks_for_nobody_and_an_open_attempt_is_no_error() {
     let outcomes = followed();
     let mut speaker = Speaker::default();
     let told = [report("v2", SECOND, 10, [1, 2, 3, 1])];
-    outcomes.take(&mut speaker, &told, after(SECOND, 200));
+    take(&outcomes, &mut speaker, &told, after(SECOND, 200));
     assert_eq!(
         closed(&outcomes, after(SECOND, 2_750)),
         [(SECOND, (7, 3), (0, 0))]
+    );
+}
+
+#[test]
+fn a_proxy_that_splits_by_an_older_weight_speaks_for_nobody() {
+    let outcomes = followed();
+    let told = [
+        report("v1", SECOND, 9, [9, 0, 0, 0]),
+        report("v2", SECOND, 9, [0, 9, 0, 0]),
+    ];
+    let mut speaker = Speaker::default();
+    let behind = |of: &Key| *of == rollout();
+    outcomes.take(&mut speaker, &told, after(SECOND, 200), &behind);
+    assert_eq!(outcomes.due(after(SECOND, 300)), None);
+    assert_eq!(outcomes.counters().behind, 2);
+    // Another one is up to date.
+    take(
+        &outcomes,
+        &mut Speaker::default(),
+        &told,
+        after(SECOND, 200),
+    );
+    assert_eq!(
+        closed(&outcomes, after(SECOND, 500)),
+        [(SECOND, (9, 9), (9, 0))]
     );
 }
 
@@ -207,7 +251,8 @@ fn a_caller_that_leaves_speaks_for_nobody_and_an_open_attempt_is_no_error() {
 async fn whoever_closes_is_woken_when_there_is_something_to_close() {
     let outcomes = followed();
     let mut speaker = Speaker::default();
-    outcomes.take(
+    take(
+        &outcomes,
         &mut speaker,
         &[report("v1", SECOND, 1, [1, 0, 0, 0])],
         after(SECOND, 200),

@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use rollout_core::plan::Percent;
 use rollout_core::time::{Span, Time};
 
-/// So long after a weight is sent, proxies that have not acknowledged may still use the one before. Who takes longer blurs the sums
-/// a little, in both arms.
+/// So long after a weight is sent, proxies that have not acknowledged may still use the one before and be summed: what is told by those
+/// who have not acknowledged it counts for nothing ([`crate::outcomes`]), but a second is told after its end.
 const SETTLES: Span = Span(500);
 /// Weights that are remembered: more than can be sent in the seconds that are open.
 const REMEMBERED: usize = 16;
