@@ -131,6 +131,30 @@ fn ten_requests_can_be_enough_and_fewer_cannot() {
 }
 
 #[test]
+fn an_open_fuse_tries_the_canary_when_it_is_time_and_closes_when_that_is_over() {
+    let start = moment();
+    let mut fuse = Fuse::new(TOLERANCE, start);
+    for _ in 0..90 {
+        fuse.started(Pick::Stable, start);
+    }
+    let opened = (0..10).filter(|_| {
+        fuse.started(Pick::Canary, start);
+        fuse.failed(Pick::Canary, start, start).is_some()
+    });
+    assert_eq!(opened.count(), 1);
+    let mut ask = |millis: u32| fuse.ask(start + millis * MS);
+    let times = [0, 249, 250, 274, 275];
+    let tried = [false, false, true, false, true];
+    assert_eq!(times.map(|at| ask(at) == Verdict::Pass), tried);
+    let at = start + 276 * MS;
+    assert_eq!(fuse.failed(Pick::Canary, at, at), None);
+    let mut ask = |millis: u32| fuse.ask(start + millis * MS);
+    assert_eq!([525, 526].map(&mut ask), [Verdict::Withhold, Verdict::Pass]);
+    let over = [29_999, 30_000, 30_000].map(&mut ask);
+    assert_eq!(over, [Verdict::Pass, Verdict::Closes, Verdict::Pass]);
+}
+
+#[test]
 fn a_good_canary_is_hardly_ever_held_back() {
     for (weight, fails) in [
         (10, 1),
