@@ -9,8 +9,12 @@ use crate::hook::Hook;
 use crate::prometheus::PrometheusRef;
 use crate::status::CanaryRolloutStatus;
 use crate::units::{
-    DNS_LABEL_PATTERN, DURATION_ABOVE_ZERO, DURATION_PATTERN, PERCENT_PATTERN, QUANTILE_PATTERN,
+    DAYS_PATTERN, DNS_LABEL_PATTERN, DURATION_ABOVE_ZERO, DURATION_PATTERN, PERCENT_PATTERN,
+    QUANTILE_PATTERN,
 };
+
+/// CEL: from 50% to below 100%, up to three decimals.
+const OBJECTIVE: &str = r"self.matches('^[5-9][0-9]([.][0-9]{1,3})?%$')";
 
 /// Releases new versions of a Deployment to a growing share of its users, and takes them away when they are bad.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -233,6 +237,10 @@ pub struct Analysis {
     /// needs no Prometheus, and rolls back at once.
     #[serde(default)]
     pub guard: Guard,
+    /// What a release may spend of the Service's error budget: a raise that could spend more than is left of that waits, and
+    /// so does a promotion when too much is spent. Nothing is lowered for it. Default: nobody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<Exposure>,
     /// What to do when a step cannot be judged: too few requests, no data, or Prometheus away.
     #[serde(default)]
     pub no_evidence: NoEvidence,
@@ -248,6 +256,7 @@ impl Default for Analysis {
             failure_limit: default_failure_limit(),
             checks: Check::defaults(),
             guard: Guard::default(),
+            exposure: None,
             no_evidence: NoEvidence::default(),
             prometheus: None,
         }
@@ -368,6 +377,27 @@ impl Default for Guard {
     }
 }
 
+/// What a release may spend of the Service's error budget. The objective leaves it: 99.9% of 30 days leaves 43 minutes in which
+/// every request fails, or ten times as long in which a tenth does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Exposure {
+    /// The service level objective: the share of the Service's requests that has to succeed, at least 50% and below 100%, for
+    /// example `99.9%`.
+    #[schemars(length(max = 8))]
+    #[x_kube(validation = Rule::new(OBJECTIVE).message("spec.analysis.exposure.objective must be at least 50% and below 100%, since what it leaves is the error budget: write for example 99.9%"))]
+    pub objective: String,
+    /// Over how many days the objective holds, 1d to 366d. Default 30d.
+    #[serde(default = "default_window")]
+    #[schemars(regex(pattern = DAYS_PATTERN), length(max = 8))]
+    pub window: String,
+    /// The share of that window's error budget that one release may spend, above 0%. Default 5%.
+    #[serde(default = "default_budget")]
+    #[schemars(regex(pattern = PERCENT_PATTERN), length(max = 8))]
+    #[x_kube(validation = Rule::new("self.matches('[1-9]')").message("spec.analysis.exposure.budget must be above 0%: a release that may spend nothing never begins; write for example 5%"))]
+    pub budget: String,
+}
+
 /// What to do when a step cannot be judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -442,6 +472,14 @@ fn default_false_alarm() -> String {
 
 fn default_error_increase() -> String {
     "0.5%".to_owned()
+}
+
+fn default_window() -> String {
+    "30d".to_owned()
+}
+
+fn default_budget() -> String {
+    "5%".to_owned()
 }
 
 fn default_failure_limit() -> i32 {

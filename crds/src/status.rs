@@ -49,6 +49,9 @@ pub struct CanaryRolloutStatus {
     /// What the guard has seen of the present release: first attempts under a weight, as the calling proxies report them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<GuardStatus>,
+    /// What the present release has spent of its error budget, if spec.analysis.exposure gives it one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<ExposureStatus>,
     /// How the last release that failed came to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureStatus>,
@@ -242,6 +245,9 @@ pub struct DecisionRecord {
     /// What the guard had seen of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<GuardStatus>,
+    /// What the run had spent of its error budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<ExposureStatus>,
 }
 
 /// Why a weight went to 0.
@@ -286,6 +292,21 @@ pub struct GuardStatus {
     /// What it would see, and when, at the pace of the canary's requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foresight: Option<String>,
+}
+
+/// What a release has spent of its error budget, as time in which every request of the Service fails. Written with whatever else
+/// is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExposureStatus {
+    /// What it has spent: the canary's failures beyond the stable revision's rate in the same seconds. While that is more than
+    /// the budget, nothing is raised and nothing promoted.
+    pub spent: String,
+    /// What it may spend: the share spec.analysis.exposure.budget of what the objective leaves of the window.
+    pub budget: String,
+    /// So much more of the canary's requests than of the stable revision's could fail without having been seen, in points of a
+    /// percent (one-sided 95%).
+    pub undetected: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

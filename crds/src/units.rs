@@ -10,6 +10,8 @@ pub const DURATION_PATTERN: &str = r"^([0-9]{1,6}(ms|s|m|h))+$";
 pub const DURATION_ABOVE_ZERO: &str = "self.matches('[1-9]')";
 /// Names of Services: labels of DNS (newer clusters let them begin with a digit).
 pub const DNS_LABEL_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// Days that the schema admits: `1d` to `366d`.
+pub const DAYS_PATTERN: &str = r"^([1-9]|[1-9][0-9]|[12][0-9][0-9]|3[0-5][0-9]|36[0-6])d$";
 /// Percentages that the schema admits: 0% to 100%, up to three decimals.
 pub const PERCENT_PATTERN: &str = r"^(100(\.0{1,3})?|[0-9]{1,2}(\.[0-9]{1,3})?)%$";
 /// Quantiles that the schema admits: above 0 and below 1.
@@ -22,6 +24,8 @@ pub const DECIMAL_PATTERN: &str = r"^-?[0-9]{1,15}(\.[0-9]{1,9})?$";
 pub enum UnitError {
     #[error("'{0}' is not a duration: write a number and a unit, like 500ms, 30s, 5m, 1h or 1m30s")]
     Duration(String),
+    #[error("'{0}' is not a number of days: write 1d to 366d, for example 30d")]
+    Days(String),
     #[error("'{0}' is not a percentage: write a number from 0 to 100 and %, like 99% or 99.5%")]
     Percent(String),
     #[error("'{0}' is not a quantile: write a number above 0 and below 1, like 0.99")]
@@ -60,6 +64,17 @@ pub fn duration(text: &str) -> Result<Duration, UnitError> {
         rest = tail;
     }
     Ok(total)
+}
+
+/// `30d` -> 30; from 1 to 366.
+pub fn days(text: &str) -> Result<u32, UnitError> {
+    let refuse = || UnitError::Days(text.to_owned());
+    let number = text.strip_suffix('d').ok_or_else(refuse)?;
+    let is_plain = number.bytes().all(|byte| byte.is_ascii_digit());
+    match number.parse() {
+        Ok(days @ 1..=366) if is_plain && !number.starts_with('0') => Ok(days),
+        Ok(_) | Err(_) => Err(refuse()),
+    }
 }
 
 /// `99.5%` -> 99 500 thousandths of a percent (100 000 is the whole).
@@ -123,6 +138,26 @@ mod tests {
                 Err(UnitError::Duration(text.to_owned())),
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn days_are_a_year_at_most() {
+        assert_eq!(days("30d"), Ok(30));
+        assert_eq!((days("1d"), days("366d")), (Ok(1), Ok(366)));
+        for text in [
+            "",
+            "d",
+            "0d",
+            "367d",
+            "030d",
+            "+3d",
+            "30",
+            "4w",
+            "1.5d",
+            "99999999999d",
+        ] {
+            assert_eq!(days(text), Err(UnitError::Days(text.to_owned())), "{text}");
         }
     }
 

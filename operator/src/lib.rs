@@ -6,6 +6,7 @@ pub mod ads;
 pub mod allowed;
 pub mod certificates;
 pub mod credentials;
+pub mod error_budget;
 pub mod identity;
 pub mod key;
 pub mod mesh;

@@ -20,6 +20,7 @@ pub mod driver;
 mod effects;
 pub mod events;
 pub mod evidence;
+mod exposing;
 mod facts;
 mod fuses;
 mod guarding;

@@ -3,11 +3,13 @@
 //! The answer has two halves. [`Transition::held`] is true at once, whatever can be written: evidence that was counted,
 //! deadlines, and every way down. [`Transition::next`] is that and what was earned: it counts only once it is persisted.
 //! The ways down come first and ask for nothing. The ways up come last, and each asks for everything: pods Ready, the
-//! last weight acknowledged by every live proxy, a pass of a window of this very soak, nobody holding.
+//! last weight acknowledged by every live proxy, a pass of a window of this very soak, room in the error budget if there is
+//! one, nobody holding.
 
 mod ahead;
 mod down;
 mod edited;
+mod exposed;
 mod promotion;
 mod rest;
 mod up;
@@ -21,6 +23,7 @@ use crate::state::{Cause, Failure, Phase, Revoked, Run, State, Unsettled};
 use crate::time::{Span, Time};
 
 pub use ahead::{Ahead, ahead};
+pub use exposed::{Overspend, overspends};
 pub use waiting::{ENOUGH_TO_ADVANCE, Waiting, waiting};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -231,7 +234,8 @@ fn wake(plan: &Plan, next: &State, seen: &Observation) -> Option<Time> {
                 let soak = run.plan.step(step).soak;
                 times.push(Some(since + soak));
                 times.push(Some(since + soak + run.plan.hold));
-                if let Some(Waiting::Pause { until }) = waiting(next, seen.doubt, seen.now) {
+                let waits = waiting(next, seen.doubt, seen.exposed, seen.now);
+                if let Some(Waiting::Pause { until }) = waits {
                     times.push(until);
                 }
             }

@@ -1,5 +1,6 @@
 //! What the shell saw: one value, so that a decision can be repeated.
 
+use crate::exposure::Exposed;
 use crate::judge::Verdict;
 use crate::plan::Percent;
 use crate::state::{Template, Unsettled};
@@ -22,6 +23,8 @@ pub struct Observation {
     /// What the guard has seen of this run speaks against the canary more than for it: too little for an alarm, and too much to
     /// advance without other evidence.
     pub doubt: bool,
+    /// What this run has spent of its error budget, and what is not ruled out.
+    pub exposed: Exposed,
     /// The highest run of the canary's revision that a proxy reports as revoked.
     pub revoked: Option<u64>,
     /// Nobody renewed the weight lease for as long as it lasts: proxies may have gone back to stable. Nothing is raised

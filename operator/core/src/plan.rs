@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exposure::{Defect, ErrorBudget};
 use crate::time::Span;
 
 /// A whole percentage, 0..=100.
@@ -75,6 +76,18 @@ pub struct Step {
     pub pause: Option<Pause>,
 }
 
+impl Step {
+    /// What the step spends of an error budget when the canary fails by `defect` more than stable: weight x defect x soak, as
+    /// time in which everything fails, rounded up.
+    pub fn cost(&self, defect: Defect) -> Span {
+        let weight = i128::from(self.weight.get());
+        let defect = i128::from(defect.millionths());
+        let cost = i128::from(self.soak.0.max(0)) * weight * defect;
+        let cost = (cost + 99_999_999) / 100_000_000;
+        Span(i64::try_from(cost).unwrap_or(i64::MAX))
+    }
+}
+
 /// What a step that has passed waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Pause {
@@ -144,6 +157,9 @@ pub struct Limits {
     pub on_failure: OnFailure,
     #[serde(default)]
     pub deletion: Deletion,
+    /// What a release may spend of its service's error budget; `None`: nobody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<ErrorBudget>,
 }
 
 /// A plan as it is stored: read back, it is checked again.
@@ -290,7 +306,26 @@ mod tests {
             capacity: Capacity::Proportional,
             on_failure: OnFailure::Rollback,
             deletion: Deletion::Leave,
+            exposure: None,
         }
+    }
+
+    #[test]
+    fn a_step_costs_its_weight_times_the_defect_times_its_soak() {
+        let step = |weight, soak| Step {
+            weight: Percent(weight),
+            soak,
+            min_requests: 0,
+            pause: None,
+        };
+        let ten = step(10, Span::seconds(120));
+        assert_eq!(ten.cost(Defect::ALL), Span::seconds(12));
+        assert_eq!(ten.cost(Defect::of(0.05)), Span(600));
+        assert_eq!(ten.cost(Defect::NONE), Span(0));
+        assert_eq!(step(1, Span(1)).cost(Defect::of(1e-6)), Span(1), "up");
+        let longest = step(100, Span(i64::MAX));
+        assert_eq!(longest.cost(Defect::ALL), Span(i64::MAX));
+        assert_eq!(step(100, Span(-5)).cost(Defect::ALL), Span(0));
     }
 
     #[test]

@@ -14,6 +14,8 @@
 //!   pods. What ends a run comes one by one, against a helpful and an unhelpful world, and in pairs in a helpful one; never
 //!   three at once.
 //! - Ready pods: none, one too few, enough, plenty. Replicas: 4 and 12, and 0 for a look.
+//! - Of the error budget there is nothing spent and nothing possible, everything possible, or too much spent; the last two meet
+//!   three windows and plenty of pods. Only one of the plans has one.
 //! - Windows end now, with 20, 12 or 3 requests; counts of requests are rounded down to the bounds that matter. Stable passes
 //!   or fails, or nobody can tell, not with each verdict.
 //! - Times for which pods are missing, a step pauses or somebody holds are fresh, or longer than the deadline.

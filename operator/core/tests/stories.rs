@@ -8,6 +8,8 @@ mod deleted;
 mod down;
 #[path = "stories/edited.rs"]
 mod edited;
+#[path = "stories/exposure.rs"]
+mod exposure;
 #[path = "stories/first_sight.rs"]
 mod first_sight;
 #[path = "stories/hooks.rs"]

@@ -6,6 +6,7 @@ use rollout_core::state::{Run, State};
 use rollout_core::time::Time;
 use rollout_core::{Event, desired};
 
+use super::exposing::Spending;
 use super::guarding::Guarded;
 use super::render;
 use super::verdicts::{Verdicts, micro_time};
@@ -29,6 +30,7 @@ pub(super) struct Known<'a> {
     pub before: &'a State,
     pub verdicts: &'a Verdicts,
     pub guarded: Option<&'a Guarded>,
+    pub spending: Option<&'a Spending>,
 }
 
 impl Decisions {
@@ -59,6 +61,8 @@ pub(super) fn record(event: &Event, reason: &str, known: Known<'_>) -> Option<De
     }
     let run: &Run = known.after.run.as_ref().or(known.before.run.as_ref())?;
     let guarded = known.guarded.filter(|guarded| guarded.run == run.number);
+    let spending = known.spending.filter(|spending| spending.run == run.number);
+    let budget = run.plan.exposure;
     Some(DecisionRecord {
         at: micro_time(known.now),
         decision: reason.to_owned(),
@@ -74,6 +78,9 @@ pub(super) fn record(event: &Event, reason: &str, known: Known<'_>) -> Option<De
             .map_or(0, |run| i64::try_from(run.requests).unwrap_or(i64::MAX)),
         judged: cut(known.verdicts.judged().to_owned(), JUDGED),
         guard: guarded.map(|guarded| render::guard(guarded, None)),
+        exposure: spending
+            .zip(budget)
+            .map(|(spending, budget)| render::exposure(spending, budget)),
     })
 }
 

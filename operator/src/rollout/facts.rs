@@ -3,8 +3,9 @@
 use aviary_crds::status::DecisionRecord;
 use rollout_core::plan::Plan;
 use rollout_core::state::{Phase, State};
-use rollout_core::{Waiting, waiting};
+use rollout_core::{Exposed, Waiting, waiting};
 
+use super::exposing::Spending;
 use super::guarding::Guarded;
 use super::hooks::Waits;
 use super::look::Look;
@@ -25,6 +26,7 @@ pub(super) struct Facts<'a> {
     pub problem: Option<&'a Problem>,
     pub guarded: Option<&'a Guarded>,
     pub foresight: Option<&'a str>,
+    pub spending: Option<&'a Spending>,
     /// Requests that proxies held back from the canary in the last second of which any were; `None`: they do not.
     pub withheld: Option<u64>,
     /// The hook that the run waits for, and nothing else.
@@ -36,7 +38,13 @@ impl<'a> Facts<'a> {
     /// What the release waits for.
     pub(super) fn waiting(&self) -> Option<Waiting> {
         let doubt = self.guarded.is_some_and(Guarded::doubts);
-        waiting(self.state?, doubt, self.look.now)
+        waiting(self.state?, doubt, self.exposed(), self.look.now)
+    }
+
+    /// What is known of the canary's failures.
+    pub(super) fn exposed(&self) -> Exposed {
+        let spending = self.spending.map(|spending| spending.spent.exposed());
+        spending.unwrap_or_default()
     }
 
     /// The plan in force.

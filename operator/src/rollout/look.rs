@@ -11,7 +11,7 @@ use rollout_core::observation::{CopySeen, Observation, Original, Serving, Traffi
 use rollout_core::plan::Percent;
 use rollout_core::state::{Phase, State, Template, Unsettled};
 use rollout_core::time::Time;
-use rollout_core::{CanarySplit, Hooks, Window, effective, effective_while_replaced};
+use rollout_core::{CanarySplit, Exposed, Hooks, Window, effective, effective_while_replaced};
 
 use super::heard::Heard;
 use super::problems::{self, Blocking};
@@ -260,6 +260,7 @@ impl Look {
             window: more.window,
             alarm: more.alarm,
             doubt: more.doubt,
+            exposed: more.exposed,
             revoked,
             lapsed: more.lapsed,
             deleted: self.deleted,
@@ -290,6 +291,7 @@ pub struct More {
     pub window: Option<Window>,
     pub alarm: bool,
     pub doubt: bool,
+    pub exposed: Exposed,
     pub lapsed: bool,
     pub may_raise: bool,
 }

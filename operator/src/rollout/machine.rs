@@ -7,6 +7,7 @@ use rollout_core::state::State;
 use rollout_core::time::Time;
 use serde_json::{Value, json};
 
+use super::exposing::Spending;
 use super::guarding::Guarded;
 use super::hooks::Ended;
 use crate::text::cut;
@@ -21,6 +22,8 @@ pub struct Memory {
     pub served_at: Time,
     /// The guard of the present run.
     pub guarded: Option<Guarded>,
+    /// What the present run has spent of its error budget.
+    pub spending: Option<Spending>,
     /// How releases ended, as far as hooks have to be told of it.
     pub ended: Vec<Ended>,
 }
@@ -40,6 +43,7 @@ pub(super) fn write(memory: &Memory) -> Machine {
         "servedAt": memory.served_at,
         "state": memory.state,
         "guarded": memory.guarded,
+        "spending": memory.spending,
         "ended": memory.ended,
     }))
 }
@@ -60,18 +64,22 @@ pub(super) fn read(machine: &Machine) -> Result<Memory, Unreadable> {
     // Older versions have none.
     let guarded = serde_json::from_value(part("guarded"))
         .map_err(|error| nonsense(format!("guarded: {error}")))?;
+    let spending = serde_json::from_value(part("spending"))
+        .map_err(|error| nonsense(format!("spending: {error}")))?;
     let ended: Option<Vec<Ended>> = serde_json::from_value(part("ended"))
         .map_err(|error| nonsense(format!("ended: {error}")))?;
     Ok(Memory {
         state,
         served_at,
         guarded,
+        spending,
         ended: ended.unwrap_or_default(),
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use rollout_core::exposure::Spent;
     use rollout_core::guard::{Arm, Counts, Guard, Limits, Second, Sketch};
 
     use super::*;
@@ -108,21 +116,31 @@ mod tests {
             state: testing::states().remove(0),
             served_at: Time(0),
             guarded: None,
+            spending: None,
             ended: Vec::new(),
         };
         let mut value = Value::from(&write(&memory));
         value.as_object_mut().unwrap().remove("guarded");
+        value.as_object_mut().unwrap().remove("spending");
         value.as_object_mut().unwrap().remove("ended");
         assert_eq!(read(&Machine::from(&value)), Ok(memory));
     }
 
     #[test]
     fn a_restarted_operator_reads_back_exactly_what_was_written() {
+        let mut spent = Spent::default();
+        for at in 0..200 {
+            spent.see(at, Counts::new(7, 3), Counts::new(90, 1));
+        }
         for state in testing::states() {
             let memory = Memory {
                 state,
                 served_at: Time(77),
                 guarded: Some(guarded()),
+                spending: Some(Spending {
+                    run: u64::MAX,
+                    spent,
+                }),
                 ended: Vec::new(),
             };
             assert_eq!(read(&write(&memory)), Ok(memory));
@@ -135,6 +153,7 @@ mod tests {
             state: testing::states().remove(0),
             served_at: Time(0),
             guarded: None,
+            spending: None,
             ended: Vec::new(),
         });
         let with = |change: Value| {
@@ -146,6 +165,7 @@ mod tests {
         assert!(with(json!({"version": null})).contains("no version"));
         assert!(with(json!({"state": null})).contains("state"));
         assert!(with(json!({"guarded": {"run": 1}})).contains("guarded"));
+        assert!(with(json!({"spending": {"run": 1}})).contains("spending"));
         assert!(with(json!({"state": {"phase": {"name": "Flying"}}})).contains("Flying"));
         let text = with(json!({"version": "x".repeat(100_000)}));
         assert!(

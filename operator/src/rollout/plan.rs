@@ -13,6 +13,7 @@ use rollout_core::time::Span;
 
 use super::checks::{Check, InvalidCheck};
 use super::hooks::{Hook, InvalidHook};
+use crate::error_budget::{self, InvalidBudget};
 
 #[derive(Clone, Debug)]
 pub struct Parsed {
@@ -39,6 +40,8 @@ pub(super) enum InvalidSpec {
     Hook(#[from] InvalidHook),
     #[error("spec.analysis.{0}")]
     Guard(#[from] guard::InvalidGuard),
+    #[error(transparent)]
+    Exposure(#[from] InvalidBudget),
 }
 
 pub(super) fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, InvalidSpec> {
@@ -53,6 +56,7 @@ pub(super) fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, InvalidSpec> {
             pause: step.pause.as_ref().map(pause).transpose()?,
         });
     }
+    let exposure = spec.analysis.exposure.as_ref();
     let limits = Limits {
         failure_limit: u32::try_from(spec.analysis.failure_limit).unwrap_or(0),
         interval: span("analysis.interval", &spec.analysis.interval)?,
@@ -74,6 +78,7 @@ pub(super) fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, InvalidSpec> {
             DeletionPolicy::Leave => Deletion::Leave,
             DeletionPolicy::Promote => Deletion::Promote,
         },
+        exposure: exposure.map(error_budget::parse).transpose()?,
     };
     let plan = Plan::new(steps, limits)?;
     let checks = spec
@@ -181,6 +186,20 @@ mod tests {
             wrong.to_string(),
             "spec.analysis.guard.falseAlarm is 51%: it has to be above 0% and at most 50%"
         );
+    }
+
+    #[test]
+    fn the_error_budget_is_the_plans() {
+        let exposure = |exposure: serde_json::Value| {
+            let spec = spec(serde_json::json!({"analysis": {"exposure": exposure}}));
+            parse(&spec).map(|parsed| parsed.plan.exposure.map(|budget| budget.of_release()))
+        };
+        assert_eq!(exposure(serde_json::Value::Null), Ok(None));
+        let given = exposure(serde_json::json!({"objective": "99.9%"}));
+        assert_eq!(given, Ok(Some(Span(129_600))));
+        let wrong = exposure(serde_json::json!({"objective": "100%"})).unwrap_err();
+        let says = "spec.analysis.exposure.objective is 100%";
+        assert!(wrong.to_string().starts_with(says), "{wrong}");
     }
 
     #[test]

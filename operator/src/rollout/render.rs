@@ -3,18 +3,21 @@
 
 use aviary_crds::CanaryRolloutStatus;
 use aviary_crds::status::{
-    CanaryStatus, CauseStatus, FailureStatus, GuardStatus, Phase as PhaseName, StableStatus,
-    StepStatus, WeightStatus,
+    CanaryStatus, CauseStatus, ExposureStatus, FailureStatus, GuardStatus, Phase as PhaseName,
+    StableStatus, StepStatus, WeightStatus,
 };
+use rollout_core::exposure::ErrorBudget;
 use rollout_core::plan::Percent;
 use rollout_core::state::{Cause, Phase, State};
 use rollout_core::time::Time;
 use rollout_core::{Copies, Waiting, desired};
 
 use super::conditions;
+use super::exposing::Spending;
 use super::facts::{Facts, step_of};
 use super::guarding::Guarded;
 use super::verdicts::micro_time;
+use crate::error_budget::outage;
 
 /// The status, but for the machine's memory; conditions keep the times of `before`.
 pub(super) fn status(facts: &Facts<'_>, before: &CanaryRolloutStatus) -> CanaryRolloutStatus {
@@ -86,7 +89,10 @@ fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
             soak_ends_at: soak_ends_at(state).map(micro_time),
             pause_ends_at: match facts.waiting() {
                 Some(Waiting::Pause { until }) => until.map(micro_time),
-                Some(Waiting::Failure | Waiting::Stable | Waiting::Evidence) | None => None,
+                Some(
+                    Waiting::Failure | Waiting::Stable | Waiting::Exposure | Waiting::Evidence,
+                )
+                | None => None,
             },
         });
     let acks = &facts.look.heard.acks;
@@ -100,6 +106,11 @@ fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
         proxies: if runs { count(acks.proxies) } else { 0 },
     });
     new.guard = facts.guarded.map(|guarded| guard(guarded, facts.foresight));
+    let budget = state.running().and_then(|run| run.plan.exposure);
+    new.exposure = facts
+        .spending
+        .zip(budget)
+        .map(|(spending, budget)| exposure(spending, budget));
     new.failure = state.failure.as_ref().map(|failure| FailureStatus {
         revision: failure.template.revision.clone(),
         content: failure.template.content.clone(),
@@ -121,12 +132,22 @@ pub(super) fn guard(guarded: &Guarded, foresight: Option<&str>) -> GuardStatus {
     }
 }
 
+pub(super) fn exposure(spending: &Spending, budget: ErrorBudget) -> ExposureStatus {
+    let exposed = spending.spent.exposed();
+    ExposureStatus {
+        spent: outage(exposed.spent),
+        budget: outage(budget.of_release()),
+        undetected: exposed.defect.to_string(),
+    }
+}
+
 /// Whether people would see a difference.
 pub(super) fn differs(a: &CanaryRolloutStatus, b: &CanaryRolloutStatus) -> bool {
     let bare = |status: &CanaryRolloutStatus| CanaryRolloutStatus {
         machine: None,
-        // It changes with every second: it is written with whatever else is.
+        // They change with every second: they are written with whatever else is.
         guard: None,
+        exposure: None,
         ..status.clone()
     };
     bare(a) != bare(b)

@@ -9,6 +9,7 @@ macro_rules! line {
     ($level:ident, $rollout:ident, $note:ident) => {{
         let decision = $note.decision.as_deref();
         let guard = decision.and_then(|decision| decision.guard.as_ref());
+        let exposure = decision.and_then(|decision| decision.exposure.as_ref());
         tracing::$level!(
             namespace = $rollout.namespace,
             rollout = $rollout.name,
@@ -23,6 +24,9 @@ macro_rules! line {
             guard_stable_requests = guard.map(|it| it.stable_requests),
             guard_stable_failed = guard.map(|it| it.stable_failed),
             guard_evidence = guard.map(|it| it.evidence.as_str()),
+            exposure_spent = exposure.map(|it| it.spent.as_str()),
+            exposure_budget = exposure.map(|it| it.budget.as_str()),
+            exposure_undetected = exposure.map(|it| it.undetected.as_str()),
             "{}",
             $note.text
         );
@@ -49,7 +53,7 @@ mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
-    use aviary_crds::status::{DecisionRecord, GuardStatus};
+    use aviary_crds::status::{DecisionRecord, ExposureStatus, GuardStatus};
     use rollout_core::time::Time;
     use serde_json::Value;
 
@@ -106,6 +110,11 @@ mod tests {
                 evidence: "100%".to_owned(),
                 foresight: None,
             }),
+            exposure: Some(ExposureStatus {
+                spent: "1.2s".to_owned(),
+                budget: "13.0s".to_owned(),
+                undetected: "8.3%".to_owned(),
+            }),
         }));
         let line = written(note);
         for (field, value) in [
@@ -124,6 +133,9 @@ mod tests {
             ("guard_stable_requests", Value::from(400)),
             ("guard_stable_failed", Value::from(1)),
             ("guard_evidence", Value::from("100%")),
+            ("exposure_spent", Value::from("1.2s")),
+            ("exposure_budget", Value::from("13.0s")),
+            ("exposure_undetected", Value::from("8.3%")),
         ] {
             assert_eq!(line[field], value, "{field} of {line}");
         }

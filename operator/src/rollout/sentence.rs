@@ -1,5 +1,6 @@
 //! One sentence for people: what happens now, and what happens next and when.
 
+mod exposure;
 mod waits;
 
 use k8s_openapi::jiff::Timestamp;
@@ -11,6 +12,8 @@ use super::events::{because, because_unsettled};
 use super::facts::{Facts, step_of};
 use super::heard::Acknowledgement;
 use super::replica_sets;
+
+pub(super) use exposure::exposure;
 
 pub(super) fn sentence(facts: &Facts<'_>) -> String {
     let target = facts.look.rollout.spec.target_ref.name.as_str();

@@ -34,6 +34,7 @@ use super::decisions::Decisions;
 use super::effects::Fetched;
 use super::events::Note;
 use super::evidence::{Answer, Evidence, Question, source};
+use super::exposing::Exposing;
 use super::fuses::Fuses;
 use super::guarding::Guarding;
 use super::heard::Heard;
@@ -107,6 +108,7 @@ pub struct Session {
     lapsed: bool,
     evidence: Evidence,
     guarding: Guarding,
+    exposing: Exposing,
     fuses: Fuses,
     reported: Reported,
     verdicts: Verdicts,
@@ -130,6 +132,8 @@ pub struct Session {
     told_outside: Option<u64>,
     /// People know that proxies hold requests back.
     told_withheld: bool,
+    /// The run and weight at which people know that the error budget holds it.
+    told_exposure: Option<String>,
     left_told: bool,
     shown_at: Option<Time>,
     clock: Option<Clock>,
@@ -153,6 +157,7 @@ impl Session {
             lapsed: false,
             evidence: Evidence::None,
             guarding: Guarding::default(),
+            exposing: Exposing::default(),
             fuses: Fuses::default(),
             reported: Reported::default(),
             asking: Asking::default(),
@@ -169,6 +174,7 @@ impl Session {
             told_problem: None,
             told_outside: None,
             told_withheld: false,
+            told_exposure: None,
             left_told: false,
             shown_at: None,
             clock: None,
@@ -264,6 +270,7 @@ impl Session {
     /// Seconds of the requests that it follows are closed. Says whether there is something to look at now.
     pub fn closed(&mut self, seconds: &[Closed]) -> bool {
         self.reported.see(seconds);
+        self.exposing.see(seconds);
         let run = self.state.as_ref().and_then(State::running);
         let opened = self.fuses.see(run.map(|run| run.number), seconds);
         self.guarding.see(seconds) || opened
@@ -283,7 +290,8 @@ impl Session {
     fn follows(&self, source: Source) -> Option<Subject> {
         let state = self.state.as_ref()?;
         let run = state.running()?;
-        if self.guarding.guarded().is_none() && source == Source::Prometheus {
+        let asked = self.guarding.guarded().is_some() || self.exposing.spending().is_some();
+        if !asked && source == Source::Prometheus {
             return None;
         }
         let service = &self.rollout.spec.service;
@@ -329,6 +337,7 @@ impl Session {
         self.tell_problem(problem.as_ref());
         self.tell_outside();
         self.tell_withheld(&look);
+        self.tell_exposure(&look);
         step.write = self.next_write(&look, transition.as_ref(), problem.as_ref());
         step.wake = self.wake(&look, transition.as_ref(), world.policy);
         step.follows = self.follows(source(&look, world.policy));

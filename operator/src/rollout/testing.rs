@@ -44,6 +44,7 @@ pub(crate) fn plan() -> Plan {
         capacity: Capacity::Proportional,
         on_failure: OnFailure::Rollback,
         deletion: Deletion::Leave,
+        exposure: None,
     };
     Plan::new(vec![step(10), step(100)], limits).unwrap()
 }
@@ -159,6 +160,7 @@ pub(crate) fn persisted(state: &State) -> Persisted {
     let memory = Memory {
         state: state.clone(),
         guarded: None,
+        spending: None,
         ended: Vec::new(),
         served_at: Time(0),
     };

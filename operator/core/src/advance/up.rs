@@ -9,7 +9,7 @@ use crate::state::{Phase, State};
 pub(super) fn up(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) {
     let wanted = desired(next);
     let weight = wanted.weight();
-    let waits = waiting(next, seen.doubt, seen.now);
+    let waits = waiting(next, seen.doubt, seen.exposed, seen.now);
     // Who answers has seen what the run waits for, and nothing else is answered.
     let answer = waits.filter(|_| seen.promote && seen.may_raise && !seen.lapsed);
     let (Some(run), Copies::One { replicas, .. }) = (next.run.as_mut(), wanted.copy) else {

@@ -1,5 +1,7 @@
 //! What a run waits for that time alone does not bring: a person, or evidence.
 
+use super::exposed;
+use crate::exposure::Exposed;
 use crate::plan::{Pause, Then};
 use crate::state::{Phase, Run, State};
 use crate::time::{Span, Time};
@@ -14,6 +16,8 @@ pub enum Waiting {
     Failure,
     /// The stable revision fails the same checks.
     Stable,
+    /// What is ahead could spend more than is left of the release's error budget ([`super::overspends`]).
+    Exposure,
     /// The step has passed, and its pause lasts: until then, or until a person says so.
     Pause { until: Option<Time> },
     /// The soak, if there is one, and the hold for evidence are over, and nothing allows the next step: the newest
@@ -22,7 +26,7 @@ pub enum Waiting {
 }
 
 /// `doubt`: what the guard has seen speaks against the canary.
-pub fn waiting(state: &State, doubt: bool, now: Time) -> Option<Waiting> {
+pub fn waiting(state: &State, doubt: bool, exposed: Exposed, now: Time) -> Option<Waiting> {
     let run = state.running()?;
     if run.failed_since.is_some() {
         return Some(Waiting::Failure);
@@ -41,6 +45,9 @@ pub fn waiting(state: &State, doubt: bool, now: Time) -> Option<Waiting> {
                 Soaked::Passed | Soaked::WithoutEvidence if failed => {
                     over.then_some(Waiting::Evidence)
                 }
+                Soaked::Passed | Soaked::WithoutEvidence if exposed::held(state, exposed) => {
+                    Some(Waiting::Exposure)
+                }
                 Soaked::Passed | Soaked::WithoutEvidence => paused(run, step, now),
             }
         }
@@ -49,6 +56,9 @@ pub fn waiting(state: &State, doubt: bool, now: Time) -> Option<Waiting> {
             if run.stable_fails && run.answered != Some(run.plan.weight_before(step)) =>
         {
             Some(Waiting::Stable)
+        }
+        Phase::Scaling { .. } if !failed && exposed::held(state, exposed) => {
+            Some(Waiting::Exposure)
         }
         // Between two soaks only the failed window holds the run, however many pods are Ready.
         Phase::Scaling { since, .. } | Phase::Shifting { since, .. } => {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::exposure::ErrorBudget;
 use crate::plan::{Capacity, Deletion, Limits, OnFailure, Pause, Plan, Step, Then};
 
 fn template(name: &str) -> Template {
@@ -24,6 +25,7 @@ fn plan(weights: &[i64]) -> Plan {
         capacity: Capacity::Full,
         on_failure: OnFailure::Pause,
         deletion: Deletion::Promote,
+        exposure: ErrorBudget::try_new(999_000, 30, 50_000).ok(),
     };
     Plan::new(weights.iter().map(step).collect(), limits).unwrap()
 }
@@ -242,7 +244,8 @@ fn a_state_is_stored_by_names_that_do_not_change() {
             "limits": {
                 "failureLimit": 2, "interval": 10_000, "hold": 600_000, "then": "Pause",
                 "progressDeadline": 300_000, "capacity": "Full",
-                "onFailure": "Pause", "deletion": "Promote"
+                "onFailure": "Pause", "deletion": "Promote",
+                "exposure": [999_000, 30, 50_000]
             }
         })
     };
@@ -297,7 +300,7 @@ fn a_state_that_an_operator_before_this_one_stored_is_read() {
     }
     for plan in ["plan", "asked"] {
         let plan = run[plan].as_object_mut().unwrap();
-        for field in ["onFailure", "deletion"] {
+        for field in ["onFailure", "deletion", "exposure"] {
             let limits = plan["limits"].as_object_mut().unwrap();
             limits.remove(field).unwrap();
         }
@@ -311,7 +314,7 @@ fn a_state_that_an_operator_before_this_one_stored_is_read() {
         (run.plan.on_failure, run.plan.deletion),
         (OnFailure::Rollback, Deletion::Leave)
     );
-    assert_eq!(run.plan.step(0).pause, None);
+    assert_eq!((run.plan.step(0).pause, run.plan.exposure), (None, None));
     assert_eq!((run.sent_needs, run.stable_fails), (u32::MAX, false));
     assert_eq!(run.paused_since.or(run.failed_since), None);
     assert_eq!(run.lost_since, None);

@@ -1,13 +1,30 @@
 //! The classes of observations of a folded state: what a phase reads is varied against everything else that it reads;
 //! what ends a run, one by one and in pairs, against what could keep it.
 
+use rollout_core::exposure::Defect;
 use rollout_core::judge::Verdict;
 use rollout_core::observation::{CopySeen, Hooks, Observation, Original, Serving, Traffic, Window};
 use rollout_core::plan::{Percent, Plan};
 use rollout_core::state::{Phase, State, Template, Unsettled};
-use rollout_core::{Copies, Span, Time, desired};
+use rollout_core::{Copies, Exposed, Span, Time, desired};
 
 use crate::roles::{BASE, ELSEWHERE, GROWN, HERE, NOW, TICK, plans, present, role, weight};
+
+/// Nothing is spent, and every fault is ruled out.
+const KNOWN: Exposed = Exposed {
+    defect: Defect::NONE,
+    spent: Span(0),
+};
+/// Nothing is ruled out.
+pub(crate) const UNKNOWN: Exposed = Exposed {
+    defect: Defect::ALL,
+    ..KNOWN
+};
+/// More than any budget of the graph's plans.
+pub(crate) const SPENT: Exposed = Exposed {
+    spent: Span(1_037),
+    ..KNOWN
+};
 
 /// An observation and the plan that the spec has then.
 #[derive(Clone)]
@@ -52,6 +69,7 @@ pub(crate) fn good(state: &State) -> Class {
             window: None,
             alarm: false,
             doubt: false,
+            exposed: KNOWN,
             revoked: None,
             lapsed: false,
             deleted: false,
@@ -150,6 +168,20 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
                 }
             }
         }
+        for exposed in [UNKNOWN, SPENT] {
+            for window in &windows[..3] {
+                for (may_raise, promote) in [(false, true), (true, false), (true, true)] {
+                    let mut class = good.clone();
+                    class.seen.now = now;
+                    class.seen.copy.ready = GROWN;
+                    class.seen.exposed = exposed;
+                    class.seen.window = *window;
+                    class.seen.may_raise = may_raise;
+                    class.seen.promote = promote;
+                    visit(&class);
+                }
+            }
+        }
         // What is not acknowledged only ever keeps a raise away, or a person's word.
         for (sent, acknowledged) in traffics {
             for window in &windows[..3] {
@@ -170,7 +202,7 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
 type Change = fn(&State, &mut Class);
 
 /// What ends a run, takes it back, or must not touch it.
-const CHANGES: [Change; 28] = [
+const CHANGES: [Change; 30] = [
     |_, class| class.seen.deleted = true,
     |_, class| class.seen.break_glass = true,
     |_, class| class.seen.alarm = true,
@@ -206,6 +238,8 @@ const CHANGES: [Change; 28] = [
     |_, class| class.seen.original.replicas = 0,
     |_, class| class.seen.hooks = Hooks::Hold,
     |_, class| class.seen.hooks = Hooks::Refuse,
+    |_, class| class.seen.exposed = UNKNOWN,
+    |_, class| class.seen.exposed = SPENT,
 ];
 
 fn asks_for(class: &mut Class, name: &str) {

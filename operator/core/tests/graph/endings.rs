@@ -7,7 +7,7 @@ use rollout_core::plan::{OnFailure, Percent};
 use rollout_core::state::{Phase, State, Template, Unsettled};
 use rollout_core::{Copies, Gate, Span, Transition, advance, desired};
 
-use crate::classes::{Class, good};
+use crate::classes::{Class, SPENT, UNKNOWN, good};
 use crate::roles::{BASE, TICK, role, running, weight};
 
 /// Longer than any release of the graph's plans lasts in a good world.
@@ -176,13 +176,21 @@ fn good_world(state: &State) -> Result<(), String> {
 
 /// In a world that only ever misses something, time goes by and nothing loops or oversleeps.
 fn waiting_world(state: &State) -> Result<(), String> {
-    let misses: [fn(&mut Class); 6] = [
+    let misses: [fn(&mut Class); 8] = [
         |class| class.seen.promote = false,
         |class| class.seen.may_raise = false,
         |class| class.seen.traffic.acknowledged = false,
         |class| class.seen.copy.ready = 0,
         |class| class.seen.window = None,
         |class| class.seen.lapsed = true,
+        |class| {
+            class.seen.exposed = UNKNOWN;
+            class.seen.promote = false;
+        },
+        |class| {
+            class.seen.exposed = SPENT;
+            class.seen.promote = false;
+        },
     ];
     for miss in misses {
         let mut world = World::of(state);

@@ -100,6 +100,19 @@ fn lost(from: &State, run: &Run, seen: &Observation) -> bool {
     since.is_some_and(|since| seen.now - since.min(seen.now) >= run.plan.progress_deadline)
 }
 
+/// Raising to this step, or promoting (`None`), could spend more than is left of the plan's error budget.
+fn overspends(plan: &Plan, step: Option<usize>, seen: &Observation) -> bool {
+    let Some(budget) = plan.exposure else {
+        return false;
+    };
+    let could = step.map_or(0.0, |step| {
+        let step = plan.step(step);
+        let defect = f64::from(seen.exposed.defect.millionths()) / 1e6;
+        f64::from(step.weight.get()) / 100.0 * defect * step.soak.0 as f64
+    });
+    seen.exposed.spent.0 as f64 + could > budget.of_release().0 as f64
+}
+
 /// The guard speaks of a canary that has a weight.
 fn alarmed(from: &State, seen: &Observation) -> bool {
     seen.alarm && weight(from) > Percent::ZERO
@@ -610,6 +623,10 @@ fn raised(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
         "1: raised while stable fails the same checks"
     );
     hold!(
+        !overspends(&new.plan, Some(step_of(next.phase)), seen) || new.answered == Some(before),
+        "1: raised beyond the error budget"
+    );
+    hold!(
         matches!((held.phase, next.phase), (Phase::Scaling { step: a, .. }, Phase::Shifting { step: b, .. }) if a == b),
         "1: raised by another way than Scaling to Shifting"
     );
@@ -699,13 +716,15 @@ fn soaked(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
             Pause::For(length) => !over(length),
         }
     });
-    let alone = (evidence || without) && !stable_fails && !paused;
+    let ahead = (!plan.is_last(at)).then_some(at + 1);
+    let fits = !overspends(plan, ahead, seen);
+    let alone = (evidence || without) && !stable_fails && !paused && fits;
     let answered = step.earned.contains(&Event::LetOn {
         weight: weight(held),
     });
     hold!(
         alone || (answered && seen.promote),
-        "1: a soak ended without evidence, before its pause, or while stable fails"
+        "1: a soak ended without evidence, before its pause, beyond the error budget, or while stable fails"
     );
     hold!(
         !alone || !answered || before.paused_since.is_some(),

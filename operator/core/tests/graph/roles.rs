@@ -1,5 +1,6 @@
 //! What the graph's states are made of: roles instead of revisions, ages instead of moments, two plans.
 
+use rollout_core::exposure::ErrorBudget;
 use rollout_core::plan::{Capacity, Deletion, Limits, OnFailure, Pause, Percent, Plan, Step, Then};
 use rollout_core::state::{Failure, Phase, Run, State, Template};
 use rollout_core::{Span, Time, desired};
@@ -15,13 +16,15 @@ pub(crate) const HERE: &str = "here";
 pub(crate) const ELSEWHERE: &str = "elsewhere";
 
 /// The original plan, and one that lowers its first step, moves every other one to another place, pauses in between and
-/// before the promotion, does not roll back what fails, and promotes what is deleted.
+/// before the promotion, does not roll back what fails, promotes what is deleted, and has an error budget: 1.036 s, into which
+/// its first two steps fit whatever fails.
 pub(crate) fn plans() -> [Plan; 2] {
     let mut steps = plan(&[5, 10, 60, 100]).steps().to_vec();
     steps[1].pause = Some(Pause::For(Span::seconds(10)));
     steps[3].pause = Some(Pause::Promote);
     let limits = Limits {
         on_failure: OnFailure::Pause,
+        exposure: ErrorBudget::try_new(990_000, 1, 1_200).ok(),
         deletion: Deletion::Promote,
         ..*plan(&[100])
     };
@@ -44,6 +47,7 @@ pub(crate) fn plan(weights: &[i64]) -> Plan {
         capacity: Capacity::Proportional,
         on_failure: OnFailure::Rollback,
         deletion: Deletion::Leave,
+        exposure: None,
     };
     Plan::new(weights.iter().map(step).collect(), limits).unwrap()
 }

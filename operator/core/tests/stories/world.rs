@@ -1,13 +1,14 @@
 //! A world that does what it is asked, with knobs for what goes wrong.
 
 use rollout_core::advance::window_due;
+use rollout_core::exposure::Defect;
 use rollout_core::judge::Verdict;
 use rollout_core::observation::{CopySeen, Hooks, Observation, Original, Serving, Traffic, Window};
 use rollout_core::plan::{Capacity, Deletion, Limits, OnFailure, Pause, Percent, Plan, Step, Then};
 use rollout_core::state::{Cause, Phase, State, Template, Unsettled};
 use rollout_core::{
-    Copies, Desired, Event, Gate, Span, Time, Transition, Waiting, advance, desired, effective,
-    waiting,
+    Copies, Desired, Event, Exposed, Gate, Span, Time, Transition, Waiting, advance, desired,
+    effective, waiting,
 };
 
 /// The Deployment, its copy, its proxies and the people around it.
@@ -45,6 +46,7 @@ pub(crate) struct World {
     pub lapsed: bool,
     pub(crate) alarm: bool,
     pub(crate) doubt: bool,
+    pub(crate) exposed: Exposed,
     pub revoked: Option<u64>,
     /// The state can be written.
     pub persists: bool,
@@ -83,6 +85,7 @@ pub(crate) fn plan(weights: &[i64]) -> Plan {
         capacity: Capacity::Proportional,
         on_failure: OnFailure::Rollback,
         deletion: Deletion::Leave,
+        exposure: None,
     };
     Plan::new(weights.iter().map(step).collect(), limits).unwrap()
 }
@@ -139,6 +142,10 @@ impl World {
             lapsed: false,
             alarm: false,
             doubt: false,
+            exposed: Exposed {
+                defect: Defect::NONE,
+                spent: Span(0),
+            },
             revoked: None,
             persists: true,
             events: Vec::new(),
@@ -333,6 +340,7 @@ impl World {
             window,
             alarm: self.alarm,
             doubt: self.doubt,
+            exposed: self.exposed,
             revoked: self.revoked,
             lapsed: self.lapsed,
             deleted: self.deleted,
@@ -422,7 +430,7 @@ impl World {
     }
 
     pub(crate) fn waiting(&self) -> Option<Waiting> {
-        waiting(&self.state, self.doubt, self.now)
+        waiting(&self.state, self.doubt, self.exposed, self.now)
     }
 
     pub(crate) fn inconclusive(&self) -> bool {

@@ -10,6 +10,7 @@ use kube::ResourceExt;
 
 use super::facts::{Facts, Rival, Target};
 use super::{Problem, Severity, query};
+use crate::error_budget;
 
 /// Prometheus has nothing to say about less.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
@@ -235,6 +236,9 @@ fn analysis(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>)
             ),
         )),
         Err(error) => problems.push(refuse("spec.analysis.interval", error.to_string())),
+    }
+    if let Some(message) = error_budget::problem(&rollout.spec) {
+        problems.push(refuse("spec.analysis.exposure", message));
     }
     let named = analysis.prometheus.as_ref();
     let address = named.and_then(|named| named.address.as_ref());

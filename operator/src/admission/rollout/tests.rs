@@ -97,6 +97,26 @@ fn refused(problems: &[Problem], field: &str, part: &str) {
 }
 
 #[test]
+fn an_error_budget_into_which_the_first_step_never_fits_is_refused() {
+    let exposure = json!({"analysis": {"exposure": {"objective": "99.99%"}}});
+    assert_eq!(validate(&rollout(exposure.clone()), &facts()), []);
+    let mut at_once = exposure;
+    at_once["steps"] = json!([{"weight": 100, "soak": "5m"}]);
+    let problems = validate(&rollout(at_once), &facts());
+    let [problem] = problems.as_slice() else {
+        panic!("{problems:?}");
+    };
+    assert_eq!(problem.severity, Severity::Refuse);
+    let said = problem.to_string();
+    let says = "spec.analysis.exposure: no release could begin: ";
+    assert!(said.starts_with(says), "{said}");
+    assert!(
+        said.contains("weight 100% for 5m spends 5m00s of full outage"),
+        "{said}"
+    );
+}
+
+#[test]
 fn the_shortest_useful_form_has_no_problem() {
     assert_eq!(validate(&rollout(json!({})), &facts()), []);
     let ports = json!({"service": {"ports": [8080]}});

@@ -1,9 +1,9 @@
 //! How a rollout stands by the rules of kstatus: Ready, Reconciling, Stalled, and why.
 
 use aviary_crds::status::CanaryRolloutStatus;
-use rollout_core::Waiting;
 use rollout_core::state::{Cause, Phase, Unsettled};
-use rollout_core::time::Time;
+use rollout_core::time::{Span, Time};
+use rollout_core::{Waiting, overspends};
 
 use crate::rollout::facts::Facts;
 
@@ -61,6 +61,10 @@ impl Standing {
                 (Some(Waiting::Pause { .. }), _) => standing(false, true, false, "Paused"),
                 (Some(Waiting::Failure), _) => standing(false, true, true, "FailurePaused"),
                 (Some(Waiting::Stable), _) => standing(false, true, true, "StableFailing"),
+                (Some(Waiting::Exposure), _) => {
+                    let stalled = exposure_stalls(facts);
+                    standing(false, true, stalled, "ErrorBudget")
+                }
                 (Some(Waiting::Evidence), _) => standing(false, true, true, "Inconclusive"),
                 (
                     None,
@@ -89,4 +93,29 @@ impl Standing {
             None => of_phase,
         }
     }
+}
+
+/// More requests may rule out what could be spent, and never what was. Who waits for them as long as for any evidence has to be
+/// helped.
+fn exposure_stalls(facts: &Facts<'_>) -> bool {
+    let Some(state) = facts.state else {
+        return false;
+    };
+    let over = overspends(state, facts.exposed());
+    let is_spent = over.is_some_and(|over| over.left < Span(0));
+    let (Some(plan), now) = (facts.plan_in_force(), facts.look.now) else {
+        return is_spent;
+    };
+    is_spent
+        || match state.phase {
+            Phase::Soaking { step, since } => now - since >= plan.step(step).soak + plan.hold,
+            Phase::Scaling { since, .. } => now - since >= plan.hold,
+            Phase::Unsettled { .. }
+            | Phase::Stable
+            | Phase::Shifting { .. }
+            | Phase::Promoting { .. }
+            | Phase::Returning { .. }
+            | Phase::RollingBack { .. }
+            | Phase::Failed => false,
+        }
 }

@@ -1,5 +1,6 @@
 use aviary_crds::status::Phase as PhaseName;
 use kube_runtime::watcher::Event;
+use rollout_core::exposure::{ErrorBudget, Spent};
 use rollout_core::plan::{Pause, Percent, Plan};
 use rollout_core::state::{Phase, Unsettled};
 use rollout_core::time::{Span, Time};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::key::Key;
+use crate::rollout::exposing::Spending;
 use crate::rollout::heard::{Acknowledgement, Laggard};
 use crate::rollout::measure::StableOutcome;
 use crate::rollout::problems::Problem;
@@ -23,6 +25,7 @@ struct Case {
     outside: Option<u64>,
     stable: StableOutcome,
     paused: bool,
+    spending: Option<Spending>,
     now: Time,
 }
 
@@ -36,6 +39,7 @@ fn case(phase: Phase) -> Case {
         outside: None,
         stable: StableOutcome::default(),
         paused: false,
+        spending: None,
         now: Time(30_000),
     }
 }
@@ -75,6 +79,7 @@ impl Case {
             decisions: &[],
             guarded: None,
             foresight: None,
+            spending: self.spending.as_ref(),
             withheld: None,
             hook: None,
             problem: self.problem.as_ref(),
@@ -426,4 +431,71 @@ fn whatever_takes_longer_than_the_deadline_is_stalled() {
             assert!(stalled.starts_with(expected), "{phase:?}: {stalled}");
         }
     }
+}
+
+/// 10 % are soaked, 100 % for 90 s is next, and 60 s in which everything fails may be spent.
+fn budgeted(seconds: i64, canary: (u64, u64)) -> Case {
+    let mut held = case(soaking());
+    let run = held.state.run.as_mut().unwrap();
+    run.failed_in_a_row = 0;
+    let limits = rollout_core::plan::Limits {
+        exposure: ErrorBudget::try_new(990_000, 1, 69_445).ok(),
+        ..*run.plan
+    };
+    run.plan = Plan::new(run.plan.steps().to_vec(), limits).unwrap();
+    let mut spent = Spent::default();
+    for at in 0..seconds {
+        spent.see(at, canary.into(), (90, 0).into());
+    }
+    held.spending = Some(Spending {
+        run: run.number,
+        spent,
+    });
+    held.now = Time(100_000);
+    held
+}
+
+#[test]
+fn a_raise_that_could_spend_too_much_says_by_how_much_and_what_mends_it() {
+    let mut held = budgeted(1, (1, 0));
+    let status = held.status();
+    assert_eq!(
+        status.message.as_deref(),
+        Some(
+            "step 1/2: revision new keeps weight 10%: weight 100% for 1m30s could spend 1m05s of full outage, and 1m00s are left of the 1m00s that a release may spend (6.9445% of the error budget of 99% over 1d). 0 of its 1 first attempts failed, so up to 73% more of its requests than of stable's may fail without having been seen; 67% would fit. It goes on when more of the canary's requests rule that out; sooner with less weight or a shorter soak of the next step, a longer soak of this one in the next release, or a larger spec.analysis.exposure.budget. A person can take it on: kubectl -n shop annotate canaryrollout payment aviary.dev/promote=new@10."
+        )
+    );
+    assert_eq!(value(&status, condition::RECONCILING), "True/ErrorBudget");
+    assert_eq!(value(&status, condition::STALLED), "False/ErrorBudget");
+    // Longer than evidence is waited for.
+    held.now = Time(90_000 + 600_000);
+    assert_eq!(
+        value(&held.status(), condition::STALLED),
+        "True/ErrorBudget"
+    );
+    held.spending = None;
+    let message = held.message();
+    let nothing = "No sidecar has told of a request to it, so up to 100% more";
+    assert!(message.contains(nothing), "{message}");
+}
+
+#[test]
+fn a_release_that_has_spent_too_much_is_stalled_and_says_what_it_spent() {
+    let held = budgeted(700, (10, 9));
+    let status = held.status();
+    let message = status.message.clone().unwrap();
+    for part in [
+        "its failures beyond stable's have spent 1m03s of full outage, and a release may spend 1m00s",
+        "6300 of its 7000 first attempts failed",
+        "Put the stable template back to end it",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert_eq!(value(&status, condition::STALLED), "True/ErrorBudget");
+    let exposure = status.exposure.unwrap();
+    let shown = (exposure.spent, exposure.budget, exposure.undetected);
+    assert_eq!(
+        shown,
+        ("1m03s".to_owned(), "1m00s".to_owned(), "91%".to_owned())
+    );
 }

@@ -3,7 +3,7 @@
 use aviary_crds::PROMOTE_ANNOTATION;
 use kube::ResourceExt;
 use rollout_core::state::State;
-use rollout_core::waiting;
+use rollout_core::{Exposed, waiting};
 use serde_json::json;
 
 use super::Effect;
@@ -16,8 +16,9 @@ use crate::rollout::write::{Kind, Verb, Write};
 pub(super) fn clear(look: &Look, persisted: &State) -> Option<Effect> {
     let rollout = &look.rollout;
     let asked = asked(rollout)?;
-    // What waits only if the guard doubts may yet be heeded.
-    if asks(rollout, persisted) && waiting(persisted, true, look.now).is_some() {
+    // What waits only if the guard doubts, or while nothing is ruled out, may yet be heeded.
+    let waits = waiting(persisted, true, Exposed::default(), look.now);
+    if asks(rollout, persisted) && waits.is_some() {
         return None;
     }
     let patch = json!({"metadata": {

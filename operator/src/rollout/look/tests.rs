@@ -56,6 +56,7 @@ fn more() -> More {
     More {
         alarm: false,
         doubt: false,
+        exposed: Exposed::default(),
         window: None,
         lapsed: false,
         may_raise: true,

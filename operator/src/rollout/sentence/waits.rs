@@ -2,8 +2,9 @@
 
 use rollout_core::plan::Plan;
 use rollout_core::state::{Phase, State};
-use rollout_core::{Waiting, desired};
+use rollout_core::{Waiting, desired, overspends};
 
+use super::exposure::exposure;
 use super::{clock, seconds};
 use crate::rollout::facts::Facts;
 use crate::rollout::hooks::Waits;
@@ -35,6 +36,13 @@ pub(super) fn waits(facts: &Facts<'_>, state: &State, plan: &Plan, waiting: Wait
             state.stable.revision,
             facts.verdicts.stable()
         ),
+        Waiting::Exposure => {
+            let exposed = facts.exposed();
+            let held = overspends(state, exposed)
+                .map(|over| exposure(state, over, exposed, facts.spending))
+                .unwrap_or_default();
+            format!("{held}. A person can take it on: {command}")
+        }
         Waiting::Evidence => format!(
             "revision {canary} keeps weight {weight}: the soak and the hold for evidence are over, and the evidence allows nothing ({judged}{}). It goes on when a window passes, or when a person takes it on ({command}); put the stable template back to end it",
             doubt(facts)

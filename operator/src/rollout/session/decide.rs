@@ -62,6 +62,7 @@ impl Session {
         let state = self.state.clone()?;
         let limits = self.parsed.as_ref().and_then(|parsed| parsed.guard);
         self.guarding.follow(&state, limits);
+        self.exposing.follow(&state);
         self.guarding.heard(&look.heard, look.now);
         let alarm = self.guarding.alarm(&state).zip(self.guarding.guarded());
         let alarm = alarm.map(|(alarm, guarded)| Alarmed {
@@ -73,6 +74,7 @@ impl Session {
         let more = More {
             alarm: self.guarding.alarm(&state).is_some(),
             doubt: self.guarding.guarded().is_some_and(Guarded::doubts),
+            exposed: self.exposing.exposed(&state),
             window: self.evidence.window(&state),
             lapsed: self.lapsed,
             may_raise: self.may_raise(look, &state),

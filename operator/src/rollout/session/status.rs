@@ -41,6 +41,8 @@ impl Session {
                 let memory = persisted.as_ref().map(Persisted::memory);
                 self.guarding
                     .recall(memory.and_then(|memory| memory.guarded.clone()));
+                self.exposing
+                    .recall(memory.and_then(|memory| memory.spending));
                 let ended = memory.map(|memory| memory.ended.clone());
                 self.telling = Telling::recall(ended.unwrap_or_default());
                 self.persisted = persisted;
@@ -127,6 +129,8 @@ impl Session {
                 let memory = theirs.as_ref().map(Persisted::memory);
                 self.guarding
                     .recall(memory.and_then(|memory| memory.guarded.clone()));
+                self.exposing
+                    .recall(memory.and_then(|memory| memory.spending));
                 let theirs = theirs.as_ref().map(|theirs| theirs.state().clone());
                 self.state = match &self.state {
                     Some(ours) => theirs.map(|theirs| theirs.not_begun_before(ours)),
@@ -167,6 +171,7 @@ impl Session {
                 problem: problem.map(|problem| &problem.problem),
                 guarded: self.guarding.guarded(),
                 foresight: foresight.as_deref(),
+                spending: self.exposing.spending(),
                 withheld: next
                     .as_ref()
                     .and_then(|state| self.fuses.withheld(state, look.now)),
@@ -234,6 +239,8 @@ impl Session {
         let earned = transition.map_or(&[][..], |transition| &transition.earned);
         let is_anew = guarding::begins_anew(earned);
         let guarded = self.guarding.guarded().filter(|_| !is_anew);
+        // What is spent is spent, also when a person has the run judged anew.
+        let spending = self.exposing.spending().copied();
         Memory {
             state: state.clone(),
             served_at,
@@ -241,6 +248,11 @@ impl Session {
             guarded: guarded
                 .filter(|guarded| state.running().is_some_and(|run| run.number == guarded.run))
                 .cloned(),
+            spending: spending.filter(|spending| {
+                state
+                    .running()
+                    .is_some_and(|run| run.number == spending.run)
+            }),
         }
     }
 

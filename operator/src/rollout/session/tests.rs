@@ -12,6 +12,7 @@ use traffic_core::outcome;
 
 mod decisions;
 mod doubts;
+mod exposure;
 mod fuses;
 
 use super::*;
@@ -557,6 +558,7 @@ fn another_process_with_another_clock_takes_nothing_off_the_soak() {
     let memory = Memory {
         state: behind,
         guarded: None,
+        spending: None,
         ended: Vec::new(),
         served_at: shop.now,
     };

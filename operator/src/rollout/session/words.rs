@@ -2,19 +2,22 @@
 
 use aviary_crds::condition;
 use aviary_crds::status::DecisionRecord;
-use rollout_core::Event;
 use rollout_core::state::State;
 use rollout_core::time::Time;
+use rollout_core::{Event, Waiting, overspends, waiting};
 
 use super::Session;
 use crate::key::Key;
 use crate::rollout::conditions;
 use crate::rollout::decisions::{self, Known};
 use crate::rollout::events::{self, Note};
+use crate::rollout::guarding::Guarded;
 use crate::rollout::look::Look;
 use crate::rollout::obstacle;
 use crate::rollout::plan::Parsed;
 use crate::rollout::problems::Blocking;
+use crate::rollout::request;
+use crate::rollout::sentence::exposure;
 
 /// Notes that wait for an API server that is away; beyond, the oldest are lost to Events (the log has them).
 const UNTOLD: usize = 64;
@@ -66,6 +69,7 @@ impl Session {
             before,
             verdicts: &self.verdicts,
             guarded: self.guarding.guarded(),
+            spending: self.exposing.spending(),
         };
         let record = |event| decisions::record(event, events::note(event, about).reason, known);
         events.iter().filter_map(record).collect()
@@ -159,6 +163,23 @@ impl Session {
             self.tell(Note::warning("HeldBack", text));
         }
         self.told_withheld = withheld.is_some();
+    }
+
+    /// Once at each weight, as long as the release waits there.
+    pub(super) fn tell_exposure(&mut self, look: &Look) {
+        let Some(state) = &self.state else { return };
+        let exposed = self.exposing.exposed(state);
+        let doubt = self.guarding.guarded().is_some_and(Guarded::doubts);
+        let waits = waiting(state, doubt, exposed, look.now) == Some(Waiting::Exposure);
+        let (true, Some(over)) = (waits, overspends(state, exposed)) else {
+            return;
+        };
+        let at = request::value_for(state);
+        if at.is_some() && at != self.told_exposure {
+            let text = exposure(state, over, exposed, self.exposing.spending());
+            self.told_exposure = at;
+            self.tell(Note::warning("HeldByErrorBudget", text));
+        }
     }
 
     /// The run whose status says already that they do.
