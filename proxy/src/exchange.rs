@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use traffic_core::outcome::{Class, Said};
+use traffic_core::outcome::{Class, Said, Trace};
 use traffic_core::retry::{self, Decision, Failure};
 use traffic_core::split::Pick;
 
@@ -92,6 +92,9 @@ pub trait Attempt {
 
     /// Whether another attempt could send all of it.
     fn body(&self) -> retry::Body;
+
+    /// Which request it is, as its caller says. Asked of one that failed.
+    fn trace(&self) -> Option<Trace>;
 }
 
 /// The head of an answer.
@@ -233,12 +236,18 @@ impl Exchange {
                     tried = Some(endpoint.address());
                     self.tally.goes_to(endpoint.address());
                     match try_once(attempt, &endpoint, now).await {
-                        Ok(answered) => return Ok(answered),
+                        Ok((answered, in_flight)) => {
+                            if answered.status >= 500 {
+                                self.tally.traced(|| attempt.trace());
+                            }
+                            return Ok((answered, in_flight));
+                        }
                         Err(failed) => failed,
                     }
                 }
                 None => Failed::no_endpoint(&route.ready.route.name, revision),
             };
+            self.tally.traced(|| attempt.trace());
             match retry::after(pick, number, failed.why, attempt.body()) {
                 Decision::Stable => {
                     let name = &route.ready.route.name;

@@ -8,6 +8,7 @@ mod answer;
 mod attempt;
 mod relay;
 mod request;
+mod trace;
 
 use std::future::poll_fn;
 use std::io;

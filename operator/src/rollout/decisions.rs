@@ -15,7 +15,7 @@ use crate::text::cut;
 /// The longest list of decisions that a status keeps.
 const KEPT: usize = 20;
 /// The longest judgement in one, in bytes.
-const JUDGED: usize = 200;
+const JUDGED: usize = 400;
 
 /// The newest, oldest first.
 #[derive(Clone, Debug, Default)]

@@ -122,10 +122,7 @@ impl Guarding {
     /// Where most of the canary's requests failed, and how, for people: empty if nobody knows.
     pub(super) fn places(&self) -> String {
         let worst = self.failures.worst(PLACES);
-        let places = worst
-            .iter()
-            .map(|(place, times)| format!("{times} with {place}"));
-        let places: Vec<String> = places.collect();
+        let places: Vec<String> = worst.iter().map(ToString::to_string).collect();
         if places.is_empty() {
             return String::new();
         }

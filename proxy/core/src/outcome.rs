@@ -5,17 +5,20 @@
 //! Deliberately not failures: 4xx (the caller's fault) and gRPC codes that an application uses to say "no" (NOT_FOUND, ALREADY_EXISTS,
 //! PERMISSION_DENIED, RESOURCE_EXHAUSTED, ...).
 //!
-//! [`ledger`] counts them by the second in which they started, [`sketch`] their latencies, and [`failures`] where they failed.
+//! [`ledger`] counts them by the second in which they started, [`sketch`] their latencies, [`failures`] where they failed, and [`trace`] which of
+//! them it was.
 
 pub mod counts;
 pub mod failures;
 pub mod ledger;
 pub mod sketch;
+pub mod trace;
 
 pub use counts::{Counts, PerClass};
-pub use failures::{Failures, Place, Said};
+pub use failures::{Failed, Failures, Place, Said};
 pub use ledger::{Ledger, Second};
 pub use sketch::{Bucket, Sketch};
+pub use trace::Trace;
 
 use crate::contract::class;
 

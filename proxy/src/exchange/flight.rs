@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use traffic_core::outcome::{Dialect, End, Said, classify};
+use traffic_core::outcome::{Class, Dialect, End, Said, Trace, classify};
 
 use super::tally::Tally;
 use crate::drain::Stream;
@@ -44,16 +44,30 @@ impl Flight {
         self.grpc_status = status.or(self.grpc_status);
     }
 
+    /// Whether the whole answer, once it is here, is a failure.
+    pub fn fails(&self) -> bool {
+        self.class() == Class::Failure
+    }
+
+    fn class(&self) -> Class {
+        classify(End::Complete {
+            status: self.status,
+            dialect: self.dialect,
+            grpc_status: self.grpc_status,
+        })
+    }
+
+    /// It fails: which request it was.
+    pub fn traced(&mut self, trace: impl FnOnce() -> Option<Trace>) {
+        self.tally.traced(trace);
+    }
+
     /// The whole answer has arrived. It is counted before its last bytes go on: whoever has read them finds it counted.
     pub fn complete(&mut self) {
         if let Some(status) = self.grpc_status {
             self.tally.said(Said::Grpc(status));
         }
-        self.tally.end(classify(End::Complete {
-            status: self.status,
-            dialect: self.dialect,
-            grpc_status: self.grpc_status,
-        }));
+        self.tally.end(self.class());
     }
 
     pub fn broken(mut self) {
@@ -64,7 +78,7 @@ impl Flight {
 
     /// The two ends have agreed to speak something else from here on.
     pub fn switched(&mut self) {
-        self.tally.end(traffic_core::outcome::Class::Success);
+        self.tally.end(Class::Success);
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use traffic_core::outcome::{Class, Said};
+use traffic_core::outcome::{Class, Said, Trace};
 use traffic_core::peer::Peer;
 use traffic_core::retry::Attempt;
 
@@ -89,6 +89,13 @@ impl Tally {
     pub fn said(&mut self, said: Said) {
         if let Some(first) = &mut self.first {
             first.said(said);
+        }
+    }
+
+    /// It fails: which request it was, if anybody keeps that.
+    pub fn traced(&mut self, trace: impl FnOnce() -> Option<Trace>) {
+        if let Some(first) = &mut self.first {
+            first.traced(trace());
         }
     }
 

@@ -14,10 +14,12 @@ use aviary_http1::{Body, Framing, HeadEnd, Malformed, Persistence};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Sleep, sleep};
+use traffic_core::outcome::Trace;
 use traffic_core::retry;
 
 use super::answer::{Answer, Head};
 use super::request::Asked;
+use super::trace;
 use crate::endpoint::http1::{Origin, Upstream, Wanted};
 use crate::endpoint::{CallerFault, Cause, Endpoint, Lost, SendError};
 use crate::exchange::{self, Answered};
@@ -43,6 +45,8 @@ pub(super) struct Attempt<'c, 's> {
     watched: Watched,
     /// Whether the endpoint has told the caller to go on.
     continued: bool,
+    /// Of a request that failed and is not kept any more.
+    trace: Option<Trace>,
 }
 
 /// How far the request's body is.
@@ -91,6 +95,7 @@ impl<'c, 's> Attempt<'c, 's> {
             uploading: Uploading::Going,
             watched: Watched::There,
             continued: false,
+            trace: None,
         }
     }
 
@@ -324,6 +329,9 @@ impl exchange::Attempt for Attempt<'_, '_> {
             let origin = upstream.origin;
             let error = match self.on(upstream).await {
                 Ok(answer) => {
+                    if answer.head.status >= 500 {
+                        self.trace = self.upload.kept().and_then(trace::of);
+                    }
                     self.upload.forget();
                     return Ok(Answered {
                         status: answer.head.status,
@@ -343,6 +351,11 @@ impl exchange::Attempt for Attempt<'_, '_> {
             tracing::debug!(error, "an idle connection was closed; trying a fresh one");
             wanted = Wanted::Fresh;
         }
+    }
+
+    fn trace(&self) -> Option<Trace> {
+        let kept = || self.upload.kept().and_then(trace::of);
+        self.trace.clone().or_else(kept)
     }
 
     fn body(&self) -> retry::Body {

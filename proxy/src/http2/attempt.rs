@@ -11,6 +11,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
 use http::{Request, Response};
+use traffic_core::outcome::Trace;
 use traffic_core::retry;
 
 use super::pump::{Broken, Pump};
@@ -53,6 +54,14 @@ impl Head {
         match self {
             Head::Kept(head) => Some(head.clone()),
             Head::Once(head) => head.take(),
+        }
+    }
+
+    /// Which request it is. Of one that goes to one endpoint only nobody asks.
+    pub(super) fn trace(&self) -> Option<Trace> {
+        match self {
+            Head::Kept(head) => super::head::trace(head),
+            Head::Once(_) => None,
         }
     }
 }
@@ -147,6 +156,10 @@ impl exchange::Attempt for Attempt {
                 answer,
             });
         }
+    }
+
+    fn trace(&self) -> Option<Trace> {
+        self.head.trace()
     }
 
     fn body(&self) -> retry::Body {

@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
 use traffic_core::contract::header;
-use traffic_core::outcome::Dialect;
+use traffic_core::outcome::{Dialect, Trace};
 
 use crate::exchange::Refusal;
 use crate::exchange::flight::dialect;
@@ -19,6 +19,7 @@ use crate::exchange::flight::dialect;
 static MARK: HeaderName = HeaderName::from_static(header::PEER);
 static UNSENT: HeaderName = HeaderName::from_static(header::UNSENT);
 static ERROR: HeaderName = HeaderName::from_static(header::ERROR);
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -37,6 +38,11 @@ pub(super) fn mark(headers: &mut HeaderMap, token: &str) {
     if let Ok(token) = HeaderValue::from_str(token) {
         headers.insert(&MARK, token);
     }
+}
+
+pub(super) fn trace(head: &Parts) -> Option<Trace> {
+    let traceparent = head.headers.get(&TRACEPARENT)?;
+    Trace::of_request(traceparent.as_bytes(), head.uri.path().as_bytes())
 }
 
 pub(super) fn authority(head: &Parts) -> Option<&str> {

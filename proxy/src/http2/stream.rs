@@ -124,7 +124,7 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
         return;
     };
     if is_empty {
-        return flight.complete();
+        return complete(&attempt, flight);
     }
     let mut download = Pump::once(false);
     let ended = poll_fn(|cx| {
@@ -135,16 +135,25 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
     })
     .await;
     match ended {
-        Ended::Whole => flight.complete(),
+        Ended::Whole => complete(&attempt, flight),
         Ended::Broken(reason) => {
             // h2 forgets what is queued on a stream that is reset. The connection's turn comes first, and it leaves.
             yield_now().await;
             to_caller.send_reset(reason);
+            flight.traced(|| attempt.head.trace());
             flight.broken();
         }
         Ended::Left(reason) => sender.send_reset(reason),
     }
     drop(lease);
+}
+
+/// The end of a gRPC call says whether it failed; its head is still here.
+fn complete(attempt: &Attempt, mut flight: Flight) {
+    if flight.fails() {
+        flight.traced(|| attempt.head.trace());
+    }
+    flight.complete();
 }
 
 enum Ended {

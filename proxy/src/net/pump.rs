@@ -88,6 +88,11 @@ impl Pump {
         self.keeping != Keeping::Nothing
     }
 
+    /// What has gone out since the beginning, its head first; `None` if not all of it is there.
+    pub fn kept(&self) -> Option<&[u8]> {
+        self.is_kept().then_some(self.out.as_slice())
+    }
+
     /// There will be no other attempt.
     pub fn forget(&mut self) {
         self.keeping = Keeping::Nothing;

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use traffic_core::outcome::ledger::{Head, SLOTS};
-use traffic_core::outcome::{Class, Ledger, Place, Said, Second};
+use traffic_core::outcome::{Class, Ledger, Place, Said, Second, Trace};
 use traffic_core::split::Pick;
 
 use super::fuse::RouteFuse;
@@ -72,6 +72,8 @@ pub struct FirstAttempt {
     /// Where it went, and what was said there.
     endpoint: Option<SocketAddr>,
     said: Said,
+    /// By what people find it, once it has failed.
+    trace: Option<Trace>,
     /// Who else wants to know of it.
     fuse: Option<(Rc<RouteFuse>, Pick)>,
 }
@@ -86,6 +88,7 @@ impl FirstAttempt {
             is_answered: false,
             endpoint: None,
             said: Said::Nothing,
+            trace: None,
             fuse: None,
         }
     }
@@ -120,6 +123,11 @@ impl FirstAttempt {
         self.said = said;
     }
 
+    /// It fails, and was this one.
+    pub fn traced(&mut self, trace: Option<Trace>) {
+        self.trace = trace;
+    }
+
     /// It is over. Its request's head came at `arrived`.
     pub fn ended(self, class: Class, arrived: Instant) {
         let head = match (self.is_answered, class) {
@@ -140,7 +148,8 @@ impl FirstAttempt {
                 endpoint,
                 said: self.said,
             };
-            self.ledger.borrow_mut().failed_at(self.second, place);
+            let mut ledger = self.ledger.borrow_mut();
+            ledger.failed_at(self.second, place, self.trace);
         }
         if let Some((fuse, pick)) = self.fuse {
             fuse.failed(pick, arrived);

@@ -11,7 +11,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use traffic_core::config::Protocol;
 use traffic_core::outcome::ledger::TELLINGS;
-use traffic_core::outcome::{Bucket, Class, Counts, Failures, PerClass, Place, Said, Second};
+use traffic_core::outcome::{
+    Bucket, Class, Counts, Failures, PerClass, Place, Said, Second, Trace,
+};
 
 use crate::client::{Client, eventually, get, whole};
 use crate::control_plane::{ControlPlane, Loads, PATIENCE, wall};
@@ -183,6 +185,68 @@ async fn every_first_attempt_is_told_once_in_the_second_in_which_it_started() {
             "{started} in {second}, sent {surely} to {perhaps}"
         );
     }
+}
+
+/// A failure of either version of HTTP, or of gRPC in its trailers, is told with the trace that its caller gave it.
+#[tokio::test]
+async fn a_failure_is_told_with_the_trace_of_its_latest_request() {
+    const PARENT: &str = "00f067aa0ba902b7-01";
+    let server = Server::start("v2").await;
+    let service = http(Service::new(server.address, server.address, 100));
+    let mut mesh = Mesh::start(Given::default());
+    let mut plane = ControlPlane::start(Loads::Served);
+    plane.rules(&mut mesh, &service).await;
+    eventually("outcomes are taken", || {
+        shows(&mesh, "aviary_outcomes_connected 1")
+    })
+    .await;
+    let [mut one, mut two] = Client::both(mesh.outbound).await;
+    let traced = |path: &str, digit: &str| {
+        let mut request = get(path);
+        let traceparent = format!("00-{}-{PARENT}", digit.repeat(32));
+        let headers = request.headers_mut();
+        headers.insert("traceparent", traceparent.parse().unwrap());
+        request
+    };
+    for (path, digit) in [
+        ("/", "a"),
+        ("/status/500?user=7", "b"),
+        ("/status/404", "c"),
+    ] {
+        let answer = whole(one.send(traced(path, digit)).await.unwrap()).await;
+        assert!(answer.is_ok(), "{path}");
+    }
+    // What has none takes none away.
+    one.get("/status/500").await;
+    let answer = whole(two.send(traced("/status/503", "d")).await.unwrap()).await;
+    assert!(answer.is_ok());
+    for (code, digit) in [(13, "e"), (5, "f")] {
+        let mut call = traced(&format!("/grpc/{code}"), digit);
+        let kind = "application/grpc".parse().unwrap();
+        call.headers_mut().insert(http::header::CONTENT_TYPE, kind);
+        let answer = whole(two.send(call).await.unwrap()).await.unwrap();
+        assert!(answer.trailers.is_some() || answer.headers.contains_key("grpc-status"));
+    }
+    close(&plane, &mut one).await;
+
+    let failures = sum(&plane.told(), "v2", Second::MAX).failures;
+    let said: Vec<(Said, u64, String)> = failures
+        .places()
+        .map(|failed| {
+            let trace = failed.trace.as_ref().map(Trace::to_string);
+            (failed.place.said, failed.times, trace.unwrap_or_default())
+        })
+        .collect();
+    let trace = |digit: &str, path: &str| format!("trace {} of {path}", digit.repeat(32));
+    let expected = [
+        (Said::Status(500), 2, trace("b", "/status/500")),
+        (Said::Status(503), 1, trace("d", "/status/503")),
+        (Said::Grpc(13), 1, trace("e", "/grpc/13")),
+    ];
+    assert_eq!(said, expected);
+    let names = two.send(traced("/headers", "a")).await.unwrap();
+    let names = whole(names).await.unwrap().text;
+    assert!(names.contains("traceparent"), "it goes on: {names}");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! arm in one second.
 //!
 //! The standard's fields say what they can: issued, successful and failed requests, and where some of the last failed (an
-//! endpoint with what it said as its metadata, `status` or `grpc-status`). The rest are metrics of the locality:
+//! endpoint with what it said as its metadata, `status` or `grpc-status`, and of the latest `trace-id` and `path`). The rest are metrics of the locality:
 //! `second` (since the Unix epoch, by the proxy's clock), one for each [`Class`] and, with the prefix `late_`, for each class
 //! of attempts whose second was closed before, `withheld` for requests that a fuse gave to stable, and `latency_ms` once for each bucket that has something in it.
 
@@ -10,7 +10,9 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as wire;
 use envoy_types::pb::google::protobuf::{Duration as WireDuration, Struct};
 use traffic_core::outcome::failures::MOST_PLACES;
-use traffic_core::outcome::{Bucket, Class, Counts, Failures, PerClass, Place, Said, Sketch};
+use traffic_core::outcome::{
+    Bucket, Class, Counts, Failed, Failures, PerClass, Place, Said, Sketch, Trace,
+};
 
 use crate::address;
 use crate::metadata::{self, FieldProblem, Fields};
@@ -41,6 +43,8 @@ const LATE: &str = "late_";
 const WITHHELD: &str = "withheld";
 const STATUS: &str = "status";
 const GRPC_STATUS: &str = "grpc-status";
+const TRACE_ID: &str = "trace-id";
+const PATH: &str = "path";
 
 /// What is new of one arm's second, as one proxy saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,18 +166,22 @@ fn stats(report: &Report) -> wire::ClusterStats {
     }
 }
 
-fn place_stats((place, times): (Place, u64)) -> wire::UpstreamEndpointStats {
-    let said = match place.said {
+fn place_stats(failed: &Failed) -> wire::UpstreamEndpointStats {
+    let said = match failed.place.said {
         Said::Nothing => None,
         Said::Status(status) => Some((STATUS, status)),
         Said::Grpc(status) => Some((GRPC_STATUS, status)),
     };
-    let said =
-        said.map(|(field, status)| metadata::fields([(field, metadata::text(status.to_string()))]));
+    let said = said.map(|(field, status)| (field, metadata::text(status.to_string())));
+    let trace = failed.trace.iter().flat_map(|trace| {
+        let path = metadata::text(trace.path().to_owned());
+        [(TRACE_ID, metadata::text(trace.id())), (PATH, path)]
+    });
+    let mut about = said.into_iter().chain(trace).peekable();
     wire::UpstreamEndpointStats {
-        address: Some(address::encode(place.endpoint)),
-        metadata: said,
-        total_error_requests: times,
+        address: Some(address::encode(failed.place.endpoint)),
+        metadata: about.peek().is_some().then(|| metadata::fields(about)),
+        total_error_requests: failed.times,
         ..wire::UpstreamEndpointStats::default()
     }
 }
@@ -267,12 +275,18 @@ fn failures(stats: &[wire::UpstreamEndpointStats]) -> Result<Failures, ReportPro
             endpoint: endpoint.map_err(|_| ReportProblem::Place)?,
             said: each.metadata.as_ref().map_or(Ok(Said::Nothing), said)?,
         };
-        failures.add(
-            place,
-            bounded("total_error_requests", each.total_error_requests)?,
-        );
+        let times = bounded("total_error_requests", each.total_error_requests)?;
+        failures.add_traced(place, times, each.metadata.as_ref().and_then(trace));
     }
     Ok(failures)
+}
+
+/// What is no trace is none: it is only for people, and no reason to end a stream.
+fn trace(about: &Struct) -> Option<Trace> {
+    let about = Fields(about);
+    let id = about.text(TRACE_ID).ok()?;
+    let path = about.text(PATH).unwrap_or_default();
+    Trace::read(id.as_bytes(), path.as_bytes())
 }
 
 fn said(about: &Struct) -> Result<Said, FieldProblem> {

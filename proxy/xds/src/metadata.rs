@@ -123,7 +123,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-pub(crate) fn fields<const N: usize>(fields: [(&str, Value); N]) -> Struct {
+pub(crate) fn fields<'n>(fields: impl IntoIterator<Item = (&'n str, Value)>) -> Struct {
     Struct {
         fields: fields
             .into_iter()

@@ -161,13 +161,15 @@ fn the_places_with_the_most_failures_are_said() {
     for after in 0..3 {
         let mut closed = second(SECOND + after, 25);
         let failures = &mut closed.canary.failures;
-        failures.add(place(7, outcome::Said::Status(500)), 20);
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let trace = outcome::Trace::read(trace.as_bytes(), b"/pay");
+        failures.add_traced(place(7, outcome::Said::Status(500)), 20, trace);
         failures.add(place(8, outcome::Said::Grpc(14)), 4);
         failures.add(place(9, outcome::Said::Nothing), 1);
         failures.add(place(6, outcome::Said::Nothing), 0);
         guarding.see(&[closed]);
     }
-    let said = "; 60 with status 500 from 10.1.0.7:8080, 12 with grpc-status 14 from 10.1.0.8:8080, 3 with no answer from 10.1.0.9:8080";
+    let said = "; 60 with status 500 from 10.1.0.7:8080 (trace 4bf92f3577b34da6a3ce929d0e0e4736 of /pay), 12 with grpc-status 14 from 10.1.0.8:8080, 3 with no answer from 10.1.0.9:8080";
     assert_eq!(guarding.places(), said);
     state.run.as_mut().unwrap().number += 1;
     guarding.follow(&state, Some(limits()));

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::trace::Trace;
+
 /// The most places that are told from each other; what fails anywhere else is counted and not placed.
 pub const MOST_PLACES: usize = 8;
 
@@ -41,37 +43,72 @@ impl fmt::Display for Place {
     }
 }
 
-/// How often, by place.
+/// What failed at one place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub place: Place,
+    pub times: u64,
+    /// Of the latest of them that had one.
+    pub trace: Option<Trace>,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {}", self.times, self.place)?;
+        match &self.trace {
+            Some(trace) => write!(f, " ({trace})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How often, by place, in the order of the endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Failures(Vec<(Place, u64)>);
+pub struct Failures(Vec<Failed>);
 
 impl Failures {
     pub fn add(&mut self, place: Place, times: u64) {
-        match self.0.binary_search_by_key(&place, |(of, _)| *of) {
+        self.add_traced(place, times, None);
+    }
+
+    /// The latest of them had this trace.
+    pub fn add_traced(&mut self, place: Place, times: u64, trace: Option<Trace>) {
+        match self.0.binary_search_by_key(&place, |failed| failed.place) {
             Ok(index) => {
-                let (_, known) = &mut self.0[index];
-                *known = known.saturating_add(times);
+                let known = &mut self.0[index];
+                known.times = known.times.saturating_add(times);
+                if trace.is_some() {
+                    known.trace = trace;
+                }
             }
-            Err(index) if self.0.len() < MOST_PLACES => self.0.insert(index, (place, times)),
+            Err(index) if self.0.len() < MOST_PLACES => {
+                let failed = Failed {
+                    place,
+                    times,
+                    trace,
+                };
+                self.0.insert(index, failed);
+            }
             Err(_) => {}
         }
     }
 
+    /// `other` is not older.
     pub fn merge(&mut self, other: &Failures) {
-        for (place, times) in &other.0 {
-            self.add(*place, *times);
+        for failed in &other.0 {
+            self.add_traced(failed.place, failed.times, failed.trace.clone());
         }
     }
 
     /// In the order of the endpoints.
-    pub fn places(&self) -> impl Iterator<Item = (Place, u64)> + '_ {
-        self.0.iter().copied()
+    pub fn places(&self) -> impl Iterator<Item = &Failed> {
+        self.0.iter()
     }
 
     /// Those with the most failures, most first.
-    pub fn worst(&self, count: usize) -> Vec<(Place, u64)> {
-        let mut worst = self.0.clone();
-        worst.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
+    pub fn worst(&self, count: usize) -> Vec<&Failed> {
+        let mut worst: Vec<&Failed> = self.0.iter().collect();
+        worst.sort_by_key(|failed| std::cmp::Reverse(failed.times));
         worst.truncate(count);
         worst
     }
@@ -92,6 +129,33 @@ mod tests {
         }
     }
 
+    fn worst(of: &Failures) -> (Place, u64) {
+        let worst = of.worst(1)[0];
+        (worst.place, worst.times)
+    }
+
+    #[test]
+    fn the_latest_trace_of_a_place_is_kept() {
+        let trace = |digit: &str| Trace::read(digit.repeat(32).as_bytes(), b"/pay");
+        let here = place(80, Said::Status(500));
+        let mut failures = Failures::default();
+        failures.add_traced(here, 1, trace("a"));
+        failures.add_traced(here, 1, trace("b"));
+        failures.add(here, 1);
+        let said = |of: &Failures| of.worst(1)[0].to_string();
+        let b = format!(
+            "3 with status 500 from 10.1.0.7:80 (trace {} of /pay)",
+            "b".repeat(32)
+        );
+        assert_eq!(said(&failures), b);
+        let mut later = Failures::default();
+        later.add_traced(here, 1, trace("c"));
+        failures.merge(&later);
+        assert_eq!(failures.worst(1)[0].trace, trace("c"));
+        later.merge(&Failures::default());
+        assert_eq!(later.worst(1)[0].trace, trace("c"));
+    }
+
     #[test]
     fn places_add_up_whatever_their_order_and_the_worst_are_said_first() {
         let (a, b) = (place(80, Said::Status(500)), place(80, Said::Grpc(14)));
@@ -104,7 +168,7 @@ mod tests {
         other.add(a, 3);
         assert_eq!(one, other);
         one.merge(&other);
-        assert_eq!(one.worst(1), [(b, 10)]);
+        assert_eq!(worst(&one), (b, 10));
         assert_eq!(b.to_string(), "grpc-status 14 from 10.1.0.7:80");
         assert_eq!(a.to_string(), "status 500 from 10.1.0.7:80");
         assert_eq!(
@@ -121,10 +185,10 @@ mod tests {
         }
         failures.add(place(3, Said::Nothing), 1);
         assert_eq!(failures.places().count(), MOST_PLACES);
-        assert_eq!(failures.worst(1), [(place(3, Said::Nothing), 2)]);
+        assert_eq!(worst(&failures), (place(3, Said::Nothing), 2));
         let mut full = Failures::default();
         full.add(place(3, Said::Nothing), u64::MAX);
         full.merge(&failures);
-        assert_eq!(full.worst(1)[0].1, u64::MAX);
+        assert_eq!(worst(&full).1, u64::MAX);
     }
 }

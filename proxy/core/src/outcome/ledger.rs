@@ -22,6 +22,7 @@ use super::Class;
 use super::counts::{Counts, PerClass};
 use super::failures::Place;
 use super::sketch::Bucket;
+use super::trace::Trace;
 
 /// Seconds since the epoch.
 pub type Second = u64;
@@ -111,9 +112,9 @@ impl Ledger {
     }
 
     /// One that has ended failed here.
-    pub fn failed_at(&mut self, second: Second, place: Place) {
+    pub fn failed_at(&mut self, second: Second, place: Place, trace: Option<Trace>) {
         if let Some(slot) = self.open(second) {
-            slot.new.failures.add(place, 1);
+            slot.new.failures.add_traced(place, 1, trace);
         }
     }
 

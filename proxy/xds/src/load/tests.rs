@@ -10,15 +10,19 @@ fn failures() -> impl Strategy<Value = Failures> {
         any::<u16>().prop_map(Said::Status),
         any::<u16>().prop_map(Said::Grpc)
     ];
+    let trace = ("[1-9a-f][0-9a-f]{31}", "(/[a-z0-9%]{0,30}){0,2}")
+        .prop_map(|(id, path)| Trace::read(id.as_bytes(), path.as_bytes()).unwrap());
+    let trace = prop::option::of(trace);
     let place = (any::<std::net::IpAddr>(), 1..=u16::MAX, said);
     let place = place.prop_map(|(ip, port, said)| Place {
         endpoint: (ip, port).into(),
         said,
     });
-    prop::collection::vec((place, 1..=MOST / 8), 0..=MOST_PLACES).prop_map(|places| {
+    let failed = (place, 1..=MOST / 8, trace);
+    prop::collection::vec(failed, 0..=MOST_PLACES).prop_map(|places| {
         let mut failures = Failures::default();
-        for (place, times) in places {
-            failures.add(place, times);
+        for (place, times, trace) in places {
+            failures.add_traced(place, times, trace);
         }
         failures
     })
@@ -89,7 +93,8 @@ fn a_report_is_no_larger_than_its_longest_name_and_all_its_buckets() {
             endpoint: (longest, u16::MAX).into(),
             said: Said::Grpc(u16::MAX),
         };
-        failures.add(place, MOST);
+        let trace = Trace::read("f".repeat(32).as_bytes(), "/x".repeat(64).as_bytes());
+        failures.add_traced(place, MOST, trace);
     }
     let size = |cluster: String, latency| {
         let report = Report {
@@ -107,9 +112,9 @@ fn a_report_is_no_larger_than_its_longest_name_and_all_its_buckets() {
         stats(&report).encoded_len()
     };
     let largest = size("x".repeat(LONGEST_NAME), buckets(274));
-    assert!(largest < 9_700, "{largest}");
+    assert!(largest < 11_000, "{largest}");
     let usual = size("shop/payment/80/6f9c7b5d4e".to_owned(), buckets(30));
-    assert!(usual < 2_000, "{usual}");
+    assert!(usual < 3_500, "{usual}");
 }
 
 #[test]
@@ -121,7 +126,11 @@ fn endpoints_that_are_none_are_refused_by_name() {
     };
     let with = |change: fn(&mut wire::UpstreamEndpointStats), count: usize| {
         said(|stats| {
-            let mut one = place_stats((place("10.1.0.7:80"), 3));
+            let mut one = place_stats(&Failed {
+                place: place("10.1.0.7:80"),
+                times: 3,
+                trace: None,
+            });
             change(&mut one);
             let endpoints = &mut stats.upstream_locality_stats[0].upstream_endpoint_stats;
             endpoints.extend(vec![one; count]);
@@ -146,6 +155,35 @@ fn endpoints_that_are_none_are_refused_by_name() {
         with(wrong, 1),
         of("what an endpoint said: metadata field `status` is not a whole number as text")
     );
+}
+
+#[test]
+fn a_trace_that_is_none_is_left_out_and_of_a_path_is_kept_what_paths_have() {
+    let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let read = |id: &str, path: &str| {
+        let about = [(TRACE_ID, id), (PATH, path)];
+        let about = about.map(|(field, text)| (field, metadata::text(text.to_owned())));
+        trace(&metadata::fields(about))
+    };
+    assert_eq!(
+        read(id, "/pay").unwrap().to_string(),
+        format!("trace {id} of /pay")
+    );
+    let long = read(id, &format!("/a b\n{}", "x".repeat(1_000_000))).unwrap();
+    assert!(long.path().starts_with("/a_b_x"), "{}", long.path());
+    assert_eq!(long.path().len(), 64);
+    for none in [
+        "",
+        "4bf9",
+        &id.to_uppercase(),
+        &"0".repeat(32),
+        &"g".repeat(32),
+        &"a".repeat(33),
+    ] {
+        assert_eq!(read(none, "/pay"), None, "{none}");
+    }
+    let number = metadata::fields([("status", metadata::text("500".to_owned()))]);
+    assert_eq!(trace(&number), None);
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use super::super::failures::Said;
 use super::super::sketch::Sketch;
 use super::*;
 
@@ -162,4 +163,31 @@ fn a_question_forgets_nothing_of_the_seconds_around_it() {
     };
     assert_eq!(seconds(told(&mut ledger, 100)), [99]);
     assert_eq!(seconds(told(&mut ledger, 102)), [99, 100, 101]);
+}
+
+#[test]
+fn a_failure_is_told_with_its_second_and_its_trace_and_not_twice() {
+    let trace = |digit: &str| Trace::read(digit.repeat(32).as_bytes(), b"/pay");
+    let place = Place {
+        endpoint: ([10, 1, 0, 7], 80).into(),
+        said: Said::Status(500),
+    };
+    let mut ledger = Ledger::default();
+    for (second, of) in [(100, "a"), (100, "b"), (101, "c")] {
+        ledger.start(second);
+        ledger.ended(second, Class::Failure, Head::None);
+        ledger.failed_at(second, place, trace(of));
+    }
+    for (second, times, of) in [(100, 2, "b"), (101, 1, "c")] {
+        let told = told(&mut ledger, second + 1);
+        let [(at, counts)] = told.as_slice() else {
+            panic!("{told:?}");
+        };
+        let failed: Vec<_> = counts.failures.places().collect();
+        assert_eq!((*at, failed.len(), failed[0].times), (second, 1, times));
+        assert_eq!(failed[0].trace, trace(of));
+    }
+    // Its second is closed: it counts as late, at no place.
+    ledger.failed_at(90, place, trace("d"));
+    assert!(told(&mut ledger, 103).is_empty());
 }
