@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// Names of Secrets: lower-case letters, digits, dots and hyphens.
 const SECRET_NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 
+/// Names of scrape jobs: what `job_name`, ServiceMonitors and PodMonitors (`namespace/name`) make.
+const JOB_PATTERN: &str = r"^[A-Za-z0-9][A-Za-z0-9_./:-]*$";
+
 /// Where the metrics are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -26,6 +29,12 @@ pub struct PrometheusRef {
     /// docs/prometheus.md. Default Aviary.
     #[serde(default)]
     pub metrics: MetricsSource,
+    /// The scrape job of those metrics: only series with this label `job` count. Prometheus sets it itself (with `honor_labels`
+    /// off), so that no pod of another job can forge them. Default: `aviary-proxy` for Aviary's; for another mesh's none, since
+    /// nobody knows under which name it is scraped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = JOB_PATTERN))]
+    pub job: Option<String>,
     /// How the operator proves who it is, and whom it trusts. Every part names a Secret in the namespace of the CanaryRollout.
     /// The Secret says for which address it is, by the annotation `aviary.dev/credentials-for`, and the operator has to be
     /// allowed to get it by its name (docs/prometheus.md has the commands). Read for every window. Default: nothing; at the

@@ -115,6 +115,7 @@ fn scope() -> Scope {
         canary: REVISION.to_owned(),
         interval: Duration::from_secs(10),
         metrics: MetricsSource::Aviary,
+        job: None,
         beside_stable: false,
     }
 }

@@ -39,6 +39,7 @@ fn scope(metrics: MetricsSource, namespace: &str) -> Scope {
         canary: "bbbb".to_owned(),
         interval: Duration::from_secs(60),
         metrics,
+        job: None,
         beside_stable: false,
     }
 }

@@ -41,6 +41,7 @@ fn everything() -> Value {
             "prometheus": {
                 "address": "https://prometheus.monitoring:9090",
                 "metrics": "Aviary",
+                "job": "monitoring/proxies",
                 "auth": {
                     "basic": {"secretRef": {"name": "login"}},
                     "bearer": {"secretRef": {"name": "token"}},
@@ -304,7 +305,6 @@ fn rules() -> Vec<(&'static str, Value, &'static str)> {
             "spec.analysis.interval is the length of a window and must be longer than 0s: write at least 1s, for example 30s",
         ),
         (
-        (
             "/analysis/exposure/objective",
             json!("100%"),
             "spec.analysis.exposure.objective must be at least 50% and below 100%, since what it leaves is the error budget: write for example 99.9%",
@@ -314,6 +314,7 @@ fn rules() -> Vec<(&'static str, Value, &'static str)> {
             json!("0.0%"),
             "spec.analysis.exposure.budget must be above 0%: a release that may spend nothing never begins; write for example 5%",
         ),
+        (
             "/progressDeadline",
             json!("0m"),
             "spec.progressDeadline must be longer than 0s, for example 10m",
@@ -489,8 +490,8 @@ pub(crate) async fn every_refusal_of_the_webhook_names_the_field_and_the_mend(
         (base.clone().with("/service/ports", json!([80, 81])), "spec.service.ports[1]: Service web has no TCP port 81; it has 80".to_owned()),
         (base.clone().with("/hooks", json!([{"name": "load-test", "when": "Gate", "url": "http://169.254.169.254/latest"}])), "spec.hooks[0].url: hook load-test: the operator does not call http://169.254.169.254: have it allowed (operator flag --hook-allow=http://169.254.169.254), or use an address that is".to_owned()),
         (base.clone().with("/hooks", json!([{"name": "load-test", "when": "Gate", "url": scene.bench.receiver.url("a", "b"), "timeout": "61s"}])), "spec.hooks, load-test: timeout is at most 1m".to_owned()),
-        (base.clone().with("/analysis/interval", json!("999ms")), "spec.analysis.interval: 999ms is too short for a window; write at least 1s".to_owned()),
         (base.clone().with("/steps", json!([{"weight": 50, "soak": "10m"}, {"weight": 100}])).with("/analysis/exposure", json!({"objective": "99.9%"})), "spec.analysis.exposure: no release could begin: nothing is known of a canary before its first step, and if all of its requests fail, weight 50% for 10m spends 5m00s of full outage; a release may spend 2m09s (5% of the error budget of 99.9% over 30d). Give the first step less weight or a shorter soak, or spec.analysis.exposure.budget a larger share".to_owned()),
+        (base.clone().with("/analysis/interval", json!("999ms")), "spec.analysis.interval: 999ms is too short for a window; write at least 1s".to_owned()),
         (query(r#"x{a="{{ canary.rev }}"}"#), placeholder.to_owned()),
         (query("x{{"), "spec.analysis.checks[0].prometheus.query: check errors: '{{' without '}}'".to_owned()),
         (query("sum("), "spec.analysis.checks[0].prometheus.query: check errors: no PromQL: ".to_owned()),

@@ -20,7 +20,6 @@ use traffic_core::contract::{label, metric, peer};
 
 use super::copy;
 use crate::admission::rollout::query::{self, Placeholder, QueryError};
-use crate::names::PROMETHEUS_JOB;
 
 /// Requests from outside the mesh are counted over at least this long.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -119,6 +118,8 @@ pub struct Scope {
     pub interval: Duration,
     /// Whose metrics the built-in checks read.
     pub metrics: MetricsSource,
+    /// Under which job these are scraped. `None`: Aviary's as ever, and those of others under any.
+    pub job: Option<String>,
     /// Stable has requests too, so that the canary can be judged beside it.
     pub beside_stable: bool,
 }
@@ -162,9 +163,10 @@ impl Scope {
     pub fn outside(&self) -> String {
         let workload = |name: &str| name.replace('.', "[.]");
         format!(
-            r#"sum(rate({}{}{{job="{PROMETHEUS_JOB}",{}="{}",{}="{}",{}=~"{}|{}"}}[{}])) * {}"#,
+            r#"sum(rate({}{}{{{},{}="{}",{}="{}",{}=~"{}|{}"}}[{}])) * {}"#,
             metric::INBOUND_REQUESTS,
             metric::TOTAL,
+            builtin::of_sidecars(self),
             label::PEER,
             peer::OUTSIDE,
             label::NAMESPACE,
@@ -212,6 +214,7 @@ mod tests {
             canary: "bbbb".into(),
             interval: Duration::from_secs(10),
             metrics: MetricsSource::Aviary,
+            job: None,
             beside_stable: true,
         }
     }

@@ -104,6 +104,7 @@ impl Evidence {
                 canary: run.canary.revision.clone(),
                 interval: Duration::from_millis(u64::try_from(run.plan.interval.0).unwrap_or(0)),
                 metrics: named.metrics,
+                job: named.job,
                 beside_stable: desired(state).weight() < Percent::ALL,
             },
             checks: parsed.checks.clone(),
@@ -324,12 +325,13 @@ mod tests {
         };
         // The address is left out: the operator's own.
         let auth = json!({"bearer": {"secretRef": {"name": "token"}}});
-        let question = asked(json!({"metrics": "Istio", "auth": auth}));
+        let question = asked(json!({"metrics": "Istio", "job": "istio/proxies", "auth": auth}));
+        assert_eq!(question.scope.job.as_deref(), Some("istio/proxies"));
         assert_eq!(question.address.as_deref(), Some("http://prometheus:9090"));
         assert_eq!(question.scope.metrics, MetricsSource::Istio);
         assert_eq!(serde_json::to_value(question.auth).unwrap(), auth);
         let question = asked(json!({"address": "http://prometheus:9090"}));
         assert_eq!(question.scope.metrics, MetricsSource::Aviary);
-        assert_eq!(question.auth, None);
+        assert_eq!((question.auth, question.scope.job), (None, None));
     }
 }

@@ -191,7 +191,10 @@ async fn why_no_samples(prometheus: &Prometheus, scope: &Scope) -> Nothing {
     match (window, long) {
         (Some(2..), _) => Nothing::NoRequest,
         (Some(0 | 1), Some(1..)) => Nothing::TooShort(scope.interval),
-        (Some(0 | 1), Some(0)) => Nothing::NotScraped(scope.metrics),
+        (Some(0 | 1), Some(0)) => match &scope.job {
+            Some(job) => Nothing::NotInJob(scope.metrics, job.clone()),
+            None => Nothing::NotScraped(scope.metrics),
+        },
         (None, _) | (_, None) => Nothing::NoSamples,
     }
 }

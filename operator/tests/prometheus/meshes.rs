@@ -1,6 +1,7 @@
 //! The series that each mesh exposes, and the numbers that come of them.
 
 use aviary_crds::prometheus::MetricsSource;
+use aviary_operator::rollout::checks::Scope;
 use rollout_core::judge::Verdict;
 
 use super::series::Samples;
@@ -198,4 +199,56 @@ async fn requests_that_never_got_a_host_are_no_evidence() {
     let outcome = judged(&server.url("http"), &scope, success_rate()).await;
     assert_eq!(outcome.verdict, Verdict::NoEvidence);
     assert_eq!(outcome.reason, "no request to the canary is in this window");
+}
+
+/// Whoever exports the same series is scraped by another job, and Prometheus says so: what it cannot set, it cannot forge.
+#[tokio::test]
+async fn a_rogue_exporter_changes_no_verdict_where_the_job_is_named() {
+    let mut samples = Samples::default();
+    // What Prometheus writes into every series of a job.
+    let of_mesh = of_each_mesh();
+    for line in of_mesh.lines().filter(|line| !line.starts_with("aviary")) {
+        samples.0 += &line.replacen('{', r#"{job="mesh/proxies","#, 1);
+        samples.0 += "\n";
+    }
+    let workload =
+        r#"destination_workload="payment-canary-bbbb",destination_service_namespace="shop""#;
+    for labels in [
+        format!(
+            r#"istio_requests_total{{job="rogue",reporter="source",{workload},request_protocol="http",response_code="200",grpc_response_status="",response_flags="-"}}"#
+        ),
+        r#"response_total{job="rogue",namespace="shop",deployment="payment-canary-bbbb",direction="inbound",classification="success"}"#.to_owned(),
+        r#"envoy_cluster_upstream_rq_xx{job="rogue",envoy_cluster_name="shop/payment/80/bbbb",envoy_response_code_class="2"}"#.to_owned(),
+    ] {
+        samples.counter(&labels, 5, 1000);
+    }
+    let server = Server::with_samples(&samples.0);
+    let url = server.url("http");
+    for source in [
+        MetricsSource::Istio,
+        MetricsSource::Linkerd,
+        MetricsSource::Envoy,
+    ] {
+        let anybody = scope(source, "shop");
+        let hidden = judged(&url, &anybody, success_rate()).await;
+        assert_eq!(hidden.verdict, Verdict::Pass, "{source:?}: {hidden:?}");
+        let named = Scope {
+            job: Some("mesh/proxies".to_owned()),
+            ..anybody
+        };
+        let seen = judged(&url, &named, success_rate()).await;
+        assert_eq!(
+            (seen.verdict, seen.requests),
+            (Verdict::Fail, Some(204)),
+            "{source:?}: {seen:?}"
+        );
+        let wrong = Scope {
+            job: Some("mesh".to_owned()),
+            ..named
+        };
+        let nothing = judged(&url, &wrong, success_rate()).await;
+        assert_eq!(nothing.verdict, Verdict::NoEvidence, "{source:?}");
+        let says = "under job mesh";
+        assert!(nothing.reason.contains(says), "{}", nothing.reason);
+    }
 }

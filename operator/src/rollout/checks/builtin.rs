@@ -7,7 +7,8 @@
 //!   `namespace/service/port/revision`.
 //! - **Istio** and **Linkerd** know workloads: the canary's is its copy, stable's the Deployment.
 //!
-//! Only Aviary's are asked for with a `job`, since nobody knows under which name others scrape theirs.
+//! Aviary's are asked for with their `job`, others' with the one that the spec names, if it names any: nobody else knows under
+//! which name they are scraped.
 
 use std::collections::HashMap;
 
@@ -161,6 +162,29 @@ fn istio(code: &str, protocol: &str, status: &str, flags: &str) -> Result<End, &
     Ok(if bad { End::Bad } else { End::Good })
 }
 
+/// Selects the job of Aviary's sidecars.
+pub(super) fn of_sidecars(scope: &Scope) -> String {
+    let named = match scope.metrics {
+        MetricsSource::Aviary => scope.job.as_deref(),
+        MetricsSource::Istio | MetricsSource::Linkerd | MetricsSource::Envoy => None,
+    };
+    of_job(named.unwrap_or(PROMETHEUS_JOB))
+}
+
+/// Selects the job of another mesh, if one is named; with a comma.
+fn of_mesh(scope: &Scope) -> String {
+    scope
+        .job
+        .as_deref()
+        .map_or_else(String::new, |job| of_job(job) + ",")
+}
+
+/// The schema admits nothing that would have to be escaped.
+fn of_job(job: &str) -> String {
+    let job = job.replace('\\', r"\\").replace('"', r#"\""#);
+    format!(r#"job="{job}""#)
+}
+
 /// Selects the series of one revision.
 fn of_revision(scope: &Scope) -> String {
     let (namespace, revision) = (&scope.namespace, &scope.canary);
@@ -174,16 +198,16 @@ fn of_revision(scope: &Scope) -> String {
             format!(r#"{service},{}="{revision}"{ports}"#, label::REVISION)
         }
         MetricsSource::Istio => {
-            let workload = workload(scope);
+            let (job, workload) = (of_mesh(scope), workload(scope));
             format!(
-                r#"reporter="source",destination_service_namespace="{namespace}",destination_workload="{workload}""#
+                r#"{job}reporter="source",destination_service_namespace="{namespace}",destination_workload="{workload}""#
             )
         }
         MetricsSource::Linkerd => {
-            let workload = workload(scope);
+            let (job, workload) = (of_mesh(scope), workload(scope));
             // The kubelet's probes are requests to this proxy, too.
             format!(
-                r#"namespace="{namespace}",deployment="{workload}",direction="inbound",route_name!="probe""#
+                r#"{job}namespace="{namespace}",deployment="{workload}",direction="inbound",route_name!="probe""#
             )
         }
         MetricsSource::Envoy => clusters(scope, revision),
@@ -193,13 +217,14 @@ fn of_revision(scope: &Scope) -> String {
 /// Selects the series of every revision, to see whether there are any.
 fn of_service(scope: &Scope) -> String {
     let (namespace, deployment) = (&scope.namespace, scope.deployment.replace('.', "[.]"));
+    let job = of_mesh(scope);
     match scope.metrics {
         MetricsSource::Aviary => of_aviarys_service(scope),
         MetricsSource::Istio => format!(
-            r#"reporter="source",destination_service_namespace="{namespace}",destination_workload=~"{deployment}(-canary-.*)?""#
+            r#"{job}reporter="source",destination_service_namespace="{namespace}",destination_workload=~"{deployment}(-canary-.*)?""#
         ),
         MetricsSource::Linkerd => format!(
-            r#"namespace="{namespace}",deployment=~"{deployment}(-canary-.*)?",direction="inbound""#
+            r#"{job}namespace="{namespace}",deployment=~"{deployment}(-canary-.*)?",direction="inbound""#
         ),
         MetricsSource::Envoy => clusters(scope, "[^/]+"),
     }
@@ -207,7 +232,8 @@ fn of_service(scope: &Scope) -> String {
 
 fn of_aviarys_service(scope: &Scope) -> String {
     format!(
-        r#"job="{PROMETHEUS_JOB}",{}="{}",{}="{}""#,
+        r#"{},{}="{}",{}="{}""#,
+        of_sidecars(scope),
         label::DST_NAMESPACE,
         scope.namespace,
         label::DST_SERVICE,
@@ -221,8 +247,10 @@ fn clusters(scope: &Scope, revision: &str) -> String {
         ports => format!("({})", any_of(ports)),
     };
     format!(
-        r#"envoy_cluster_name=~"{}/{}/{ports}/{revision}""#,
-        scope.namespace, scope.service
+        r#"{}envoy_cluster_name=~"{}/{}/{ports}/{revision}""#,
+        of_mesh(scope),
+        scope.namespace,
+        scope.service
     )
 }
 

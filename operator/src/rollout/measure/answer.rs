@@ -42,6 +42,10 @@ pub(super) enum Nothing {
         "Prometheus has no metrics of {0:?} about this Service, of any revision: have it scrape the sidecars (docs/prometheus.md), or name another source in spec.analysis.prometheus.metrics"
     )]
     NotScraped(MetricsSource),
+    #[error(
+        "Prometheus has no metrics of {0:?} about this Service under job {1}: correct spec.analysis.prometheus.job, or have that job scrape the sidecars (docs/prometheus.md)"
+    )]
+    NotInJob(MetricsSource, String),
     #[error("the query gave a {0}; it has to give one number")]
     Kind(&'static str),
     #[error(

@@ -96,6 +96,7 @@ fn scope() -> Scope {
         canary: "bbbbbbbbbb".to_owned(),
         interval: Duration::from_secs(30),
         metrics: MetricsSource::Aviary,
+        job: None,
         beside_stable: false,
     }
 }

@@ -13,6 +13,7 @@ fn scope(metrics: MetricsSource) -> Scope {
         canary: "bbbb".into(),
         interval: Duration::from_secs(60),
         metrics,
+        job: None,
         beside_stable: true,
     }
 }
@@ -48,6 +49,45 @@ fn each_source_is_asked_in_its_own_words() {
             assert!(promql_parser::parser::parse(text).is_ok(), "{text}");
         }
     }
+}
+
+#[test]
+fn only_the_job_that_is_named_is_believed() {
+    for metrics in [
+        MetricsSource::Aviary,
+        MetricsSource::Istio,
+        MetricsSource::Linkerd,
+        MetricsSource::Envoy,
+    ] {
+        let named = Scope {
+            job: Some("mesh/proxies".into()),
+            ..scope(metrics)
+        };
+        for text in [
+            successes(&named),
+            latencies(&named),
+            samples(&named, "60000ms"),
+        ] {
+            assert!(text.contains(r#"{job="mesh/proxies","#), "{text}");
+            assert_eq!(text.matches("job=").count(), 1, "{text}");
+            assert!(promql_parser::parser::parse(&text).is_ok(), "{text}");
+        }
+        let of_stable = named.of_stable(&Query::Successes).unwrap();
+        assert!(successes(&of_stable).contains(r#"job="mesh/proxies""#));
+        // Callers from outside are counted by Aviary's own sidecars, whoever else is asked about the rest.
+        let own = if metrics == MetricsSource::Aviary {
+            r#"{job="mesh/proxies","#
+        } else {
+            r#"{job="aviary-proxy","#
+        };
+        assert!(named.outside().contains(own), "{}", named.outside());
+    }
+    let odd = Scope {
+        job: Some(r#"a"} or vector(1) #\"#.into()),
+        ..scope(MetricsSource::Istio)
+    };
+    let text = successes(&odd);
+    assert!(promql_parser::parser::parse(&text).is_ok(), "{text}");
 }
 
 #[test]
