@@ -7,6 +7,7 @@ pub mod allowed;
 pub mod certificates;
 pub mod credentials;
 pub mod error_budget;
+pub mod http_client;
 pub mod identity;
 pub mod key;
 pub mod mesh;

@@ -11,12 +11,13 @@ use aviary_operator::admission::{self, Admission};
 use aviary_operator::ads::Ads;
 use aviary_operator::allowed::AllowList;
 use aviary_operator::certificates::Authority;
+use aviary_operator::http_client::HttpClients;
 use aviary_operator::identity::TokenReviews;
 use aviary_operator::metrics::Metrics;
 use aviary_operator::notify::{self, Notifier};
 use aviary_operator::options::{LogFormat, Options};
 use aviary_operator::rollout::driver::Driver;
-use aviary_operator::rollout::hooks::{Caller, system_client};
+use aviary_operator::rollout::hooks::Caller;
 use aviary_operator::rollout::measure::access::{Access, Own};
 use aviary_operator::rollout::perform::Performer;
 use aviary_operator::rollout::watch::{self, Changes};
@@ -155,7 +156,7 @@ async fn start(
     let caller = Caller::new(client.clone(), hooks)?;
     let notifier = Notifier::start(
         notifications.unwrap_or_default(),
-        &system_client()?,
+        &HttpClients::new().common()?,
         metrics.clone(),
         stop,
         tasks,

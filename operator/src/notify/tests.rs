@@ -106,7 +106,7 @@ fn start(receiver: Receiver) -> (Notifier, JoinSet<()>) {
 }
 
 fn reqwest_client() -> reqwest::Client {
-    crate::rollout::hooks::system_client().unwrap()
+    crate::http_client::HttpClients::new().common().unwrap()
 }
 
 #[tokio::test]

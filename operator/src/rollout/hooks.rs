@@ -24,7 +24,7 @@ use rollout_core::plan::{Percent, Plan};
 use rollout_core::time::Span;
 
 pub(super) use asking::{Asking, Waits};
-pub use call::{Call, CallError, Called, Caller, Id, system_client};
+pub use call::{Call, CallError, Called, Caller, Id};
 pub use message::Outcome;
 pub use message::{Message, Subject};
 pub use telling::Ended;

@@ -14,6 +14,7 @@ use super::Hook;
 use super::message::Message;
 use crate::allowed::{AllowList, NotAllowed};
 use crate::credentials::{self, Credentials, CredentialsError};
+use crate::http_client::{HttpClientError, HttpClients, Tls, tls_error};
 use crate::signature::{SIGNATURE, TIMESTAMP, signature};
 use crate::text::{cut, innermost};
 
@@ -70,6 +71,10 @@ pub enum CallError {
     Credentials(#[from] CredentialsError),
     #[error("the ca.crt of its Secret has no certificate that can be read")]
     Authorities,
+    #[error(
+        "the certificate of its server is not trusted ({0}): put the authority that signed it into ca.crt of the Secret that its secretRef names"
+    )]
+    Untrusted(String),
     #[error("no answer within {}", span(*.0))]
     TooLate(Duration),
     #[error("no answer: {}", cut(innermost(.0), REASON))]
@@ -89,7 +94,7 @@ impl CallError {
             CallError::NotAllowed(_) => "not_allowed",
             CallError::Credentials(_) | CallError::Authorities => "credentials",
             CallError::TooLate(_) => "timeout",
-            CallError::Away(_) | CallError::Ended => "unreachable",
+            CallError::Untrusted(_) | CallError::Away(_) | CallError::Ended => "unreachable",
             CallError::Redirect(_) | CallError::Status(_) => "status",
         }
     }
@@ -107,16 +112,20 @@ impl CallError {
 #[derive(Clone)]
 pub struct Caller {
     kube: Client,
+    /// Without certificates of anybody's.
     http: reqwest::Client,
+    clients: HttpClients,
     allowed: Arc<AllowList>,
 }
 
 impl Caller {
     /// HTTPS is verified with the certificates in `SSL_CERT_FILE` or the system's, or those of the hook's Secret.
-    pub fn new(kube: Client, allowed: AllowList) -> Result<Caller, reqwest::Error> {
+    pub fn new(kube: Client, allowed: AllowList) -> Result<Caller, HttpClientError> {
+        let clients = HttpClients::new();
         Ok(Caller {
             kube,
-            http: system_client()?,
+            http: clients.common()?,
+            clients,
             allowed: Arc::new(allowed),
         })
     }
@@ -130,7 +139,7 @@ impl Caller {
             None => Credentials::default(),
         };
         let http = match &credentials.ca {
-            Some(pem) => client(authorities(pem)?).map_err(CallError::Away)?,
+            Some(pem) => self.trusting(pem)?,
             None => self.http.clone(),
         };
         // It consists of texts and numbers.
@@ -155,7 +164,7 @@ impl Caller {
             if error.is_timeout() {
                 CallError::TooLate(call.timeout)
             } else {
-                CallError::Away(error)
+                away(error)
             }
         })?;
         let status = answer.status();
@@ -165,28 +174,26 @@ impl Caller {
             code => Err(CallError::Status(code)),
         }
     }
+
+    /// A client for one call: the Secret may have other authorities at the next.
+    fn trusting(&self, pem: &[u8]) -> Result<reqwest::Client, CallError> {
+        let tls = Tls {
+            authorities: authorities(pem)?,
+            client: None,
+        };
+        self.clients.with(tls).map_err(|error| match error {
+            HttpClientError::Build(error) => CallError::Away(error),
+            HttpClientError::Authority | HttpClientError::Pair => CallError::Authorities,
+        })
+    }
 }
 
-/// It believes the certificates in `SSL_CERT_FILE` or the system's, and follows no redirect.
-pub fn system_client() -> Result<reqwest::Client, reqwest::Error> {
-    client(rustls_native_certs::load_native_certs().certs)
-}
-
-fn client(roots: Vec<CertificateDer<'static>>) -> Result<reqwest::Client, reqwest::Error> {
-    let mut store = rustls::RootCertStore::empty();
-    store.add_parsable_certificates(roots);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("aws-lc-rs has TLS 1.2 and 1.3")
-        .with_root_certificates(store)
-        .with_no_client_auth();
-    // A redirect would lead out of the allow-list.
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("aviary-operator/", env!("CARGO_PKG_VERSION")))
-        .build()
+/// What TLS finds wrong can be mended by whoever wrote the hook.
+fn away(error: reqwest::Error) -> CallError {
+    match tls_error(&error) {
+        Some(rustls::Error::InvalidCertificate(why)) => CallError::Untrusted(why.to_string()),
+        Some(_) | None => CallError::Away(error),
+    }
 }
 
 fn authorities(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CallError> {

@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use aviary_crds::prometheus::{PrometheusAuth, SecretSource};
 use prometheus_http_query::Client;
-use rustls::RootCertStore;
-use rustls::crypto::CryptoProvider;
 
-use super::ask::{self, Prometheus};
+use super::ask::Prometheus;
 use super::credentials::{Credentials, Part, Tls, Values};
 use super::secrets;
+use crate::http_client::{self, HttpClientError, HttpClients};
 
 /// Reading Secrets is a part of the question.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
     #[error("the HTTP client for Prometheus cannot be built: {0}")]
-    Http(#[from] reqwest::Error),
+    Http(#[from] HttpClientError),
 }
 
 /// What the operator shows at its own address: folders in which Secrets are mounted.
@@ -45,24 +44,19 @@ struct Inner {
     own: Own,
     /// Without certificates of anybody's.
     http: reqwest::Client,
-    /// `SSL_CERT_FILE`, or the system's.
-    authorities: RootCertStore,
-    provider: Arc<CryptoProvider>,
+    clients: HttpClients,
 }
 
 impl Access {
     /// HTTPS trusts the certificates in `SSL_CERT_FILE` or the system's, unless a rollout or a flag brings its own.
     pub fn new(kube: kube::Client, own: Own) -> Result<Access, AccessError> {
-        let mut authorities = RootCertStore::empty();
-        authorities.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let http = http(client_config(&provider, authorities.clone()).with_no_client_auth())?;
+        let clients = HttpClients::new();
+        let http = clients.common()?;
         Ok(Access(Arc::new(Inner {
             kube,
             own,
             http,
-            authorities,
-            provider,
+            clients,
         })))
     }
 
@@ -168,42 +162,20 @@ impl Inner {
     /// A client for one window: whose certificates it has may be another's in the next.
     fn with(&self, tls: Tls) -> Result<reqwest::Client, String> {
         let place = tls.place;
-        let mut authorities = self.authorities.clone();
-        if !tls.authorities.is_empty() {
-            authorities = RootCertStore::empty();
-            let (_, unusable) = authorities.add_parsable_certificates(tls.authorities);
-            if unusable > 0 {
-                return Err(format!(
-                    "ca.crt in {place} has a certificate that cannot be read: write the authority's own, in PEM"
-                ));
+        let client = self.clients.with(http_client::Tls {
+            authorities: tls.authorities,
+            client: tls.client,
+        });
+        client.map_err(|error| match error {
+            HttpClientError::Authority => format!(
+                "ca.crt in {place} has a certificate that cannot be read: write the authority's own, in PEM"
+            ),
+            HttpClientError::Pair => format!(
+                "tls.crt and tls.key in {place} do not belong together: write the certificate of this key"
+            ),
+            HttpClientError::Build(error) => {
+                format!("the HTTP client for Prometheus cannot be built: {error}")
             }
-        }
-        let config = client_config(&self.provider, authorities);
-        let config = match tls.client {
-            None => config.with_no_client_auth(),
-            Some((chain, key)) => config.with_client_auth_cert(chain, key).map_err(|_| {
-                format!("tls.crt and tls.key in {place} do not belong together: write the certificate of this key")
-            })?,
-        };
-        http(config)
-            .map_err(|error| format!("the HTTP client for Prometheus cannot be built: {error}"))
+        })
     }
-}
-
-fn client_config(
-    provider: &Arc<CryptoProvider>,
-    authorities: RootCertStore,
-) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
-    rustls::ClientConfig::builder_with_provider(Arc::clone(provider))
-        .with_safe_default_protocol_versions()
-        .expect("aws-lc-rs has TLS 1.2 and 1.3")
-        .with_root_certificates(authorities)
-}
-
-fn http(tls: rustls::ClientConfig) -> Result<reqwest::Client, reqwest::Error> {
-    let builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .timeout(ask::PATIENCE);
-    // A redirect would lead out of the allow-list, and credentials with it.
-    builder.redirect(reqwest::redirect::Policy::none()).build()
 }

@@ -1,6 +1,5 @@
 //! One question to a Prometheus, and its answer: at most a megabyte, within five seconds, and JSON.
 
-use std::error::Error;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
@@ -12,6 +11,7 @@ use reqwest::header::CONTENT_TYPE;
 use rustls::AlertDescription;
 use serde::Deserialize;
 
+use crate::http_client::tls_error;
 use crate::text::innermost;
 
 /// For the whole answer. A Prometheus that takes longer is away.
@@ -137,19 +137,4 @@ fn away(error: prometheus_http_query::Error) -> NoAnswer {
         Some(rustls::Error::AlertReceived(alert)) => NoAnswer::Unwelcome(*alert),
         Some(_) | None => NoAnswer::Away(error),
     }
-}
-
-fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(tls) = error.downcast_ref() {
-            return Some(tls);
-        }
-        // An I/O error that was made of another has that inside, and not as its source.
-        cause = match error.downcast_ref::<std::io::Error>() {
-            Some(io) => io.get_ref().map(|inside| inside as &(dyn Error + 'static)),
-            None => error.source(),
-        };
-    }
-    None
 }

@@ -6,12 +6,15 @@ use std::time::Instant;
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use kube::Config;
 use rollout_core::Ahead;
 use rollout_core::state::Phase;
 use rollout_core::time::Time;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::key::Key;
@@ -271,4 +274,84 @@ async fn authorities_that_are_none_are_refused() {
     );
     let error = caller.call("shop", &call).await.unwrap_err();
     assert!(matches!(error, CallError::Authorities), "{error}");
+}
+
+/// A receiver with a certificate for loopback that an authority of its own has signed; its address, and the authority in PEM.
+async fn receiver_with_tls(name: &str, answers: usize) -> (String, String) {
+    let authority = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let names = &mut params.distinguished_name;
+    names.push(rcgen::DnType::CommonName, name);
+    let ca = params.self_signed(&authority).unwrap().pem();
+    let issuer = rcgen::Issuer::new(params, authority);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+    let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let tls = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("https://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut left = answers;
+        while let Ok((stream, _)) = listener.accept().await {
+            // Whoever does not trust it breaks off.
+            let Ok(mut stream) = tls.accept(stream).await else {
+                continue;
+            };
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"}") {
+                assert!(stream.read_buf(&mut heard).await.unwrap() > 0);
+            }
+            assert!(heard.starts_with(b"POST /yes HTTP/1.1\r\n"));
+            assert!(left > 0, "called by somebody who must not trust it");
+            left -= 1;
+            let yes = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(yes).await.unwrap();
+            let _ = stream.shutdown().await;
+        }
+    });
+    (address, ca)
+}
+
+fn with_ca(address: &str, pem: &str) -> Value {
+    secret(address, json!({"ca.crt": STANDARD.encode(pem)}))
+}
+
+#[tokio::test]
+async fn a_hook_with_https_is_called_with_the_authority_of_its_secret() {
+    let (address, ca) = receiver_with_tls("hooks", 1).await;
+    let caller = caller(&address, with_ca(&address, &ca)).await;
+    let named = json!({"secretRef": {"name": "hook"}});
+    caller
+        .call("shop", &call(&format!("{address}/yes"), named))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_hook_whose_authority_nobody_gave_is_not_called_and_the_mend_is_said() {
+    let (address, _) = receiver_with_tls("hooks", 0).await;
+    let (_, other) = receiver_with_tls("another", 0).await;
+    let url = format!("{address}/yes");
+    for (given, more) in [
+        (Value::Null, json!({})),
+        (
+            with_ca(&address, &other),
+            json!({"secretRef": {"name": "hook"}}),
+        ),
+    ] {
+        let caller = caller(&address, given).await;
+        let error = caller.call("shop", &call(&url, more)).await.unwrap_err();
+        assert_eq!(error.category(), "unreachable");
+        let says = "the certificate of its server is not trusted (UnknownIssuer): put the authority that signed it into ca.crt of the Secret that its secretRef names";
+        assert_eq!(error.to_string(), says);
+    }
 }
