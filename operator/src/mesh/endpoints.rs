@@ -88,6 +88,7 @@ fn pod_endpoint(endpoint: &SliceEndpoint, port: u16) -> Option<PodEndpoint> {
         endpoint: Endpoint {
             address: SocketAddr::new(address, port),
             health: health(endpoint)?,
+            identity: None,
         },
         pod: pod(endpoint).map(str::to_owned),
     })

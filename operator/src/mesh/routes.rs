@@ -190,23 +190,23 @@ impl Arms {
                             None => each.endpoint.address.to_string(),
                         });
                     }
-                    arms.stable.push(each.endpoint);
+                    arms.stable.push(each.endpoint.clone());
                 }
-                Whose::Revision(_) if target.is_all() => arms.stable.push(each.endpoint),
+                Whose::Revision(_) if target.is_all() => arms.stable.push(each.endpoint.clone()),
                 Whose::Revision(revision) if revision == target.stable => {
-                    arms.stable.push(each.endpoint);
+                    arms.stable.push(each.endpoint.clone());
                 }
                 Whose::Revision(revision) if Some(revision.as_str()) == canary => {
-                    arms.canary.push(each.endpoint);
+                    arms.canary.push(each.endpoint.clone());
                 }
                 Whose::Revision(_) if is_copy(pods, target, each) => {}
-                Whose::Revision(_) => others.push(each.endpoint),
+                Whose::Revision(_) => others.push(each.endpoint.clone()),
             }
         }
         // Nobody is sent where nobody answers while somebody else does.
         for lender in [&others, &arms.canary] {
             if !answers(&arms.stable) && answers(lender) {
-                arms.stable.extend(lender);
+                arms.stable.extend(lender.iter().cloned());
                 arms.stable.sort();
                 arms.borrowed = true;
             }

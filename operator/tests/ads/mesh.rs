@@ -116,6 +116,7 @@ fn add(world: &mut World, service: &str, canary: &str, percent: u32) {
         let endpoints = vec![Endpoint {
             address,
             health: Health::Healthy,
+            identity: None,
         }];
         let cluster = Cluster {
             name: format!("{name}/{revision}"),

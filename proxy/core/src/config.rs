@@ -115,10 +115,21 @@ pub enum Health {
     Draining,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Who answers at an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Expected {
+    /// The SPIFFE ID in the certificate that the endpoint has to show (see [`spiffe`](crate::spiffe)).
+    pub id: Arc<str>,
+    /// The endpoint's sidecar has said that it accepts TLS. While it has not, nobody may count on it.
+    pub accepts: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
     pub address: SocketAddr,
     pub health: Health,
+    /// `None`: something without an identity, such as what is no pod, or a port that bypasses the sidecar.
+    pub identity: Option<Expected>,
 }
 
 /// The endpoints of one revision of one Service port.

@@ -29,6 +29,10 @@ pub mod metric {
     pub const OUTCOMES_CONNECTED: &str = "aviary_outcomes_connected";
     /// Counter: reports of first attempts, by what became of the report.
     pub const OUTCOME_REPORTS: &str = "aviary_outcome_reports";
+    /// Gauge: when the pod's certificate expires, in seconds since 1970; absent without one.
+    pub const IDENTITY_EXPIRY: &str = "aviary_identity_expiry_timestamp_seconds";
+    /// Counter: requests for a certificate, by what became of them.
+    pub const IDENTITY_RENEWALS: &str = "aviary_identity_renewals";
     /// Counter: outbound connections without a route.
     pub const PASSTHROUGH_CONNECTIONS: &str = "aviary_passthrough_connections";
     /// Counter: what the proxy refused because a limit was reached.
@@ -62,7 +66,7 @@ pub mod label {
     pub const PEER: &str = "peer";
     /// Why a connection was passed through, or something was refused.
     pub const REASON: &str = "reason";
-    /// What became of a report: `sent` or `dropped`.
+    /// What became of a report (`sent` or `dropped`), or of a request for a certificate (`issued`, `failed` or `unserved`).
     pub const RESULT: &str = "result";
     /// The upper bound of a histogram's bucket, in seconds.
     pub const LE: &str = "le";

@@ -6,7 +6,7 @@
 //! In the order of a request: [`revoked`] clamps what the control plane asks for, [`lease`] says for how long it holds, [`split`]
 //! picks the revision, [`fuse`] takes the canary back where far more of it fails than of stable, [`balance`] picks the endpoint,
 //! [`retry`] says whether a failed attempt may be sent again, and [`outcome`] what the request counts as. [`peer`] says who sent
-//! one that comes in.
+//! one that comes in. [`spiffe`] has the names of those who send and answer.
 
 pub mod balance;
 pub mod config;
@@ -18,5 +18,6 @@ pub mod outcome;
 pub mod peer;
 pub mod retry;
 pub mod revoked;
+pub mod spiffe;
 pub mod split;
 pub mod weight;

@@ -247,6 +247,7 @@ impl Service {
             let endpoints = addresses.iter().map(|&address| Endpoint {
                 address,
                 health: Health::Healthy,
+                identity: None,
             });
             (
                 name.clone(),

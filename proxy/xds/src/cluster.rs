@@ -1,6 +1,9 @@
 //! [`Cluster`] as two resources: an EDS cluster over ADS, and its ClusterLoadAssignment.
 //!
 //! The EDS service name is the cluster's own name: two Envoy clusters that share one stall for 15 s (envoy#47302).
+//!
+//! Who answers at an endpoint is in its metadata `aviary.dev`: `identity`, a SPIFFE ID, and `tls`, whether its sidecar accepts TLS. What of that is wrong is
+//! refused with the whole message, and never left out: an endpoint whose identity was left out would be called in plaintext.
 
 use std::net::SocketAddr;
 
@@ -13,9 +16,16 @@ use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifi
 use envoy_types::pb::envoy::config::endpoint::v3 as eds;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use envoy_types::pb::google::protobuf::Duration;
-use traffic_core::config::{Cluster, Endpoint, Health};
+use traffic_core::config::{Cluster, Endpoint, Expected, Health};
+use traffic_core::spiffe::{InvalidId, SpiffeId};
 
 use crate::address::{self, AddressProblem};
+use crate::metadata::{self, FieldProblem, Fields, KEY};
+
+/// Who answers.
+const IDENTITY: &str = "identity";
+/// Whether its sidecar accepts TLS.
+const TLS: &str = "tls";
 
 /// A Cluster or ClusterLoadAssignment that is not one of ours; the text goes into the NACK.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +53,12 @@ pub enum ClusterProblem {
     Port { index: usize, port: u32 },
     #[error("endpoint {index}: health status {status} is unknown")]
     Health { index: usize, status: i32 },
+    #[error("endpoint {index}: {problem}")]
+    Metadata { index: usize, problem: FieldProblem },
+    #[error("endpoint {index}: identity {problem}")]
+    Identity { index: usize, problem: InvalidId },
+    #[error("endpoint {0}: it says whether it accepts TLS, and not who answers")]
+    Nobody(usize),
 }
 
 /// CDS: that the cluster exists. Nothing in it changes when endpoints do.
@@ -129,12 +145,21 @@ pub fn decode_endpoints(wire: &eds::ClusterLoadAssignment) -> Result<Cluster, In
         .enumerate()
     {
         let address = address_of(index, each).map_err(invalid)?;
+        let identity = identity(index, each).map_err(invalid)?;
         if let Some(health) = health(index, each.health_status).map_err(invalid)? {
-            endpoints.push(Endpoint { address, health });
+            endpoints.push(Endpoint {
+                address,
+                health,
+                identity,
+            });
         }
     }
-    endpoints.sort();
-    // Healthy sorts before draining: an address that is listed as both stays usable.
+    // Healthy sorts before draining: an address that is listed as both stays usable. One that is listed with an identity and without has it.
+    endpoints.sort_by(|one: &Endpoint, other| {
+        let place = |endpoint: &Endpoint| (endpoint.address, endpoint.health);
+        let identity = other.identity.cmp(&one.identity);
+        place(one).cmp(&place(other)).then(identity)
+    });
     endpoints.dedup_by_key(|endpoint| endpoint.address);
     Ok(Cluster {
         name: wire.cluster_name.clone(),
@@ -153,7 +178,42 @@ fn encode_endpoint(endpoint: &Endpoint) -> eds::LbEndpoint {
             address: Some(address::encode(endpoint.address)),
             ..eds::Endpoint::default()
         })),
+        metadata: endpoint.identity.as_ref().map(encode_identity),
         ..eds::LbEndpoint::default()
+    }
+}
+
+fn encode_identity(expected: &Expected) -> core::Metadata {
+    let Expected { id, accepts } = expected;
+    let about = metadata::fields([
+        (IDENTITY, metadata::text(&**id)),
+        (TLS, metadata::boolean(*accepts)),
+    ]);
+    core::Metadata {
+        filter_metadata: [(KEY.to_owned(), about)].into(),
+        ..core::Metadata::default()
+    }
+}
+
+fn identity(index: usize, wire: &eds::LbEndpoint) -> Result<Option<Expected>, ClusterProblem> {
+    let about = wire.metadata.as_ref();
+    let Some(about) = about.and_then(|about| about.filter_metadata.get(KEY)) else {
+        return Ok(None);
+    };
+    let field = |problem| ClusterProblem::Metadata { index, problem };
+    let about = Fields(about);
+    let accepts = about.boolean_if_any(TLS).map_err(field)?;
+    match (about.text_if_any(IDENTITY).map_err(field)?, accepts) {
+        (Some(id), accepts) => {
+            let id = SpiffeId::parse(id);
+            let id = id.map_err(|problem| ClusterProblem::Identity { index, problem })?;
+            Ok(Some(Expected {
+                id: id.shared(),
+                accepts: accepts.unwrap_or_default(),
+            }))
+        }
+        (None, Some(_)) => Err(ClusterProblem::Nobody(index)),
+        (None, None) => Ok(None),
     }
 }
 

@@ -2,7 +2,7 @@
 //! without I/O. Nothing else in the workspace names a wire type; the shells move [`Request`]s and [`Response`]s, which are
 //! opaque to them.
 //!
-//! - [`route`], [`cluster`], [`node`], [`load`]: one boundary each, both directions, round-trip tested.
+//! - [`route`], [`cluster`], [`node`], [`load`], [`identity`]: one boundary each, both directions, round-trip tested.
 //! - [`resources`]: a world, encoded once and versioned by content, so that a restarted control plane re-sends nothing.
 //! - [`server`]: one proxy's stream as the control plane sees it. [`client`]: the same stream as the proxy sees it.
 //!
@@ -11,6 +11,7 @@
 mod address;
 pub mod client;
 pub mod cluster;
+pub mod identity;
 pub mod kind;
 pub mod load;
 mod metadata;

@@ -60,6 +60,24 @@ impl<'a> Fields<'a> {
         }
     }
 
+    pub(crate) fn text_if_any(self, field: &'static str) -> Result<Option<&'a str>, FieldProblem> {
+        match self.get(field) {
+            Some(_) => self.text(field).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn boolean_if_any(self, field: &'static str) -> Result<Option<bool>, FieldProblem> {
+        match self.get(field) {
+            Some(Kind::BoolValue(boolean)) => Ok(Some(*boolean)),
+            Some(_) => Err(FieldProblem::NotA {
+                field,
+                expected: "true or false",
+            }),
+            None => Ok(None),
+        }
+    }
+
     pub(crate) fn nested(self, field: &'static str) -> Result<Option<Fields<'a>>, FieldProblem> {
         match self.get(field) {
             Some(Kind::StructValue(nested)) => Ok(Some(Fields(nested))),
@@ -135,6 +153,12 @@ pub(crate) fn fields<'n>(fields: impl IntoIterator<Item = (&'n str, Value)>) -> 
 pub(crate) fn text(text: impl Into<String>) -> Value {
     Value {
         kind: Some(Kind::StringValue(text.into())),
+    }
+}
+
+pub(crate) fn boolean(boolean: bool) -> Value {
+    Value {
+        kind: Some(Kind::BoolValue(boolean)),
     }
 }
 

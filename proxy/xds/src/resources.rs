@@ -23,6 +23,9 @@ pub fn alias(destination: SocketAddr) -> String {
     format!("{PREFIX}{destination}")
 }
 
+/// The name of a route by which a sidecar asks for nothing, but says that it accepts TLS: it has a certificate, and all that comes in may be TLS.
+pub const INBOUND: &str = "inbound/self";
+
 /// The destination in an alias.
 pub fn destination(alias: &str) -> Option<SocketAddr> {
     alias.strip_prefix(PREFIX)?.parse().ok()
@@ -311,6 +314,7 @@ mod tests {
         let one = Endpoint {
             address: "10.1.0.1:80".parse().unwrap(),
             health: Health::Healthy,
+            identity: None,
         };
         let (empty, full) = (with(Vec::new()), with(vec![one]));
         assert_ne!(

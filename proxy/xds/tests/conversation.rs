@@ -82,6 +82,7 @@ impl Service {
             endpoints: vec![Endpoint {
                 address,
                 health: Health::Healthy,
+                identity: None,
             }],
         }
     }

@@ -50,6 +50,7 @@ fn world(rollout: &str, percent: u32, endpoint: u8) -> Resources {
         let endpoint = Endpoint {
             address: SocketAddr::from(([10, 1, 0, last], 80)),
             health: Health::Healthy,
+            identity: None,
         };
         resources.insert_cluster(&Cluster {
             name: name.to_owned(),

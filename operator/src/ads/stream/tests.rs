@@ -53,6 +53,7 @@ fn cluster(endpoint: u8) -> Cluster {
         endpoints: vec![Endpoint {
             address,
             health: Health::Healthy,
+            identity: None,
         }],
     }
 }

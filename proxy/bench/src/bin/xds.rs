@@ -64,6 +64,7 @@ impl World {
                 endpoints: vec![Endpoint {
                     address: (Ipv4Addr::LOCALHOST, port).into(),
                     health: Health::Healthy,
+                    identity: None,
                 }],
             });
         }

@@ -11,7 +11,15 @@ fn endpoint(address: &str, health: Health) -> Endpoint {
     Endpoint {
         address: address.parse().unwrap(),
         health,
+        identity: None,
     }
+}
+
+fn expected(account: &str, accepts: bool) -> Option<Expected> {
+    Some(Expected {
+        id: format!("spiffe://cluster.local/ns/shop/sa/{account}").into(),
+        accepts,
+    })
 }
 
 fn cluster() -> Cluster {
@@ -34,6 +42,23 @@ fn problem(spoil: impl FnOnce(&mut eds::ClusterLoadAssignment)) -> ClusterProble
     decode_endpoints(&wire)
         .expect_err("the endpoints were spoiled")
         .problem
+}
+
+/// The endpoint's metadata, with one field as it should not be.
+fn about(
+    wire: &mut eds::ClusterLoadAssignment,
+    fields: Vec<(&str, envoy_types::pb::google::protobuf::Value)>,
+) {
+    let fields = fields.into_iter();
+    let about = envoy_types::pb::google::protobuf::Struct {
+        fields: fields
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+    };
+    first(wire).metadata = Some(core::Metadata {
+        filter_metadata: [(KEY.to_owned(), about)].into(),
+        ..core::Metadata::default()
+    });
 }
 
 fn socket(address: &str, port: u32) -> Option<HostIdentifier> {
@@ -139,6 +164,74 @@ fn unhealthy_endpoints_are_left_out_and_healthy_wins_over_draining() {
     );
 }
 
+#[test]
+fn who_answers_survives_the_wire_and_whether_they_accept_tls() {
+    let mut cluster = cluster();
+    cluster.endpoints[0].identity = expected("web", true);
+    cluster.endpoints[1].identity = expected("web", false);
+    assert_eq!(decode_endpoints(&encode_endpoints(&cluster)), Ok(cluster));
+}
+
+#[test]
+fn nobody_accepts_tls_who_has_not_said_so() {
+    let mut wire = encode_endpoints(&cluster());
+    let id = "spiffe://cluster.local/ns/shop/sa/web";
+    about(&mut wire, vec![("identity", metadata::text(id))]);
+    let decoded = decode_endpoints(&wire).unwrap();
+    assert_eq!(decoded.endpoints[0].identity, expected("web", false));
+    // What a newer control plane says besides is none of our business.
+    about(&mut wire, vec![("zone", metadata::text("a"))]);
+    let decoded = decode_endpoints(&wire).unwrap();
+    assert_eq!(decoded.endpoints[0].identity, None);
+}
+
+#[test]
+fn an_identity_that_is_wrong_is_refused_and_never_left_out() {
+    let id = metadata::text("spiffe://cluster.local/ns/shop/sa/web");
+    for (fields, text) in [
+        (
+            vec![("identity", metadata::text("web"))],
+            "cluster `shop/web/80/v1`: endpoint 0: identity `web` is no SPIFFE ID: expected spiffe://<trust domain>/<path>, such as spiffe://cluster.local/ns/shop/sa/web",
+        ),
+        (
+            vec![("identity", metadata::boolean(true))],
+            "cluster `shop/web/80/v1`: endpoint 0: metadata field `identity` is not text",
+        ),
+        (
+            vec![("identity", id.clone()), ("tls", metadata::text("true"))],
+            "cluster `shop/web/80/v1`: endpoint 0: metadata field `tls` is not true or false",
+        ),
+        (
+            vec![("tls", metadata::boolean(true))],
+            "cluster `shop/web/80/v1`: endpoint 0: it says whether it accepts TLS, and not who answers",
+        ),
+    ] {
+        let mut wire = encode_endpoints(&cluster());
+        about(&mut wire, fields);
+        assert_eq!(decode_endpoints(&wire).unwrap_err().to_string(), text);
+    }
+}
+
+#[test]
+fn an_address_that_is_listed_with_an_identity_and_without_has_it() {
+    let with = |identity: Option<Expected>| Endpoint {
+        identity,
+        ..endpoint("10.1.0.2:80", Health::Healthy)
+    };
+    let wire = encode_endpoints(&Cluster {
+        name: "c".to_owned(),
+        endpoints: vec![
+            with(None),
+            with(expected("web", false)),
+            with(expected("web", true)),
+        ],
+    });
+    assert_eq!(
+        decode_endpoints(&wire).unwrap().endpoints,
+        vec![with(expected("web", true))]
+    );
+}
+
 proptest! {
     #[test]
     fn any_cluster_survives_the_wire(
@@ -147,7 +240,7 @@ proptest! {
         let health = |draining| if draining { Health::Draining } else { Health::Healthy };
         let endpoints = addresses
             .into_iter()
-            .map(|((ip, port), draining)| Endpoint { address: SocketAddr::new(ip, port.get()), health: health(draining) })
+            .map(|((ip, port), draining)| Endpoint { address: SocketAddr::new(ip, port.get()), health: health(draining), identity: expected("web", draining).filter(|_| ip.is_ipv4()) })
             .collect();
         let cluster = Cluster { name: "c".to_owned(), endpoints };
         prop_assert_eq!(decode_endpoints(&encode_endpoints(&cluster)), Ok(cluster));

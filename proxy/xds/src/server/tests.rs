@@ -49,6 +49,7 @@ pub(crate) fn cluster(name: &str, addresses: &[&str]) -> Cluster {
     let endpoint = |address: &&str| Endpoint {
         address: address.parse().unwrap(),
         health: Health::Healthy,
+        identity: None,
     };
     Cluster {
         name: name.to_owned(),
