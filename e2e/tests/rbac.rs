@@ -658,6 +658,8 @@ fn the_operator_may_do_what_it_is_for_and_nothing_else() {
     for (verb, resource, namespace) in [
         ("get", "secrets", "shop"),
         ("list", "secrets", "aviary-system"),
+        ("watch", "secrets/aviary-ca", "aviary-system"),
+        ("update", "secrets/aviary-workload-ca", "aviary-system"),
         ("get", "namespaces", "shop"),
         ("update", "canaryrollouts.aviary.dev", "shop"),
         ("delete", "canaryrollouts.aviary.dev", "shop"),
@@ -685,6 +687,8 @@ fn the_operator_may_do_what_it_is_for_and_nothing_else() {
         ("watch", "persistentvolumeclaims", "shop"),
         ("watch", "controllerrevisions.apps", "shop"),
         ("get", "secrets/aviary-ca", "aviary-system"),
+        ("get", "secrets/aviary-workload-ca", "aviary-system"),
+        ("watch", "secrets/aviary-workload-ca", "aviary-system"),
         ("watch", "configmaps/aviary-freeze", "aviary-system"),
     ] {
         if !can_i(&cluster, verb, resource, namespace) {

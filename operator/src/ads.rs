@@ -12,7 +12,9 @@
 //! Not here: state-of-the-world xDS and stock Envoy's wildcards.
 
 mod acks;
+mod allowance;
 mod authenticate;
+mod certify;
 mod debounce;
 mod door;
 mod interests;

@@ -5,14 +5,19 @@
 //! Secret put there before the first start (type `kubernetes.io/tls`) is a user's own authority. The serving
 //! certificate lives in memory only: each process issues its own and renews it at half of its life.
 //!
-//! Not done yet: rotation of the authority (it lasts ten years), and certificates for proxies. Deleting the Secret
-//! makes a new authority at the next start; pods that were injected before have to be restarted then, since they
-//! trust the old one.
+//! Pods have certificates of another issuer ([`workload`]), in another Secret.
+//!
+//! Not done yet: rotation of the authority (it lasts ten years). Deleting the Secret makes a new authority at the next start;
+//! pods that were injected before have to be restarted then, since they trust the old one.
 
 mod bundle;
 mod root;
 mod secret;
 mod serving;
+mod shared;
+#[cfg(test)]
+mod testing;
+pub mod workload;
 
 use std::sync::Arc;
 
@@ -22,8 +27,8 @@ use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 pub use root::{Root, RootError};
-pub use secret::SecretError;
 pub use serving::ServingError;
+pub use shared::{SecretError, SecretProblem};
 
 use secret::Kept;
 use serving::Serving;
@@ -47,6 +52,8 @@ pub enum CertificateError {
 pub struct Expiries {
     pub serving: i64,
     pub root: i64,
+    /// Of the issuer of pods' certificates; `None`: there is none.
+    pub workloads: Option<i64>,
 }
 
 /// The certificate authority of this installation. Clones are the same authority.
@@ -107,6 +114,7 @@ impl Authority {
         Expiries {
             serving: self.serving.expires_at().unix_timestamp(),
             root: self.root.expires_at().unix_timestamp(),
+            workloads: None,
         }
     }
 

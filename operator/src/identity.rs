@@ -106,10 +106,10 @@ fn identity(status: TokenReviewStatus) -> Result<PodIdentity, AuthError> {
     }
     let user = status.user.unwrap_or_default();
     let name = user.username.unwrap_or_default();
-    let namespace = name
+    let (namespace, service_account) = name
         .strip_prefix(SERVICE_ACCOUNT)
         .and_then(|rest| rest.split_once(':'))
-        .map(|(namespace, _)| namespace.to_owned())
+        .map(|(namespace, account)| (namespace.to_owned(), account.to_owned()))
         .ok_or_else(|| refuse("it belongs to no ServiceAccount"))?;
     let mut extra: BTreeMap<String, Vec<String>> = user.extra.unwrap_or_default();
     let mut bound = |key: &str| {
@@ -122,6 +122,7 @@ fn identity(status: TokenReviewStatus) -> Result<PodIdentity, AuthError> {
         namespace,
         pod: bound(POD_NAME)?,
         uid: bound(POD_UID)?,
+        service_account,
     })
 }
 
@@ -221,6 +222,7 @@ mod tests {
                 namespace: "shop".to_owned(),
                 pod: "payment-6d4cf56db6-x2x4v".to_owned(),
                 uid: "4a0c2e6b".to_owned(),
+                service_account: "default".to_owned(),
             })
         );
     }

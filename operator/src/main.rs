@@ -10,7 +10,8 @@ use aviary_operator::admission::rollout::{Cluster, PrometheusPolicy};
 use aviary_operator::admission::{self, Admission};
 use aviary_operator::ads::Ads;
 use aviary_operator::allowed::AllowList;
-use aviary_operator::certificates::Authority;
+use aviary_operator::certificates::workload::{Terms, Workloads};
+use aviary_operator::certificates::{Authority, Expiries};
 use aviary_operator::http_client::HttpClients;
 use aviary_operator::identity::TokenReviews;
 use aviary_operator::metrics::Metrics;
@@ -102,9 +103,20 @@ async fn start(
         .context("no certificate authority")?;
     tasks.spawn(authority.clone().run(watching.clone(), stop.clone()));
 
+    let workloads = Workloads::new(Terms {
+        trust_domain: options.trust_domain,
+        lifetime: options.workload_certificate_lifetime,
+    });
+    workloads.register(&mut registry.lock());
+    let (namespace, ended) = (options.namespace.clone(), stop.clone());
+    tasks.spawn(workloads.clone().run(watching.clone(), namespace, ended));
+
     let ads = Ads::new(authority.revocation_key());
-    let expiring = authority.clone();
-    metrics.register(&mut registry.lock(), &ads, move || expiring.expiries());
+    let expiring = (authority.clone(), workloads.clone());
+    metrics.register(&mut registry.lock(), &ads, move || Expiries {
+        workloads: expiring.1.expires_at(),
+        ..expiring.0.expiries()
+    });
     let admission_metrics = admission::Metrics::register(&mut registry.lock());
     let (changes, changed) = Changes::new();
     let views = watch::watch(&watching, &options.namespace, &ads, &changes, tasks);
@@ -177,7 +189,8 @@ async fn start(
         .with_context(|| format!("cannot listen on {}", options.xds_address))?;
     let (server, reviews, ended) = (ads, Arc::new(TokenReviews::new(client)), stop.clone());
     tasks.spawn(async move {
-        if let Err(error) = server.serve(listener, reviews, ended).await {
+        let served = server.serve(listener, reviews, Some(workloads), ended);
+        if let Err(error) = served.await {
             tracing::error!(%error, "the xDS server ended");
         }
     });

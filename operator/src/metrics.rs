@@ -282,6 +282,7 @@ mod tests {
         let expiries = || Expiries {
             serving: 1_900_000_000,
             root: 2_100_000_000,
+            workloads: Some(2_000_000_000),
         };
         metrics.register(&mut registry, &ads, expiries);
         let text = || {
@@ -335,6 +336,7 @@ mod tests {
             r#"aviary_operator_outcome_reports_total{result="capped"} 0"#,
             r#"aviary_operator_certificate_expiry_timestamp_seconds 1900000000.0"#,
             r#"aviary_operator_root_expiry_timestamp_seconds 2100000000.0"#,
+            r#"aviary_operator_workload_issuer_expiry_timestamp_seconds 2000000000.0"#,
         ] {
             assert!(
                 all.lines().any(|each| each == line),

@@ -8,6 +8,8 @@ pub const XDS_SERVICE: &str = "aviary-xds";
 pub const NAMESPACE: &str = "aviary-system";
 /// The Secret with the certificate authority.
 pub const CA_SECRET: &str = "aviary-ca";
+/// The Secret with the issuer of pods' certificates.
+pub const WORKLOAD_CA_SECRET: &str = "aviary-workload-ca";
 /// The audience of the tokens that proxies show to the operator.
 pub const TOKEN_AUDIENCE: &str = "aviary";
 

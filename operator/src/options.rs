@@ -2,10 +2,14 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use traffic_core::spiffe::TrustDomain;
+
 use crate::allowed::Allowed;
+use crate::certificates::workload;
 use crate::names;
 
 /// The control plane of Aviary: releases, xDS, injection, admission and certificates in one process.
@@ -72,6 +76,20 @@ pub struct Options {
         default_value = "IfNotPresent"
     )]
     pub proxy_image_pull_policy: PullPolicy,
+
+    /// The trust domain in the names of pods, spiffe://<trust domain>/ns/<namespace>/sa/<ServiceAccount>. Whoever trusts the
+    /// issuer of two clusters has to be able to tell their pods apart: give each a domain of its own then.
+    #[arg(long, env = "AVIARY_TRUST_DOMAIN", default_value = "cluster.local")]
+    pub trust_domain: TrustDomain,
+
+    /// How long a pod's certificate holds; a new one is made at half of it. 2m to 720h.
+    #[arg(
+        long,
+        env = "AVIARY_WORKLOAD_CERTIFICATE_LIFETIME",
+        default_value = "24h",
+        value_parser = workload::lifetime
+    )]
+    pub workload_certificate_lifetime: Duration,
 
     /// Where the API server calls the webhooks.
     #[arg(long, default_value_t = listen(names::WEBHOOK_PORT))]
@@ -159,6 +177,8 @@ mod tests {
         assert_eq!(options.admin_address.to_string(), "0.0.0.0:15021");
         assert_eq!(options.namespace, "aviary-system");
         assert_eq!(options.prometheus_address, None);
+        assert_eq!(options.trust_domain.as_str(), "cluster.local");
+        assert_eq!(options.workload_certificate_lifetime, workload::LIFETIME);
         assert_eq!(options.hook_allow, []);
         assert_eq!(options.proxy_image_pull_policy.name(), "IfNotPresent");
     }
@@ -183,6 +203,23 @@ mod tests {
         let both = ["--prometheus-auth-basic=/a", "--prometheus-auth-bearer=/b"];
         let error = parse(&both).unwrap_err().to_string();
         assert!(error.contains("cannot be used with"), "{error}");
+    }
+
+    #[test]
+    fn what_certificates_say_and_how_long_they_hold_is_checked() {
+        let options = parse(&[
+            "--trust-domain=prod.example",
+            "--workload-certificate-lifetime=2m",
+        ])
+        .unwrap();
+        assert_eq!(options.trust_domain.as_str(), "prod.example");
+        for (flag, text) in [
+            ("--trust-domain=Prod", "is no trust domain"),
+            ("--workload-certificate-lifetime=1m", "write 2m to 720h"),
+        ] {
+            let error = parse(&[flag]).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
     }
 
     #[test]

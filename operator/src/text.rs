@@ -24,6 +24,18 @@ pub fn innermost(error: &(dyn Error + 'static)) -> String {
     cause.to_string()
 }
 
+/// What the error says, and all that is behind it.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source;
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

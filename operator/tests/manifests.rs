@@ -15,12 +15,14 @@ use aviary_crds::{
 use aviary_operator::admission::rollout::{Facts, PrometheusPolicy, Severity, Target, validate};
 use aviary_operator::ads::{Ads, RevocationKey};
 use aviary_operator::certificates::Expiries;
+use aviary_operator::certificates::workload::{LIFETIME, Terms, Workloads};
 use aviary_operator::metrics::Metrics;
 use aviary_operator::names;
 use kube::api::DynamicObject;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use traffic_core::spiffe::TrustDomain;
 
 fn config() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")
@@ -121,12 +123,22 @@ fn the_operator_reads_no_secret_but_its_own_and_writes_no_webhook_but_its_own() 
         }
     }
     let role = the("Role", names::OPERATOR);
+    let mut own = Vec::new();
     for rule in list(&role["rules"]) {
         let is_secret = strings(&rule["resources"]).contains(&"secrets");
         if is_secret && strings(&rule["verbs"]) != ["create"] {
-            assert_eq!(strings(&rule["resourceNames"]), [names::CA_SECRET]);
+            let names = strings(&rule["resourceNames"]).join(" ");
+            own.push(format!("{names}: {}", strings(&rule["verbs"]).join(" ")));
         }
     }
+    assert_eq!(
+        own,
+        [
+            format!("{}: get update", names::CA_SECRET),
+            // A user's own is never written to.
+            format!("{}: get list watch", names::WORKLOAD_CA_SECRET),
+        ]
+    );
 }
 
 /// Whoever adds a right has to say so here, and whoever no longer uses one takes it away.
@@ -587,8 +599,14 @@ fn alerts_and_dashboard_ask_for_metrics_that_exist() {
     let expiries = || Expiries {
         serving: 0,
         root: 0,
+        workloads: Some(0),
     };
     metrics.register(&mut registry, &ads, expiries);
+    let terms = Terms {
+        trust_domain: TrustDomain::parse("cluster.local").unwrap(),
+        lifetime: LIFETIME,
+    };
+    Workloads::new(terms).register(&mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();
     let families: BTreeSet<&str> = text

@@ -12,6 +12,8 @@ pub struct PodIdentity {
     pub namespace: String,
     pub pod: String,
     pub uid: String,
+    /// The name of its ServiceAccount, which is in its namespace.
+    pub service_account: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -73,6 +73,7 @@ mod tests {
                     namespace: "shop".to_owned(),
                     pod: good.to_owned(),
                     uid: String::new(),
+                    service_account: String::new(),
                 }),
             };
             Box::pin(std::future::ready(answer))

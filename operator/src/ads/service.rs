@@ -5,18 +5,20 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aviary_xds::grpc::{DiscoveryRequest, DiscoveryResponse, Server, Service};
-use aviary_xds::load;
 use aviary_xds::{Request as XdsRequest, Response as XdsResponse};
+use aviary_xds::{identity, load};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
+use super::certify::IdentityService;
 use super::door::{Door, Responses};
 use super::loads::LoadService;
 use super::stream::Session;
 use super::{Ads, Authenticator};
+use crate::certificates::workload::Workloads;
 use crate::serve::TlsListener;
 
 /// A peer that answers no ping for this long is gone: its stream ends, and its pod becomes a laggard.
@@ -46,14 +48,18 @@ struct AdsService {
 }
 
 impl Ads {
-    /// Serves proxies until `stop`; then every stream is told to connect again.
+    /// Serves proxies until `stop`; then every stream is told to connect again. Without `workloads` they get no certificates.
     pub async fn serve(
         self,
         listener: TlsListener,
         authenticator: Arc<dyn Authenticator>,
+        workloads: Option<Workloads>,
         stop: CancellationToken,
     ) -> Result<(), ServeError> {
         let door = Door::new(self, authenticator, stop.clone());
+        let identities = workloads.map(|workloads| {
+            identity::grpc::Server::new(IdentityService::new(door.clone(), workloads))
+        });
         let loads = LoadService { door: door.clone() };
         let service = AdsService { door };
         let serving = tonic::transport::Server::builder()
@@ -63,6 +69,7 @@ impl Ads {
             .http2_keepalive_timeout(Some(PING_TIMEOUT))
             .add_service(Server::new(service).max_decoding_message_size(LARGEST_REQUEST))
             .add_service(load::grpc::Server::new(loads).max_decoding_message_size(LARGEST_REPORT))
+            .add_optional_service(identities)
             .serve_with_incoming_shutdown(listener.incoming(), stop.clone().cancelled_owned());
         // A peer that answers nothing would keep a graceful end waiting for ever (hyper#4170).
         let too_late = async {

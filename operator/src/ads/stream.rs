@@ -60,6 +60,7 @@ impl Session {
             namespace,
             pod,
             uid: _,
+            service_account: _,
         } = pod;
         let pod = Key::new(namespace, pod);
         let place = ads.0.streams_of_pods.take(pod.clone());

@@ -24,7 +24,9 @@ pub enum RootError {
     CertificatePem(#[source] rustls_pki_types::pem::Error),
     #[error("tls.crt does not say until when it holds")]
     Validity(#[source] x509_parser::asn1_rs::Err<x509_parser::error::X509Error>),
-    #[error("tls.key holds no PKCS #8 private key in PEM")]
+    #[error(
+        "tls.key holds no private key of a kind that is known: ECDSA (P-256, P-384, P-521), Ed25519 or RSA"
+    )]
     Key(#[source] rcgen::Error),
     #[error("tls.key is not PEM")]
     KeyPem(#[source] rustls_pki_types::pem::Error),
@@ -41,12 +43,15 @@ pub struct Root {
 
 impl Root {
     pub fn generate(now: OffsetDateTime) -> Result<Root, RootError> {
+        Root::named("Aviary root", now)
+    }
+
+    /// With this common name.
+    pub(super) fn named(name: &str, now: OffsetDateTime) -> Result<Root, RootError> {
         let key = KeyPair::generate().map_err(RootError::Generate)?;
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Aviary root");
+        params.distinguished_name.push(DnType::CommonName, name);
         // Room for one that signs for pods, or that follows this root.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -69,9 +74,9 @@ impl Root {
         let der = CertificateDer::from_pem_slice(certificate.as_bytes())
             .map_err(RootError::CertificatePem)?;
         let private = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(RootError::KeyPem)?;
+        let key = KeyPair::try_from(&private).map_err(RootError::Key)?;
         CertifiedKey::from_der(vec![der.clone()], private, provider)
             .map_err(RootError::Mismatch)?;
-        let key = KeyPair::from_pem(key).map_err(RootError::Key)?;
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(RootError::Certificate)?;
         let (_, read) = x509_parser::parse_x509_certificate(&der).map_err(RootError::Validity)?;
         let expires_at = read.validity().not_after.to_datetime();

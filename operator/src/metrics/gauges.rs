@@ -116,7 +116,11 @@ impl Collector for Gauges {
             heartbeats,
             rejections,
         } = self.ads.counts();
-        let Expiries { serving, root } = (self.expiries)();
+        let Expiries {
+            serving,
+            root,
+            workloads,
+        } = (self.expiries)();
         let mut gauge = |name: &str, help: &str, value: f64| {
             let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             ConstGauge::new(value).encode(encoder)
@@ -132,6 +136,13 @@ impl Collector for Gauges {
             "When the authority expires that signed it, and that every proxy trusts",
             root as f64,
         )?;
+        if let Some(workloads) = workloads {
+            gauge(
+                "workload_issuer_expiry_timestamp_seconds",
+                "When the issuer of pods' certificates expires",
+                workloads as f64,
+            )?;
+        }
         let mut counter = |name: &str, help: &str, value: u64| {
             let encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(value).encode(encoder)

@@ -289,7 +289,9 @@ async fn serve(
 ) -> (SocketAddr, JoinHandle<()>) {
     let listener = TlsListener::bind(address, Arc::clone(tls)).await.unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = ads.clone().serve(listener, Arc::new(Names), stop.clone());
+    let serving = ads
+        .clone()
+        .serve(listener, Arc::new(Names), None, stop.clone());
     (address, tokio::spawn(async move { serving.await.unwrap() }))
 }
 
@@ -327,6 +329,7 @@ impl Authenticator for Names {
                     namespace: namespace.to_owned(),
                     pod: pod.to_owned(),
                     uid: format!("uid-of-{pod}"),
+                    service_account: format!("account-of-{pod}"),
                 }),
                 (None, "unreachable") => {
                     Err(AuthError::Unavailable("the API server is away".to_owned()))

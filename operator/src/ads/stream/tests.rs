@@ -68,6 +68,7 @@ fn connected(ads: &Ads, pod: &str) -> Session {
         namespace: "shop".to_owned(),
         pod: pod.to_owned(),
         uid: "1".to_owned(),
+        service_account: "web".to_owned(),
     };
     let mut session = Session::new(ads.clone(), pod, mpsc::channel(1).0);
     for (kind, name) in [
