@@ -3,7 +3,7 @@
 //! | path | answer |
 //! |---|---|
 //! | `/live` | 200 while the control thread runs |
-//! | `/ready` | 200 when the listeners are bound and the control plane was reached once or [`READY_GRACE`] has passed: a control plane that is away must not keep pods from starting. 503 in a drain |
+//! | `/ready` | 200 when the listeners are bound, and the control plane was reached once and has given the pod its certificate (if it gives any), or [`READY_GRACE`] has passed: a control plane that is away must not keep pods from starting. 503 in a drain |
 //! | `/metrics` | OpenMetrics text |
 //! | `/config_dump` | JSON: routes with the weights that really hold, clusters, revocations |
 //! | `POST /drain` | from loopback only: begins to drain, as SIGTERM does, but without leaving |
@@ -31,7 +31,7 @@ use crate::drain::Phase;
 use crate::link::LinkState;
 use crate::metrics::Metrics;
 
-/// How long a proxy that never reached the control plane holds its pod back.
+/// How long a proxy that never reached the control plane, or got no certificate, holds its pod back.
 pub const READY_GRACE: Duration = Duration::from_secs(5);
 
 /// What the answers are made of.
@@ -111,13 +111,15 @@ impl Admin {
     fn ready(&self) -> Response<Full<Bytes>> {
         if *self.phase.borrow() > Phase::Serving {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-        } else if self.link.was_ever_connected() || self.link.age() >= READY_GRACE {
+        } else if self.link.is_settled() || self.link.age() >= READY_GRACE {
             text(StatusCode::OK, "ready\n")
         } else {
-            text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "waiting for the control plane\n",
-            )
+            let waiting = if self.link.was_ever_connected() {
+                "waiting for the pod's certificate\n"
+            } else {
+                "waiting for the control plane\n"
+            };
+            text(StatusCode::SERVICE_UNAVAILABLE, waiting)
         }
     }
 

@@ -7,14 +7,15 @@
 //!      └────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! While there is a stream, what becomes of first attempts is told on a second one beside it (`reports`), whose failures are
-//! its own.
+//! While there is a stream, what becomes of first attempts is told on a second one beside it (`reports`), and the pod's certificate is
+//! kept new (`certificates`); the failures of either are its own.
 //!
 //! A canary's weight is only lent: when the control plane is not heard in time it goes back to stable, with or without a stream.
 //!
 //! Not here: what a snapshot does (the data plane).
 
 mod backoff;
+mod certificates;
 mod connect;
 mod failure;
 mod held;
@@ -28,11 +29,13 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tonic::Streaming;
 
-use crate::control::{ControlPlane, Demand, Install, Link};
+use crate::control::{ControlPlane, Demand, Identify, Install, Link};
 
+pub(crate) use certificates::seconds;
 pub use connect::AddressError;
 
 use backoff::Backoff;
+use certificates::Certificates;
 use connect::Connector;
 use failure::Failure;
 use held::{Held, installed, lease_ends};
@@ -43,10 +46,11 @@ const DEMANDS_AT_ONCE: usize = 256;
 /// A stream that lived this long was a good one: the next attempt after it is an early one.
 const GOOD_STREAM: Duration = Duration::from_secs(10);
 
-/// Runs until the data plane drops its end of `demands`.
+/// Runs until the data plane drops its end of `demands`. Without `identify`, the pod has no certificate.
 pub async fn run(
     control_plane: ControlPlane,
     install: Arc<dyn Install>,
+    identify: Option<Arc<dyn Identify>>,
     demands: mpsc::Receiver<Demand>,
 ) -> Result<(), AddressError> {
     let connector = Arc::new(Connector::new(&control_plane)?);
@@ -59,7 +63,7 @@ pub async fn run(
         backoff: Backoff::default(),
         last_failure: None,
     };
-    link.run().await;
+    link.run(Certificates::new(identify)).await;
     Ok(())
 }
 
@@ -82,10 +86,10 @@ enum End {
 }
 
 impl AdsLink {
-    async fn run(mut self) {
+    async fn run(mut self, mut certificates: Certificates) {
         loop {
             let started = Instant::now();
-            let failure = match self.stream().await {
+            let failure = match self.stream(&mut certificates).await {
                 End::Stopped => return,
                 End::Lost(failure) => failure,
             };
@@ -106,7 +110,7 @@ impl AdsLink {
     }
 
     /// One stream, from the connection to its end.
-    async fn stream(&mut self) -> End {
+    async fn stream(&mut self, certificates: &mut Certificates) -> End {
         let node = Node {
             id: self.id.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -125,6 +129,8 @@ impl AdsLink {
         tracing::info!(address = %self.connector, "connected to the control plane");
         self.last_failure = None;
         self.held.install.link(Link::Connected);
+        let connector = Arc::clone(&self.connector);
+        let certified = certificates.run(&connector, channel.clone());
         let reports = Reports {
             connector: Arc::clone(&self.connector),
             channel,
@@ -134,6 +140,7 @@ impl AdsLink {
         tokio::select! {
             end = self.exchange(&mut responses) => end,
             never = reports.run() => match never {},
+            never = certified => match never {},
         }
     }
 

@@ -18,9 +18,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use traffic_core::config::{SignedRevocation, Snapshot};
 use traffic_core::outcome::{Counts, Second};
+
+use crate::identity::Generation;
 
 /// An original destination that a pod called and for which the data plane has no entry in its snapshot.
 ///
@@ -80,6 +83,32 @@ pub enum Reporting {
     Sent(usize),
     /// So many were not, because the control plane has not read the last ones.
     Dropped(usize),
+}
+
+/// What whoever keeps the pod's certificate may do to the data plane.
+pub trait Identify: Send + Sync + 'static {
+    /// Hands the identity to every worker. Identities take effect in the order of the calls (the hand-over happens in the call, not in the
+    /// future); the future resolves when every worker uses this one or a later one.
+    fn identify(&self, generation: Arc<Generation>) -> Installed;
+
+    /// What becomes of the certificate: metrics and `/ready`.
+    fn renewal(&self, news: Renewal);
+}
+
+/// What there is to say about the pod's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// The first is going to be asked for.
+    Awaited,
+    /// Every worker has a new one.
+    Issued {
+        /// By the wall clock of the pod.
+        expires_at: SystemTime,
+    },
+    /// There is no new one, for now.
+    Failed,
+    /// The control plane gives none.
+    Unserved,
 }
 
 /// The state of the stream to the control plane.

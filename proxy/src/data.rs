@@ -1,5 +1,7 @@
 //! The data plane as the control plane's client sees it: [`Install`] for all workers at once.
 
+mod identity;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;

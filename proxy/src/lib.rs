@@ -2,6 +2,7 @@
 //!
 //! In the order of a connection: [`net`] accepts it and says where it was going, [`connection`] finds out what it speaks, [`http1`] or [`http2`]
 //! carries its requests, each an [`exchange`]: a revision and an [`endpoint`] are picked by what the worker's [`state`] knows, and the outcome is counted.
+//! [`identity`] is what sidecars know each other by.
 //! Around that: [`control`] is the seam to the control plane's client [`ads`], [`data`] and [`table`] hand configuration to each [`worker`], [`run`] puts it all
 //! together, [`program`] is what a container runs.
 
@@ -18,6 +19,7 @@ pub mod endpoint;
 pub mod exchange;
 pub mod http1;
 pub mod http2;
+pub mod identity;
 pub mod init;
 pub mod limits;
 pub mod link;

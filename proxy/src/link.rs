@@ -1,6 +1,6 @@
 //! Whether there is a control plane: what `/ready` and connections to new destinations go by.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::control::Link;
@@ -16,6 +16,8 @@ pub struct LinkState {
     /// Milliseconds from `start` to the moment the stream was lost; `CONNECTED` while there is one.
     lost: AtomicU64,
     ever: AtomicU64,
+    /// The pod's first certificate is on its way.
+    unidentified: AtomicBool,
 }
 
 const CONNECTED: u64 = u64::MAX;
@@ -26,6 +28,7 @@ impl LinkState {
             start: Instant::now(),
             lost: AtomicU64::new(0),
             ever: AtomicU64::new(0),
+            unidentified: AtomicBool::new(false),
         }
     }
 
@@ -49,6 +52,21 @@ impl LinkState {
 
     pub fn was_ever_connected(&self) -> bool {
         self.ever.load(Ordering::Acquire) == 1
+    }
+
+    /// A certificate is going to be asked for.
+    pub fn await_identity(&self) {
+        self.unidentified.store(true, Ordering::Release);
+    }
+
+    /// The pod has a certificate, or it is known that it gets none.
+    pub fn settle_identity(&self) {
+        self.unidentified.store(false, Ordering::Release);
+    }
+
+    /// Whether nothing more is waited for: the control plane was reached once, and the pod has a certificate if it is to have one.
+    pub fn is_settled(&self) -> bool {
+        self.was_ever_connected() && !self.unidentified.load(Ordering::Acquire)
     }
 
     /// Since the proxy started.

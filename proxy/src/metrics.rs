@@ -31,6 +31,8 @@
 //! | `aviary_config_connected` | gauge | | 1 while a stream to the control plane is open |
 //! | `aviary_outcomes_connected` | gauge | | 1 while the control plane takes what becomes of first attempts, second by second: without it this pod's requests do not reach the guard |
 //! | `aviary_outcome_reports_total` | counter | `result` | reports of one revision's second: `sent`, or `dropped` because the control plane had not read the last ones |
+//! | `aviary_identity_expiry_timestamp_seconds` | gauge | | when the pod's certificate expires, by the pod's clock; absent while it has none |
+//! | `aviary_identity_renewals_total` | counter | `result` | requests for a certificate: `issued`, `failed` (tried again; the last certificate serves until it expires), or `unserved` (the control plane gives none: plaintext) |
 //! | `aviary_config_installs_total` | counter | | snapshots that every worker has installed: the acknowledged ones |
 //! | `aviary_config_routes` | gauge | | destinations with a route |
 //! | `aviary_passthrough_connections_total` | counter | `reason` | outbound connections without a route: `no_route` (the control plane said so) or `no_answer` (it did not answer in time) |
@@ -40,6 +42,7 @@
 mod arms;
 mod classes;
 mod histogram;
+mod identity;
 mod ports;
 mod reasons;
 mod reports;
@@ -59,6 +62,7 @@ use traffic_core::contract::metric;
 
 pub use arms::ArmMetrics;
 pub use classes::ByClass;
+pub use identity::Identity;
 pub use ports::{PortMetrics, Workload};
 pub use reasons::{Limit, PassThrough};
 
@@ -75,6 +79,7 @@ pub struct Metrics {
     pub installs: AtomicU64,
     pub routes: AtomicI64,
     pub reports: Reports,
+    pub identity: Identity,
     pub streams: AtomicI64,
     passed_through: PassedThrough,
     refused: Refused,
@@ -159,6 +164,7 @@ impl Collector for Metrics {
         self.ports.encode(&mut encoder)?;
         self.encode_proxy(&mut encoder)?;
         self.reports.encode(&mut encoder)?;
+        self.identity.encode(&mut encoder)?;
         self.passed_through.encode(&mut encoder)?;
         self.refused.encode(&mut encoder)
     }

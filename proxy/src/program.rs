@@ -41,7 +41,7 @@ pub fn run(options: Options, control_plane: ControlPlane) -> Result<(), RunError
         if let Some(demands) = proxy.demands() {
             let data = proxy.data.clone();
             spawn_local(async move {
-                if let Err(error) = ads::run(control_plane, data, demands).await {
+                if let Err(error) = ads::run(control_plane, data.clone(), Some(data), demands).await {
                     tracing::error!(%error, "there will be no configuration: everything is passed through");
                 }
             });

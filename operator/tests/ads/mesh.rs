@@ -419,7 +419,7 @@ impl Proxy {
         let (demands, demanded) = mpsc::channel(16);
         let install: Arc<dyn Install> = Arc::<DataPlane>::clone(&plane);
         let client =
-            tokio::spawn(async move { ads::run(control_plane, install, demanded).await.unwrap() });
+            tokio::spawn(async move { ads::run(control_plane, install, None, demanded).await.unwrap() });
         Proxy {
             plane,
             demands,

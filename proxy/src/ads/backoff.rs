@@ -6,17 +6,32 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Backoff {
     attempts: u32,
+    longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Backoff {
+        Backoff::up_to(LONGEST)
+    }
 }
 
 impl Backoff {
+    /// With another longest wait than 5 s.
+    pub(super) fn up_to(longest: Duration) -> Backoff {
+        Backoff {
+            attempts: 0,
+            longest,
+        }
+    }
+
     /// `chance` is between 0 and 1.
     pub(super) fn next(&mut self, chance: f64) -> Duration {
         let longest = FIRST
             .saturating_mul(1 << self.attempts.min(16))
-            .min(LONGEST);
+            .min(self.longest);
         self.attempts = self.attempts.saturating_add(1);
         longest.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0)
     }
@@ -40,11 +55,21 @@ mod tests {
     }
 
     #[test]
+    fn a_longer_limit_takes_longer_to_reach() {
+        let mut backoff = Backoff::up_to(Duration::from_secs(60));
+        let waits: Vec<u128> = (0..11).map(|_| backoff.next(0.0).as_millis()).collect();
+        assert_eq!(waits[5..], [3_200, 6_400, 12_800, 25_600, 51_200, 60_000]);
+    }
+
+    #[test]
     fn chance_cuts_at_most_a_half() {
         for _ in 0..100 {
             assert_eq!(Backoff::default().next(1.0).as_millis(), 50);
         }
-        let mut late = Backoff { attempts: u32::MAX };
+        let mut late = Backoff {
+            attempts: u32::MAX,
+            ..Backoff::default()
+        };
         assert_eq!(late.next(1.0).as_millis(), 2_500);
     }
 }

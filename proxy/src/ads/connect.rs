@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aviary_xds::grpc::Client;
+use aviary_xds::identity::{self, SignRequest, Signed};
 use aviary_xds::{Request as XdsRequest, Response as XdsResponse, load};
 use futures::Stream;
 use http::Uri;
@@ -138,6 +139,17 @@ impl Connector {
             Ok((first, responses))
         };
         patiently(opened).await
+    }
+
+    /// Has a request for a certificate (PKCS #10, DER) signed for this pod.
+    pub(super) async fn sign(&self, channel: Channel, csr: Vec<u8>) -> Result<Signed, Failure> {
+        let signed = async {
+            let request = self.request(SignRequest { csr }).await?;
+            let mut client = identity::grpc::Client::new(channel);
+            let answer = client.sign(request).await?;
+            Ok(identity::decode(answer.into_inner())?)
+        };
+        patiently(signed).await
     }
 
     /// A request in this pod's name.

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aviary_xds::identity::InvalidAnswer;
 use tonic::{Code, Status};
 
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,12 @@ pub(super) enum Failure {
     /// It is of a version that does not know this service.
     #[error("it does not serve this: {0}")]
     Unserved(String),
+    #[error("no key can be made: {0}")]
+    Key(rcgen::Error),
+    #[error("its answer makes no sense: {0}")]
+    Answer(#[from] InvalidAnswer),
+    #[error("its answer is no identity: {0}")]
+    Identity(String),
     #[error("it ended the stream: {0}")]
     Status(String),
     #[error("it ended the stream")]

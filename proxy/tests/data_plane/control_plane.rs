@@ -128,7 +128,7 @@ impl ControlPlane {
         let demands = std::mem::replace(&mut mesh.demands, none);
         let data = mesh.data.clone();
         self.client = Some(tokio::spawn(async move {
-            ads::run(me, data, demands).await.unwrap();
+            ads::run(me, data, None, demands).await.unwrap();
         }));
         let connected = || mesh.metrics.connected.load(Ordering::Relaxed) == 1;
         eventually("the proxy is connected", connected).await;

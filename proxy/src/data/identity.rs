@@ -1,0 +1,116 @@
+//! The data plane as whoever keeps the pod's certificate sees it.
+
+use std::sync::Arc;
+
+use super::Data;
+use crate::ads::seconds;
+use crate::control::{Identify, Installed, Renewal};
+use crate::identity::Generation;
+
+impl Identify for Data {
+    fn identify(&self, generation: Arc<Generation>) -> Installed {
+        tracing::debug!(number = generation.number, "identity handed over");
+        Box::pin(std::future::ready(()))
+    }
+
+    fn renewal(&self, news: Renewal) {
+        let metrics = &self.metrics.identity;
+        match news {
+            Renewal::Awaited => return self.link.await_identity(),
+            Renewal::Failed => return metrics.failed(),
+            Renewal::Issued { expires_at } => metrics.issued(seconds(expires_at)),
+            Renewal::Unserved => metrics.unserved(),
+        }
+        self.link.settle_identity();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+    use super::*;
+    use crate::clock::WallClock;
+    use crate::control::{Install, Link};
+    use crate::link::LinkState;
+    use crate::metrics::Metrics;
+
+    struct Pod {
+        data: Data,
+        metrics: Arc<Metrics>,
+        link: Arc<LinkState>,
+    }
+
+    fn pod() -> Pod {
+        let (metrics, link) = (Arc::<Metrics>::default(), Arc::new(LinkState::new()));
+        let clock = Arc::new(WallClock::new(Instant::now(), SystemTime::now()));
+        Pod {
+            data: Data::new(Vec::new(), metrics.clone(), link.clone(), clock),
+            metrics,
+            link,
+        }
+    }
+
+    fn issued(seconds: u64) -> Renewal {
+        Renewal::Issued {
+            expires_at: UNIX_EPOCH + Duration::from_secs(seconds),
+        }
+    }
+
+    #[test]
+    fn a_pod_is_waited_for_until_it_has_its_first_certificate_or_is_known_to_get_none() {
+        for (news, settles) in [
+            (issued(1), true),
+            (Renewal::Unserved, true),
+            (Renewal::Failed, false),
+        ] {
+            let Pod { data, link, .. } = pod();
+            data.renewal(Renewal::Awaited);
+            assert!(!link.is_settled());
+            data.link(Link::Connected);
+            assert!(!link.is_settled(), "there is no certificate yet");
+            data.renewal(news);
+            assert_eq!(link.is_settled(), settles, "{news:?}");
+            // One that cannot be renewed keeps nobody from being ready.
+            data.renewal(issued(1));
+            data.renewal(Renewal::Failed);
+            assert!(link.is_settled());
+        }
+        let Pod { data, link, .. } = pod();
+        data.link(Link::Connected);
+        assert!(link.is_settled(), "nobody wants a certificate");
+    }
+
+    #[test]
+    fn what_becomes_of_the_certificate_is_in_the_metrics() {
+        let Pod { data, metrics, .. } = pod();
+        let lines = || {
+            let text = metrics.render().unwrap();
+            let mut lines: Vec<String> = text
+                .lines()
+                .filter(|line| line.starts_with("aviary_identity_"))
+                .map(str::to_owned)
+                .collect();
+            lines.sort();
+            lines
+        };
+        let renewals = |issued: u32, failed: u32, unserved: u32| {
+            [
+                ("failed", failed),
+                ("issued", issued),
+                ("unserved", unserved),
+            ]
+            .map(|(result, count)| {
+                format!("aviary_identity_renewals_total{{result=\"{result}\"}} {count}")
+            })
+        };
+        data.renewal(Renewal::Awaited);
+        assert_eq!(lines(), renewals(0, 0, 0));
+        data.renewal(Renewal::Failed);
+        data.renewal(issued(1_900_000_000));
+        data.renewal(Renewal::Unserved);
+        let expiry = "aviary_identity_expiry_timestamp_seconds 1900000000".to_owned();
+        let expected: Vec<String> = [expiry].into_iter().chain(renewals(1, 1, 1)).collect();
+        assert_eq!(lines(), expected);
+    }
+}
