@@ -17,6 +17,7 @@ mod control_plane {
     pub(crate) mod faults;
     pub(crate) mod hall;
     pub(crate) mod hooks;
+    pub(crate) mod identity;
     pub(crate) mod paused;
     pub(crate) mod prometheus;
     pub(crate) mod promotion;
@@ -31,8 +32,8 @@ use std::sync::Arc;
 
 use control_plane::hall::{Case, Hall};
 use control_plane::{
-    admission, alerts, alone, break_glass, deployments, edited, failed, faults, hooks, paused,
-    prometheus, promotion, recreated, refused, release, waiting,
+    admission, alerts, alone, break_glass, deployments, edited, failed, faults, hooks, identity,
+    paused, prometheus, promotion, recreated, refused, release, waiting,
 };
 use libtest_mimic::Arguments;
 
@@ -101,6 +102,8 @@ fn side_by_side() -> Vec<Case> {
         hooks::a_hook_is_told_how_a_release_ended_and_holds_nothing,
         hooks::what_happens_to_releases_is_told_to_the_room,
         hooks::a_call_is_signed_with_the_secret_that_was_opened_for_it,
+        identity::a_pod_gets_its_certificate_and_callers_are_told_that_it_accepts_tls,
+        identity::another_issuer_is_taken_up_and_one_that_is_no_good_is_not,
         refused::a_copy_that_may_not_be_created_is_said_and_tried_again,
         refused::a_deployment_of_the_users_with_the_copys_name_is_never_adopted,
         refused::a_rollout_whose_name_is_no_label_says_so,

@@ -49,6 +49,7 @@ pub use sign::{KEY_BYTES, RevocationKey};
 
 use interests::Interests;
 use registry::Registry;
+pub use registry::StreamId;
 use tallies::Tallies;
 
 /// The handle on the server. Clones are the same server.
@@ -250,9 +251,19 @@ impl Ads {
         self.registry().is_connected(pod)
     }
 
+    /// Whether the pod's sidecar has said that it accepts TLS: for which UID of the pod, and on which stream.
+    pub fn accepting(&self, pod: &Key) -> Option<(Box<str>, StreamId)> {
+        self.registry().accepting(pod)
+    }
+
+    /// The pods whose sidecars have said so.
+    pub fn accepting_pods(&self) -> Vec<Key> {
+        self.registry().accepting_pods()
+    }
+
     /// The pod is gone: it is no laggard any more.
     pub fn forget_pod(&self, pod: &Key) {
-        self.learn(pod, |registry| registry.forget(pod));
+        self.learn(pod, |registry| registry.gone(pod));
     }
 
     /// Whom the news since the last call concern.
@@ -332,6 +343,31 @@ impl Ads {
 
     fn changed(&self) {
         self.0.changes.send_modify(|version| *version += 1);
+    }
+}
+
+/// Streams without a transport, for tests of who looks at them from outside.
+#[cfg(test)]
+impl Ads {
+    /// A new stream of the pod, whose token is for this UID.
+    pub(crate) fn stream_of(&self, pod: &Key, uid: &str, accepts: bool) {
+        use registry::Accepts;
+        let stream = self.registry().next_stream();
+        let accepts = if accepts {
+            Accepts::Tls
+        } else {
+            Accepts::Unknown
+        };
+        self.learn(pod, |registry| {
+            registry.enter(pod, stream, Default::default(), Default::default());
+            registry.accepts(pod, stream, uid, accepts);
+            true
+        });
+    }
+
+    /// The pod's newest stream ends.
+    pub(crate) fn end_stream_of(&self, pod: &Key) {
+        self.learn(pod, |registry| registry.leave_newest(pod, Time(0)));
     }
 }
 

@@ -104,7 +104,7 @@ async fn start(
     tasks.spawn(authority.clone().run(watching.clone(), stop.clone()));
 
     let workloads = Workloads::new(Terms {
-        trust_domain: options.trust_domain,
+        trust_domain: options.trust_domain.clone(),
         lifetime: options.workload_certificate_lifetime,
     });
     workloads.register(&mut registry.lock());
@@ -182,7 +182,8 @@ async fn start(
         caller,
         metrics,
     )
-    .telling(notifier);
+    .telling(notifier)
+    .naming(options.trust_domain);
     driver.open();
     let listener = TlsListener::bind(options.xds_address, authority.server_config())
         .await

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use rollout_core::CanarySplit;
-use traffic_core::config::{Cluster, Revocation};
+use traffic_core::config::{Cluster, Expected, Revocation};
 use traffic_core::fuse::Tolerance;
 
 use crate::key::Key;
@@ -55,6 +55,8 @@ pub trait Pods {
     fn revision(&self, pod: &Key) -> Option<String>;
     /// Pods of canary copies get requests by a split or not at all.
     fn is_of_copy(&self, pod: &Key) -> bool;
+    /// Who answers at an address of the pod.
+    fn identity(&self, pod: &Key, address: SocketAddr) -> Option<Expected>;
 }
 
 /// One adopted Deployment, and how its traffic is to be split.

@@ -26,6 +26,7 @@ mod fuses;
 mod guarding;
 pub mod heard;
 pub mod hooks;
+mod identities;
 mod look;
 mod machine;
 pub mod measure;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "ads/identity.rs"]
+mod identity;
 #[path = "ads/mesh.rs"]
 mod mesh;
 

@@ -2,7 +2,7 @@
 //! own xDS client; what it is sent counts as installed at once. On demand each tells once a second what became of requests that
 //! nobody made.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,26 +11,18 @@ use aviary_xds::grpc::Client as Xds;
 use aviary_xds::load::{self, Report};
 use aviary_xds::{DeltaClient, Node};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use hyper_util::rt::TokioIo;
-use k8s_openapi::api::authentication::v1::TokenRequest;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
-use kube::api::{Api, ListParams, PostParams};
+use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
+use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use serde_json::json;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use traffic_core::outcome::{Bucket, Counts, PerClass};
 
 use super::CALLED;
+use crate::connection::{self, ConnectionError};
 
-/// The operator's certificate names its Services.
-const SERVER_NAME: &str = "aviary-operator.aviary-system.svc";
 /// A handshake or a token review each.
 const AT_ONCE: usize = 32;
 
@@ -38,10 +30,8 @@ const AT_ONCE: usize = 32;
 pub enum SidecarError {
     #[error("the API server does not answer")]
     Kubernetes(#[from] kube::Error),
-    #[error("the Secret aviary-ca has no certificate")]
-    NoRoot,
-    #[error("the certificate in the Secret aviary-ca is of no use")]
-    Root(#[source] rustls::Error),
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
     #[error("the Service has no ClusterIP")]
     NoAddress,
 }
@@ -57,7 +47,7 @@ pub struct Sidecars {
 impl Sidecars {
     /// The sidecars of the callers' pods; every one calls the Service [`CALLED`].
     pub async fn connect(client: &Client, port: u16) -> Result<Sidecars, SidecarError> {
-        let tls = TlsConnector::from(trusting(client).await?);
+        let tls = TlsConnector::from(connection::trusting(client).await?);
         let services: Api<Service> = Api::namespaced(client.clone(), CALLED);
         let address = services
             .get(CALLED)
@@ -73,7 +63,7 @@ impl Sidecars {
             .await?;
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), CALLED);
         let tokens: Vec<(String, String)> = stream::iter(pods.items)
-            .map(|pod| token(accounts.clone(), pod))
+            .map(|pod| token(&accounts, pod))
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;
@@ -116,53 +106,17 @@ impl Sidecars {
     }
 }
 
-async fn trusting(client: &Client) -> Result<Arc<ClientConfig>, SidecarError> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), "aviary-system");
-    let secret = secrets.get("aviary-ca").await?;
-    let pem = secret
-        .data
-        .unwrap_or_default()
-        .remove("tls.crt")
-        .ok_or(SidecarError::NoRoot)?;
-    let root = CertificateDer::from_pem_slice(&pem.0).map_err(|_| SidecarError::NoRoot)?;
-    let mut roots = RootCertStore::empty();
-    roots.add(root).map_err(SidecarError::Root)?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(SidecarError::Root)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
-}
-
-/// As it is projected into the pod.
-async fn token(accounts: Api<ServiceAccount>, pod: Pod) -> kube::Result<(String, String)> {
-    let bound =
-        json!({"apiVersion": "v1", "kind": "Pod", "name": pod.name_any(), "uid": pod.uid()});
-    let request = json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "spec": {"audiences": ["aviary"], "boundObjectRef": bound},
-    });
-    let made: TokenRequest = accounts
-        .create_subresource("token", "default", &PostParams::default(), &request)
-        .await?;
-    let token = made
-        .status
-        .and_then(|status| status.token)
-        .unwrap_or_default();
+async fn token(accounts: &Api<ServiceAccount>, pod: Pod) -> kube::Result<(String, String)> {
+    let token = connection::token(accounts, &pod).await?;
     Ok((pod.name_any(), token))
 }
 
 #[derive(Debug, thiserror::Error)]
 enum Lost {
     #[error(transparent)]
-    Connection(#[from] tonic::transport::Error),
+    Connection(#[from] ConnectionError),
     #[error(transparent)]
     Stream(#[from] tonic::Status),
-    #[error("the token is no header")]
-    Token,
 }
 
 struct Sidecar<'a> {
@@ -179,18 +133,7 @@ impl Sidecar<'_> {
         destination: SocketAddr,
         connected: &AtomicUsize,
     ) -> Result<(), Lost> {
-        let dial = tower::service_fn(move |_| {
-            let tls = tls.clone();
-            async move {
-                let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-                tcp.set_nodelay(true)?;
-                let name = ServerName::try_from(SERVER_NAME).map_err(std::io::Error::other)?;
-                std::io::Result::Ok(TokioIo::new(tls.connect(name, tcp).await?))
-            }
-        });
-        let channel = Endpoint::from_shared(format!("http://127.0.0.1:{port}"))?
-            .connect_with_connector(dial)
-            .await?;
+        let channel = connection::dial(tls, port).await?;
         let mut client = DeltaClient::new(fastrand::f64());
         let (requests, to_server) = mpsc::unbounded_channel();
         let node = Node {
@@ -205,7 +148,7 @@ impl Sidecar<'_> {
         }
         let to_server = received(to_server);
         let answer = Xds::new(channel.clone())
-            .delta_aggregated_resources(self.signed(to_server)?)
+            .delta_aggregated_resources(connection::signed(self.token, to_server)?)
             .await?;
         let reports = self.report(channel);
         tokio::pin!(reports);
@@ -236,15 +179,6 @@ impl Sidecar<'_> {
         }
     }
 
-    fn signed<T>(&self, body: T) -> Result<tonic::Request<T>, Lost> {
-        let mut request = tonic::Request::new(body);
-        let bearer = format!("Bearer {}", self.token)
-            .parse()
-            .map_err(|_| Lost::Token)?;
-        request.metadata_mut().insert("authorization", bearer);
-        Ok(request)
-    }
-
     /// Tells what there is to tell, for as long as it is polled.
     async fn report(&self, channel: Channel) -> Result<(), Lost> {
         let mut told = self.told.clone();
@@ -254,7 +188,7 @@ impl Sidecar<'_> {
         let (messages, to_server) = mpsc::unbounded_channel();
         messages.send(load::hello(self.pod)).ok();
         let answer = load::grpc::Client::new(channel)
-            .stream_load_stats(self.signed(received(to_server))?)
+            .stream_load_stats(connection::signed(self.token, received(to_server))?)
             .await?;
         let mut answers = answer.into_inner();
         // Not all at once, as real ones.

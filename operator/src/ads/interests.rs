@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aviary_xds::{Kind, Request};
 use tokio::sync::Notify;
 
-use super::registry::StreamId;
+use super::registry::{Accepts, StreamId};
 
 /// The names in a request.
 pub(super) struct Asked {
@@ -19,6 +19,16 @@ impl Asked {
         Asked {
             subscribe: request.resource_names_subscribe.clone(),
             unsubscribe: request.resource_names_unsubscribe.clone(),
+        }
+    }
+
+    /// What the proxy says by asking for this name, or no longer; `None`: nothing.
+    pub(super) fn of(&self, name: &str) -> Option<Accepts> {
+        let has = |names: &[String]| names.iter().any(|each| each == name);
+        if has(&self.subscribe) {
+            Some(Accepts::Tls)
+        } else {
+            has(&self.unsubscribe).then_some(Accepts::Unknown)
         }
     }
 }

@@ -27,7 +27,10 @@ const MOST_REVOCATIONS: usize = 100_000;
 
 /// Names one stream of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct StreamId(u64);
+pub struct StreamId(u64);
+
+/// That a sidecar accepts TLS, was said for the pod with this UID on this stream.
+type Accepting = (Box<str>, StreamId);
 
 #[derive(Debug, Default)]
 pub(super) struct Registry {
@@ -37,6 +40,8 @@ pub(super) struct Registry {
     /// The pods that may be using a route of a rollout.
     using: HashMap<String, BTreeSet<Key>>,
     lost: BTreeSet<Key>,
+    /// The pods whose sidecars accept TLS, as they have said on their newest stream, which may be over.
+    accepting: HashMap<Key, Accepting>,
     revoked: BTreeSet<Revocation>,
     last_stream: u64,
     last_rejection: u64,
@@ -49,6 +54,14 @@ struct Pod {
     view: View,
     /// Orders NACKs; 0 if there was none.
     rejected_at: u64,
+}
+
+/// What a sidecar says of the connections that it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepts {
+    /// Nothing: it has no certificate, or is of a version that takes none.
+    Unknown,
+    Tls,
 }
 
 #[derive(Debug)]
@@ -148,6 +161,47 @@ impl Registry {
         pod.link = Link::Lost { until: lapse(now) };
         self.lost.insert(key.clone());
         true
+    }
+
+    #[cfg(test)]
+    pub(super) fn leave_newest(&mut self, key: &Key, now: Time) -> bool {
+        let stream = self.pods.get(key).map(|pod| pod.stream);
+        stream.is_some_and(|stream| self.leave(key, stream, now))
+    }
+
+    /// Whether the pod's sidecar accepts TLS, as it says on the stream that speaks for it. Says whether that is another way than before.
+    pub(super) fn accepts(
+        &mut self,
+        key: &Key,
+        stream: StreamId,
+        uid: &str,
+        accepts: Accepts,
+    ) -> bool {
+        if self.pods.get(key).is_none_or(|pod| pod.stream != stream) {
+            return false;
+        }
+        match accepts {
+            Accepts::Tls => {
+                let said = (uid.into(), stream);
+                self.accepting.insert(key.clone(), said) != Some((uid.into(), stream))
+            }
+            Accepts::Unknown => self.accepting.remove(key).is_some(),
+        }
+    }
+
+    /// For which UID it was said, and where.
+    pub(super) fn accepting(&self, key: &Key) -> Option<(Box<str>, StreamId)> {
+        self.accepting.get(key).cloned()
+    }
+
+    pub(super) fn accepting_pods(&self) -> Vec<Key> {
+        self.accepting.keys().cloned().collect()
+    }
+
+    /// The pod is gone, and with it whatever it has said. Says whether there was anything.
+    pub(super) fn gone(&mut self, key: &Key) -> bool {
+        let accepted = self.accepting.remove(key).is_some();
+        self.forget(key) || accepted
     }
 
     /// Whether there was such a pod.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aviary_xds::resources::INBOUND;
 use aviary_xds::server::{ProtocolError, Urgency, is_heartbeat};
 use aviary_xds::{DeltaServer, Kind, Request, Resources, Response};
 use jiff::Timestamp;
@@ -15,7 +16,7 @@ use tonic::{Status, Streaming};
 
 use super::debounce::Debounce;
 use super::interests::Asked;
-use super::registry::StreamId;
+use super::registry::{Accepts, StreamId};
 use super::view::View;
 use super::{Ads, PodIdentity};
 use crate::key::Key;
@@ -27,6 +28,8 @@ const FIRST_REQUEST: Duration = Duration::from_secs(10);
 pub(super) struct Session {
     ads: Ads,
     pod: Key,
+    uid: Box<str>,
+    accepts: Accepts,
     stream: StreamId,
     /// Something that it subscribes to changed.
     news: Arc<Notify>,
@@ -59,7 +62,7 @@ impl Session {
         let PodIdentity {
             namespace,
             pod,
-            uid: _,
+            uid,
             service_account: _,
         } = pod;
         let pod = Key::new(namespace, pod);
@@ -69,6 +72,8 @@ impl Session {
         Session {
             ads,
             pod,
+            uid: uid.into(),
+            accepts: Accepts::Unknown,
             stream,
             news,
             end: CancellationToken::new(),
@@ -179,6 +184,10 @@ impl Session {
     fn receive(&mut self, request: Request) -> Result<(), Status> {
         let asked = Asked::in_request(&request);
         let received = self.server.on_request(request).map_err(refusal)?;
+        let accepts = match received.kind {
+            Kind::Route => asked.of(INBOUND),
+            Kind::Cluster | Kind::Endpoints => None,
+        };
         // What was refused is followed by nobody: it would stay when the stream is gone.
         self.ads
             .interests()
@@ -213,9 +222,16 @@ impl Session {
             self.entered = Entered::Yes;
             let view = View::of(&self.server);
             let end = self.end.clone();
+            self.accepts = accepts.unwrap_or(Accepts::Unknown);
             self.ads.learn(&self.pod, |registry| {
                 registry.enter(&self.pod, self.stream, end, view);
+                registry.accepts(&self.pod, self.stream, &self.uid, self.accepts);
                 true
+            });
+        } else if let Some(accepts) = accepts.filter(|accepts| *accepts != self.accepts) {
+            self.accepts = accepts;
+            self.ads.learn(&self.pod, |registry| {
+                registry.accepts(&self.pod, self.stream, &self.uid, accepts)
             });
         }
         if let Some(text) = received.rejection {

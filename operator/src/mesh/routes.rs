@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use rollout_core::CanarySplit;
 use traffic_core::config::{
-    Arm, CanaryArm, Cluster, Endpoint, Health, Route, SignedRevocation, Split, Weight,
+    Arm, CanaryArm, Cluster, Endpoint, Expected, Health, Route, SignedRevocation, Split, Weight,
 };
 use traffic_core::fuse::Tolerance;
 use traffic_core::lease::Lease;
@@ -67,7 +67,10 @@ impl Building {
         };
         for (port, number) in routed(spec) {
             let name = format!("{}/{number}", full_name(service));
-            let found = endpoints::of_port(service, port, objects.slices);
+            let mut found = endpoints::of_port(service, port, objects.slices);
+            for each in &mut found {
+                each.endpoint.identity = identity(objects.pods, target, each);
+            }
             let arms = Arms::of(objects.pods, target, &found);
             self.report(service, target, &arms);
             let cluster = |revision: &str, endpoints: Vec<Endpoint>| Cluster {
@@ -213,6 +216,11 @@ impl Arms {
         }
         arms
     }
+}
+
+fn identity(pods: &dyn Pods, target: &TargetSplit, each: &PodEndpoint) -> Option<Expected> {
+    let pod = Key::new(&target.namespace, each.pod.as_ref()?);
+    pods.identity(&pod, each.endpoint.address)
 }
 
 fn whose(pods: &dyn Pods, target: &TargetSplit, each: &PodEndpoint) -> Whose {

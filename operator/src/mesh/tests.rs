@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use rollout_core::plan::Percent;
 use serde_json::{Value, json};
-use traffic_core::config::{Cluster, Health, Protocol, Weight};
+use traffic_core::config::{Cluster, Expected, Health, Protocol, Weight};
 use traffic_core::fuse::Tolerance;
 
 use super::*;
@@ -90,6 +90,8 @@ fn target(name: &str, canary: Option<i64>) -> TargetSplit {
 struct Known {
     revisions: BTreeMap<Key, String>,
     copies: BTreeSet<Key>,
+    /// By pod: the name of its ServiceAccount.
+    accounts: BTreeMap<Key, String>,
 }
 
 impl Pods for Known {
@@ -99,6 +101,14 @@ impl Pods for Known {
 
     fn is_of_copy(&self, pod: &Key) -> bool {
         self.copies.contains(pod)
+    }
+
+    fn identity(&self, pod: &Key, address: SocketAddr) -> Option<Expected> {
+        let account = self.accounts.get(pod)?;
+        Some(Expected {
+            id: account.as_str().into(),
+            accepts: address.port() == 8080,
+        })
     }
 }
 
@@ -166,7 +176,7 @@ fn view_of(endpoints: &[Value]) -> View {
             ("web-c", "v2"),
             ("web-old", "v0"),
         ]),
-        copies: BTreeSet::new(),
+        ..Known::default()
     };
     let slices = [slice("web", "IPv4", endpoints)];
     view(&[web()], &slices, &known, &[target("web", Some(10))])
@@ -199,6 +209,28 @@ fn canary_weight(view: &View) -> Weight {
         .as_ref()
         .unwrap()
         .weight
+}
+
+#[test]
+fn an_endpoint_is_told_with_who_answers_there() {
+    let known = Known {
+        revisions: revisions(&[("web-a", "v1"), ("web-c", "v2")]),
+        accounts: [(Key::new("shop", "web-a"), "web".to_owned())].into(),
+        ..Known::default()
+    };
+    let endpoints = [ready("10.1.0.1", "web-a"), ready("10.1.0.3", "web-c")];
+    let slices = [slice("web", "IPv4", &endpoints)];
+    let view = view(&[web()], &slices, &known, &[target("web", Some(10))]);
+    let identity = |revision: &str| {
+        let cluster = &view.world.clusters[&format!("shop/web/80/{revision}")];
+        cluster.endpoints[0].identity.clone()
+    };
+    let expected = Expected {
+        id: "web".into(),
+        accepts: true,
+    };
+    assert_eq!(identity("v1"), Some(expected));
+    assert_eq!(identity("v2"), None);
 }
 
 #[test]
@@ -362,7 +394,7 @@ fn every_tcp_port_has_a_route_and_named_ports_are_resolved() {
         &slices,
         &Known {
             revisions: revisions.clone(),
-            copies: BTreeSet::new(),
+            ..Known::default()
         },
         &[target("web", None)],
     );
@@ -397,7 +429,7 @@ fn a_pod_of_a_dual_stack_service_counts_once_by_the_first_family() {
                 &slices,
                 &Known {
                     revisions: revisions.clone(),
-                    copies: BTreeSet::new(),
+                    ..Known::default()
                 },
                 &[target("web", None)],
             )
@@ -476,7 +508,7 @@ fn services_of_no_rollout_have_one_arm_with_all_their_endpoints() {
         &slices,
         &Known {
             revisions: BTreeMap::new(),
-            copies: BTreeSet::new(),
+            ..Known::default()
         },
         &[target("web", None)],
     );
@@ -541,7 +573,7 @@ fn the_order_of_the_objects_does_not_matter() {
         &slices,
         &Known {
             revisions: revisions.clone(),
-            copies: BTreeSet::new(),
+            ..Known::default()
         },
         &targets,
     );
@@ -555,7 +587,7 @@ fn the_order_of_the_objects_does_not_matter() {
             &slices,
             &Known {
                 revisions: revisions.clone(),
-                copies: BTreeSet::new()
+                ..Known::default()
             },
             &targets
         ),

@@ -22,11 +22,13 @@ use rollout_core::time::{Span, Time};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use traffic_core::spiffe::TrustDomain;
 
 use super::changes::{self, Change};
 use super::evidence::{Answer, Question};
 use super::heard::Heard;
 use super::hooks::{Call, CallError, Called, Caller};
+use super::identities::Identities;
 use super::measure;
 use super::measure::access::Access;
 use super::perform::Performer;
@@ -162,6 +164,13 @@ impl Driver {
         Driver { notifier, ..self }
     }
 
+    /// Which trust domain pods have their names of; without it they have none.
+    #[must_use]
+    pub fn naming(mut self, trust_domain: TrustDomain) -> Driver {
+        self.traffic.identities = Identities::of(trust_domain);
+        self
+    }
+
     /// Every rollout that is known says its split, then the world is served: a restart must not look like a rollback.
     pub fn open(&mut self) {
         self.silent.fill(&self.ads, &self.views);
@@ -224,7 +233,9 @@ impl Driver {
                     if changed.is_err() {
                         return;
                     }
-                    self.heard_of();
+                    if self.heard_of() {
+                        gathered.get_or_insert_with(|| tokio::time::Instant::now() + gather);
+                    }
                 }
                 count = changes.recv_many(&mut changed, AT_ONCE) => {
                     if count == 0 {
@@ -261,15 +272,21 @@ impl Driver {
     fn changed(&mut self, change: &Change) -> bool {
         self.due.extend(changes::woken(&self.views, change));
         match change {
-            Change::Everything => self.due.extend(self.sessions.keys().cloned()),
-            Change::Pod(pod) => self.silent.look(&self.ads, &self.views, pod),
+            Change::Everything => {
+                self.due.extend(self.sessions.keys().cloned());
+                self.traffic.identities.fill(&self.ads, &self.views);
+            }
+            Change::Pod(pod) => {
+                self.silent.look(&self.ads, &self.views, pod);
+                self.traffic.identities.look(&self.ads, &self.views, pod);
+            }
             _ => {}
         }
         self.traffic.touch(&self.views, change)
     }
 
-    /// Wakes those who wait for the proxies of which there are news.
-    fn heard_of(&mut self) {
+    /// Wakes those who wait for the proxies of which there are news; says whether the world may be another one.
+    fn heard_of(&mut self) -> bool {
         let Touched { rollouts, pods } = self.ads.take_touched();
         let before = self.silent.count();
         for pod in &pods {
@@ -286,6 +303,13 @@ impl Driver {
             let waits = |key: &Key| self.sessions.get(key).is_some_and(Session::waits);
             self.due.extend(key.filter(waits));
         }
+        let mut other = false;
+        for pod in pods {
+            if self.traffic.identities.look(&self.ads, &self.views, &pod) {
+                other |= self.traffic.touch(&self.views, &Change::Pod(pod));
+            }
+        }
+        other
     }
 
     /// When a second may be over.

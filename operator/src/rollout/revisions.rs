@@ -3,12 +3,17 @@
 //! Pods of a copy carry their revision as a label. Pods of the user's own Deployment are of the revision of their ReplicaSet's
 //! template. That of the Deployment's present template counts as what the machine calls it: the two templates are compared as
 //! the API server gives them now, so a field that a newer API server adds to both never makes a pod a stranger.
+//!
+//! Who a pod is does not hang on its revision: [`Identities`] knows it.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use kube::ResourceExt;
+use traffic_core::config::Expected;
 
+use super::identities::Identities;
 use super::views::{PodSeen, Views};
 use super::{deployment, replica_sets};
 use crate::key::Key;
@@ -29,14 +34,16 @@ pub(super) trait Named {
 pub(super) struct Revisions<'a, N> {
     views: &'a Views,
     named: &'a N,
+    identities: &'a Identities,
     sets: RefCell<HashMap<Key, Option<String>>>,
 }
 
 impl<'a, N: Named> Revisions<'a, N> {
-    pub(super) fn new(views: &'a Views, named: &'a N) -> Self {
+    pub(super) fn new(views: &'a Views, named: &'a N, identities: &'a Identities) -> Self {
         Revisions {
             views,
             named,
+            identities,
             sets: RefCell::default(),
         }
     }
@@ -90,5 +97,9 @@ impl<N: Named> Pods for Revisions<'_, N> {
     fn is_of_copy(&self, key: &Key) -> bool {
         let pod = self.views.pods.get(key);
         pod.is_some_and(|pod| pod.revision.is_some())
+    }
+
+    fn identity(&self, key: &Key, address: SocketAddr) -> Option<Expected> {
+        self.identities.at(&*self.views.pods.get(key)?, address)
     }
 }

@@ -18,6 +18,7 @@ use traffic_core::fuse::Tolerance;
 
 use super::changes::Change;
 use super::heard::Sent;
+use super::identities::Identities;
 use super::revisions::{Named, Revisions};
 use super::views::{By, Views};
 use crate::key::Key;
@@ -77,6 +78,7 @@ impl RolloutSplit {
 /// The splits of all rollouts, and what was made of them last.
 #[derive(Default)]
 pub struct Traffic {
+    pub(super) identities: Identities,
     splits: Splits,
     /// Rollouts whose splits are others than those that the parts were made with, and what those were.
     before: BTreeMap<Key, Option<RolloutSplit>>,
@@ -210,7 +212,7 @@ impl Traffic {
             todo.extend(self.parts.place(&key, service.as_deref()));
         }
         let mut change = WorldChange::default();
-        let pods = Revisions::new(views, &self.splits);
+        let pods = Revisions::new(views, &self.splits, &self.identities);
         for key in todo {
             let part = views.service(&key).map(|service| {
                 let candidates = self.parts.selection.rollouts_for(&service);
@@ -239,7 +241,10 @@ impl Traffic {
     /// The whole world, made of nothing but the splits and the views.
     #[cfg(test)]
     pub(super) fn afresh(&self, views: &Views) -> mesh::World {
-        let mut traffic = Traffic::default();
+        let mut traffic = Traffic {
+            identities: self.identities.clone(),
+            ..Traffic::default()
+        };
         for (key, split) in &self.splits.by_rollout {
             traffic.set(key, Some(split.clone()));
         }

@@ -8,10 +8,14 @@ use std::time::Duration;
 use aviary_operator::ads::{
     Ads, AuthError, Authenticated, Authenticator, PodIdentity, RevocationKey,
 };
+use aviary_operator::certificates::workload::Workloads;
 use aviary_operator::mesh::{RouteEntry, World};
 use aviary_operator::serve::TlsListener;
 use aviary_proxy::ads;
-use aviary_proxy::control::{ControlPlane, Demand, Install, Installed, Link, Outcomes, Reporting};
+use aviary_proxy::control::{
+    ControlPlane, Demand, Identify, Install, Installed, Link, Outcomes, Renewal, Reporting,
+};
+use aviary_proxy::identity::Generation;
 use aviary_xds::grpc::Client;
 use aviary_xds::resources::alias;
 use aviary_xds::{Kind, Request, Response};
@@ -148,6 +152,8 @@ pub(crate) struct Mesh {
     address: SocketAddr,
     tls: Arc<ServerConfig>,
     root_pem: String,
+    /// Who gives certificates; `None`: the control plane knows of no certificates.
+    pub workloads: Option<Workloads>,
     stop: CancellationToken,
     /// `None`: it was stopped.
     server: Option<JoinHandle<()>>,
@@ -160,17 +166,29 @@ impl Mesh {
         mesh
     }
 
+    /// One that gives certificates.
+    pub(crate) async fn certifying(workloads: Workloads) -> Mesh {
+        let mesh = Mesh::start(Some(workloads)).await;
+        mesh.ads.set_world(world(&[("web", 1)]));
+        mesh
+    }
+
     pub(crate) async fn without_world() -> Mesh {
+        Mesh::start(None).await
+    }
+
+    async fn start(workloads: Option<Workloads>) -> Mesh {
         let (tls, root_pem) = authority();
         let ads = Ads::new(key());
         let stop = CancellationToken::new();
-        let (address, server) =
-            serve(&ads, SocketAddr::from(([127, 0, 0, 1], 0)), &tls, &stop).await;
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (address, server) = serve(&ads, any, &tls, workloads.clone(), &stop).await;
         Mesh {
             ads,
             address,
             tls,
             root_pem,
+            workloads,
             stop,
             server: Some(server),
         }
@@ -187,7 +205,14 @@ impl Mesh {
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
         (self.ads, self.stop) = (Ads::new(key()), CancellationToken::new());
-        let (_, server) = serve(&self.ads, self.address, &self.tls, &self.stop).await;
+        let (_, server) = serve(
+            &self.ads,
+            self.address,
+            &self.tls,
+            self.workloads.clone(),
+            &self.stop,
+        )
+        .await;
         self.server = Some(server);
     }
 
@@ -285,13 +310,14 @@ async fn serve(
     ads: &Ads,
     address: SocketAddr,
     tls: &Arc<ServerConfig>,
+    workloads: Option<Workloads>,
     stop: &CancellationToken,
 ) -> (SocketAddr, JoinHandle<()>) {
     let listener = TlsListener::bind(address, Arc::clone(tls)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let serving = ads
         .clone()
-        .serve(listener, Arc::new(Names), None, stop.clone());
+        .serve(listener, Arc::new(Names), workloads, stop.clone());
     (address, tokio::spawn(async move { serving.await.unwrap() }))
 }
 
@@ -355,6 +381,9 @@ struct DataPlane {
     /// Installs resolve while this is true.
     open: watch::Sender<bool>,
     link: watch::Sender<Option<Link>>,
+    /// Numbers and names of identities, and what was said of them.
+    identities: watch::Sender<Vec<(u64, String)>>,
+    renewals: watch::Sender<Vec<Renewal>>,
 }
 
 impl Install for DataPlane {
@@ -386,7 +415,42 @@ impl Install for DataPlane {
     fn reporting(&self, _news: Reporting) {}
 }
 
+impl Identify for DataPlane {
+    fn identify(&self, generation: Arc<Generation>) -> Installed {
+        let identity = (generation.number, generation.id.to_string());
+        self.identities.send_modify(|all| all.push(identity));
+        Box::pin(std::future::ready(()))
+    }
+
+    fn renewal(&self, news: Renewal) {
+        self.renewals.send_modify(|all| all.push(news));
+    }
+}
+
 impl Proxy {
+    /// The identities that it has had, once they are as wanted.
+    pub(crate) async fn identified(
+        &self,
+        wanted: impl Fn(&[(u64, String)]) -> bool,
+    ) -> Vec<(u64, String)> {
+        let mut all = self.plane.identities.subscribe();
+        let found = tokio::time::timeout(DEADLINE, all.wait_for(|all| wanted(all))).await;
+        let had = || self.plane.identities.borrow().clone();
+        found
+            .unwrap_or_else(|_| panic!("not as wanted: {:?}", had()))
+            .unwrap()
+            .clone()
+    }
+
+    /// Waits until this was said of its certificate.
+    pub(crate) async fn said(&self, wanted: impl Fn(&Renewal) -> bool) {
+        let mut all = self.plane.renewals.subscribe();
+        let found = all.wait_for(|all| all.iter().any(&wanted));
+        let found = tokio::time::timeout(DEADLINE, found).await;
+        let said = || self.plane.renewals.borrow().clone();
+        drop(found.unwrap_or_else(|_| panic!("only {:?}", said())));
+    }
+
     /// Does not wait for the connection.
     pub(crate) fn start(
         pod: &str,
@@ -407,6 +471,8 @@ impl Proxy {
             newest: watch::Sender::default(),
             open: watch::Sender::new(true),
             link: watch::Sender::new(None),
+            identities: watch::Sender::default(),
+            renewals: watch::Sender::default(),
         });
         let control_plane = ControlPlane {
             address: format!("https://{address}"),
@@ -418,8 +484,12 @@ impl Proxy {
         };
         let (demands, demanded) = mpsc::channel(16);
         let install: Arc<dyn Install> = Arc::<DataPlane>::clone(&plane);
-        let client =
-            tokio::spawn(async move { ads::run(control_plane, install, None, demanded).await.unwrap() });
+        let identify: Option<Arc<dyn Identify>> = Some(Arc::<DataPlane>::clone(&plane));
+        let client = tokio::spawn(async move {
+            ads::run(control_plane, install, identify, demanded)
+                .await
+                .unwrap()
+        });
         Proxy {
             plane,
             demands,

@@ -1,15 +1,24 @@
 //! What is kept of a pod: a cluster has many, they change often, and little of them matters.
 
+use std::net::IpAddr;
+
 use aviary_crds::REVISION_LABEL;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 
 use crate::key::Key;
-use crate::names::PROXY_CONTAINER;
+use crate::names::{PROXY_CONTAINER, SKIP_INBOUND_ANNOTATION};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodSeen {
     pub key: Key,
+    /// A pod that takes the name of another one has another.
+    pub uid: Box<str>,
+    pub service_account: Option<Box<str>>,
+    /// None before it has a network; others after its sandbox was made anew.
+    pub addresses: Box<[IpAddr]>,
+    /// Ports of which its sidecar sees nothing.
+    pub skipped: Box<[u16]>,
     /// The label of a copy's pod.
     pub revision: Option<Box<str>>,
     /// The ReplicaSet that controls it.
@@ -34,6 +43,14 @@ impl From<Pod> for PodSeen {
             owners.find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true));
         PodSeen {
             key: Key::of(&pod),
+            uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
+            service_account: pod
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.service_account_name.as_deref())
+                .map(Box::from),
+            addresses: addresses(&pod),
+            skipped: skipped(&pod),
             revision: pod
                 .labels()
                 .get(REVISION_LABEL)
@@ -43,6 +60,25 @@ impl From<Pod> for PodSeen {
             leaves: pod.metadata.deletion_timestamp.is_some(),
         }
     }
+}
+
+fn addresses(pod: &Pod) -> Box<[IpAddr]> {
+    let status = pod.status.iter();
+    let all = status.flat_map(|status| {
+        let more = status.pod_ips.iter().flatten().map(|each| each.ip.as_str());
+        status.pod_ip.as_deref().into_iter().chain(more)
+    });
+    let mut addresses: Vec<IpAddr> = all.filter_map(|ip| ip.parse().ok()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses.into()
+}
+
+/// What is no port is refused by the injector.
+fn skipped(pod: &Pod) -> Box<[u16]> {
+    let text = pod.annotations().get(SKIP_INBOUND_ANNOTATION);
+    let ports = text.iter().flat_map(|text| text.split(','));
+    ports.filter_map(|port| port.trim().parse().ok()).collect()
 }
 
 impl Sidecar {
@@ -107,6 +143,27 @@ mod tests {
             assert_eq!(of("app", json!(true)), Sidecar::None);
         }
         assert_eq!(seen(json!({"metadata": {}})).sidecar, Sidecar::None);
+    }
+
+    #[test]
+    fn who_a_pod_is_and_where_is_kept_of_it() {
+        let pod = seen(json!({
+            "metadata": {
+                "namespace": "shop", "name": "web-1", "uid": "u1",
+                "annotations": {"aviary.dev/skip-inbound-ports": "22, 9090,x"},
+            },
+            "spec": {"serviceAccountName": "web", "containers": []},
+            "status": {"podIP": "10.1.0.1", "podIPs": [{"ip": "10.1.0.1"}, {"ip": "fd00::1"}]},
+        }));
+        assert_eq!(
+            (&*pod.uid, pod.service_account.as_deref()),
+            ("u1", Some("web"))
+        );
+        let addresses = pod.addresses.iter().map(ToString::to_string);
+        assert_eq!(addresses.collect::<Vec<_>>(), ["10.1.0.1", "fd00::1"]);
+        assert_eq!(*pod.skipped, [22, 9090]);
+        let young = seen(json!({"metadata": {}}));
+        assert!(young.addresses.is_empty() && young.service_account.is_none());
     }
 
     #[test]
