@@ -15,7 +15,8 @@ use aviary_proxy::run::{Options, Proxy, loopback};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use traffic_core::config::{
-    Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Revocation, Route, Snapshot, Split, Weight,
+    Arm, CanaryArm, Cluster, Endpoint, Expected, Health, Protocol, Revocation, Route, Snapshot,
+    Split, Weight,
 };
 use traffic_core::fuse::Tolerance;
 use traffic_core::lease::Lease;
@@ -182,6 +183,8 @@ pub(crate) struct Service {
     pub revoked: Vec<Revocation>,
     pub protocol: Protocol,
     pub fuse: Option<Tolerance>,
+    /// Of every endpoint.
+    pub identity: Option<Expected>,
 }
 
 impl Default for Service {
@@ -194,6 +197,7 @@ impl Default for Service {
             revoked: vec![],
             protocol: Protocol::Detect,
             fuse: None,
+            identity: None,
         }
     }
 }
@@ -247,7 +251,7 @@ impl Service {
             let endpoints = addresses.iter().map(|&address| Endpoint {
                 address,
                 health: Health::Healthy,
-                identity: None,
+                identity: self.identity.clone(),
             });
             (
                 name.clone(),
