@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aviary_xds::{Node, Response};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tonic::Streaming;
 
@@ -59,6 +59,7 @@ pub async fn run(
         connector,
         id,
         demands,
+        identified: install.identified(),
         held: Held::new(install),
         backoff: Backoff::default(),
         last_failure: None,
@@ -73,6 +74,8 @@ struct AdsLink {
     id: String,
     demands: mpsc::Receiver<Demand>,
     held: Held,
+    /// Whether the data plane has an identity.
+    identified: watch::Receiver<bool>,
     backoff: Backoff,
     /// Said once, not at each attempt.
     last_failure: Option<String>,
@@ -119,6 +122,9 @@ impl AdsLink {
         let (requests, to_server) = mpsc::unbounded_channel();
         // The first requests wait in the channel: the control plane may answer only when it has read them.
         self.held.requests = Some(requests);
+        if *self.identified.borrow_and_update() {
+            self.held.client.accept_tls();
+        }
         let output = self.held.client.connected(&node);
         self.held.apply(output);
         let opened = self.held.during(self.connector.open(to_server)).await;
@@ -162,6 +168,7 @@ impl AdsLink {
                     0 => return End::Stopped,
                     _ => held.client.demand(demanded.drain(..)),
                 },
+                () = identified(&mut self.identified) => held.client.accept_tls(),
                 () = lease_ends(&held.client) => {
                     held.lapse();
                     continue;
@@ -200,5 +207,12 @@ impl AdsLink {
             "no control plane, serving the last configuration; trying again for ever"
         );
         self.last_failure = Some(reason);
+    }
+}
+
+/// Resolves when the data plane gets an identity; never, if nobody gives it one. Cancel safe.
+async fn identified(identified: &mut watch::Receiver<bool>) {
+    if identified.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

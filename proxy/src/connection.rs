@@ -1,4 +1,7 @@
 //! A connection from its beginning: where was it going -> what does it speak -> who carries it.
+//!
+//! What comes in may be plain or mutual TLS of another sidecar's, which ends here; TLS of an application's own goes on to the application as it is. What goes
+//! out is the application's, in whatever it speaks.
 
 mod opaque;
 
@@ -9,14 +12,18 @@ use tokio::net::TcpStream;
 use traffic_core::config::Protocol;
 
 use crate::exchange::{Owed, Policy};
+use crate::identity::Inner;
 use crate::metrics::PassThrough;
 use crate::net::detect::{Detected, detect};
 use crate::net::end::End;
+use crate::net::hello::{self, Hello};
 use crate::net::origin::Side;
+use crate::net::stream::Stream;
+use crate::net::tls;
 use crate::state::destination::Destination;
 use crate::state::{Lookup, State};
 use crate::{http1, http2};
-use opaque::First;
+use opaque::{First, Other};
 
 /// Serves one connection of the application's.
 pub async fn outbound(state: Rc<State>, stream: TcpStream) {
@@ -52,7 +59,7 @@ pub async fn outbound(state: Rc<State>, stream: TcpStream) {
     match detected {
         Detected::Http1 => http1::serve(state, policy(Owed::default()), end).await,
         Detected::Http2 => Box::pin(http2::serve(state, policy(Owed::default()), end)).await,
-        Detected::Opaque => match route {
+        Detected::Opaque | Detected::Tls => match route {
             Some(route) => opaque::split(&state, end, &route).await,
             None => opaque::pass_through(&state, end, address).await,
         },
@@ -86,12 +93,55 @@ pub async fn inbound(state: Rc<State>, stream: TcpStream) {
             Box::pin(http2::serve(state, policy, end)).await;
         }
         Detected::Opaque => opaque::pass_through(&state, end, address).await,
-        Detected::Silent => {
-            let first = opaque::first_of(&mut end, address).await;
-            let policy = Policy::Inbound(state.app(address));
-            after_silence(state, end, policy, first).await;
-        }
+        Detected::Tls => over_tls(state, end, address, None).await,
+        Detected::Silent => match opaque::first_of(&mut end, address).await {
+            First::Tls(app) => over_tls(state, end, address, app).await,
+            first => {
+                let policy = Policy::Inbound(state.app(address));
+                after_silence(state, end, policy, first).await;
+            }
+        },
         Detected::Closed => {}
+    }
+}
+
+/// Serves a caller that begins with TLS. `app`: a connection to the application, if there is one already.
+async fn over_tls(state: Rc<State>, mut end: End, address: SocketAddr, app: Option<Other>) {
+    // Without an identity there is nothing to answer a sidecar with, and none has been told to come.
+    let Some(identity) = state.identity() else {
+        return opaque::go_on(&state, end, address, app).await;
+    };
+    let hello = match hello::read(&mut end).await {
+        Ok(Hello::Sidecar(hello)) => hello,
+        Ok(Hello::Application) => return opaque::go_on(&state, end, address, app).await,
+        Err(_) => return,
+    };
+    let Stream::Plain(tcp) = end.stream else {
+        return;
+    };
+    drop(end.input);
+    let accepted = Box::pin(tls::accept(*hello, tcp, &identity)).await;
+    state.metrics().handshakes.inbound(&accepted);
+    let (inner, stream) = match accepted {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            if state.may_log() {
+                tracing::warn!(%address, %error, "refused a sidecar");
+            }
+            return;
+        }
+    };
+    let end = End::new(stream, state.buffers.clone());
+    match inner {
+        Inner::Http1 => {
+            let policy = Policy::Inbound(state.app(address));
+            http1::serve(state, policy, end).await;
+        }
+        Inner::Http2 => {
+            let policy = Policy::Inbound(state.app(address));
+            Box::pin(http2::serve(state, policy, end)).await;
+        }
+        Inner::Tcp => opaque::go_on(&state, end, address, app).await,
     }
 }
 
@@ -100,8 +150,8 @@ async fn after_silence(state: Rc<State>, end: End, policy: Policy, first: First)
     match first {
         First::Http1 => http1::serve(state, policy, end).await,
         First::Http2 => Box::pin(http2::serve(state, policy, end)).await,
-        First::Opaque(other) => opaque::join(&state, end, other).await,
-        First::Nobody => end.abandon(),
+        First::Opaque(other) | First::Tls(Some(other)) => opaque::join(&state, end, other).await,
+        First::Nobody | First::Tls(None) => end.abandon(),
     }
 }
 

@@ -7,6 +7,7 @@
 //! ```text
 //!   worker --- Demand ---> ads::run --- subscribe dst/<ip>:<port> ---> control plane
 //!   worker <-- Snapshot -- Install::install <-- ads::run <------------ routes, clusters, endpoints
+//!   worker <-- Generation --- Data::identify <-- whoever fetches this pod's certificate
 //!   worker --- Outcome --> Install::outcomes -> ads::run --- each second, LRS ----> control plane
 //! ```
 //!
@@ -20,6 +21,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::sync::watch;
 use traffic_core::config::{SignedRevocation, Snapshot};
 use traffic_core::outcome::{Counts, Second};
 
@@ -60,6 +62,11 @@ pub trait Install: Send + Sync + 'static {
     /// The revocations that this proxy has seen, the newest of each rollout, sorted: sent to the control plane when a stream opens, so that a
     /// new leader cannot undo a rollback that it did not see. Revocations in snapshots are learned by `install`.
     fn revocations(&self) -> Vec<SignedRevocation>;
+
+    /// Whether every worker has an identity, and with it accepts mutual TLS: the control plane is told then. A data plane that never will has none to tell.
+    fn identified(&self) -> watch::Receiver<bool> {
+        watch::channel(false).1
+    }
 
     /// The stream to the control plane opened or ended: `/ready`, metrics, and how long a connection to a new
     /// destination waits for an answer depend on it.

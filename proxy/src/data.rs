@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use futures::future::join_all;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use traffic_core::config::{SignedRevocation, Snapshot, Weight};
 use traffic_core::outcome::{Counts, Second};
 use traffic_core::revoked::RevocationMemory;
@@ -28,6 +28,8 @@ pub struct Data {
     metrics: Arc<Metrics>,
     link: Arc<LinkState>,
     clock: Arc<WallClock>,
+    /// Whether every worker has an identity.
+    identified: Arc<watch::Sender<bool>>,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +51,7 @@ impl Data {
             metrics,
             link,
             clock,
+            identified: Arc::default(),
         }
     }
 
@@ -84,13 +87,15 @@ impl Data {
         clusters.sort_by(|a, b| a.name.cmp(&b.name));
         let clusters = clusters.into_iter().map(|cluster| {
             let endpoints = cluster.endpoints.iter().map(|endpoint| {
-                serde_json::json!({"address": endpoint.address.to_string(), "health": format!("{:?}", endpoint.health)})
+                serde_json::json!({"address": endpoint.address.to_string(), "health": format!("{:?}", endpoint.health),
+                    "identity": endpoint.identity.as_ref().map(|it| &*it.id), "tls": endpoint.identity.as_ref().map(|it| it.accepts)})
             });
             serde_json::json!({"name": cluster.name, "endpoints": endpoints.collect::<Vec<_>>()})
         });
         serde_json::json!({
             "version": env!("CARGO_PKG_VERSION"),
             "connected": self.metrics.connected.load(Ordering::Relaxed) == 1,
+            "identity": table.identity.as_ref().map(|own| serde_json::json!({"id": &*own.id, "number": own.number})),
             "installs": self.metrics.installs.load(Ordering::Relaxed),
             "routes": routes.collect::<Vec<_>>(),
             "clusters": clusters.collect::<Vec<_>>(),
@@ -98,6 +103,22 @@ impl Data {
                 "rollout": r.rollout, "revision": r.revision, "run": r.run,
             })).collect::<Vec<_>>(),
         })
+    }
+
+    /// Sends under the lock: every worker sees the tables in the same order.
+    fn hand_over(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        table: Table,
+    ) -> Vec<oneshot::Receiver<()>> {
+        state.table = Arc::new(table);
+        let hand_over = |worker: &mpsc::UnboundedSender<Command>| {
+            let (done, acknowledgement) = oneshot::channel();
+            // A worker that is gone picks nothing any more; its acknowledgement resolves at once.
+            let _ = worker.send(Command::Install(state.table.clone(), done));
+            acknowledgement
+        };
+        self.workers.iter().map(hand_over).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -108,7 +129,6 @@ impl Data {
 impl Install for Data {
     fn install(&self, snapshot: Arc<Snapshot>) -> Installed {
         let acknowledgements: Vec<oneshot::Receiver<()>> = {
-            // The lock covers the sending too: every worker sees the tables in the same order.
             let mut state = self.state();
             for route in snapshot.routes.values().flatten() {
                 state.memory.learn(&route.revoked);
@@ -120,21 +140,11 @@ impl Install for Data {
                 &self.metrics,
                 || fastrand::u64(..),
             );
-            let table = Arc::new(table);
-            state.table = table.clone();
             let routes = table.routes.values().flatten().count();
             self.metrics
                 .routes
                 .store(i64::try_from(routes).unwrap_or(i64::MAX), Ordering::Relaxed);
-            self.workers
-                .iter()
-                .map(|worker| {
-                    let (done, acknowledgement) = oneshot::channel();
-                    // A worker that is gone picks nothing any more; its acknowledgement resolves at once.
-                    let _ = worker.send(Command::Install(table.clone(), done));
-                    acknowledgement
-                })
-                .collect()
+            self.hand_over(&mut state, table)
         };
         let metrics = self.metrics.clone();
         Box::pin(async move {
@@ -161,6 +171,10 @@ impl Install for Data {
                 }
             }
         }
+    }
+
+    fn identified(&self) -> watch::Receiver<bool> {
+        self.identified.subscribe()
     }
 
     fn outcomes(&self, now: Second) -> Outcomes {

@@ -5,6 +5,7 @@
 
 pub mod http1;
 pub mod http2;
+pub mod way;
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -16,12 +17,12 @@ use traffic_core::balance::{Load, Sample};
 
 use crate::limits::Limits;
 use crate::net::buffers::Buffers;
-use crate::net::connect::{ConnectError, Path};
+use crate::net::connect::ConnectError;
+use way::Way;
 
 #[derive(Debug)]
 pub struct Endpoint {
-    address: SocketAddr,
-    path: Path,
+    way: Rc<Way>,
     load: Cell<Load>,
     pub http1: Rc<http1::Pool>,
     pub http2: Rc<http2::Pool>,
@@ -73,27 +74,22 @@ pub enum CallerFault {
 }
 
 impl Endpoint {
-    pub fn new(
-        address: SocketAddr,
-        path: Path,
-        buffers: &Rc<Buffers>,
-        limits: &Limits,
-    ) -> Endpoint {
+    pub fn new(way: Way, buffers: &Rc<Buffers>, limits: &Limits) -> Endpoint {
+        let way = Rc::new(way);
         Endpoint {
-            address,
-            path,
             load: Cell::default(),
-            http1: Rc::new(http1::Pool::new(address, path)),
-            http2: Rc::new(http2::Pool::new(address, path, buffers.clone(), limits)),
+            http1: Rc::new(http1::Pool::new(way.clone())),
+            http2: Rc::new(http2::Pool::new(way.clone(), buffers.clone(), limits)),
+            way,
         }
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.way.address()
     }
 
-    pub fn path(&self) -> Path {
-        self.path
+    pub fn way(&self) -> &Way {
+        &self.way
     }
 
     pub fn load(&self) -> Load {

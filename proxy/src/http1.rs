@@ -20,7 +20,6 @@ use aviary_http1::scan::empty_line;
 use aviary_http1::{HeadEnd, Limits, Malformed, Persistence, response};
 use http::StatusCode;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use traffic_core::contract::header;
 
@@ -31,7 +30,8 @@ use crate::exchange::{Delivery, Policy, Refusal};
 use crate::metrics::Limit;
 use crate::net::end::End;
 use crate::net::input::Input;
-use crate::net::{socket, tunnel};
+use crate::net::stream::Stream;
+use crate::net::tunnel;
 use crate::state::State;
 use attempt::Attempt;
 use relay::Ended;
@@ -42,7 +42,7 @@ const LINGER: Duration = Duration::from_secs(3);
 
 /// A caller's connection.
 struct Caller {
-    stream: TcpStream,
+    stream: Stream,
     input: Input,
     phases: Phases,
 }
@@ -51,6 +51,8 @@ struct Caller {
 enum After {
     KeepAlive,
     Close,
+    /// It is not there any more, and need not be told anything.
+    Left,
     /// The caller may still be sending.
     Linger,
     /// The answer is not whole: its end must not look like one.
@@ -77,14 +79,15 @@ pub(crate) async fn serve(state: Rc<State>, policy: Policy, end: End) {
         let after = match caller.head(&state, &size).await {
             // In a box: an idle connection does not pay for the state of a request.
             Ok(Some(length)) => Box::pin(caller.exchange(&state, &policy, length)).await,
-            Ok(None) => return,
+            Ok(None) => return caller.stream.close().await,
             Err(refused) => caller.refuse(refused).await,
         };
         match after {
             After::KeepAlive => {}
-            After::Close => return,
+            After::Close => return caller.stream.close().await,
+            After::Left => return,
             After::Linger => return caller.linger().await,
-            After::Reset => return socket::reset_on_close(&caller.stream),
+            After::Reset => return caller.stream.reset_on_close(),
             After::Tunnel(switched) => return caller.tunnel(&state, *switched).await,
         }
     }
@@ -151,10 +154,9 @@ impl Caller {
 
     /// Waits for the next request without owning a buffer. False if the drain is over first.
     async fn is_readable(&mut self) -> bool {
-        let readable = poll_fn(|cx| self.stream.poll_read_ready(cx));
         tokio::select! {
             biased;
-            readable = readable => readable.is_ok(),
+            readable = self.stream.readable() => readable.is_ok(),
             () = self.phases.reached(Phase::Closing) => false,
         }
     }
@@ -212,7 +214,7 @@ impl Caller {
                         flight.broken();
                         After::Reset
                     }
-                    Ended::Left => After::Close,
+                    Ended::Left => After::Left,
                 }
             }
             Err(refusal) => {
@@ -220,7 +222,7 @@ impl Caller {
                 let is_uploaded = attempt.is_uploaded();
                 drop(attempt);
                 if !is_there {
-                    return After::Close;
+                    return After::Left;
                 }
                 self.answer(state, &asked, &refusal, is_uploaded).await
             }
@@ -249,7 +251,7 @@ impl Caller {
         };
         let text = own(asked, persistence, refusal.status, &refusal.reason, marker);
         match (self.write(&text).await, persistence, is_uploaded) {
-            (Err(_), _, _) => After::Close,
+            (Err(_), _, _) => After::Left,
             (Ok(()), Persistence::KeepAlive, _) => After::KeepAlive,
             (Ok(()), Persistence::Close, true) => After::Close,
             (Ok(()), Persistence::Close, false) => After::Linger,
@@ -270,7 +272,7 @@ impl Caller {
         let text = own(&asked, Persistence::Close, status, &reason, None);
         match self.write(&text).await {
             Ok(()) => After::Linger,
-            Err(_) => After::Close,
+            Err(_) => After::Left,
         }
     }
 

@@ -46,7 +46,8 @@ pub(crate) async fn serve(state: Rc<State>, policy: Policy, end: End) {
         .initial_connection_window_size(STREAM_WINDOW * limits.streams)
         .max_header_list_size(header_list(limits.request(policy.side())))
         .max_send_buffer_size(STREAM_WINDOW as usize);
-    // It waits for nothing: the preface, by which the caller is known to speak HTTP/2, is in the input.
+    // It waits for nothing: the preface, by which the caller is known to speak HTTP/2, is in the input. Or for a sidecar's, which has said before that it
+    // will come.
     let connection = match builder.handshake::<_, Bytes>(io).await {
         Ok(connection) => connection,
         Err(error) => {

@@ -37,10 +37,12 @@
 //! | `aviary_config_routes` | gauge | | destinations with a route |
 //! | `aviary_passthrough_connections_total` | counter | `reason` | outbound connections without a route: `no_route` (the control plane said so) or `no_answer` (it did not answer in time) |
 //! | `aviary_refused_total` | counter | `reason` | what reached a limit: `connections` (too many callers' connections), `streams` (too many requests in progress on one HTTP/2 connection), `head` (a request's head too large), `head_time` (it did not come in time), `frames` (HTTP/2 frames that cost and say nothing) |
+//! | `aviary_tls_handshakes_total` | counter | `side`, `result` | handshakes of mutual TLS with other sidecars, `outbound` (to an endpoint that must prove its identity; one that fails is as if nobody listened) or `inbound`, by `success` or `failure` |
 //! | `aviary_streams_active` | gauge | | requests and opaque connections in progress |
 
 mod arms;
 mod classes;
+mod handshakes;
 mod histogram;
 mod identity;
 mod ports;
@@ -67,6 +69,7 @@ pub use ports::{PortMetrics, Workload};
 pub use reasons::{Limit, PassThrough};
 
 use arms::Arms;
+use handshakes::Handshakes;
 use ports::Ports;
 use reasons::{PassedThrough, Refused};
 use reports::Reports;
@@ -80,6 +83,7 @@ pub struct Metrics {
     pub routes: AtomicI64,
     pub reports: Reports,
     pub identity: Identity,
+    pub handshakes: Handshakes,
     pub streams: AtomicI64,
     passed_through: PassedThrough,
     refused: Refused,
@@ -165,6 +169,7 @@ impl Collector for Metrics {
         self.encode_proxy(&mut encoder)?;
         self.reports.encode(&mut encoder)?;
         self.identity.encode(&mut encoder)?;
+        self.handshakes.encode(&mut encoder)?;
         self.passed_through.encode(&mut encoder)?;
         self.refused.encode(&mut encoder)
     }

@@ -2,6 +2,7 @@
 //! the counters and the splits, so nothing on the way of a request takes a lock or a channel.
 
 pub mod destination;
+mod endpoints;
 pub mod fuse;
 pub mod outcomes;
 
@@ -15,12 +16,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use traffic_core::balance;
-use traffic_core::config::{Cluster, Health};
 
 use crate::clock::WallClock;
 use crate::control::Demand;
 use crate::drain::Phases;
+use crate::endpoint::way::Way;
 use crate::endpoint::{Connections, Endpoint};
+use crate::identity::Generation;
 use crate::limits::Limits;
 use crate::link::LinkState;
 use crate::metrics::{ArmMetrics, Metrics, PortMetrics};
@@ -30,6 +32,7 @@ use crate::net::local::Local;
 use crate::net::origin::{OriginalDestination, OwnListeners};
 use crate::table::Table;
 use destination::{Arm, Destination, LocalRoute};
+use endpoints::Endpoints;
 use fuse::RouteFuse;
 use outcomes::Outcomes;
 
@@ -57,8 +60,9 @@ pub struct State {
     pub local: Local,
     pub outcomes: Outcomes,
     destinations: RefCell<HashMap<SocketAddr, Rc<Destination>>>,
-    /// Endpoints of clusters; their pools survive every new table.
-    endpoints: RefCell<HashMap<SocketAddr, Rc<Endpoint>>>,
+    endpoints: RefCell<Endpoints>,
+    /// What this proxy is to others, once it knows.
+    identity: RefCell<Option<Arc<Generation>>>,
     /// The application's ports, and destinations whose route went away under a connection.
     others: RefCell<HashMap<SocketAddr, Rc<App>>>,
     installed: Notify,
@@ -91,6 +95,7 @@ impl State {
             outcomes: Outcomes::default(),
             destinations: RefCell::default(),
             endpoints: RefCell::default(),
+            identity: RefCell::default(),
             others: RefCell::default(),
             installed: Notify::new(),
             random: RefCell::new(fastrand::Rng::new()),
@@ -102,15 +107,20 @@ impl State {
         &self.common.metrics
     }
 
+    /// What this proxy is to others; `None`: it does not know yet.
+    pub fn identity(&self) -> Option<Arc<Generation>> {
+        self.identity.borrow().clone()
+    }
+
     /// Takes over a table. From the next pick on it holds; connections are not touched.
     pub fn install(&self, table: &Table) {
-        let mut endpoints = HashMap::new();
-        let mut arms: HashMap<&str, Rc<[Rc<Endpoint>]>> = HashMap::new();
-        let mut old = self.endpoints.borrow_mut();
-        for (name, cluster) in &table.clusters {
-            arms.insert(name, self.endpoints_of(cluster, &mut old, &mut endpoints));
-        }
-        *old = endpoints;
+        self.identity.replace(table.identity.clone());
+        let arms = self.endpoints.borrow_mut().install(
+            table,
+            self.metrics(),
+            |address| self.path(address),
+            |way| Endpoint::new(way, &self.buffers, &self.common.limits),
+        );
         let mut routes: HashMap<&str, Rc<LocalRoute>> = HashMap::new();
         let mut destinations = self.destinations.borrow_mut();
         let before = destinations.values().filter_map(|it| it.route());
@@ -153,38 +163,6 @@ impl State {
                 .set(route);
         }
         self.installed.notify_waiters();
-    }
-
-    /// The healthy endpoints of a cluster, with the pools they had.
-    fn endpoints_of(
-        &self,
-        cluster: &Cluster,
-        old: &mut HashMap<SocketAddr, Rc<Endpoint>>,
-        new: &mut HashMap<SocketAddr, Rc<Endpoint>>,
-    ) -> Rc<[Rc<Endpoint>]> {
-        cluster
-            .endpoints
-            .iter()
-            .filter(|endpoint| match endpoint.health {
-                Health::Healthy => true,
-                Health::Draining => false,
-            })
-            .map(|endpoint| {
-                let address = endpoint.address;
-                let known = new.entry(address).or_insert_with(|| {
-                    old.remove(&address).unwrap_or_else(|| {
-                        let path = self.path(address);
-                        Rc::new(Endpoint::new(
-                            address,
-                            path,
-                            &self.buffers,
-                            &self.common.limits,
-                        ))
-                    })
-                });
-                known.clone()
-            })
-            .collect()
     }
 
     /// The way to an endpoint of a route.
@@ -259,8 +237,7 @@ impl State {
             .or_insert_with(|| {
                 Rc::new(App {
                     endpoint: Rc::new(Endpoint::new(
-                        address,
-                        Path::Direct,
+                        Way::plain(address, Path::Direct),
                         &self.buffers,
                         &self.common.limits,
                     )),
@@ -285,9 +262,7 @@ impl State {
 
     pub fn sweep(&self, now: Instant) {
         self.outcomes.sweep(self.common.clock.second(now));
-        for endpoint in self.endpoints.borrow().values() {
-            endpoint.sweep(now);
-        }
+        self.endpoints.borrow().sweep(now);
         self.others.borrow_mut().retain(|_, app| {
             app.endpoint.sweep(now) == Connections::Some
                 || Rc::strong_count(app) > 1

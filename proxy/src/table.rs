@@ -11,14 +11,17 @@ use traffic_core::config::{Arm, Cluster, Route, Snapshot, Split, Weight};
 use traffic_core::revoked::{self, RevocationMemory};
 use traffic_core::split::Interleaver;
 
+use crate::identity::Generation;
 use crate::metrics::{ArmMetrics, Metrics};
 
 /// Everything a worker needs to serve, by original destination.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Table {
     /// `None`: the control plane knows no route there.
     pub routes: HashMap<SocketAddr, Option<Arc<ReadyRoute>>>,
     pub clusters: HashMap<String, Arc<Cluster>>,
+    /// What this proxy is to others. It travels with the clusters: a worker never has the endpoints of one moment and the roots of another.
+    pub identity: Option<Arc<Generation>>,
 }
 
 /// A route with the split that really holds.
@@ -76,6 +79,7 @@ impl Table {
         Table {
             routes: routes.collect(),
             clusters: snapshot.clusters.clone(),
+            identity: previous.identity.clone(),
         }
     }
 }

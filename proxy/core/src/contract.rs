@@ -37,6 +37,8 @@ pub mod metric {
     pub const PASSTHROUGH_CONNECTIONS: &str = "aviary_passthrough_connections";
     /// Counter: what the proxy refused because a limit was reached.
     pub const REFUSED: &str = "aviary_refused";
+    /// Counter: handshakes of mutual TLS.
+    pub const HANDSHAKES: &str = "aviary_tls_handshakes";
     /// Gauge: requests and opaque connections in progress.
     pub const STREAMS_ACTIVE: &str = "aviary_streams_active";
 
@@ -66,8 +68,10 @@ pub mod label {
     pub const PEER: &str = "peer";
     /// Why a connection was passed through, or something was refused.
     pub const REASON: &str = "reason";
-    /// What became of a report (`sent` or `dropped`), or of a request for a certificate (`issued`, `failed` or `unserved`).
+    /// What became of a report (`sent` or `dropped`), of a request for a certificate (`issued`, `failed` or `unserved`), or of a handshake (`success` or `failure`).
     pub const RESULT: &str = "result";
+    /// Which way a connection goes: `outbound`, from the application, or `inbound`, to it.
+    pub const SIDE: &str = "side";
     /// The upper bound of a histogram's bucket, in seconds.
     pub const LE: &str = "le";
 }

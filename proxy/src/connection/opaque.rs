@@ -4,24 +4,25 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use tokio::net::TcpStream;
 use traffic_core::config::Protocol;
 use traffic_core::outcome::Class;
 use traffic_core::retry::{self, Attempt, Body, Decision, Failure};
 
-use crate::drain::Stream;
+use crate::drain;
 use crate::endpoint::{Endpoint, InFlight};
 use crate::exchange::Owed;
+use crate::identity::Inner;
 use crate::net::connect::{Path, connect};
 use crate::net::detect::{Detected, detect};
 use crate::net::end::End;
+use crate::net::stream::Stream;
 use crate::net::tunnel;
 use crate::state::State;
 use crate::state::destination::{Arm, LocalRoute};
 
 /// A connection to where the caller's bytes go.
 pub(super) struct Other {
-    stream: TcpStream,
+    stream: Stream,
     in_flight: Option<InFlight>,
 }
 
@@ -31,6 +32,8 @@ pub(super) enum First {
     Http2,
     /// The server did, or it is no HTTP.
     Opaque(Other),
+    /// The caller, in TLS of its own or of a sidecar's. Without a server if there is none.
+    Tls(Option<Other>),
     /// The caller left, or there is no server and the caller speaks no HTTP.
     Nobody,
 }
@@ -41,6 +44,14 @@ pub(super) async fn pass_through(state: &State, end: End, address: SocketAddr) {
         Some(other) => join(state, end, other).await,
         // What the caller would have seen without us, a little later.
         None => end.abandon(),
+    }
+}
+
+/// The same, by the connection that there is already, if there is one.
+pub(super) async fn go_on(state: &State, end: End, address: SocketAddr, other: Option<Other>) {
+    match other {
+        Some(other) => join(state, end, other).await,
+        None => pass_through(state, end, address).await,
     }
 }
 
@@ -71,7 +82,7 @@ pub(super) async fn first_of_split(
     let (arm, other) = to_split(state, route, pick).await.unzip();
     let first = first(caller, other).await;
     match (&first, arm) {
-        (First::Opaque(_), Some(arm)) => {
+        (First::Opaque(_) | First::Tls(Some(_)), Some(arm)) => {
             arm.metrics.connections.add(Class::Success);
             (first, Owed::default())
         }
@@ -84,6 +95,7 @@ async fn first(caller: &mut End, other: Option<Other>) -> First {
         return match detect(caller, Protocol::Http).await {
             Ok(Detected::Http1) => First::Http1,
             Ok(Detected::Http2) => First::Http2,
+            Ok(Detected::Tls) => First::Tls(None),
             Ok(Detected::Opaque | Detected::Silent | Detected::Closed) | Err(_) => First::Nobody,
         };
     };
@@ -92,6 +104,7 @@ async fn first(caller: &mut End, other: Option<Other>) -> First {
         detected = detect(caller, Protocol::Http) => match detected {
             Ok(Detected::Http1) => First::Http1,
             Ok(Detected::Http2) => First::Http2,
+            Ok(Detected::Tls) => First::Tls(Some(other)),
             // A caller that closes its sending half at once may still want to hear.
             Ok(Detected::Opaque | Detected::Silent | Detected::Closed) => First::Opaque(other),
             Err(_) => First::Nobody,
@@ -102,7 +115,7 @@ async fn first(caller: &mut End, other: Option<Other>) -> First {
 
 /// Copies both ways until both have ended.
 pub(super) async fn join(state: &State, ours: End, other: Other) {
-    let open = Stream::open(state.metrics());
+    let open = drain::Stream::open(state.metrics());
     let theirs = End::new(other.stream, state.buffers.clone());
     if let Err(error) = tunnel::join(ours, theirs, &state.buffers).await {
         tracing::debug!(%error, "opaque connection ended");
@@ -113,7 +126,7 @@ pub(super) async fn join(state: &State, ours: End, other: Other) {
 async fn to_address(address: SocketAddr) -> Option<Other> {
     match connect(address, Path::Direct).await {
         Ok(stream) => Some(Other {
-            stream,
+            stream: stream.into(),
             in_flight: None,
         }),
         Err(error) => {
@@ -153,11 +166,11 @@ async fn to_arm(
     state: &State,
     arm: &Arm,
     not: Option<SocketAddr>,
-) -> Result<(InFlight, TcpStream), Option<SocketAddr>> {
+) -> Result<(InFlight, Stream), Option<SocketAddr>> {
     let now = Instant::now();
     let endpoint: Rc<Endpoint> = state.pick(&arm.endpoints, not, now).ok_or(None)?;
     let in_flight = InFlight::start(&endpoint, now);
-    match connect(endpoint.address(), endpoint.path()).await {
+    match endpoint.way().open(Inner::Tcp).await {
         Ok(stream) => Ok((in_flight, stream)),
         Err(error) => {
             tracing::debug!(%error, "attempt failed");

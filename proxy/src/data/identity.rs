@@ -2,15 +2,31 @@
 
 use std::sync::Arc;
 
+use futures::future::join_all;
+
 use super::Data;
 use crate::ads::seconds;
 use crate::control::{Identify, Installed, Renewal};
 use crate::identity::Generation;
+use crate::table::Table;
 
 impl Identify for Data {
     fn identify(&self, generation: Arc<Generation>) -> Installed {
         tracing::debug!(number = generation.number, "identity handed over");
-        Box::pin(std::future::ready(()))
+        let acknowledgements = {
+            let mut state = self.state();
+            let table = Table {
+                identity: Some(generation),
+                ..(*state.table).clone()
+            };
+            self.hand_over(&mut state, table)
+        };
+        let identified = self.identified.clone();
+        Box::pin(async move {
+            join_all(acknowledgements).await;
+            // Now the control plane may hear that this proxy accepts TLS.
+            identified.send_replace(true);
+        })
     }
 
     fn renewal(&self, news: Renewal) {

@@ -7,15 +7,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-use tokio::net::TcpStream;
 
-use crate::net::connect::{ConnectError, Path, connect};
+use super::way::Way;
+use crate::identity::Inner;
+use crate::net::connect::ConnectError;
+use crate::net::stream::Stream;
 
 const IDLE: Duration = Duration::from_secs(3);
 /// How long before the time that an endpoint has named its connection is not used any more.
@@ -28,22 +29,21 @@ pub const MOST_IN_USE: usize = 4096;
 
 #[derive(Debug)]
 pub struct Pool {
-    address: SocketAddr,
-    path: Path,
+    way: Rc<Way>,
     idle: RefCell<Vec<Idle>>,
     in_use: Cell<usize>,
 }
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: Stream,
     until: Instant,
 }
 
 /// A connection in use by one request. Closed when it is dropped.
 #[derive(Debug)]
 pub struct Upstream {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub origin: Origin,
     /// Held for as long as the connection is.
     pub slot: Slot,
@@ -83,10 +83,9 @@ impl Drop for Slot {
 }
 
 impl Pool {
-    pub fn new(address: SocketAddr, path: Path) -> Pool {
+    pub fn new(way: Rc<Way>) -> Pool {
         Pool {
-            address,
-            path,
+            way,
             idle: RefCell::default(),
             in_use: Cell::new(0),
         }
@@ -96,7 +95,7 @@ impl Pool {
     pub async fn acquire(self: &Rc<Pool>, wanted: Wanted) -> Result<Upstream, ConnectError> {
         if self.in_use.get() >= MOST_IN_USE {
             return Err(ConnectError::TooMany {
-                address: self.address,
+                address: self.way.address(),
                 most: MOST_IN_USE,
             });
         }
@@ -111,14 +110,14 @@ impl Pool {
             });
         }
         Ok(Upstream {
-            stream: connect(self.address, self.path).await?,
+            stream: self.way.open(Inner::Http1).await?,
             origin: Origin::Fresh,
             slot,
         })
     }
 
     /// The most recently used connection that is open.
-    fn take(&self, wanted: Wanted) -> Option<TcpStream> {
+    fn take(&self, wanted: Wanted) -> Option<Stream> {
         let mut idle = self.idle.borrow_mut();
         while let Some(Idle { stream, .. }) = idle.pop() {
             if is_open(&stream) && (wanted == Wanted::Any || is_really_open(&stream)) {
@@ -158,20 +157,20 @@ impl Upstream {
 }
 
 /// As far as the event loop has heard. An endpoint has nothing to say on an idle connection: whatever it sends, the end or more, ends it.
-fn is_open(stream: &TcpStream) -> bool {
-    match stream.poll_read_ready(&mut Context::from_waker(Waker::noop())) {
-        Poll::Pending => true,
-        Poll::Ready(Ok(())) => {
+fn is_open(stream: &Stream) -> bool {
+    let ready = stream.poll_read_ready(&mut Context::from_waker(Waker::noop()));
+    match (ready, stream) {
+        (Poll::Pending, _) => true,
+        (Poll::Ready(Ok(())), Stream::Plain(stream)) => {
             let read = stream.try_read(&mut [0]);
             read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
         }
-        Poll::Ready(Err(_)) => false,
+        (Poll::Ready(Ok(())), Stream::Mesh(_)) | (Poll::Ready(Err(_)), _) => false,
     }
 }
 
 /// As far as the kernel knows: costs a system call.
-fn is_really_open(stream: &TcpStream) -> bool {
-    SockRef::from(stream)
-        .peek(&mut [MaybeUninit::uninit()])
-        .is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+fn is_really_open(stream: &Stream) -> bool {
+    let peeked = stream.with_tcp(|tcp| SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]));
+    peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }

@@ -16,9 +16,11 @@ use h2::client::{Builder, SendRequest};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
+use super::way::Way;
+use crate::identity::Inner;
 use crate::limits::{Limits, header_list};
 use crate::net::buffers::Buffers;
-use crate::net::connect::{ConnectError, Path, connect};
+use crate::net::connect::ConnectError;
 use crate::net::cork::{Uncork, cork};
 use crate::net::end::End;
 use crate::net::origin::Side;
@@ -38,8 +40,7 @@ type Opening = Shared<LocalBoxFuture<'static, Result<(), Rc<ConnectError>>>>;
 
 #[derive(Debug)]
 pub struct Pool {
-    address: SocketAddr,
-    path: Path,
+    way: Rc<Way>,
     buffers: Rc<Buffers>,
     header_list: u32,
     connections: RefCell<Vec<Rc<Connection>>>,
@@ -82,10 +83,9 @@ impl Drop for Lease {
 }
 
 impl Pool {
-    pub fn new(address: SocketAddr, path: Path, buffers: Rc<Buffers>, limits: &Limits) -> Pool {
+    pub fn new(way: Rc<Way>, buffers: Rc<Buffers>, limits: &Limits) -> Pool {
         Pool {
-            address,
-            path,
+            way,
             buffers,
             // Nothing is added to an answer of HTTP/2 on its way: one that a sidecar takes, the next one takes too.
             header_list: header_list(limits.answer(Side::Inbound)),
@@ -133,12 +133,13 @@ impl Pool {
 
     /// In a task of its own: the request that asked first may be gone before the connection is there.
     fn start(self: &Rc<Pool>) -> Opening {
-        let (address, path, buffers) = (self.address, self.path, self.buffers.clone());
+        let (way, buffers) = (self.way.clone(), self.buffers.clone());
+        let address = way.address();
         let header_list = self.header_list;
         let (done, opened) = oneshot::channel();
         let weak: Weak<Pool> = Rc::downgrade(self);
         spawn_local(async move {
-            let handshake = handshake(address, path, buffers, header_list).await;
+            let handshake = handshake(&way, buffers, header_list).await;
             let Some(pool) = weak.upgrade() else {
                 return;
             };
@@ -158,12 +159,12 @@ impl Pool {
 }
 
 async fn handshake(
-    address: SocketAddr,
-    path: Path,
+    way: &Way,
     buffers: Rc<Buffers>,
     header_list: u32,
 ) -> Result<Connection, ConnectError> {
-    let stream = connect(address, path).await?;
+    let address = way.address();
+    let stream = way.open(Inner::Http2).await?;
     let (io, uncork) = cork(End::new(stream, buffers.clone()), buffers);
     let mut builder = Builder::new();
     builder

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use aviary_http1::{Body, Framing, HeadEnd, Malformed, Persistence};
 use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Sleep, sleep};
 use traffic_core::outcome::Trace;
 use traffic_core::retry;
@@ -25,6 +24,7 @@ use crate::endpoint::{CallerFault, Cause, Endpoint, Lost, SendError};
 use crate::exchange::{self, Answered};
 use crate::net::input::Input;
 use crate::net::pump::{Broken, Pump};
+use crate::net::stream::{ReadHalf, WriteHalf};
 use crate::state::State;
 
 const HALF_CLOSED: Duration = Duration::from_secs(5);

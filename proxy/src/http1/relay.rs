@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use aviary_http1::{Body, Persistence};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::After;
 use super::answer::Answer;
@@ -14,6 +13,7 @@ use crate::endpoint::http1::Upstream;
 use crate::exchange::flight::Flight;
 use crate::net::input::Input;
 use crate::net::pump::{Broken, Pump};
+use crate::net::stream::{ReadHalf, WriteHalf};
 
 /// How an answer ended.
 pub(super) enum Ended {

@@ -9,6 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use super::socket;
+use super::tls::TlsError;
 
 /// Long enough for one lost SYN, short enough to try another endpoint.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,6 +25,11 @@ pub enum ConnectError {
     Timeout { address: SocketAddr },
     #[error("cannot speak HTTP/2 to {address}: {reason}")]
     Handshake { address: SocketAddr, reason: String },
+    #[error("no mutual TLS with {address}: {source}")]
+    Tls {
+        address: SocketAddr,
+        source: TlsError,
+    },
     #[error("the attempt to connect to {address} was abandoned")]
     Abandoned { address: SocketAddr },
     #[error("{address} has {most} connections of this proxy's already, all in use")]

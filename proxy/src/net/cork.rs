@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::buffers::Buffers;
 use super::end::End;
 use super::input::Input;
 use super::socket;
+use super::stream::Stream;
 
 /// More than this does not wait.
 const MOST: usize = 64 * 1024;
@@ -27,7 +27,7 @@ pub struct Uncork(Rc<RefCell<Corked>>);
 
 #[derive(Debug)]
 struct Corked {
-    stream: TcpStream,
+    stream: Stream,
     /// Read before what is still to be read.
     input: Input,
     buffers: Rc<Buffers>,
@@ -36,7 +36,7 @@ struct Corked {
 }
 
 pub fn cork(end: End, buffers: Rc<Buffers>) -> (Cork, Uncork) {
-    socket::notice_silence(&end.stream);
+    end.stream.with_tcp(socket::notice_silence);
     let corked = Rc::new(RefCell::new(Corked {
         stream: end.stream,
         input: end.input,

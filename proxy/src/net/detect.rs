@@ -4,7 +4,7 @@
 //! looking again and again.
 //!
 //! Where the server may speak first (MySQL, SMTP) a caller's silence for [`PATIENCE`] is an answer too: then it is time to connect to the server and
-//! to see who says something first. Not recognised here: TLS (opaque), HTTP/1.1 `Upgrade: h2c`, and CONNECT (opaque).
+//! to see who says something first. Of TLS the beginning is recognised, and whose it is elsewhere (`hello`). Not recognised: HTTP/1.1 `Upgrade: h2c`, and CONNECT (opaque).
 
 use std::io;
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub const PATIENCE: Duration = Duration::from_millis(25);
 /// How long a first line may take to arrive in pieces, once it has begun.
 const LINE: Duration = Duration::from_secs(5);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A record of TLS that is part of a handshake (RFC 8446, 5.1).
+const HANDSHAKE: u8 = 22;
 /// Longer than any method that is in use, and the preface.
 const ENOUGH: usize = 32;
 
@@ -27,6 +29,8 @@ pub enum Detected {
     Http1,
     Http2,
     Opaque,
+    /// As far as the first byte tells.
+    Tls,
     /// Nothing came yet, and perhaps it is for the server to speak.
     Silent,
     /// The peer left before it said anything.
@@ -79,6 +83,9 @@ fn judge(bytes: &[u8]) -> Option<Detected> {
     if PREFACE.starts_with(bytes) {
         return None;
     }
+    if bytes.starts_with(&[HANDSHAKE]) {
+        return Some(Detected::Tls);
+    }
     let method = bytes
         .iter()
         .take_while(|b| b.is_ascii_uppercase() || **b == b'-' || **b == b'_')
@@ -121,7 +128,9 @@ mod tests {
             (b"GET http://web/ HTTP/1.1", Detected::Http1),
             (PREFACE, Detected::Http2),
             (b"CONNECT web:443 HTTP/1.1", Detected::Opaque),
-            (b"\x16\x03\x01\x02\x00", Detected::Opaque),
+            (b"\x16", Detected::Tls),
+            (b"\x16\x03\x01\x02\x00", Detected::Tls),
+            (b"\x17\x03\x03\x02\x00", Detected::Opaque),
             (b"get key\r\n", Detected::Opaque),
             (b"GET key\r\n", Detected::Opaque),
             (b"SSH-2.0-OpenSSH", Detected::Opaque),

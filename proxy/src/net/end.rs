@@ -2,32 +2,30 @@
 
 use std::rc::Rc;
 
-use tokio::net::TcpStream;
-
 use super::buffers::Buffers;
 use super::input::Input;
-use super::socket;
+use super::stream::Stream;
 
 #[derive(Debug)]
 pub struct End {
-    pub stream: TcpStream,
+    pub stream: Stream,
     pub input: Input,
 }
 
 impl End {
     /// Of a connection that nothing was read from.
-    pub fn new(stream: TcpStream, buffers: Rc<Buffers>) -> End {
+    pub fn new(stream: impl Into<Stream>, buffers: Rc<Buffers>) -> End {
         End {
-            stream,
+            stream: stream.into(),
             input: Input::new(buffers),
         }
     }
 
     /// Closes it, since there is nobody to carry it to. If something came on it a reset says that nobody has taken that, as the kernel itself says it
-    /// of bytes that were not read.
+    /// of bytes that were not read. A sidecar is told by a reset in any case: its caller's connection was taken already.
     pub fn abandon(self) {
-        if !self.input.is_empty() {
-            socket::reset_on_close(&self.stream);
+        if !self.input.is_empty() || matches!(self.stream, Stream::Mesh(_)) {
+            self.stream.reset_on_close();
         }
     }
 }

@@ -2,14 +2,11 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncReadExt;
-use tokio::net::tcp::ReadHalf;
-
 use super::buffers::{Buffers, LARGE};
+use super::stream::ReadHalf;
 
 #[derive(Debug)]
 pub struct Input {
@@ -60,10 +57,10 @@ impl Input {
         from: &mut ReadHalf<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        ready!(from.as_ref().poll_read_ready(cx))?;
+        ready!(from.poll_read_ready(cx))?;
         self.make_room();
         let free = self.bytes.capacity() - self.bytes.len();
-        let polled = pin!(from.read_buf(&mut self.bytes)).poll(cx);
+        let polled = from.poll_read(cx, &mut self.bytes);
         match &polled {
             // A full buffer: more is on its way, and goes in larger pieces.
             Poll::Ready(Ok(read)) if *read == free => self.next = Size::Large,

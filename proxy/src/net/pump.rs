@@ -10,10 +10,10 @@ use std::task::{Context, Poll, ready};
 
 use aviary_http1::{Body, Malformed};
 use tokio::io::AsyncWrite;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::buffers::Buffers;
 use super::input::Input;
+use super::stream::{ReadHalf, WriteHalf};
 
 /// Pieces up to this size are copied behind a head rather than named beside it.
 const COPIED: usize = 2 * 1024;

@@ -8,20 +8,19 @@ use std::task::{Context, Poll, ready};
 
 use aviary_http1::{Body, Coding, Framing};
 use tokio::io::AsyncWrite;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::buffers::Buffers;
 use super::end::End;
 use super::input::Input;
 use super::pump::{Broken, Pump};
-use super::socket;
+use super::stream::{ReadHalf, WriteHalf};
 
 /// Copies until both ends are done. If one breaks, the other one is told so by a reset: an end would say that all is there.
 pub async fn join(mut one: End, mut other: End, buffers: &Rc<Buffers>) -> io::Result<()> {
     let joined = copy(&mut one, &mut other, buffers).await;
     if joined.is_err() {
-        socket::reset_on_close(&one.stream);
-        socket::reset_on_close(&other.stream);
+        one.stream.reset_on_close();
+        other.stream.reset_on_close();
     }
     joined
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aviary_proxy::{ads, control};
+use aviary_xds::client::ACCEPTS_TLS;
 use aviary_xds::grpc::{DiscoveryRequest, DiscoveryResponse, Server as AdsServer, Service as Ads};
 use aviary_xds::load::{self, Report};
 use aviary_xds::server::Verdict;
@@ -65,6 +66,8 @@ struct Shared {
     acknowledged: watch::Sender<String>,
     ads_streams: AtomicUsize,
     load_streams: AtomicUsize,
+    /// Streams of configuration on which the proxy has said that it accepts TLS.
+    accepting_streams: AtomicUsize,
     /// Ends the streams of configuration when it changes.
     hang_up: watch::Sender<()>,
 }
@@ -87,6 +90,7 @@ impl ControlPlane {
             acknowledged: watch::Sender::default(),
             ads_streams: AtomicUsize::default(),
             load_streams: AtomicUsize::default(),
+            accepting_streams: AtomicUsize::default(),
             hang_up: watch::Sender::default(),
         });
         // A small window: a stream that is not read is full at once, and the others of its connection are not.
@@ -179,6 +183,11 @@ impl ControlPlane {
         self.shared.ads_streams.load(Ordering::SeqCst)
     }
 
+    /// On how many of those the proxy has said that it accepts TLS.
+    pub(crate) fn accepting_streams(&self) -> usize {
+        self.shared.accepting_streams.load(Ordering::SeqCst)
+    }
+
     /// How often the load reporting service was asked for.
     pub(crate) fn load_streams(&self) -> usize {
         self.shared.load_streams.load(Ordering::SeqCst)
@@ -234,6 +243,7 @@ impl Shared {
         responses: mpsc::UnboundedSender<Result<XdsResponse, Status>>,
     ) -> Option<()> {
         let mut server = DeltaServer::default();
+        let mut accepts = false;
         let (mut changes, mut hang_up) = (self.changes.subscribe(), self.hang_up.subscribe());
         loop {
             let next = |server: &mut DeltaServer| {
@@ -241,6 +251,10 @@ impl Shared {
             };
             while let Some(response) = next(&mut server) {
                 responses.send(Ok(response)).ok()?;
+            }
+            if !accepts && server.routes().contains_key(ACCEPTS_TLS) {
+                accepts = true;
+                self.accepting_streams.fetch_add(1, Ordering::SeqCst);
             }
             for sent in server.routes().into_values().filter_map(|route| route.sent) {
                 match sent.verdict {

@@ -15,6 +15,7 @@ mod health;
 mod hops;
 mod inbound;
 mod mesh;
+mod mtls;
 mod outcomes;
 mod protocols;
 mod routes;

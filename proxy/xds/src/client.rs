@@ -40,6 +40,10 @@ use leases::Leases;
 /// limit at which that ends the stream.
 pub const MOST_DESTINATIONS: usize = 1000;
 
+/// The name under RDS by which a proxy says that it accepts mutual TLS. It is a subscription, so it ends with the stream that says it. There need not be an
+/// answer: a control plane that does not know the name says that there is no such route.
+pub const ACCEPTS_TLS: &str = "inbound/self";
+
 /// Counts snapshots: [`DeltaClient::installed`] says which one every worker has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(u64);
@@ -67,6 +71,8 @@ pub struct DeltaClient {
     /// Those that a received or a visible route names.
     clusters: BTreeMap<String, HeldCluster>,
     stream: Option<Stream>,
+    /// Whether the control plane is to know that this proxy accepts mutual TLS.
+    accepts: bool,
     leases: Leases,
     snapshot: Arc<Snapshot>,
     generation: Generation,
@@ -152,6 +158,16 @@ impl DeltaClient {
         output
     }
 
+    /// From now on this proxy accepts mutual TLS, and the control plane of each stream is told so.
+    pub fn accept_tls(&mut self) -> Output {
+        let mut output = Output::default();
+        if !std::mem::replace(&mut self.accepts, true) && self.stream.is_some() {
+            let name = ACCEPTS_TLS.to_owned();
+            output.requests.push(subscribe(Kind::Route, vec![name]));
+        }
+        output
+    }
+
     /// Makes room, first of destinations that have no route; gives their aliases.
     fn forget_destinations(&mut self) -> Vec<String> {
         let mut forgotten = Vec::new();
@@ -191,10 +207,9 @@ impl DeltaClient {
             ..subscribe(kind, names)
         };
         // Routes go first even when there are none: the control plane counts this proxy from here on.
-        let routes = request(
-            Kind::Route,
-            self.destinations.keys().copied().map(alias).collect(),
-        );
+        let destinations = self.destinations.keys().copied().map(alias);
+        let accepts = self.accepts.then(|| ACCEPTS_TLS.to_owned());
+        let routes = request(Kind::Route, destinations.chain(accepts).collect());
         let mut requests = vec![Request {
             node: Some(node::encode(node)),
             ..routes

@@ -1,0 +1,234 @@
+//! The endpoints of clusters in one worker. Their pools survive every new table, as long as the same address must be the same pod under the same roots: a
+//! connection says who was there when it was made, so it serves nobody else's requests.
+//!
+//! Once this worker has spoken TLS with an endpoint it goes on with it as long as the control plane lists that identity there, also when it says no more that
+//! the endpoint accepts TLS: a control plane that has just started has not heard that yet, and nobody who made it forget may read along.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use traffic_core::config::{Cluster, Endpoint as Listed, Health};
+
+use crate::endpoint::Endpoint;
+use crate::endpoint::way::Way;
+use crate::identity::Generation;
+use crate::identity::roots::Roots;
+use crate::metrics::Metrics;
+use crate::net::connect::Path;
+use crate::table::Table;
+
+#[derive(Debug, Default)]
+pub(super) struct Endpoints {
+    all: HashMap<Key, Rc<Endpoint>>,
+    /// Who is spoken to by TLS, and where.
+    secured: HashSet<(SocketAddr, Arc<str>)>,
+}
+
+/// What a pool belongs to.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    address: SocketAddr,
+    /// Who must be there, and who vouches for that.
+    trust: Option<(Arc<str>, Arc<Roots>)>,
+}
+
+impl Endpoints {
+    /// The healthy endpoints of each cluster of `table`, with the pools they had.
+    pub(super) fn install<'t>(
+        &mut self,
+        table: &'t Table,
+        metrics: &Arc<Metrics>,
+        path: impl Fn(SocketAddr) -> Path,
+        make: impl Fn(Way) -> Endpoint,
+    ) -> HashMap<&'t str, Rc<[Rc<Endpoint>]>> {
+        let own = table.identity.as_ref();
+        self.secured = match own {
+            Some(_) => self.by_tls(table),
+            None => HashSet::new(),
+        };
+        let mut old = std::mem::take(&mut self.all);
+        let mut arms = HashMap::new();
+        for (name, cluster) in &table.clusters {
+            let healthy = healthy(cluster).map(|listed| {
+                let trust = own.and_then(|own| self.trust(listed, own));
+                let address = listed.address;
+                let key = Key { address, trust };
+                if let Some(known) = self.all.get(&key) {
+                    return known.clone();
+                }
+                let known = old.remove(&key).unwrap_or_else(|| {
+                    let way = Way::plain(address, path(address));
+                    Rc::new(make(match (&key.trust, own) {
+                        (Some((id, _)), Some(own)) => {
+                            way.secured(id.clone(), own.clone(), metrics.clone())
+                        }
+                        (None, _) | (_, None) => way,
+                    }))
+                });
+                if let Some(own) = own {
+                    known.way().renew(own);
+                }
+                self.all.insert(key, known.clone());
+                known
+            });
+            let healthy: Rc<[Rc<Endpoint>]> = healthy.collect();
+            arms.insert(name.as_str(), healthy);
+        }
+        arms
+    }
+
+    /// Whose pool an endpoint's is; `None`: anybody's who is there.
+    fn trust(&self, listed: &Listed, own: &Arc<Generation>) -> Option<(Arc<str>, Arc<Roots>)> {
+        let id = &listed.identity.as_ref()?.id;
+        let is_secured = self.secured.contains(&(listed.address, id.clone()));
+        is_secured.then(|| (id.clone(), own.roots().clone()))
+    }
+
+    /// Of those who are listed: who has said that they accept TLS, and with whom it was spoken before.
+    fn by_tls(&self, table: &Table) -> HashSet<(SocketAddr, Arc<str>)> {
+        let listed = table.clusters.values().flat_map(|it| &it.endpoints);
+        let mut secured = HashSet::new();
+        for Listed {
+            address, identity, ..
+        } in listed
+        {
+            let Some(expected) = identity else { continue };
+            let key = (*address, expected.id.clone());
+            if expected.accepts || self.secured.contains(&key) {
+                secured.insert(key);
+            }
+        }
+        secured
+    }
+
+    /// Closes connections that were idle too long.
+    pub(super) fn sweep(&self, now: Instant) {
+        for endpoint in self.all.values() {
+            endpoint.sweep(now);
+        }
+    }
+}
+
+fn healthy(cluster: &Cluster) -> impl Iterator<Item = &Listed> {
+    let endpoints = cluster.endpoints.iter();
+    endpoints.filter(|endpoint| match endpoint.health {
+        Health::Healthy => true,
+        Health::Draining => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use traffic_core::config::Expected;
+
+    use super::*;
+    use crate::identity::testing::{Authority, ID};
+    use crate::limits::Limits;
+    use crate::metrics::Metrics;
+    use crate::net::buffers::Buffers;
+
+    const ADDRESS: &str = "10.1.0.1:80";
+
+    /// A worker whose clusters are one endpoint.
+    #[derive(Default)]
+    struct Worker {
+        endpoints: Endpoints,
+        metrics: Arc<Metrics>,
+        buffers: Rc<Buffers>,
+    }
+
+    impl Worker {
+        fn installs(
+            &mut self,
+            identity: Option<&Arc<Generation>>,
+            health: Health,
+            expected: Option<(&str, bool)>,
+        ) -> Option<Rc<Endpoint>> {
+            let listed = Listed {
+                address: ADDRESS.parse().unwrap(),
+                health,
+                identity: expected.map(|(id, accepts)| Expected {
+                    id: id.into(),
+                    accepts,
+                }),
+            };
+            let cluster = Cluster {
+                name: "c".to_owned(),
+                endpoints: vec![listed],
+            };
+            let table = Table {
+                clusters: HashMap::from([("c".to_owned(), Arc::new(cluster))]),
+                identity: identity.cloned(),
+                ..Table::default()
+            };
+            let arms = self.endpoints.install(
+                &table,
+                &self.metrics,
+                |_| Path::Direct,
+                |way| Endpoint::new(way, &self.buffers, &Limits::default()),
+            );
+            arms["c"].first().cloned()
+        }
+
+        /// Healthy, with this identity.
+        fn has(
+            &mut self,
+            identity: Option<&Arc<Generation>>,
+            expected: Option<(&str, bool)>,
+        ) -> Rc<Endpoint> {
+            self.installs(identity, Health::Healthy, expected).unwrap()
+        }
+    }
+
+    #[test]
+    fn tls_begins_with_an_identity_of_our_own_and_an_endpoint_that_accepts() {
+        let own = Authority::new().generation(1);
+        for (identity, expected, is_secured) in [
+            (None, None, false),
+            (None, Some((ID, true)), false),
+            (Some(&own), None, false),
+            (Some(&own), Some((ID, false)), false),
+            (Some(&own), Some((ID, true)), true),
+        ] {
+            let endpoint = Worker::default().has(identity, expected);
+            assert_eq!(endpoint.way().is_secured(), is_secured, "{expected:?}");
+        }
+    }
+
+    #[test]
+    fn tls_goes_on_as_long_as_the_same_identity_is_listed() {
+        let own = Authority::new().generation(1);
+        let mut worker = Worker::default();
+        let first = worker.has(Some(&own), Some((ID, true)));
+        let draining = worker.installs(Some(&own), Health::Draining, Some((ID, false)));
+        assert!(draining.is_none());
+        assert!(worker.has(Some(&own), Some((ID, false))).way().is_secured());
+        // The next one to get the address is somebody else, and so is the one after it.
+        let other = worker.has(Some(&own), Some(("spiffe://b/other", false)));
+        assert!(!other.way().is_secured() && !Rc::ptr_eq(&first, &other));
+        assert!(!worker.has(Some(&own), Some((ID, false))).way().is_secured());
+    }
+
+    #[test]
+    fn a_pool_belongs_to_an_address_an_identity_and_its_roots() {
+        let (authority, other) = (Authority::new(), Authority::new());
+        let (own, renewed, rotated) = (
+            authority.generation(1),
+            authority.generation(2),
+            other.generation(3),
+        );
+        let mut worker = Worker::default();
+        let plain = worker.has(None, Some((ID, true)));
+        let first = worker.has(Some(&own), Some((ID, true)));
+        assert!(!Rc::ptr_eq(&plain, &first), "what was open is not proven");
+        let same = worker.has(Some(&renewed), Some((ID, false)));
+        assert!(Rc::ptr_eq(&first, &same), "a renewal keeps connections");
+        let next = worker.has(Some(&rotated), Some((ID, false)));
+        assert!(!Rc::ptr_eq(&first, &next) && next.way().is_secured());
+        let moved = worker.has(Some(&rotated), Some(("spiffe://b/other", true)));
+        assert!(!Rc::ptr_eq(&next, &moved));
+    }
+}

@@ -1,0 +1,139 @@
+//! A sidecar's TLS is found out, in whatever pieces it comes; an application's own is left alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aviary_proxy::control::Identify;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::PrivateKeyDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::authority::Authority;
+use super::tap::{Manner, Tap};
+use super::{Chosen, PATIENCE, Pair, SECRET, handshakes};
+use crate::client::{Client, eventually, post};
+use crate::mesh::{Given, Mesh, counts};
+use crate::server::{Server, accepting};
+
+#[tokio::test]
+async fn a_hello_byte_by_byte_or_after_a_silence_never_reaches_the_application() {
+    let app = Server::start("web").await;
+    for manner in [
+        Manner {
+            pieces: Some(1),
+            ..Manner::default()
+        },
+        Manner {
+            delay: Duration::from_millis(100),
+            ..Manner::default()
+        },
+    ] {
+        let chosen = Chosen {
+            manner,
+            ..Chosen::default()
+        };
+        let pair = Pair::of_one_mesh(app.address, chosen).await;
+        for mut client in Client::both(pair.calling.outbound).await {
+            assert_eq!(client.post("/echo", SECRET).await.text, SECRET);
+        }
+        pair.assert_secret();
+        assert_eq!(handshakes(&pair.called, "inbound", "failure"), 0);
+    }
+    assert_eq!(app.requests(), 4);
+}
+
+/// An application with TLS of its own, and what a client of it believes.
+async fn with_tls() -> (std::net::SocketAddr, RootCertStore) {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["app.example".to_owned()]).unwrap();
+    let cert = params.self_signed(&key).unwrap().der().clone();
+    let mut roots = RootCertStore::empty();
+    roots.add(cert.clone()).unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let address = accepting(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            let mut bytes = [0; 1024];
+            while let Ok(read @ 1..) = stream.read(&mut bytes).await {
+                stream.write_all(&bytes[..read]).await.unwrap();
+            }
+            let _ = stream.shutdown().await;
+        }
+    })
+    .await;
+    (address, roots)
+}
+
+#[tokio::test]
+async fn an_applications_own_tls_passes_untouched() {
+    let (app, roots) = with_tls().await;
+    let called = Mesh::start(Given {
+        inbound: app,
+        ..Given::default()
+    });
+    let root = Authority::new("root");
+    for is_late in [false, true] {
+        if is_late {
+            let identity = root.identity(1, "web", &[&root]);
+            called.data.identify(identity).await;
+        }
+        for (pieces, alpn) in [
+            (None, vec![]),
+            (Some(1), vec![b"h2".to_vec(), b"http/1.1".to_vec()]),
+            (Some(100), vec![vec![b'x'; 250]; 80]),
+        ] {
+            let manner = Manner {
+                pieces,
+                ..Manner::default()
+            };
+            let tap = Tap::before(called.inbound, manner).await;
+            let mut config = ClientConfig::builder()
+                .with_root_certificates(roots.clone())
+                .with_no_client_auth();
+            config.alpn_protocols = alpn;
+            let tcp = TcpStream::connect(tap.address).await.unwrap();
+            let name = "app.example".try_into().unwrap();
+            let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp);
+            let mut stream = timeout(PATIENCE, handshake).await.unwrap().unwrap();
+            stream.write_all(SECRET.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut echo = String::new();
+            let read = stream.read_to_string(&mut echo);
+            timeout(PATIENCE, read).await.unwrap().unwrap();
+            assert_eq!(echo, SECRET);
+        }
+    }
+    assert_eq!(handshakes(&called, "inbound", "success"), 0);
+    assert_eq!(handshakes(&called, "inbound", "failure"), 0);
+}
+
+#[tokio::test]
+async fn a_sidecars_hello_to_an_application_that_is_away_is_answered_all_the_same() {
+    let nobody = crate::server::nobody().await;
+    let pair = Pair::of_one_mesh(nobody, Chosen::default()).await;
+    for mut client in Client::both(pair.calling.outbound).await {
+        // By a status or by the stream's reset, as without TLS.
+        if let Ok(answer) = client.send(post("/echo", SECRET)).await {
+            assert_eq!(answer.status(), 503);
+        }
+    }
+    eventually("what its sidecar says is understood", || {
+        counts(&pair.calling.arm("v1").requests) == [0, 0, 0, 2]
+    })
+    .await;
+    assert_eq!(handshakes(&pair.calling, "outbound", "failure"), 0);
+    pair.assert_secret();
+}
