@@ -1,15 +1,18 @@
 //! How connections end is passed on through TLS as it is without.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use traffic_core::config::Protocol;
 
+use super::authority::{self, Authority};
 use super::{Chosen, PATIENCE, Pair};
-use crate::server::{accepting, raw};
+use crate::server::{Server, accepting, raw};
 
 fn opaque() -> Chosen {
     Chosen {
@@ -149,4 +152,39 @@ async fn a_sidecar_whose_application_refuses_says_so_by_a_reset() {
     stream.write_all(b"\0").await.unwrap();
     let read = timeout(PATIENCE, stream.read(&mut [0; 1])).await.unwrap();
     assert!(read.is_err(), "{read:?}");
+}
+
+/// A sidecar's call to `pair`'s called side, made by hand.
+async fn call(pair: &Pair, root: &Authority, request: &str) -> std::io::Result<Vec<u8>> {
+    let identity = root.identity(2, "api", &[root]);
+    let config = identity.client(authority::id("web").into());
+    let tcp = TcpStream::connect(pair.tap.address).await.unwrap();
+    let name = "127.0.0.1".try_into().unwrap();
+    let mut stream = TlsConnector::from(Arc::new(config))
+        .with_alpn(vec![b"aviary/h1".to_vec()])
+        .connect(name, tcp)
+        .await
+        .unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    timeout(PATIENCE, read).await.unwrap().map(|_| answer)
+}
+
+#[tokio::test]
+async fn whoever_reads_to_the_end_of_a_connection_is_told_that_it_is_one() {
+    let app = Server::start("web").await;
+    let pair = Pair::before(app.address, Chosen::default()).await;
+    let root = Authority::new("root");
+    let called = root.identity(1, "web", &[&root]);
+    pair.called.data.identify(called).await;
+    for request in [
+        "GET / HTTP/1.0\r\nHost: web\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n",
+        "this is no HTTP\r\n\r\n",
+    ] {
+        let answer = call(&pair, &root, request).await;
+        let answer = answer.expect("an end that is one");
+        assert!(answer.starts_with(b"HTTP/1."), "{request}");
+    }
 }
