@@ -93,9 +93,10 @@ pub async fn inbound(state: Rc<State>, stream: TcpStream) {
             Box::pin(http2::serve(state, policy, end)).await;
         }
         Detected::Opaque => opaque::pass_through(&state, end, address).await,
-        Detected::Tls => over_tls(state, end, address, None).await,
+        // In a box: a plain connection does not pay for a handshake.
+        Detected::Tls => Box::pin(over_tls(state, end, address, None)).await,
         Detected::Silent => match opaque::first_of(&mut end, address).await {
-            First::Tls(app) => over_tls(state, end, address, app).await,
+            First::Tls(app) => Box::pin(over_tls(state, end, address, app)).await,
             first => {
                 let policy = Policy::Inbound(state.app(address));
                 after_silence(state, end, policy, first).await;
@@ -106,42 +107,61 @@ pub async fn inbound(state: Rc<State>, stream: TcpStream) {
 }
 
 /// Serves a caller that begins with TLS. `app`: a connection to the application, if there is one already.
-async fn over_tls(state: Rc<State>, mut end: End, address: SocketAddr, app: Option<Other>) {
-    // Without an identity there is nothing to answer a sidecar with, and none has been told to come.
-    let Some(identity) = state.identity() else {
-        return opaque::go_on(&state, end, address, app).await;
+async fn over_tls(state: Rc<State>, end: End, address: SocketAddr, app: Option<Other>) {
+    let (inner, end) = match answer(&state, end, address).await {
+        Answered::Sidecar(inner, end) => (inner, end),
+        Answered::Application(end) => return opaque::go_on(&state, end, address, app).await,
+        Answered::Nobody => return,
     };
-    let hello = match hello::read(&mut end).await {
-        Ok(Hello::Sidecar(hello)) => hello,
-        Ok(Hello::Application) => return opaque::go_on(&state, end, address, app).await,
-        Err(_) => return,
-    };
-    let Stream::Plain(tcp) = end.stream else {
-        return;
-    };
-    drop(end.input);
-    let accepted = Box::pin(tls::accept(*hello, tcp, &identity)).await;
-    state.metrics().handshakes.inbound(&accepted);
-    let (inner, stream) = match accepted {
-        Ok(accepted) => accepted,
-        Err(error) => {
-            if state.may_log() {
-                tracing::warn!(%address, %error, "refused a sidecar");
-            }
-            return;
-        }
-    };
-    let end = End::new(stream, state.buffers.clone());
     match inner {
         Inner::Http1 => {
+            drop(app);
             let policy = Policy::Inbound(state.app(address));
             http1::serve(state, policy, end).await;
         }
         Inner::Http2 => {
+            drop(app);
             let policy = Policy::Inbound(state.app(address));
-            Box::pin(http2::serve(state, policy, end)).await;
+            http2::serve(state, policy, end).await;
         }
         Inner::Tcp => opaque::go_on(&state, end, address, app).await,
+    }
+}
+
+/// What a caller turns out to be that begins with TLS.
+enum Answered {
+    /// What it says inside, from here on.
+    Sidecar(Inner, End),
+    /// It means the application. All that it has said is still in the input.
+    Application(End),
+    /// It has proven nothing, or is gone.
+    Nobody,
+}
+
+/// Answers a sidecar, and nobody else.
+async fn answer(state: &State, mut end: End, address: SocketAddr) -> Answered {
+    // Without an identity there is nothing to answer a sidecar with, and none has been told to come.
+    let Some(identity) = state.identity() else {
+        return Answered::Application(end);
+    };
+    let hello = match hello::read(&mut end).await {
+        Ok(Hello::Sidecar(hello)) => hello,
+        Ok(Hello::Application) => return Answered::Application(end),
+        Err(_) => return Answered::Nobody,
+    };
+    let Stream::Plain(tcp) = end.stream else {
+        return Answered::Nobody;
+    };
+    let accepted = tls::accept(*hello, tcp, &identity).await;
+    state.metrics().handshakes.inbound(&accepted);
+    match accepted {
+        Ok((inner, mesh)) => Answered::Sidecar(inner, End::new(mesh, state.buffers.clone())),
+        Err(error) => {
+            if state.may_log() {
+                tracing::warn!(%address, %error, "refused a sidecar");
+            }
+            Answered::Nobody
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A sidecar's TLS is found out, in whatever pieces it comes; an application's own is left alone.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aviary_proxy::control::Identify;
@@ -44,6 +45,38 @@ async fn a_hello_byte_by_byte_or_after_a_silence_never_reaches_the_application()
         assert_eq!(handshakes(&pair.called, "inbound", "failure"), 0);
     }
     assert_eq!(app.requests(), 4);
+}
+
+/// A caller that is silent at first may mean that the server speaks first, so there is a connection to it before anybody knows.
+#[tokio::test]
+async fn a_connection_that_was_made_in_vain_is_not_kept() {
+    let vain = Arc::new(AtomicUsize::new(0));
+    let counter = vain.clone();
+    let app = accepting(move |mut stream| {
+        let counter = counter.clone();
+        async move {
+            let (mut bytes, mut is_used) = ([0; 4096], false);
+            while let Ok(1..) = stream.read(&mut bytes).await {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                stream.write_all(answer).await.unwrap();
+                is_used = true;
+            }
+            counter.fetch_add(usize::from(!is_used), Ordering::SeqCst);
+        }
+    })
+    .await;
+    let manner = Manner {
+        delay: Duration::from_millis(100),
+        ..Manner::default()
+    };
+    let chosen = Chosen {
+        manner,
+        ..Chosen::default()
+    };
+    let pair = Pair::of_one_mesh(app, chosen).await;
+    let mut client = Client::http1(pair.calling.outbound).await;
+    assert_eq!(client.get("/").await.text, "ok");
+    eventually("it is closed", || vain.load(Ordering::SeqCst) == 1).await;
 }
 
 /// An application with TLS of its own, and what a client of it believes.
