@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use aviary_proxy::control::Identify;
 use aviary_proxy::{ads, control};
-use aviary_xds::client::ACCEPTS_TLS;
 use aviary_xds::grpc::{DiscoveryRequest, DiscoveryResponse, Server as AdsServer, Service as Ads};
+use aviary_xds::identity::{self, SignRequest, SignResponse};
 use aviary_xds::load::{self, Report};
+use aviary_xds::resources::INBOUND;
 use aviary_xds::server::Verdict;
 use aviary_xds::{DeltaServer, Kind, Request as XdsRequest, Resources, Response as XdsResponse};
 use rcgen::CertifiedKey;
@@ -68,9 +70,14 @@ struct Shared {
     load_streams: AtomicUsize,
     /// Streams of configuration on which the proxy has said that it accepts TLS.
     accepting_streams: AtomicUsize,
+    /// What signs for the pod; without one there is no such service.
+    signer: Mutex<Option<Signer>>,
     /// Ends the streams of configuration when it changes.
     hang_up: watch::Sender<()>,
 }
+
+/// Makes of a request (PKCS #10, DER) what the pod gets.
+pub(crate) type Signer = Box<dyn Fn(Vec<u8>) -> SignResponse + Send>;
 
 impl ControlPlane {
     pub(crate) fn start(loads: Loads) -> ControlPlane {
@@ -79,7 +86,7 @@ impl ControlPlane {
         let CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let root_pem = cert.pem();
-        let identity = Identity::from_pem(&root_pem, signing_key.serialize_pem());
+        let own = Identity::from_pem(&root_pem, signing_key.serialize_pem());
         let incoming = TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let address = incoming.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -91,15 +98,17 @@ impl ControlPlane {
             ads_streams: AtomicUsize::default(),
             load_streams: AtomicUsize::default(),
             accepting_streams: AtomicUsize::default(),
+            signer: Mutex::default(),
             hang_up: watch::Sender::default(),
         });
         // A small window: a stream that is not read is full at once, and the others of its connection are not.
         let serving = Server::builder()
             .initial_stream_window_size(1024)
-            .tls_config(ServerTlsConfig::new().identity(identity))
+            .tls_config(ServerTlsConfig::new().identity(own))
             .unwrap()
             .add_service(AdsServer::new(Services(shared.clone())))
             .add_service(load::grpc::Server::new(Services(shared.clone())))
+            .add_service(identity::grpc::Server::new(Services(shared.clone())))
             .serve_with_incoming(incoming);
         ControlPlane {
             address,
@@ -131,13 +140,23 @@ impl ControlPlane {
         let (_, none) = mpsc::channel(1);
         let demands = std::mem::replace(&mut mesh.demands, none);
         let data = mesh.data.clone();
+        let is_signing = self.shared.signer.lock().unwrap().is_some();
         self.client = Some(tokio::spawn(async move {
-            ads::run(me, data, None, demands).await.unwrap();
+            let identify: Option<Arc<dyn Identify>> = match is_signing {
+                true => Some(data.clone()),
+                false => None,
+            };
+            ads::run(me, data, identify, demands).await.unwrap();
         }));
         let connected = || mesh.metrics.connected.load(Ordering::Relaxed) == 1;
         eventually("the proxy is connected", connected).await;
         let _asks = TcpStream::connect(mesh.outbound).await.unwrap();
         self.is_obeyed().await;
+    }
+
+    /// The pod that it [`rules`](ControlPlane::rules) from now on gets certificates.
+    pub(crate) fn signs(&self, signer: Signer) {
+        *self.shared.signer.lock().unwrap() = Some(signer);
     }
 
     /// The proxy gets this route, and has installed it.
@@ -252,7 +271,7 @@ impl Shared {
             while let Some(response) = next(&mut server) {
                 responses.send(Ok(response)).ok()?;
             }
-            if !accepts && server.routes().contains_key(ACCEPTS_TLS) {
+            if !accepts && server.routes().contains_key(INBOUND) {
                 accepts = true;
                 self.accepting_streams.fetch_add(1, Ordering::SeqCst);
             }
@@ -354,5 +373,15 @@ impl load::grpc::Service for Services {
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(
             responses,
         ))))
+    }
+}
+
+#[tonic::async_trait]
+impl identity::grpc::Service for Services {
+    async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
+        authorize(&request)?;
+        let signer = self.0.signer.lock().unwrap();
+        let signer = signer.as_ref().ok_or_else(|| Status::unimplemented(""))?;
+        Ok(Response::new(signer(request.into_inner().csr)))
     }
 }

@@ -9,6 +9,7 @@ mod sent_once;
 mod tap;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aviary_proxy::control::Identify;
@@ -253,4 +254,38 @@ async fn the_control_plane_of_every_stream_is_told_that_tls_is_accepted_and_not_
     control.hangs_up();
     eventually("the next one is told", || control.accepting_streams() == 2).await;
     control.shifts(&service, &service.at(20).route()).await;
+}
+
+/// The whole of it over the wire: a certificate is asked for, TLS is accepted and that is told, callers hear of it, and from then on nobody can read along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_pods_get_certificates_and_turn_to_tls_when_the_called_one_accepts_it() {
+    let app = Server::start("web").await;
+    let mut pair = Pair::before(app.address, Chosen::default()).await;
+    let root = Arc::new(Authority::new("root"));
+    let [mut of_called, mut of_calling] = [Loads::Unserved; 2].map(ControlPlane::start);
+    of_calling.signs(root.signer("api"));
+    pair.service.identity.as_mut().unwrap().accepts = false;
+    of_calling.rules(&mut pair.calling, &pair.service).await;
+    let outbound = pair.calling.outbound;
+    let post = async || Client::http1(outbound).await.post("/echo", SECRET).await;
+    assert_eq!(post().await.text, SECRET);
+    assert!(pair.tap.has_seen(SECRET), "nobody accepts TLS yet");
+    eventually("the caller accepts it itself", || {
+        of_calling.accepting_streams() == 1
+    })
+    .await;
+    pair.tap.forget();
+    of_called.signs(root.signer("web"));
+    let nobody = Service::new(app.address, app.address, 0);
+    of_called.rules(&mut pair.called, &nobody).await;
+    eventually("it is accepted", || of_called.accepting_streams() == 1).await;
+    pair.service.identity.as_mut().unwrap().accepts = true;
+    let service = pair.service.at(10);
+    of_calling.shifts(&service, &service.route()).await;
+    for _ in 0..3 {
+        assert_eq!(post().await.text, SECRET);
+    }
+    pair.assert_secret();
+    assert!(handshakes(&pair.called, "inbound", "success") > 0);
+    assert_eq!(handshakes(&pair.called, "inbound", "failure"), 0);
 }

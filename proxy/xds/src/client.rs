@@ -25,7 +25,7 @@ use traffic_core::config::{Cluster, Route, Snapshot};
 
 use crate::kind::{ByKind, Kind};
 use crate::node::{self, Node};
-use crate::resources::alias;
+use crate::resources::{INBOUND, alias};
 use crate::{Request, Response};
 
 mod acks;
@@ -39,10 +39,6 @@ use leases::Leases;
 /// A pod calls a bounded number of Services; one that scans addresses must not fill the control plane's memory, nor reach the
 /// limit at which that ends the stream.
 pub const MOST_DESTINATIONS: usize = 1000;
-
-/// The name under RDS by which a proxy says that it accepts mutual TLS. It is a subscription, so it ends with the stream that says it. There need not be an
-/// answer: a control plane that does not know the name says that there is no such route.
-pub const ACCEPTS_TLS: &str = "inbound/self";
 
 /// Counts snapshots: [`DeltaClient::installed`] says which one every worker has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,11 +154,12 @@ impl DeltaClient {
         output
     }
 
-    /// From now on this proxy accepts mutual TLS, and the control plane of each stream is told so.
+    /// From now on this proxy accepts mutual TLS, and the control plane of each stream is told so, by a subscription that ends with the stream. There need not
+    /// be an answer: one that does not know the name says that there is no such route.
     pub fn accept_tls(&mut self) -> Output {
         let mut output = Output::default();
         if !std::mem::replace(&mut self.accepts, true) && self.stream.is_some() {
-            let name = ACCEPTS_TLS.to_owned();
+            let name = INBOUND.to_owned();
             output.requests.push(subscribe(Kind::Route, vec![name]));
         }
         output
@@ -208,7 +205,7 @@ impl DeltaClient {
         };
         // Routes go first even when there are none: the control plane counts this proxy from here on.
         let destinations = self.destinations.keys().copied().map(alias);
-        let accepts = self.accepts.then(|| ACCEPTS_TLS.to_owned());
+        let accepts = self.accepts.then(|| INBOUND.to_owned());
         let routes = request(Kind::Route, destinations.chain(accepts).collect());
         let mut requests = vec![Request {
             node: Some(node::encode(node)),

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use aviary_proxy::identity::Generation;
+use aviary_xds::identity::SignResponse;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use traffic_core::config::Expected;
+
+use crate::control_plane::Signer;
 
 pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -43,16 +46,39 @@ impl Authority {
         &self,
         change: impl FnOnce(&mut CertificateParams),
     ) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        params.extended_key_usages = vec![
-            ExtendedKeyUsagePurpose::ServerAuth,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        ];
+        let mut params = Authority::usual();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &self.0).unwrap().der().clone();
         (leaf, key.serialize_der().try_into().unwrap())
+    }
+
+    /// Signs for every pod that asks, as one of this ServiceAccount.
+    pub(super) fn signer(self: &Arc<Authority>, service_account: &'static str) -> Signer {
+        let authority = self.clone();
+        Box::new(move |csr| {
+            let id = id(service_account);
+            let asked = CertificateSigningRequestParams::from_der(&csr.into()).unwrap();
+            let mut params = Authority::usual();
+            params.subject_alt_names = vec![SanType::URI(id.as_str().try_into().unwrap())];
+            let leaf = params.signed_by(&asked.public_key, &authority.0).unwrap();
+            SignResponse {
+                chain: vec![leaf.der().to_vec()],
+                roots: vec![authority.root().to_vec()],
+                seconds_left: 3600,
+                id,
+            }
+        })
+    }
+
+    fn usual() -> CertificateParams {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = DistinguishedName::new();
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        params
     }
 
     /// What a pod of this ServiceAccount gets, with these as the mesh's roots.

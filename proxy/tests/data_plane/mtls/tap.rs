@@ -59,6 +59,10 @@ impl Tap {
             .any(|window| window == text.as_bytes())
     }
 
+    pub(super) fn forget(&self) {
+        self.seen.lock().unwrap().clear();
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.seen.lock().unwrap().len()
     }

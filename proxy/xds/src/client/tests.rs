@@ -149,10 +149,10 @@ fn a_demand_brings_the_route_and_then_its_clusters() {
 #[test]
 fn that_tls_is_accepted_is_told_to_every_stream_and_nobody_needs_to_answer() {
     let mut pair = settled(&full_world(1, &["10.1.0.2:8080"]));
-    assert!(!pair.server.routes().contains_key(ACCEPTS_TLS));
+    assert!(!pair.server.routes().contains_key(INBOUND));
     let output = pair.client.accept_tls();
     pair.carry(output);
-    assert!(pair.server.routes().contains_key(ACCEPTS_TLS));
+    assert!(pair.server.routes().contains_key(INBOUND));
     assert!(
         pair.client.accept_tls().requests.is_empty(),
         "it is told once"
@@ -164,7 +164,7 @@ fn that_tls_is_accepted_is_told_to_every_stream_and_nobody_needs_to_answer() {
     assert_eq!(pair.shown("web"), percent(1));
     pair.client.disconnected();
     let pair = Pair::connected(pair.client);
-    assert!(pair.server.routes().contains_key(ACCEPTS_TLS));
+    assert!(pair.server.routes().contains_key(INBOUND));
 }
 
 #[test]
