@@ -7,6 +7,7 @@
 mod stories {
     pub(crate) mod bad_input;
     pub(crate) mod gate;
+    pub(crate) mod identity;
     pub(crate) mod injection;
     pub(crate) mod outages;
     pub(crate) mod promotion;
@@ -15,6 +16,7 @@ mod stories {
     pub(crate) mod superseded;
     pub(crate) mod surroundings;
     pub(crate) mod theatre;
+    pub(crate) mod wire;
 }
 
 use std::process::ExitCode;
@@ -22,7 +24,8 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 use stories::theatre::{Story, Theatre};
 use stories::{
-    bad_input, gate, injection, outages, promotion, rollback, runner, superseded, surroundings,
+    bad_input, gate, identity, injection, outages, promotion, rollback, runner, superseded,
+    surroundings,
 };
 
 macro_rules! told {
@@ -49,6 +52,7 @@ fn all() -> Vec<Story> {
         surroundings::callers_outside_the_mesh_are_said_while_a_release_runs,
         bad_input::nonsense_is_refused_and_the_message_says_how_to_mend_it,
         bad_input::a_rollout_without_its_deployment_or_service_waits_and_says_so,
+        identity::nobody_on_the_way_reads_what_sidecars_say_to_each_other,
         injection::only_labelled_pods_of_labelled_namespaces_get_a_sidecar,
         injection::a_version_without_a_sidecar_gets_no_traffic,
     ]

@@ -77,8 +77,8 @@ pub fn outage(time: Span) -> String {
     let seconds = millis as f64 / 1000.0;
     match millis {
         0 => "0s".to_owned(),
-        ..1_000 => format!("{seconds:.2}s"),
-        ..60_000 => format!("{seconds:.1}s"),
+        1..1_000 => format!("{seconds:.2}s"),
+        1_000..60_000 => format!("{seconds:.1}s"),
         _ => format!("{}m{:02}s", millis / 60_000, millis / 1000 % 60),
     }
 }
