@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// IPv4, as packet(7) names it.
-const IPV4: u16 = 0x0800;
+/// Every protocol, as packet(7) names it: a listener for one of them does not see what a bridge passes on.
+const ALL: u16 = 3;
+const IPV4: u8 = 4;
 const TCP: u8 = 6;
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,7 +28,7 @@ pub(crate) struct Segment {
 impl Wire {
     /// Everything from now on. It has to be on the node itself.
     pub(crate) fn tapped() -> anyhow::Result<Wire> {
-        let protocol = Protocol::from(i32::from(IPV4.to_be()));
+        let protocol = Protocol::from(i32::from(ALL.to_be()));
         let socket = Socket::new(Domain::PACKET, Type::DGRAM, Some(protocol))
             .context("cannot listen on the node's network (root on the node itself can)")?;
         socket.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -83,7 +84,7 @@ fn segment(packet: &[u8]) -> Option<Segment> {
     };
     let whole = usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]));
     let tcp = packet.get(words(*packet.first()?)..whole.min(packet.len()))?;
-    if packet.get(9) != Some(&TCP) {
+    if packet.first()? >> 4 != IPV4 || packet.get(9) != Some(&TCP) {
         return None;
     }
     Some(Segment {
