@@ -267,6 +267,12 @@ impl Session {
         self.evidence.take(answer);
     }
 
+    /// Whether there is an answer to be taken in.
+    #[cfg(test)]
+    pub(super) fn is_answered(&self) -> bool {
+        matches!(self.evidence, Evidence::Answered(_))
+    }
+
     /// Seconds of the requests that it follows are closed. Says whether there is something to look at now.
     pub fn closed(&mut self, seconds: &[Closed]) -> bool {
         self.reported.see(seconds);

@@ -248,8 +248,11 @@ impl Simulation {
             end: answer.end + moved,
             ..answer.clone()
         };
-        self.check.pending.insert(process, (seen, canary));
         session.answered(answer);
+        // What was asked before somebody else's word counted is nobody's answer: it is asked again.
+        if session.is_answered() {
+            self.check.pending.insert(process, (seen, canary));
+        }
         operator.due.insert(rollout);
         self.say(format!("window of run {}: {verdict:?}", question.run));
         self.run_soon(process);

@@ -6,10 +6,16 @@ use std::time::{Duration, Instant};
 use super::play;
 
 /// Seeds that have shown a fault; each with the sentence of what it shows.
-const PINNED: [(u64, &str); 1] = [(
-    1_795_893_044,
-    "a process whose clock was behind took 20 s off the soak of the one that leads",
-)];
+const PINNED: [(u64, &str); 2] = [
+    (
+        1_795_893_044,
+        "a process whose clock was behind took 20 s off the soak of the one that leads",
+    ),
+    (
+        31_769_331_029_146,
+        "what a process had asked before another one's word counted was taken for a failed window of its own",
+    ),
+];
 
 /// How long a plain test run plays: what it has not shown, `make simulate` may.
 const PLAYED: Duration = Duration::from_secs(60);
