@@ -154,6 +154,33 @@ fn an_open_fuse_tries_the_canary_when_it_is_time_and_closes_when_that_is_over() 
     assert_eq!(over, [Verdict::Pass, Verdict::Closes, Verdict::Pass]);
 }
 
+/// Whether it opens at the last of the failures that end this history: requests of the canary's that succeed, and that fail, in each
+/// second, beside 90 good ones of stable's.
+fn opens(history: &[(u32, u32)]) -> bool {
+    let start = moment();
+    let mut fuse = Fuse::new(TOLERANCE, start);
+    let mut opened = false;
+    for (second, (good, bad)) in (5_u32..).zip(history) {
+        let now = start + second * SECOND;
+        for (pick, count) in [(Pick::Stable, 90), (Pick::Canary, *good)] {
+            (0..count).for_each(|_| fuse.started(pick, now));
+        }
+        for _ in 0..*bad {
+            fuse.started(Pick::Canary, now);
+            opened |= fuse.failed(Pick::Canary, now, now).is_some();
+        }
+    }
+    opened
+}
+
+#[test]
+fn the_last_two_seconds_are_the_shortest_that_are_looked_at() {
+    assert!(opens(&[(0, 0), (0, 10)]));
+    assert!(opens(&[(200, 0), (0, 0), (0, 10)]));
+    assert!(!opens(&[(100, 0), (0, 10)]), "one second alone");
+    assert!(!opens(&[(100, 0), (0, 5), (0, 4)]), "fewer than ten");
+}
+
 #[test]
 fn a_good_canary_is_hardly_ever_held_back() {
     for (weight, fails) in [
