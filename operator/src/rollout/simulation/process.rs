@@ -136,9 +136,10 @@ impl Simulation {
     pub(super) fn step(&mut self, process: Process, rollout: &Key) {
         let now = self.agenda.now;
         let operator = &self.operators[process];
-        let state = operator.sessions.get(rollout).and_then(Session::state);
-        self.check
-            .answered(process, state, operator.clock(now).now.0);
+        let clock = operator.clock(now);
+        let session = operator.sessions.get(rollout);
+        let state = session.and_then(|session| session.state_at(clock));
+        self.check.answered(process, state.as_ref(), clock.now.0);
         let Some((step, other_way)) = self.operators[process].step(rollout, now) else {
             return;
         };

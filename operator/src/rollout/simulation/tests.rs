@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::play;
 
 /// Seeds that have shown a fault; each with the sentence of what it shows.
-const PINNED: [(u64, &str); 2] = [
+const PINNED: [(u64, &str); 3] = [
     (
         1_795_893_044,
         "a process whose clock was behind took 20 s off the soak of the one that leads",
@@ -14,6 +14,10 @@ const PINNED: [(u64, &str); 2] = [
     (
         31_769_331_029_146,
         "what a process had asked before another one's word counted was taken for a failed window of its own",
+    ),
+    (
+        101_055_787_754_627,
+        "an answer that was the first to come after the clock was set was compared with a state of before",
     ),
 ];
 
