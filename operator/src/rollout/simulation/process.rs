@@ -14,7 +14,6 @@ use super::watch::{self, Seen, Stream};
 use crate::key::Key;
 use crate::rollout::events::Note;
 use crate::rollout::evidence::Answer;
-use crate::rollout::session::Session;
 
 /// More steps at one moment are a loop.
 const BUSY: u32 = 300;
