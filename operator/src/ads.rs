@@ -215,15 +215,16 @@ impl Ads {
     /// Whether a connected pod still goes by another weight of the rollout than the newest.
     pub fn is_behind(&self, rollout: &Key, pod: &Key) -> bool {
         let rollout = rollout.to_string();
+        // Asked for each report: mostly nobody is.
+        if !lock(&self.0.tallies).may_lag(&rollout) {
+            return false;
+        }
         let world = self.world();
         let Some(resources) = &*world else {
             return false;
         };
-        let registry = self.registry();
-        lock(&self.0.tallies).may_lag(&rollout)
-            && registry
-                .counted(pod, &rollout, resources)
-                .is_some_and(|counted| !counted.acknowledged)
+        let counted = self.registry().counted(pod, &rollout, resources);
+        counted.is_some_and(|counted| !counted.acknowledged)
     }
 
     /// Nobody asks about this rollout any more.

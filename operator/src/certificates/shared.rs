@@ -12,7 +12,6 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
 use super::root::RootError;
-use super::workload::IssuerError;
 use crate::ads::KEY_BYTES;
 
 pub(super) const CERTIFICATE: &str = "tls.crt";
@@ -42,7 +41,7 @@ pub enum SecretProblem {
     #[error("not a certificate authority; mend it, or delete it and a new one is made")]
     Root(#[source] RootError),
     #[error("no issuer of certificates for workloads; mend it, or delete it and a new one is made")]
-    Issuer(#[source] IssuerError),
+    Issuer(#[source] Box<dyn Error + Send + Sync>),
     #[error("'{0}' cannot be added: may the operator update it?")]
     Update(&'static str, #[source] kube::Error),
     #[error("'{key}' has {found} bytes, expected {KEY_BYTES}; remove it and a new one is made")]

@@ -160,7 +160,8 @@ mod tests {
             (new(&[ID], Some(foreign), vec![good]), "used together"),
             (new(&[], None, vec![good]), "0 URI names"),
             (new(&[ID, "spiffe://b/c"], None, vec![good]), "2 URI names"),
-            (new(&["https://web"], None, vec![good]), "no SPIFFE id"),
+            (new(&["https://web"], None, vec![good]), "is no SPIFFE ID"),
+            (new(&["spiffe://b"], None, vec![good]), "is no SPIFFE ID"),
             (
                 new(&["spiffe://cluster.local/ns/shop/sa/api"], None, vec![good]),
                 "for `spiffe://cluster.local/ns/shop/sa/api`, expected `spiffe://cluster.local/ns/shop/sa/web`",

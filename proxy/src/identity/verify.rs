@@ -13,6 +13,7 @@ use rustls::{
     PeerIncompatible, SignatureScheme,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use traffic_core::spiffe::{InvalidId, SpiffeId};
 use webpki::{EndEntityCert, KeyUsage};
 
 use super::roots::Roots;
@@ -24,8 +25,8 @@ pub enum IdError {
     Unreadable(webpki::Error),
     #[error("it has {0} URI names, an identity is exactly one")]
     Names(usize),
-    #[error("its URI name is no SPIFFE id")]
-    NotSpiffe,
+    #[error(transparent)]
+    Id(#[from] InvalidId),
 }
 
 /// Somebody else than the one who was expected.
@@ -41,8 +42,7 @@ pub fn id_of(leaf: &CertificateDer<'_>) -> Result<Arc<str>, IdError> {
     let leaf = EndEntityCert::try_from(leaf).map_err(IdError::Unreadable)?;
     let mut names = leaf.valid_uri_names();
     match (names.next(), names.count()) {
-        (Some(id), 0) if id.starts_with("spiffe://") => Ok(id.into()),
-        (Some(_), 0) => Err(IdError::NotSpiffe),
+        (Some(id), 0) => Ok(SpiffeId::parse(id)?.shared()),
         (first, others) => Err(IdError::Names(usize::from(first.is_some()) + others)),
     }
 }

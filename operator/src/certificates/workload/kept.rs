@@ -42,5 +42,6 @@ pub(super) fn parse(secret: &Secret, now: OffsetDateTime) -> Result<Issuer, Secr
         .as_ref()
         .is_some_and(|data| data.contains_key(ROOTS));
     let roots = has_roots.then(|| shared::text(secret, ROOTS)).transpose()?;
-    Issuer::parse(&certificates, &key, roots.as_deref(), now).map_err(SecretProblem::Issuer)
+    Issuer::parse(&certificates, &key, roots.as_deref(), now)
+        .map_err(|error| SecretProblem::Issuer(Box::new(error)))
 }
