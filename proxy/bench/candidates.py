@@ -16,6 +16,8 @@ ENVOY_VERSION = "1.40.0"
 BACKENDS = 21001
 SERVICE = "10.96.0.7:80"
 PATIENCE_S = 15
+# What the files of conf/ say of callers and endpoints where there is no TLS.
+NO_TLS = {"CALLERS": "", "CALLERS_H2": "proto h2", "ENDPOINTS": "", "ENDPOINTS_H2": "proto h2"}
 
 
 class Candidate:
@@ -24,6 +26,8 @@ class Candidate:
     name: str
     shifts = True
     """Whether its weights can be changed while it runs."""
+    splits = True
+    """Whether the backend `b` gets its share; all of it is the backend `a`'s otherwise."""
 
     def __init__(self, work, programs, port):
         self.work = os.path.join(work, self.name)
@@ -60,21 +64,23 @@ class Candidate:
         return process
 
     def pids(self):
+        """Of the proxy itself."""
         return self.processes[-1].pids()
 
-    def render(self, name, share):
+    def render(self, name, share, to=None, **more):
         """Fills in a file of conf/ and puts it in its place at once."""
         self.version += 1
         values = {
             "WORK": self.work, "PORT": self.port, "PORT_H2": self.port_h2, "ADMIN": self.admin,
-            "A": BACKENDS, "B": BACKENDS + 1, "SHARE_A": 100 - share, "SHARE_B": share,
+            "A": BACKENDS, "B": BACKENDS + 1, "A_H2": BACKENDS, "B_H2": BACKENDS + 1, "SHARE_A": 100 - share, "SHARE_B": share,
             "SPLIT": {0: "* a;", 100: "* b;"}.get(share, f"{share}% b; * a;"), "VERSION": self.version,
-        }
+            "ROUTES": "envoy-routes.yaml",
+        } | NO_TLS | more
         with open(os.path.join(HERE, "conf", name)) as file:
             text = file.read()
         for key, value in values.items():
             text = text.replace(f"@{key}@", str(value))
-        path = os.path.join(self.work, name)
+        path = os.path.join(self.work, to or name)
         with open(path + ".new", "w") as file:
             file.write(text)
         os.rename(path + ".new", path)
@@ -88,24 +94,32 @@ class Aviary(Candidate):
 
     def launch(self, share):
         self.port_h2 = self.port
-        xds, root, token = self.port + 5, os.path.join(self.work, "root.pem"), os.path.join(self.work, "token")
+        self.control_plane(share)
+        self.sidecar("caller", self.port, self.port + 3, self.admin)
+
+    def control_plane(self, share, *options):
+        self.root = os.path.join(self.work, "root.pem")
         self.xds = self.spawn(
-            self.programs["bench-xds"], "--port", xds, "--root", root, "--service", SERVICE,
-            "--backends", BACKENDS, "--share", share, cpu=LOAD_CPU, pipes=True,
+            self.programs["bench-xds"], "--port", self.port + 5, "--root", self.root, "--service", SERVICE,
+            "--backends", BACKENDS, "--share", share, *options, cpu=LOAD_CPU, pipes=True,
         )
         if self.xds.answer() != "ready":
             raise RuntimeError(f"the xDS server does not serve: {self.xds.said()}")
+
+    def sidecar(self, account, outbound, inbound, admin):
+        """In the pod of a ServiceAccount; its token is its name."""
+        token = os.path.join(self.work, f"{account}.token")
         with open(token, "w") as file:
-            file.write("token")
-        with open(root) as file:
+            file.write(account)
+        with open(self.root) as file:
             roots = file.read()
-        self.spawn(
-            self.programs["bench-sidecar"], "--service", SERVICE,
+        return self.spawn(
+            self.programs["bench-sidecar"], "--service", SERVICE, "--application", f"127.0.0.1:{BACKENDS}",
             env={
-                "AVIARY_OUTBOUND_PORT": str(self.port), "AVIARY_INBOUND_PORT": str(self.port + 3),
-                "AVIARY_ADMIN_PORT": str(self.admin), "AVIARY_XDS_ADDRESS": f"https://localhost:{xds}",
+                "AVIARY_OUTBOUND_PORT": str(outbound), "AVIARY_INBOUND_PORT": str(inbound),
+                "AVIARY_ADMIN_PORT": str(admin), "AVIARY_XDS_ADDRESS": f"https://localhost:{self.port + 5}",
                 "AVIARY_ROOT_CERTS": roots, "AVIARY_TOKEN_FILE": token, "AVIARY_DRAIN_DELAY": "0",
-                "POD_NAME": "caller-1", "POD_NAMESPACE": "shop", "AVIARY_WORKLOAD": "caller",
+                "POD_NAME": f"{account}-1", "POD_NAMESPACE": "shop", "AVIARY_WORKLOAD": account,
             },
         )
 
@@ -120,12 +134,12 @@ class Envoy(Candidate):
 
     def launch(self, share):
         self.port_h2 = self.port
-        binary = glob.glob(f"{CACHE}/aviary/envoy-{ENVOY_VERSION}/lib/python3*/site-packages/envoy/_bin/envoy")[0]
         self.render("envoy-routes.yaml", share)
-        self.spawn(
-            binary, "--disable-hot-restart", "--concurrency", 1, "-l", "warn",
-            "-c", self.render("envoy.yaml", share),
-        )
+        self.envoy(self.render("envoy.yaml", share))
+
+    def envoy(self, config):
+        binary = glob.glob(f"{CACHE}/aviary/envoy-{ENVOY_VERSION}/lib/python3*/site-packages/envoy/_bin/envoy")[0]
+        return self.spawn(binary, "--disable-hot-restart", "--concurrency", 1, "-l", "warn", "-c", config)
 
     def shift(self, share):
         self.render("envoy-routes.yaml", share)
@@ -137,7 +151,10 @@ class HAProxy(Candidate):
     name = "haproxy"
 
     def launch(self, share):
-        self.spawn("haproxy", "-db", "-q", "-f", self.render("haproxy.cfg", share))
+        self.haproxy(self.render("haproxy.cfg", share))
+
+    def haproxy(self, config):
+        return self.spawn("haproxy", "-db", "-q", "-f", config)
 
     def shift(self, share):
         # The heavier one first: at no moment are both 0, which is no server at all.

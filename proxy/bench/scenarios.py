@@ -32,6 +32,8 @@ class Scenario:
     """What is measured of it, and so which table it gets: full, rate, idle or flips."""
     sample: Callable
     """(load, candidate, seconds) -> a dictionary of numbers."""
+    pairs: bool = False
+    """Of two proxies with mutual TLS between them, the caller's and that of who is called."""
 
 
 class Load:
@@ -203,6 +205,10 @@ SCENARIOS = {
         Scenario("h1rate", f"HTTP/1.1, {RATE:,} requests/s", "rate", rate("h1")),
         Scenario("h2rate", f"HTTP/2, {RATE:,} requests/s", "rate", rate("h2")),
         Scenario("grpcrate", f"gRPC, {RATE:,} requests/s", "rate", rate("grpc")),
+        Scenario("h1mtls", "HTTP/1.1, 64 connections, mutual TLS between two proxies", "full", full("wrk"), pairs=True),
+        Scenario("grpcmtls", "gRPC, 8 connections of 32 streams, mutual TLS between two proxies", "full", full("h2load", **GRPC), pairs=True),
+        Scenario("h1mtlsrate", f"HTTP/1.1, {RATE:,} requests/s, mutual TLS between two proxies", "rate", rate("h1"), pairs=True),
+        Scenario("grpcmtlsrate", f"gRPC, {RATE:,} requests/s, mutual TLS between two proxies", "rate", rate("grpc"), pairs=True),
         Scenario("h1flips", f"HTTP/1.1, {RATE:,} requests/s, weights 0 <-> 100 %", "flips", flips("h1")),
         Scenario("grpcflips", f"gRPC, {RATE:,} requests/s, weights 0 <-> 100 %", "flips", flips("grpc")),
     ]

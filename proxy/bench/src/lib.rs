@@ -1,5 +1,7 @@
 //! What the programs of the benchmark share: one thread, and a server for HTTP/1.1 and HTTP/2 on one port.
 
+pub mod authority;
+
 use std::error::Error;
 use std::future::Future;
 

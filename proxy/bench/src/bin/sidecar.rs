@@ -14,29 +14,45 @@ use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
 struct Sidecar {
-    /// Where every connection was going.
+    /// Where every connection that goes out was going.
     #[arg(long)]
     service: SocketAddr,
+    /// Where every connection that comes in was going.
+    #[arg(long)]
+    application: SocketAddr,
     #[command(flatten)]
     run: Run,
 }
 
-struct Always(SocketAddr);
+struct Always {
+    service: SocketAddr,
+    application: SocketAddr,
+}
 
 impl OriginalDestination for Always {
-    fn of(&self, _: &TcpStream, _: Side) -> std::io::Result<SocketAddr> {
-        Ok(self.0)
+    fn of(&self, _: &TcpStream, side: Side) -> std::io::Result<SocketAddr> {
+        Ok(match side {
+            Side::Outbound => self.service,
+            Side::Inbound => self.application,
+        })
     }
 }
 
 fn main() -> anyhow::Result<()> {
-    let Sidecar { service, run } = Sidecar::parse();
+    let Sidecar {
+        service,
+        application,
+        run,
+    } = Sidecar::parse();
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new("info"))
         .with_writer(std::io::stderr)
         .init();
     let options = Options {
-        origin: Arc::new(Always(service)),
+        origin: Arc::new(Always {
+            service,
+            application,
+        }),
         ..run.options()
     };
     Ok(program::run(options, run.control_plane())?)

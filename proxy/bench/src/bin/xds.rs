@@ -1,5 +1,6 @@
 //! A control plane for one sidecar and one Service with two revisions: delta ADS over TLS on `aviary-xds`, as the operator serves
 //! it. Each line of standard input is the canary's weight in percent from then on; it is answered when the sidecar has acknowledged.
+//! On demand the Service is a second sidecar, with mutual TLS before it, and both get their certificates here.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -8,10 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use aviary_bench::authority::Authority;
 use aviary_xds::grpc::{DiscoveryRequest, DiscoveryResponse, Server as Grpc, Service};
+use aviary_xds::identity::grpc::{Server as Identities, Service as Sign};
+use aviary_xds::identity::{SignRequest, SignResponse};
 use aviary_xds::server::Verdict;
 use aviary_xds::{DeltaServer, Kind, Request as XdsRequest, Resources, Response as XdsResponse};
 use clap::Parser;
+use rcgen::CertificateSigningRequestParams;
 use tokio::io::{AsyncBufReadExt, BufReader, stdin};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep_until, timeout};
@@ -21,12 +26,13 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 use traffic_core::config::{
-    Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Route, Split, Weight,
+    Arm, CanaryArm, Cluster, Endpoint, Expected, Health, Protocol, Route, Split, Weight,
 };
 use traffic_core::fuse::TOLERANCE;
 use traffic_core::lease::Lease;
 
 const ROUTE: &str = "shop/web/80";
+const TRUST: &str = "spiffe://cluster.local/ns/shop/sa";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Parser)]
@@ -45,6 +51,9 @@ struct Options {
     /// The canary's weight in percent.
     #[arg(long)]
     share: u32,
+    /// The port of a sidecar that is called instead of the backends.
+    #[arg(long)]
+    sidecar: Option<u16>,
 }
 
 struct World {
@@ -62,9 +71,12 @@ impl World {
             resources.insert_cluster(&Cluster {
                 name: format!("{ROUTE}/{revision}"),
                 endpoints: vec![Endpoint {
-                    address: (Ipv4Addr::LOCALHOST, port).into(),
+                    address: (Ipv4Addr::LOCALHOST, options.sidecar.unwrap_or(port)).into(),
                     health: Health::Healthy,
-                    identity: None,
+                    identity: options.sidecar.map(|_| Expected {
+                        id: format!("{TRUST}/called").into(),
+                        accepts: true,
+                    }),
                 }],
             });
         }
@@ -185,6 +197,33 @@ impl Service for Ads {
     }
 }
 
+/// Whoever asks is who the token says, and the token is a name.
+struct Signer(Option<Authority>);
+
+#[tonic::async_trait]
+impl Sign for Signer {
+    async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
+        let Some(authority) = &self.0 else {
+            return Err(Status::unimplemented("without certificates"));
+        };
+        let token = request.metadata().get("authorization");
+        let name = token
+            .and_then(|token| token.to_str().ok()?.strip_prefix("Bearer "))
+            .ok_or_else(|| Status::unauthenticated("no token"))?;
+        let id = format!("{TRUST}/{name}");
+        let csr = request.get_ref().csr.as_slice().into();
+        let refused = |error: rcgen::Error| Status::invalid_argument(error.to_string());
+        let asked = CertificateSigningRequestParams::from_der(&csr).map_err(refused)?;
+        let leaf = authority.sign(&id, &asked.public_key).map_err(refused)?;
+        Ok(Response::new(SignResponse {
+            chain: vec![leaf.der()],
+            roots: vec![authority.der()],
+            seconds_left: 3600,
+            id,
+        }))
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
@@ -195,10 +234,12 @@ async fn main() -> anyhow::Result<()> {
     let world = Arc::new(World::new(&options));
     world.shift(options.share)?;
     let incoming = TcpIncoming::bind((Ipv4Addr::LOCALHOST, options.port).into())?;
+    let authority = options.sidecar.map(|_| Authority::new()).transpose()?;
     println!("ready");
     let served = Server::builder()
         .tls_config(ServerTlsConfig::new().identity(identity))?
         .add_service(Grpc::new(Ads(world.clone())))
+        .add_service(Identities::new(Signer(authority)))
         .serve_with_incoming(incoming.with_nodelay(Some(true)));
     let told = async {
         let mut acknowledged = world.acknowledged.subscribe();
