@@ -130,9 +130,12 @@ def busy(cpu):
     return (user + nice + system + irq + softirq + steal) / TICK
 
 
-def resident_kib(pids):
-    total = 0
+def memory_kib(pids):
+    """What is resident, and how much of it is of their own: the rest are pages of files, which all that run the same program share."""
+    resident, own = 0, 0
     for pid in pids:
         with open(f"/proc/{pid}/status") as status:
-            total += int(re.search(r"VmRSS:\s+(\d+)", status.read())[1])
-    return total
+            text = status.read()
+        resident += int(re.search(r"VmRSS:\s+(\d+)", text)[1])
+        own += int(re.search(r"RssAnon:\s+(\d+)", text)[1])
+    return resident, own

@@ -78,6 +78,7 @@ def idle(samples, name):
         "RSS at start, MiB": samples.spread(name, of("before_mib"), 1),
         "with 1,000, MiB": samples.spread(name, of("after_mib"), 1),
         "x": samples.ratio(name, of("after_mib")),
+        "of its own, MiB": samples.median(name, of("own_mib"), 1),
         "KiB each": samples.median(name, of("kib_each"), 1),
         "closed": samples.total(name, of("failed")),
     }

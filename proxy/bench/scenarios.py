@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Callable
 
-from processes import LOAD_CPU, CpuTime, Process, resident_kib, run
+from processes import LOAD_CPU, CpuTime, Process, memory_kib, run
 
 RATE = 2000
 FLIPS_PER_SECOND = 50
@@ -105,7 +105,7 @@ def rate(protocol):
 def idle(protocol):
     def sample(load, candidate, _seconds):
         port = candidate.port if protocol == "h1" else candidate.port_h2
-        before = resident_kib(candidate.pids())
+        before, _ = memory_kib(candidate.pids())
         holder = Process(
             [load.program, "--connections", IDLE_CONNECTIONS, protocol, port, "idle"], LOAD_CPU, load.log, pipes=True,
         )
@@ -113,12 +113,12 @@ def idle(protocol):
             if holder.answer() != "held":
                 raise RuntimeError(holder.said())
             time.sleep(0.5)
-            after = resident_kib(candidate.pids())
+            after, own = memory_kib(candidate.pids())
             holder.end_input()
             open_still = int(holder.answer())
         finally:
             holder.stop()
-        return {"before_mib": before / 1024, "after_mib": after / 1024,
+        return {"before_mib": before / 1024, "after_mib": after / 1024, "own_mib": own / 1024,
                 "kib_each": (after - before) / IDLE_CONNECTIONS, "failed": IDLE_CONNECTIONS - open_still}
 
     return sample
