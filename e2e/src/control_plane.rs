@@ -26,7 +26,7 @@ pub use alerts::{Alerts, AlertsError};
 pub use bench::{Bench, BenchError};
 pub use evidence::{Evidence, EvidenceError};
 pub use install::InstallError;
-pub use operator::{Operator, OperatorError, binary as operator_binary};
+pub use operator::{ADDRESS, ANOTHER_ADDRESS, Operator, OperatorError, binary as operator_binary};
 pub use receiver::{Heard, Receiver, Reply};
 pub use seen::{Revision, Seen};
 pub use shop::{Plan, Shop, ShopError, deployment, list, service};

@@ -16,6 +16,7 @@ mod control_plane {
     pub(crate) mod failed;
     pub(crate) mod faults;
     pub(crate) mod hall;
+    pub(crate) mod hand_over;
     pub(crate) mod hooks;
     pub(crate) mod identity;
     pub(crate) mod paused;
@@ -32,8 +33,8 @@ use std::sync::Arc;
 
 use control_plane::hall::{Case, Hall};
 use control_plane::{
-    admission, alerts, alone, break_glass, deployments, edited, failed, faults, hooks, identity,
-    paused, prometheus, promotion, recreated, refused, release, waiting,
+    admission, alerts, alone, break_glass, deployments, edited, failed, faults, hand_over, hooks,
+    identity, paused, prometheus, promotion, recreated, refused, release, waiting,
 };
 use libtest_mimic::Arguments;
 
@@ -123,6 +124,9 @@ fn side_by_side() -> Vec<Case> {
 /// They disturb everybody.
 fn alone() -> Vec<Case> {
     cases![
+        hand_over::a_replica_that_ends_hands_over_and_the_release_goes_on,
+        hand_over::a_replica_that_dies_is_succeeded_and_the_release_goes_on,
+        hand_over::a_replica_that_stood_still_during_a_write_raises_nothing,
         alone::a_strangers_container_named_like_the_sidecar_holds_nothing,
         alone::a_rollout_made_invalid_while_the_operator_was_away_can_be_deleted,
         alone::an_unreadable_memory_stalls_the_release_and_changes_nothing,

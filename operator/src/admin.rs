@@ -1,9 +1,12 @@
 //! Health and metrics for the kubelet and Prometheus: `/live`, `/ready` and `/metrics`, plain HTTP.
 //!
 //! Live means that the process answers at all. Ready means that every part that was named has said so: the caches are
-//! filled and the listeners are open. Until then the webhook Service has no endpoint, and gated changes wait.
+//! filled and the webhooks' listener is open. Until then the webhook Service has no endpoint, and gated changes wait. Of several
+//! replicas one decides, and proxies connect to it alone; the others are ready too, and say that they stand by.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -11,15 +14,21 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+const DECIDES: &str = "aviary_operator_decides";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Which parts of the process are ready. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     parts: Arc<Mutex<BTreeMap<&'static str, Part>>>,
+    decides: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +64,34 @@ impl Health {
             .collect()
     }
 
+    /// This replica is the one that decides, and serves proxies.
+    pub fn decides(&self) {
+        self.decides.store(true, Ordering::Release);
+    }
+
+    /// Registers the gauge that says whether it decides.
+    pub fn register(&self, registry: &mut Registry) {
+        let decides = Decides(Arc::clone(&self.decides));
+        registry.register_collector(Box::new(decides));
+    }
+
     fn set(&self, name: &'static str, part: Part) {
         self.parts
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(name, part);
+    }
+}
+
+#[derive(Debug)]
+struct Decides(Arc<AtomicBool>);
+
+impl Collector for Decides {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let gauge = ConstGauge::new(i64::from(self.0.load(Ordering::Acquire)));
+        let help = "1 at the replica that decides and serves proxies, 0 at those that stand by";
+        let metric = encoder.encode_descriptor(DECIDES, help, None, MetricType::Gauge)?;
+        gauge.encode(metric)
     }
 }
 
@@ -97,7 +129,13 @@ pub fn router(health: Health, metrics: Metrics) -> Router {
 async fn ready(State(admin): State<Admin>) -> Response {
     let missing = admin.health.missing();
     if missing.is_empty() {
-        return "ready\n".into_response();
+        let decides = admin.health.decides.load(Ordering::Acquire);
+        let text = if decides {
+            "ready, decides\n"
+        } else {
+            "ready, stands by\n"
+        };
+        return text.into_response();
     }
     let text = format!("not ready yet: {}\n", missing.join(", "));
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
@@ -143,7 +181,22 @@ mod tests {
             "not ready yet: webhooks\n"
         );
         webhooks.ready();
-        assert_eq!(fetch(&router, "/ready").await.0, StatusCode::OK);
+        let ready = |text: &str| (StatusCode::OK, text.to_owned());
+        assert_eq!(fetch(&router, "/ready").await, ready("ready, stands by\n"));
+        health.decides();
+        assert_eq!(fetch(&router, "/ready").await, ready("ready, decides\n"));
+    }
+
+    #[tokio::test]
+    async fn whether_a_replica_decides_is_a_metric() {
+        let (health, metrics) = (Health::default(), Metrics::default());
+        health.register(&mut metrics.lock());
+        let router = router(health.clone(), metrics);
+        let text = fetch(&router, "/metrics").await.1;
+        assert!(text.contains("aviary_operator_decides 0\n"), "{text}");
+        health.decides();
+        let text = fetch(&router, "/metrics").await.1;
+        assert!(text.contains("aviary_operator_decides 1\n"), "{text}");
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ mod view;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
 use aviary_xds::{Kind, Resources};
 use rollout_core::time::Time;
@@ -41,6 +41,7 @@ use crate::key::Key;
 use crate::mesh::{RouteEntry, World, WorldChange};
 use crate::outcomes::Outcomes;
 use crate::serve::places::Places;
+use crate::tenure::Tenure;
 
 pub use acks::{Acks, Laggard, Rejection};
 pub use authenticate::{AuthError, Authenticated, Authenticator, PodIdentity};
@@ -70,6 +71,7 @@ struct Inner {
     streams_of_pods: Arc<Places<Key>>,
     reports_of_pods: Arc<Places<Key>>,
     outcomes: Outcomes,
+    tenure: OnceLock<Tenure>,
 }
 
 /// Open streams of one pod: the one that speaks for it, and some that are about to end. A newer one ends the oldest.
@@ -120,7 +122,18 @@ impl Ads {
             streams_of_pods: Places::new(usize::MAX, STREAMS_OF_ONE_POD),
             reports_of_pods: Places::new(usize::MAX, 1),
             outcomes: Outcomes::default(),
+            tenure: OnceLock::new(),
         }))
+    }
+
+    /// From now on weights are lent for as long only as this replica may write: one that is cut off from the API server does not hear what another decides, so
+    /// what it has lent ends by itself. What lowers a weight is sent as ever.
+    pub fn lends_during(&self, tenure: Tenure) {
+        self.0.tenure.set(tenure).ok();
+    }
+
+    fn may_renew(&self) -> bool {
+        self.0.tenure.get().is_none_or(Tenure::holds)
     }
 
     /// Serves this world from now on, and nothing else.

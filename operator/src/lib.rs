@@ -21,4 +21,5 @@ pub mod rollout;
 pub mod secret;
 pub mod serve;
 pub mod signature;
+pub mod tenure;
 pub mod text;

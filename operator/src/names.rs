@@ -6,6 +6,8 @@ pub const OPERATOR: &str = "aviary-operator";
 pub const XDS_SERVICE: &str = "aviary-xds";
 /// The namespace that `config/default` installs into.
 pub const NAMESPACE: &str = "aviary-system";
+/// The Lease that says which replica of the operator decides.
+pub const LEASE: &str = "aviary-operator";
 /// The Secret with the certificate authority.
 pub const CA_SECRET: &str = "aviary-ca";
 /// The Secret with the issuer of pods' certificates.

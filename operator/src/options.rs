@@ -1,6 +1,6 @@
 //! Flags and environment of the operator.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -106,6 +106,16 @@ pub struct Options {
     /// The operator's own namespace.
     #[arg(long, env = "POD_NAMESPACE", default_value = names::NAMESPACE)]
     pub namespace: String,
+
+    /// The name of this replica in the Lease and in Events: no two that run at the same time may share one. In a pod the pod's
+    /// name; by default the host's with the number of the process.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
+
+    /// The address at which proxies reach this replica. While it decides, the Service aviary-xds leads there; without it, the
+    /// Service is left as it is.
+    #[arg(long, env = "POD_IP")]
+    pub pod_ip: Option<IpAddr>,
 
     /// How the log is written; what is written comes from the environment variable RUST_LOG.
     #[arg(long, env = "AVIARY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]

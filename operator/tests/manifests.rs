@@ -12,6 +12,7 @@ use aviary_crds::{
     BREAK_GLASS_ANNOTATION, CREDENTIALS_ANNOTATION, CanaryRollout, INJECT_LABEL,
     RESTORED_ANNOTATION, REVISION_LABEL, ROLLOUT_LABEL,
 };
+use aviary_operator::admin::Health;
 use aviary_operator::admission::rollout::{Facts, PrometheusPolicy, Severity, Target, validate};
 use aviary_operator::ads::{Ads, RevocationKey};
 use aviary_operator::certificates::Expiries;
@@ -139,6 +140,11 @@ fn the_operator_reads_no_secret_but_its_own_and_writes_no_webhook_but_its_own() 
             format!("{}: get list watch", names::WORKLOAD_CA_SECRET),
         ]
     );
+    let leases = list(&role["rules"]).iter().filter(|rule| {
+        strings(&rule["resources"]) == ["leases"] && strings(&rule["verbs"]) != ["create"]
+    });
+    let leases: Vec<_> = leases.map(|rule| strings(&rule["resourceNames"])).collect();
+    assert_eq!(leases, [[names::LEASE]]);
 }
 
 /// Whoever adds a right has to say so here, and whoever no longer uses one takes it away.
@@ -331,23 +337,21 @@ fn ports_are_the_ones_that_the_operator_listens_on() {
         xds["spec"]["ports"],
         json!([{"name": "xds", "port": names::XDS_PORT, "targetPort": "xds"}])
     );
-    for service in [webhooks, xds] {
-        assert_eq!(
-            service["spec"]["selector"],
-            deployment["spec"]["selector"]["matchLabels"]
-        );
-        assert_eq!(
-            service["spec"]["selector"],
-            deployment["spec"]["template"]["metadata"]["labels"]
-        );
-    }
+    let all = &deployment["spec"]["selector"]["matchLabels"];
+    assert_eq!(webhooks["spec"]["selector"], *all);
+    assert_eq!(deployment["spec"]["template"]["metadata"]["labels"], *all);
+    // The one that decides says where it is.
+    assert_eq!(xds["spec"]["selector"], Value::Null);
 }
 
 #[test]
-fn the_operator_is_one_unprivileged_process() {
+fn the_operator_is_two_unprivileged_processes_of_which_one_may_go() {
     let deployment = the("Deployment", names::OPERATOR);
-    assert_eq!(deployment["spec"]["replicas"], 1);
-    assert_eq!(deployment["spec"]["strategy"], json!({"type": "Recreate"}));
+    assert_eq!(deployment["spec"]["replicas"], 2);
+    assert_eq!(deployment["spec"]["strategy"]["type"], "RollingUpdate");
+    let budget = the("PodDisruptionBudget", names::OPERATOR);
+    assert_eq!(budget["spec"]["minAvailable"], 1);
+    assert_eq!(budget["spec"]["selector"], deployment["spec"]["selector"]);
     let pod = &deployment["spec"]["template"]["spec"];
     assert_eq!(pod["serviceAccountName"], names::OPERATOR);
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
@@ -607,6 +611,7 @@ fn alerts_and_dashboard_ask_for_metrics_that_exist() {
         lifetime: LIFETIME,
     };
     Workloads::new(terms).register(&mut registry);
+    Health::default().register(&mut registry);
     let mut text = String::new();
     encode(&mut text, &registry).unwrap();
     let families: BTreeSet<&str> = text

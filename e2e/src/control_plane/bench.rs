@@ -52,7 +52,8 @@ pub struct Bench {
     /// Of the administrator.
     pub client: Client,
     pub kubectl: Kubectl,
-    _control_plane: ControlPlane,
+    token: String,
+    control_plane: ControlPlane,
 }
 
 impl Bench {
@@ -87,7 +88,8 @@ impl Bench {
             wire,
             client: Client::try_from(config).map_err(BenchError::Client)?,
             kubectl: control_plane.tool(),
-            _control_plane: control_plane,
+            token,
+            control_plane,
         };
         bench.webhooks_answer().await?;
         progress("the operator is ready");
@@ -97,6 +99,13 @@ impl Bench {
     /// For CanaryRollouts that are to have no evidence.
     pub fn no_prometheus(&self) -> &'static str {
         NO_PROMETHEUS
+    }
+
+    /// Another replica of the operator, not started yet. Its way to the API server has no [`Wire`] in it.
+    pub fn another_operator(&self) -> Result<Operator, BenchError> {
+        let another = self.operator.another(self.control_plane.directory())?;
+        another.connect_to(self.control_plane.kubeconfig(), &self.token)?;
+        Ok(another)
     }
 
     /// Ends the operator and starts it again.

@@ -61,6 +61,14 @@ impl Companion {
         }
     }
 
+    pub(super) fn signal(&self, signal: Signal) {
+        self.with(|child| {
+            if let Some(process) = child.as_ref().and_then(Process::of) {
+                process.signal(signal);
+            }
+        });
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Option<Child>) -> T) -> T {
         work(&mut self.child.lock().unwrap_or_else(PoisonError::into_inner))
     }

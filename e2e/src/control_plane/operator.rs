@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::config::Kubeconfig;
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use super::companion::Companion;
@@ -23,6 +24,9 @@ use crate::images::{self, ImagesError};
 pub(super) const VARIABLE: &str = "AVIARY_OPERATOR_BIN";
 
 const STARTS: Duration = Duration::from_secs(60);
+/// Where proxies are told that replicas are. Nobody is there: they are on loopback, where no EndpointSlice may lead (RFC 5737).
+pub const ADDRESS: &str = "192.0.2.1";
+pub const ANOTHER_ADDRESS: &str = "192.0.2.2";
 
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
@@ -89,6 +93,15 @@ impl Operator {
         })
     }
 
+    /// Another replica of it, not started yet: with the same settings and rights, and files and ports of its own. It is not connected to the API server.
+    pub fn another(&self, directory: &Path) -> Result<Operator, OperatorError> {
+        let mut another = Operator::new(self.binary.clone(), directory)?;
+        another.kubeconfig = directory.join("another-operator.kubeconfig");
+        another.log = directory.join("another-operator.log");
+        another.environment.clone_from(&self.environment);
+        Ok(another.with("POD_IP", ANOTHER_ADDRESS))
+    }
+
     /// Where the API server has to call the webhooks.
     pub fn webhooks(&self) -> u16 {
         self.ports.webhooks
@@ -102,6 +115,11 @@ impl Operator {
     /// Probes and metrics.
     pub fn admin(&self) -> u16 {
         self.ports.admin
+    }
+
+    /// In the Lease.
+    pub fn name(&self) -> String {
+        format!("operator-{}", self.ports.admin)
     }
 
     pub fn log(&self) -> &Path {
@@ -138,8 +156,22 @@ impl Operator {
         std::fs::write(&self.kubeconfig, text).map_err(files)
     }
 
-    /// Starts it and waits until it is ready.
+    /// Starts it and waits until it is ready, and decides.
     pub fn start(&self) -> Result<(), OperatorError> {
+        self.start_as("decides")
+    }
+
+    /// Starts it while another replica decides, and waits until it stands by.
+    pub fn start_standby(&self) -> Result<(), OperatorError> {
+        self.start_as("stands by")
+    }
+
+    /// Whether it is ready and the one that decides.
+    pub fn decides(&self) -> bool {
+        is_ready(self.ports.admin, "decides")
+    }
+
+    fn start_as(&self, role: &str) -> Result<(), OperatorError> {
         let files = |source| OperatorError::Files(self.log.clone(), source);
         let mut log = File::options()
             .create(true)
@@ -158,6 +190,9 @@ impl Operator {
             .arg(format!("--admin-address={}", address(self.ports.admin)))
             .env("KUBECONFIG", &self.kubeconfig)
             .env("POD_NAMESPACE", NAMESPACE)
+            // A container that is started anew in its pod has the name that it had.
+            .env("POD_NAME", self.name())
+            .env("POD_IP", ADDRESS)
             .env("AVIARY_LOG_FORMAT", "text")
             .env("NO_COLOR", "1")
             .env("RUST_LOG", "info,aviary_operator=debug")
@@ -171,8 +206,8 @@ impl Operator {
             .map_err(|source| OperatorError::Run(self.binary.display().to_string(), source))?;
         self.process.set(child);
         let admin = self.ports.admin;
-        wait_until(STARTS, || is_ready(admin) || !self.process.is_alive());
-        if self.process.is_alive() && is_ready(admin) {
+        wait_until(STARTS, || is_ready(admin, role) || !self.process.is_alive());
+        if self.process.is_alive() && is_ready(admin, role) {
             return Ok(());
         }
         Err(OperatorError::NotReady(self.end_of_log(40)))
@@ -186,6 +221,20 @@ impl Operator {
     /// Ends it as a lost node would.
     pub fn kill(&self) {
         self.process.kill();
+    }
+
+    /// Its process stands still, as that of a machine that is suspended.
+    pub fn freeze(&self) {
+        self.process.signal(Signal::SIGSTOP);
+    }
+
+    /// Its process goes on.
+    pub fn thaw(&self) {
+        self.process.signal(Signal::SIGCONT);
+    }
+
+    pub fn is_alive(&self) -> bool {
+        self.process.is_alive()
     }
 
     /// A file of its process in `/proc`.
@@ -249,7 +298,7 @@ fn free_ports() -> io::Result<[u16; 3]> {
     Ok(ports)
 }
 
-fn is_ready(admin: u16) -> bool {
+fn is_ready(admin: u16, role: &str) -> bool {
     let ask = || -> io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, admin))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -263,6 +312,7 @@ fn is_ready(admin: u16) -> bool {
             .lines()
             .next()
             .is_some_and(|line| line.contains(" 200 "))
+            && answer.contains(role)
     })
 }
 

@@ -24,6 +24,8 @@ use crate::serve::places::Place;
 
 /// A proxy asks for something as soon as its stream is there.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// When a weight is asked for again that could not be lent for longer.
+const RENEW_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Session {
     ads: Ads,
@@ -174,7 +176,9 @@ impl Session {
         match self.server.urgency(resources, now.into_std()) {
             Urgency::Nothing => {
                 self.debounce.clear();
-                self.server.heartbeat_at(resources).map(Instant::from_std)
+                let at = Instant::from_std(self.server.heartbeat_at(resources)?);
+                let may_renew = at > now || self.ads.may_renew();
+                Some(if may_renew { at } else { now + RENEW_AGAIN })
             }
             Urgency::CanWait => Some(self.debounce.deadline(now)),
             Urgency::Now => Some(now),

@@ -11,6 +11,7 @@ use kube_runtime::events::{Event, Recorder, Reporter};
 
 use super::events::{Note, Tone};
 use super::write::{Verb, Write, WriteError, Written};
+use crate::tenure::Tenure;
 use crate::text::cut;
 
 /// The most of an error's text that is kept, in bytes.
@@ -20,6 +21,7 @@ const TEXT: usize = 300;
 pub struct Performer {
     client: Client,
     recorder: Recorder,
+    tenure: Tenure,
 }
 
 impl fmt::Debug for Performer {
@@ -29,8 +31,8 @@ impl fmt::Debug for Performer {
 }
 
 impl Performer {
-    /// `instance` names this process in Events.
-    pub fn new(client: Client, instance: Option<String>) -> Performer {
+    /// `instance` names this process in Events. Nothing is sent once the `tenure` is over.
+    pub fn new(client: Client, instance: Option<String>, tenure: Tenure) -> Performer {
         let reporter = Reporter {
             controller: FIELD_MANAGER.to_owned(),
             instance,
@@ -38,10 +40,16 @@ impl Performer {
         Performer {
             recorder: Recorder::new(client.clone(), reporter),
             client,
+            tenure,
         }
     }
 
     pub async fn perform(&self, write: Write) -> Written {
+        if !self.tenure.holds() {
+            return Err(WriteError::Unavailable(
+                "this replica of the operator does not hold the Lease any more".to_owned(),
+            ));
+        }
         let Write { kind, key, verb } = write;
         let api: Api<DynamicObject> =
             Api::namespaced_with(self.client.clone(), &key.namespace, &kind.resource());
