@@ -7,6 +7,7 @@ use aviary_e2e::control_plane::{ADDRESS, ANOTHER_ADDRESS, Matching, Operator, Pl
 use aviary_e2e::harness::{Waited, eventually};
 use http::Method;
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::task::block_in_place;
 
 use super::hall::Scene;
@@ -95,8 +96,11 @@ pub(crate) async fn a_replica_that_ends_hands_over_and_the_release_goes_on(
     let pair = Pair::start(scene).await?;
     let result = async {
         let began = Instant::now();
-        block_in_place(|| scene.bench.operator.stop());
-        pair.second_decides().await?;
+        // It sends proxies away when the other one is there.
+        std::thread::scope(|threads| {
+            threads.spawn(|| scene.bench.operator.stop());
+            block_in_place(|| Handle::current().block_on(pair.second_decides()))
+        })?;
         eprintln!("handed over in {:?}", began.elapsed());
         let seen = shop.seen();
         ensure!(weight(&seen) == weight(&before), "the weight stays: {seen}");

@@ -24,7 +24,7 @@ use crate::serve::places::Place;
 
 /// A proxy asks for something as soon as its stream is there.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
-/// When a weight is asked for again that could not be lent for longer.
+/// How soon it is looked again whether weights may be lent for longer.
 const RENEW_AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Session {
@@ -173,12 +173,15 @@ impl Session {
             self.debounce.clear();
             return None;
         };
+        self.server.renews(self.ads.may_renew());
         match self.server.urgency(resources, now.into_std()) {
             Urgency::Nothing => {
                 self.debounce.clear();
-                let at = Instant::from_std(self.server.heartbeat_at(resources)?);
-                let may_renew = at > now || self.ads.may_renew();
-                Some(if may_renew { at } else { now + RENEW_AGAIN })
+                if self.ads.may_renew() {
+                    self.server.heartbeat_at(resources).map(Instant::from_std)
+                } else {
+                    Some(now + RENEW_AGAIN)
+                }
             }
             Urgency::CanWait => Some(self.debounce.deadline(now)),
             Urgency::Now => Some(now),

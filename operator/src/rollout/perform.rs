@@ -163,6 +163,31 @@ fn created() -> PostParams {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::Key;
+    use crate::rollout::write::Kind;
+
+    #[tokio::test]
+    async fn nothing_is_sent_once_the_tenure_is_over() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        // Nobody listens there, so what is sent fails with other words.
+        let nowhere = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let (client, tenure) = (Client::try_from(nowhere).unwrap(), Tenure::unlimited());
+        let performer = Performer::new(client, None, tenure.clone());
+        let read = || Write {
+            kind: Kind::Deployment,
+            key: Key::new("shop", "web"),
+            verb: Verb::Get,
+        };
+        let said = |written: Written| match written {
+            Err(WriteError::Unavailable(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        let sent = said(performer.perform(read()).await);
+        assert!(!sent.contains("Lease"), "{sent}");
+        tenure.end();
+        let refused = said(performer.perform(read()).await);
+        assert!(refused.contains("does not hold the Lease"), "{refused}");
+    }
 
     #[test]
     fn an_answer_is_told_apart_by_what_can_be_done_about_it() {

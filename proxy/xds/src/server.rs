@@ -46,6 +46,8 @@ pub struct DeltaServer {
     last_nonce: u64,
     edition: u64,
     leases: Leases,
+    /// No lease is renewed for now.
+    keeps_leases: bool,
     /// Whether there was a request.
     greeted: bool,
 }

@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use aviary_xds::resources::alias;
+use aviary_xds::{DeltaClient, Node};
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Route, Split, Weight,
 };
@@ -10,6 +11,7 @@ use traffic_core::lease::Lease;
 use super::*;
 use crate::ads::RevocationKey;
 use crate::mesh::{RouteEntry, World};
+use crate::tenure::Tenure;
 
 const STABLE: &str = "shop/web/80/v1";
 
@@ -196,4 +198,41 @@ fn a_tally_that_follows_every_move_is_the_one_that_counts_everybody_anew() {
     }
     let seen = [several, lost, rejected, all];
     assert!(seen.iter().all(|times| *times > 100), "{seen:?}");
+}
+
+#[test]
+fn a_weight_is_lent_for_longer_only_while_this_replica_may_write() {
+    let (resources, tenure) = (world(1, 1), Tenure::unlimited());
+    let ads = Ads::new(RevocationKey::new(&[1; 32]));
+    ads.lends_during(tenure.clone());
+    let pod = PodIdentity {
+        namespace: "shop".to_owned(),
+        pod: "web-1".to_owned(),
+        uid: "1".to_owned(),
+        service_account: "web".to_owned(),
+    };
+    let mut session = Session::new(ads, pod, mpsc::channel(1).0);
+    let now = Instant::now();
+    let mut client = DeltaClient::new(0.5);
+    let mut asked = client.connected(&Node::default()).requests;
+    asked.extend(client.demand([web()]).requests);
+    for request in asked {
+        session.receive(request).unwrap();
+    }
+    while let Some(response) = session.server.next(&resources, now.into_std()) {
+        let acknowledged = Request {
+            type_url: response.type_url,
+            response_nonce: response.nonce,
+            ..Request::default()
+        };
+        session.receive(acknowledged).unwrap();
+    }
+    let due = session.send_at(Some(&resources), now).unwrap();
+    let late = due + Duration::from_secs(1);
+    assert_eq!(session.send_at(Some(&resources), late), Some(late));
+    tenure.end();
+    let again = late + RENEW_AGAIN;
+    assert_eq!(session.send_at(Some(&resources), late), Some(again));
+    let lower = session.send_at(Some(&world(0, 1)), late);
+    assert_eq!(lower, Some(late), "what lowers a weight waits for nothing");
 }

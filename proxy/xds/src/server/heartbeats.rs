@@ -18,6 +18,11 @@ use crate::kind::Kind;
 use crate::resources::{Resource, Resources};
 
 impl DeltaServer {
+    /// Whether leases are renewed. Where they are not, what the proxy has decays to stable in its time; they are renewed again as soon as they may be.
+    pub fn renews(&mut self, renews: bool) {
+        self.keeps_leases = !renews;
+    }
+
     /// When [`DeltaServer::next`] has a lease to renew; `None`: this proxy has none.
     pub fn heartbeat_at(&self, resources: &Resources) -> Option<Instant> {
         self.leased(resources).map(|(at, _)| at).min()
@@ -67,6 +72,7 @@ impl DeltaServer {
         resources: &'a Resources,
     ) -> impl Iterator<Item = (Instant, &'a Arc<Resource>)> {
         let names = self.kinds[Kind::Route].names.iter();
+        let names = names.filter(|_| !self.keeps_leases);
         names.filter_map(|(name, answer)| match answer {
             Answer::Given {
                 resource: Some(given),

@@ -130,3 +130,20 @@ fn a_proxy_that_knows_no_leases_gets_no_heartbeats() {
     server.on_request(ack(&sent)).unwrap();
     assert_eq!(server.heartbeat_at(&world), None);
 }
+
+#[test]
+fn a_lease_that_may_not_be_renewed_is_renewed_when_it_may_and_a_lower_weight_waits_for_nothing() {
+    let start = Instant::now();
+    let raised = world(&[route("web", 10)], &[]);
+    let mut server = settled(&raised, start);
+    server.renews(false);
+    let late = start + HEARTBEAT * 3;
+    assert_eq!(server.heartbeat_at(&raised), None);
+    assert_eq!(server.urgency(&raised, late), Urgency::Nothing);
+    assert!(server.next(&raised, late).is_none());
+    let lowered = world(&[route("web", 0)], &[]);
+    assert_eq!(server.clone().urgency(&lowered, late), Urgency::Now);
+    assert!(!is_heartbeat(&only(&mut server.clone(), &lowered, late)));
+    server.renews(true);
+    assert!(is_heartbeat(&only(&mut server, &raised, late)));
+}
