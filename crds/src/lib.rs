@@ -14,10 +14,12 @@ pub mod condition;
 pub mod decimal;
 pub mod hook;
 pub mod prometheus;
+pub mod request;
 pub mod spec;
 pub mod status;
 pub mod units;
 
+pub use request::{REQUEST_ANNOTATION, REQUESTED_BY_ANNOTATION, Request, Verb};
 pub use spec::{CanaryRollout, CanaryRolloutSpec};
 pub use status::CanaryRolloutStatus;
 
