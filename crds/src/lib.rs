@@ -33,9 +33,6 @@ pub const CANARY_OF_LABEL: &str = "aviary.dev/canary-of";
 pub const RESTORED_ANNOTATION: &str = "aviary.dev/restored";
 /// Annotation on a Deployment that switches the gate off for it.
 pub const BREAK_GLASS_ANNOTATION: &str = "aviary.dev/break-glass";
-/// Annotation on a CanaryRollout: a person lets what waits go on. Its value binds it to one revision at one weight,
-/// `REVISION@WEIGHT`, so that it is heeded once, and never by another step or another release. The operator removes it.
-pub const PROMOTE_ANNOTATION: &str = "aviary.dev/promote";
 /// Namespace label (`enabled`) and pod label (`true`, `false`) that ask for a sidecar.
 pub const INJECT_LABEL: &str = "aviary.dev/inject";
 /// Annotation on a Secret that a CanaryRollout may name: the address that its values may be sent to.

@@ -164,7 +164,7 @@ pub struct Step {
     #[schemars(range(min = 0, max = 1_000_000_000))]
     pub min_requests: Option<i64>,
     /// What this step waits for once it has passed; the checks go on meanwhile. `{}`: until a person lets it go on, with the
-    /// annotation aviary.dev/promote: REVISION@WEIGHT on the CanaryRollout (status.message has the command), or takes the
+    /// annotation aviary.dev/request: promote:REVISION@WEIGHT on the CanaryRollout (status.message has the command), or takes the
     /// pause out of the spec. `{for: 10m}`: the same, or this long. Default: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,

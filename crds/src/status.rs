@@ -32,6 +32,9 @@ pub struct CanaryRolloutStatus {
     /// The step that the release is at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepStatus>,
+    /// Who has paused the release, by the request `pause`: nothing of it is raised until somebody resumes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_by: Option<PausedByStatus>,
     /// The canary's weight: wanted, sent to the proxies, and how many of them have acknowledged it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<WeightStatus>,
@@ -165,6 +168,14 @@ pub struct StepStatus {
     pub pause_ends_at: Option<MicroTime>,
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PausedByStatus {
+    /// As the API server authenticated them; `somebody, unknown` when nobody knows who it was.
+    pub user: String,
+    pub since: MicroTime,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WeightStatus {
@@ -239,6 +250,9 @@ pub struct DecisionRecord {
     pub weight: i32,
     /// Its requests that were judged in the step by then.
     pub requests: i64,
+    /// The user who asked for it; `somebody, unknown` when nobody knows who it was. Not set for what nobody asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// The newest judgement: of a check, or of the guard.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub judged: String,
@@ -263,6 +277,8 @@ pub enum CauseStatus {
     CanaryLost,
     /// A canary pod has no sidecar.
     NotMeshed,
+    /// A person aborted the release.
+    Aborted,
     /// A hook whose onFailure is Rollback did not agree.
     HookRefused,
     /// A proxy has seen this run revoked.

@@ -39,7 +39,7 @@ mod proxies;
 mod render;
 mod replica_sets;
 mod reported;
-mod request;
+pub(crate) mod request;
 mod revisions;
 mod said;
 mod sentence;

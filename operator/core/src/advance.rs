@@ -12,6 +12,7 @@ mod edited;
 mod exposed;
 mod promotion;
 mod rest;
+mod skip;
 mod up;
 mod waiting;
 
@@ -19,6 +20,7 @@ use crate::desired::desired;
 use crate::event::Event;
 use crate::observation::Observation;
 use crate::plan::{Percent, Plan};
+use crate::request::By;
 use crate::state::{Cause, Failure, Phase, Revoked, Run, State, Unsettled};
 use crate::time::{Span, Time};
 
@@ -49,6 +51,9 @@ pub fn advance(plan: &Plan, state: &State, seen: &Observation) -> Transition {
         recreated(&mut held, seen, &mut happened);
     }
     note_template(&mut held, seen);
+    if seen.request.is_none() {
+        held.heeded = None;
+    }
     match held.phase {
         Phase::Scaling { .. } | Phase::Shifting { .. } | Phase::Soaking { .. } => {
             down::down(plan, &mut held, seen, &mut happened);
@@ -156,6 +161,9 @@ fn start_run(plan: &Plan, next: &mut State, seen: &Observation, events: &mut Vec
         failed_since: None,
         stable_fails: false,
         answered: None,
+        on_hold: None,
+        skips: None,
+        aborted: None,
     });
     next.failure = None;
     next.gated = true;
@@ -179,7 +187,13 @@ fn supersede(plan: &Plan, held: &mut State, seen: &Observation, happened: &mut V
     start_run(plan, held, seen, happened);
 }
 
-fn roll_back(held: &mut State, now: Time, cause: Cause, happened: &mut Vec<Event>) {
+/// `by`: who aborted it, if anybody did.
+fn roll_back(
+    held: &mut State,
+    now: Time,
+    (cause, by): (Cause, Option<By>),
+    happened: &mut Vec<Event>,
+) {
     let from = desired(held).weight();
     if let Some(run) = held.run.clone() {
         revoke(held, &run);
@@ -193,6 +207,7 @@ fn roll_back(held: &mut State, now: Time, cause: Cause, happened: &mut Vec<Event
             run: run.number,
             cause,
             at: now,
+            by,
         });
     }
     held.phase = Phase::RollingBack { cause, since: now };
@@ -207,6 +222,12 @@ fn revoke(held: &mut State, run: &Run) {
     });
     let surplus = held.revoked.len().saturating_sub(Revoked::KEPT);
     held.revoked.drain(..surplus);
+}
+
+/// Nothing forbids a raise of the running release.
+fn may_raise(state: &State, seen: &Observation) -> bool {
+    let on_hold = state.running().is_some_and(|run| run.on_hold.is_some());
+    seen.may_raise && !on_hold
 }
 
 fn unsettle(held: &mut State, why: Unsettled, now: Time, events: &mut Vec<Event>) {

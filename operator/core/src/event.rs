@@ -1,6 +1,7 @@
 //! What happened, for people.
 
 use crate::plan::{Percent, Plan};
+use crate::request::By;
 use crate::state::{Cause, Unsettled};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,10 +68,31 @@ pub enum Event {
     /// A person let a run that waited go on to the next step.
     LetOn {
         weight: Percent,
+        by: By,
     },
     /// A person wants a run that failed to be judged anew, from this weight on.
     JudgedAnew {
         weight: Percent,
+        by: By,
+    },
+    /// A person skips the rest of the steps and of their judgement.
+    JudgementSkipped {
+        weight: Percent,
+        by: By,
+    },
+    /// A person has paused the run.
+    Held {
+        weight: Percent,
+        by: By,
+    },
+    /// A person has ended that pause.
+    Resumed {
+        by: By,
+    },
+    /// A person wants what failed to be tried again.
+    Retried {
+        revision: String,
+        by: By,
     },
     PromotionStarted {
         revision: String,
@@ -81,6 +103,11 @@ pub enum Event {
     /// The Deployment asks for the stable template again while a promotion runs.
     Returning {
         revision: String,
+    },
+    /// A person aborted a promotion: its Deployment goes back to this stable revision.
+    PromotionAborted {
+        revision: String,
+        by: By,
     },
     /// The Deployment runs a template that no run released: somebody switched the gate off.
     Ungated {

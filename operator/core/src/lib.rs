@@ -15,6 +15,9 @@
 //!                                         the Deployment runs the new template
 //! ```
 //!
+//! A person may abort (weight 0 at once, also out of a promotion), pause and resume, let what waits go on, skip the rest of the
+//! judgement, and try again what failed: [`request`].
+//!
 //! Up is earned, down is free: raising a weight needs every condition of [`advance()`] and a persisted state; going to 0
 //! needs none of them. `advance` decides, [`desired()`] is the only place where a weight is computed, [`judge`] has three
 //! answers. The invariants are checked over the whole state graph in `tests/graph.rs`.
@@ -28,6 +31,7 @@ pub mod guard;
 pub mod judge;
 pub mod observation;
 pub mod plan;
+pub mod request;
 pub mod state;
 pub mod time;
 
@@ -38,5 +42,6 @@ pub use event::Event;
 pub use exposure::Exposed;
 pub use observation::{Hooks, Observation, Serving, Window};
 pub use plan::{Capacity, Deletion, OnFailure, Pause, Percent, Plan, Step, Then};
+pub use request::{By, Fate, Refusal, Request, Verb, fate};
 pub use state::{Cause, Failure, Phase, Revoked, Run, State, Template, Unsettled};
 pub use time::{Span, Time};

@@ -3,6 +3,7 @@
 use crate::exposure::Exposed;
 use crate::judge::Verdict;
 use crate::plan::Percent;
+use crate::request::Request;
 use crate::state::{Template, Unsettled};
 use crate::time::Time;
 
@@ -34,8 +35,8 @@ pub struct Observation {
     pub deleted: bool,
     /// A person has taken over.
     pub break_glass: bool,
-    /// A person asks this run to go on from the weight that it has.
-    pub promote: bool,
+    /// What a person asks.
+    pub request: Option<Request>,
     /// Nothing forbids a raise: not suspended, not frozen, the lease held, the spec valid.
     pub may_raise: bool,
     pub hooks: Hooks,

@@ -274,6 +274,37 @@ impl Plan {
         (plan, place)
     }
 
+    /// What is left of this plan for a run that is at the step `place`, or before the first one, when the steps after it and
+    /// every judgement are skipped: that step, and the last one, without a soak.
+    #[must_use]
+    pub fn straight(&self, place: Option<usize>) -> Plan {
+        let at = place.map(|place| self.step(place));
+        let last = self.step(self.steps.len() - 1);
+        let beyond = at.is_none_or(|at| at.weight < last.weight);
+        let steps = at
+            .into_iter()
+            .chain(beyond.then_some(last))
+            .map(|step| Step {
+                weight: step.weight,
+                soak: Span(0),
+                min_requests: 0,
+                pause: None,
+            });
+        Plan {
+            steps: steps.collect(),
+            limits: self.limits,
+        }
+    }
+
+    /// The same steps with the limits of `other`.
+    #[must_use]
+    pub fn limited_by(&self, other: &Plan) -> Plan {
+        Plan {
+            steps: self.steps.clone(),
+            limits: other.limits,
+        }
+    }
+
     pub fn is_last(&self, index: usize) -> bool {
         index + 1 >= self.steps.len()
     }

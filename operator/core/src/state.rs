@@ -5,9 +5,10 @@ mod run;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::Percent;
+use crate::request::Request;
 use crate::time::{Span, Time};
 
-pub use run::{Cause, Failure, Run};
+pub use run::{Cause, Failure, OnHold, Run};
 
 /// A pod template, by its hashes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -41,6 +42,9 @@ pub struct State {
     pub failure: Option<Failure>,
     /// Rolled-back revisions, oldest first, at most [`Revoked::KEPT`].
     pub revoked: Vec<Revoked>,
+    /// The request of a person that was heeded last, until it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heeded: Option<Request>,
 }
 
 impl State {
@@ -60,6 +64,7 @@ impl State {
             last_run: 0,
             failure: None,
             revoked: Vec::new(),
+            heeded: None,
         }
     }
 
@@ -154,6 +159,9 @@ impl State {
                 &mut run.failed_since,
             ] {
                 since.iter_mut().for_each(&mut each);
+            }
+            if let Some(hold) = &mut run.on_hold {
+                each(&mut hold.since);
             }
         }
     }

@@ -21,6 +21,8 @@
 //! - Times for which pods are missing, a step pauses or somebody holds are fresh, or longer than the deadline.
 //! - The clock is set back by more than every age at once, and never during a promotion or at rest.
 //! - Revoked runs are checked where they come up and not kept: their number has no part in what happens next.
+//! - Who asks is nobody; a request that was heeded is not kept, and is checked where it comes up: it is heeded once.
+//! - A pause of a person's has no age.
 //! - Failures of a write between `held` and `next` are those two edges; a state older than both is not seen again.
 
 #![allow(clippy::unwrap_used)] // a test says so by panicking

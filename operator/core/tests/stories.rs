@@ -18,6 +18,8 @@ mod hooks;
 mod people;
 #[path = "stories/promotion.rs"]
 mod promotion;
+#[path = "stories/requests.rs"]
+mod requests;
 #[path = "stories/time.rs"]
 mod time;
 #[path = "stories/up.rs"]

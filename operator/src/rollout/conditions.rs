@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time as KubeTime
 use k8s_openapi::jiff::Timestamp;
 use rollout_core::state::{Cause, State};
 
-use super::events::{because, from_outside};
+use super::events::{from_outside, why};
 use super::facts::Facts;
 use super::sentence::sentence;
 use crate::text::cut;
@@ -107,7 +107,7 @@ fn rolled_back(state: &State, facts: &Facts<'_>) -> (&'static str, &'static str,
             format!(
                 "revision {}: {}",
                 failure.template.revision,
-                because(failure.cause, facts.verdicts.failure())
+                why(state, failure.cause, facts.verdicts.failure())
             ),
         ),
         Some(_) | None => ("False", "NotRolledBack", String::new()),

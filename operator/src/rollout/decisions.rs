@@ -4,7 +4,7 @@
 use aviary_crds::status::{CanaryRolloutStatus, DecisionRecord};
 use rollout_core::state::{Run, State};
 use rollout_core::time::Time;
-use rollout_core::{Event, desired};
+use rollout_core::{By, Event, desired};
 
 use super::exposing::Spending;
 use super::guarding::Guarded;
@@ -76,12 +76,35 @@ pub(super) fn record(event: &Event, reason: &str, known: Known<'_>) -> Option<De
             .as_ref()
             .filter(|it| it.number == run.number)
             .map_or(0, |run| i64::try_from(run.requests).unwrap_or(i64::MAX)),
+        by: by(event, known.after),
         judged: cut(known.verdicts.judged().to_owned(), JUDGED),
         guard: guarded.map(|guarded| render::guard(guarded, None)),
         exposure: spending
             .zip(budget)
             .map(|(spending, budget)| render::exposure(spending, budget)),
     })
+}
+
+/// Who asked for it.
+fn by(event: &Event, after: &State) -> Option<String> {
+    let by = if let Event::LetOn { by, .. }
+    | Event::JudgedAnew { by, .. }
+    | Event::JudgementSkipped { by, .. }
+    | Event::Held { by, .. }
+    | Event::Resumed { by }
+    | Event::Retried { by, .. }
+    | Event::PromotionAborted { by, .. } = event
+    {
+        Some(by)
+    } else if let Event::RolledBack { .. } = event {
+        after
+            .failure
+            .as_ref()
+            .and_then(|failure| failure.by.as_ref())
+    } else {
+        None
+    };
+    by.map(By::to_string)
 }
 
 fn is_decision(event: &Event) -> bool {
@@ -96,6 +119,11 @@ fn is_decision(event: &Event) -> bool {
         | Event::StableFails
         | Event::LetOn { .. }
         | Event::JudgedAnew { .. }
+        | Event::JudgementSkipped { .. }
+        | Event::Held { .. }
+        | Event::Resumed { .. }
+        | Event::Retried { .. }
+        | Event::PromotionAborted { .. }
         | Event::PromotionStarted { .. }
         | Event::Promoted { .. }
         | Event::Returning { .. }

@@ -76,7 +76,7 @@ pub(super) fn effects(
         effects.extend(kept::templates(state, look, deployment, fetched));
     }
     effects.extend(copies::absent(&desired, look, drained));
-    effects.extend(answered::clear(look, state));
+    effects.extend(answered::clear(look, persisted));
     effects
 }
 

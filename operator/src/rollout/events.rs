@@ -2,7 +2,8 @@
 
 use aviary_crds::status::DecisionRecord;
 use rollout_core::plan::{Pause, Plan};
-use rollout_core::{Cause, Event, Unsettled};
+use rollout_core::state::State;
+use rollout_core::{By, Cause, Event, Unsettled};
 
 use crate::text::cut;
 
@@ -58,6 +59,8 @@ pub struct About<'a> {
     pub detail: &'a str,
     /// The same of the stable revision.
     pub stable: &'a str,
+    /// Who skipped the judgement of the run.
+    pub skips: Option<&'a By>,
 }
 
 /// The note for a step of the machine.
@@ -176,14 +179,40 @@ pub fn note(event: &Event, about: About<'_>) -> Note {
             "StableRecovered",
             "the stable revision passes the checks again".to_owned(),
         ),
-        Event::LetOn { weight } => Note::normal(
+        Event::LetOn { weight, by } => Note::normal(
             "LetOn",
-            format!("a person let revision {canary} go on from weight {weight}"),
+            format!("{by} let revision {canary} go on from weight {weight}"),
         ),
-        Event::JudgedAnew { weight } => Note::normal(
+        Event::JudgedAnew { weight, by } => Note::normal(
             "JudgedAnew",
             format!(
-                "a person wants revision {canary} to be judged anew at weight {weight}: the windows that failed are forgotten"
+                "{by} wants revision {canary} to be judged anew at weight {weight}: the windows that failed are forgotten"
+            ),
+        ),
+        Event::JudgementSkipped { weight, by } => Note::warning(
+            "JudgementSkipped",
+            format!(
+                "{by} skips the rest of the steps and their judgement: revision {canary} goes from weight {weight} to 100% as soon as all of its pods are Ready, and is promoted"
+            ),
+        ),
+        Event::Held { weight, by } => Note::normal(
+            "PausedByPerson",
+            format!(
+                "{by} paused the release: revision {canary} keeps weight {weight} until somebody resumes it"
+            ),
+        ),
+        Event::Resumed { by } => Note::normal(
+            "Resumed",
+            format!("{by} ended the pause of the release of revision {canary}"),
+        ),
+        Event::Retried { revision, by } => Note::normal(
+            "Retried",
+            format!("{by} wants revision {revision} to be tried again, from its first step"),
+        ),
+        Event::PromotionAborted { revision, by } => Note::warning(
+            "PromotionAborted",
+            format!(
+                "{by} aborted the promotion of revision {canary}: the pods of the stable revision {revision} take over as far as they are Ready"
             ),
         ),
         Event::LetGo { revision } => Note::warning(
@@ -195,7 +224,8 @@ pub fn note(event: &Event, about: About<'_>) -> Note {
         Event::PromotionStarted { revision } => Note::normal(
             "Promoting",
             format!(
-                "every step passed: Deployment {target} rolls to revision {revision} while the canary carries the traffic"
+                "{}: Deployment {target} rolls to revision {revision} while the canary carries the traffic",
+                earned_by(about.skips)
             ),
         ),
         Event::Promoted { revision } => Note::normal(
@@ -245,6 +275,35 @@ fn weights(plan: &Plan) -> String {
     weights.join(" -> ")
 }
 
+/// Why a revision is promoted.
+pub fn earned_by(skips: Option<&By>) -> String {
+    skips.map_or_else(
+        || "every step passed".to_owned(),
+        |by| format!("{by} skipped the judgement"),
+    )
+}
+
+/// A request that answers nothing. `why` says so, and what can be done instead.
+pub fn ignored(asked: &str, by: &By, why: &str) -> Note {
+    Note::warning(
+        "RequestIgnored",
+        format!(
+            "{}={} of {by} was not heeded and is removed: {why}",
+            aviary_crds::REQUEST_ANNOTATION,
+            cut(asked.to_owned(), 120)
+        ),
+    )
+}
+
+/// Why the weight of the newest run of this state went to 0. `detail` is that of a judgement.
+pub fn why(state: &State, cause: Cause, detail: &str) -> String {
+    let by = state
+        .failure
+        .as_ref()
+        .and_then(|failure| failure.by.as_ref());
+    because(cause, by.map_or(detail, By::name))
+}
+
 /// A sentence for a cause.
 pub fn because(cause: Cause, detail: &str) -> String {
     match cause {
@@ -257,6 +316,7 @@ pub fn because(cause: Cause, detail: &str) -> String {
         }
         Cause::CanaryLost => "the canary's pods were lost".to_owned(),
         Cause::NotMeshed => "a pod of the canary has no sidecar: label the namespace aviary.dev/inject=enabled, and leave the pods' label aviary.dev/inject alone".to_owned(),
+        Cause::Aborted => format!("{detail} aborted it"),
         Cause::HookRefused => format!("a hook did not agree ({detail})"),
         Cause::Revoked => "a proxy has seen this release rolled back before".to_owned(),
         Cause::TemplateReverted => "the Deployment's template is the stable one again".to_owned(),

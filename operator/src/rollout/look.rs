@@ -265,7 +265,7 @@ impl Look {
             lapsed: more.lapsed,
             deleted: self.deleted,
             break_glass: deployment::break_glass(deployment),
-            promote: request::asks(&self.rollout, state),
+            request: request::asked(&self.rollout).and_then(Result::ok),
             may_raise: more.may_raise,
             hooks: Hooks::Agree,
         })

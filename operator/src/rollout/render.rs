@@ -3,8 +3,8 @@
 
 use aviary_crds::CanaryRolloutStatus;
 use aviary_crds::status::{
-    CanaryStatus, CauseStatus, ExposureStatus, FailureStatus, GuardStatus, Phase as PhaseName,
-    StableStatus, StepStatus, WeightStatus,
+    CanaryStatus, CauseStatus, ExposureStatus, FailureStatus, GuardStatus, PausedByStatus,
+    Phase as PhaseName, StableStatus, StepStatus, WeightStatus,
 };
 use rollout_core::exposure::ErrorBudget;
 use rollout_core::plan::Percent;
@@ -13,6 +13,7 @@ use rollout_core::time::Time;
 use rollout_core::{Copies, Waiting, desired};
 
 use super::conditions;
+use super::events::because;
 use super::exposing::Spending;
 use super::facts::{Facts, step_of};
 use super::guarding::Guarded;
@@ -95,6 +96,11 @@ fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
                 | None => None,
             },
         });
+    let hold = state.running().and_then(|run| run.on_hold.as_ref());
+    new.paused_by = hold.map(|hold| PausedByStatus {
+        user: hold.by.to_string(),
+        since: micro_time(hold.since),
+    });
     let acks = &facts.look.heard.acks;
     let wanted = desired(state).weight();
     let sent = facts.look.heard.sent.canary;
@@ -117,7 +123,10 @@ fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
         run: signed(failure.run),
         cause: cause_name(failure.cause),
         at: Some(micro_time(failure.at)),
-        message: facts.verdicts.failure().to_owned(),
+        message: match &failure.by {
+            Some(by) => because(failure.cause, by.name()),
+            None => facts.verdicts.failure().to_owned(),
+        },
     });
 }
 
@@ -155,9 +164,10 @@ pub(super) fn differs(a: &CanaryRolloutStatus, b: &CanaryRolloutStatus) -> bool 
 
 /// Pausing is no phase of the machine: it is what people see of a soak that goes nowhere by itself.
 fn phase_name(state: &State, waiting: Option<Waiting>) -> PhaseName {
+    let on_hold = state.running().is_some_and(|run| run.on_hold.is_some());
     match state.phase {
         Phase::Scaling { .. } | Phase::Shifting { .. } | Phase::Soaking { .. }
-            if matches!(waiting, Some(Waiting::Pause { .. } | Waiting::Failure)) =>
+            if on_hold || matches!(waiting, Some(Waiting::Pause { .. } | Waiting::Failure)) =>
         {
             PhaseName::Paused
         }
@@ -209,6 +219,7 @@ fn cause_name(cause: Cause) -> CauseStatus {
         Cause::ProgressDeadlineExceeded => CauseStatus::ProgressDeadlineExceeded,
         Cause::CanaryLost => CauseStatus::CanaryLost,
         Cause::NotMeshed => CauseStatus::NotMeshed,
+        Cause::Aborted => CauseStatus::Aborted,
         Cause::HookRefused => CauseStatus::HookRefused,
         Cause::Revoked => CauseStatus::Revoked,
         Cause::TemplateReverted => CauseStatus::TemplateReverted,

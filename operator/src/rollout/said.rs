@@ -17,6 +17,7 @@ macro_rules! line {
             run = decision.map(|it| it.run),
             revision = decision.map(|it| it.revision.as_str()),
             weight = decision.map(|it| it.weight),
+            asked_by = decision.and_then(|it| it.by.as_deref()),
             judged_requests = decision.map(|it| it.requests),
             judged = decision.map(|it| it.judged.as_str()),
             guard_requests = guard.map(|it| it.requests),
@@ -101,6 +102,7 @@ mod tests {
             run: 7,
             weight: 0,
             requests: 40,
+            by: Some("alice".to_owned()),
             judged: "guard: 9 of 40".to_owned(),
             guard: Some(GuardStatus {
                 requests: 40,
@@ -126,6 +128,7 @@ mod tests {
             ("run", Value::from(7)),
             ("revision", Value::from("6f9c")),
             ("weight", Value::from(0)),
+            ("asked_by", Value::from("alice")),
             ("judged_requests", Value::from(40)),
             ("judged", Value::from("guard: 9 of 40")),
             ("guard_requests", Value::from(40)),

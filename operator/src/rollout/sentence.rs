@@ -8,10 +8,11 @@ use rollout_core::plan::{Pause, Plan};
 use rollout_core::state::{Phase, State};
 use rollout_core::time::{Span, Time};
 
-use super::events::{because, because_unsettled};
+use super::events::{because_unsettled, earned_by, why};
 use super::facts::{Facts, step_of};
 use super::heard::Acknowledgement;
 use super::replica_sets;
+use super::request;
 
 pub(super) use exposure::exposure;
 
@@ -26,7 +27,7 @@ pub(super) fn sentence(facts: &Facts<'_>) -> String {
         .as_ref()
         .map_or("", |run| run.canary.revision.as_str());
     let lag = lag(&facts.look.heard.acks);
-    let held = held(facts);
+    let held = held(facts, state);
     let of = |step: usize| format!("step {}/{}", step + 1, plan.steps().len());
     if let (Some(hook), Some(step)) = (facts.hook, step_of(state.phase)) {
         return format!("{}: {}{lag}.{held}", of(step), waits::hook(hook));
@@ -75,7 +76,8 @@ pub(super) fn sentence(facts: &Facts<'_>) -> String {
             state.target.revision
         ),
         Phase::Promoting { .. } => format!(
-            "every step passed: Deployment {target} rolls to revision {canary} while the canary carries the traffic"
+            "{}: Deployment {target} rolls to revision {canary} while the canary carries the traffic",
+            earned_by(state.run.as_ref().and_then(|run| run.skips.as_ref()))
         ),
         Phase::Returning { covered, .. } => format!(
             "back to the stable revision {stable}: {} of its pods are Ready and take {covered} of the requests; revision {canary} serves the rest until they are back",
@@ -83,7 +85,7 @@ pub(super) fn sentence(facts: &Facts<'_>) -> String {
         ),
         Phase::RollingBack { cause, .. } => format!(
             "weight 0: {}; revision {stable} serves everyone, and the canary's pods go when no proxy uses them any more{lag}",
-            because(cause, facts.verdicts.failure())
+            why(state, cause, facts.verdicts.failure())
         ),
         Phase::Failed => failed(facts, state, target),
     }
@@ -102,9 +104,10 @@ fn failed(facts: &Facts<'_>, state: &State, target: &str) -> String {
         );
     };
     let revision = &failure.template.revision;
-    let cause = because(failure.cause, facts.verdicts.failure());
+    let cause = why(state, failure.cause, facts.verdicts.failure());
     let way_out = format!(
-        "revision {stable} serves everyone; change the template of Deployment {target} (a fixed version, or the stable one) to go on"
+        "revision {stable} serves everyone; change the template of Deployment {target} (a fixed version, or the stable one) to go on, or try this one again: {}",
+        request::retry(&facts.look.key, &state.target.revision)
     );
     match failure.cause {
         rollout_core::Cause::FoundPaused => format!(
@@ -115,6 +118,7 @@ fn failed(facts: &Facts<'_>, state: &State, target: &str) -> String {
         | rollout_core::Cause::ProgressDeadlineExceeded
         | rollout_core::Cause::CanaryLost
         | rollout_core::Cause::NotMeshed
+        | rollout_core::Cause::Aborted
         | rollout_core::Cause::HookRefused
         | rollout_core::Cause::Revoked
         | rollout_core::Cause::TemplateReverted
@@ -151,7 +155,9 @@ fn soak(facts: &Facts<'_>, state: &State, plan: &Plan, step: usize, since: Time)
     let judged = facts.verdicts.judged();
     let run = state.run.as_ref();
     let failed = run.is_some_and(|run| run.failed_in_a_row > 0);
-    let passed = run.is_some_and(|run| run.passed && run.requests >= plan.step(step).min_requests);
+    let passed = run.is_some_and(|run| {
+        run.skips.is_some() || (run.passed && run.requests >= plan.step(step).min_requests)
+    });
     if left.is_positive() {
         format!("{} more, then {}", seconds(left), after(plan, state, step))
     } else if failed {
@@ -200,7 +206,7 @@ fn lag(acks: &Acknowledgement) -> String {
     )
 }
 
-fn held(facts: &Facts<'_>) -> String {
+fn held(facts: &Facts<'_>, state: &State) -> String {
     let by_people = match (facts.look.rollout.spec.suspend, facts.look.frozen) {
         (true, _) => " Suspended: nothing is raised until spec.suspend is false.",
         (false, true) => " Frozen: nothing is raised while the ConfigMap aviary-freeze exists.",
@@ -211,7 +217,21 @@ fn held(facts: &Facts<'_>) -> String {
             " Held back: sidecars give requests of the canary's share to stable ({requests} in one second), because far more of them fail there; nothing is raised while they do."
         )
     });
-    format!("{by_people}{by_proxies}")
+    let run = state.running();
+    let paused = run.and_then(|run| Some((run, run.on_hold.as_ref()?)));
+    let by_a_person = paused.map_or_else(String::new, |(run, hold)| {
+        format!(
+            " Paused by {} since {}: nothing is raised until somebody resumes it ({}).",
+            hold.by,
+            clock(hold.since),
+            request::resume(&facts.look.key, &run.canary.revision)
+        )
+    });
+    let skips = run.and_then(|run| run.skips.as_ref());
+    let skipped = skips.map_or_else(String::new, |by| {
+        format!(" The judgement is skipped, by {by}; the guard still watches.")
+    });
+    format!("{by_people}{by_a_person}{skipped}{by_proxies}")
 }
 
 fn clock(time: Time) -> String {

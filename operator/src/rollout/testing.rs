@@ -85,6 +85,9 @@ pub(crate) fn state(phase: Phase) -> State {
         failed_since: None,
         stable_fails: false,
         answered: None,
+        on_hold: None,
+        skips: None,
+        aborted: None,
     });
     state.failure = match phase {
         Phase::RollingBack { cause, .. } => Some(failure(cause)),
@@ -104,6 +107,7 @@ fn failure(cause: Cause) -> Failure {
         run: 7,
         cause,
         at: Time(0),
+        by: None,
     }
 }
 

@@ -1,12 +1,13 @@
 //! The ways to weight 0, in order. None of them asks for anything.
 
-use super::{edited, judged_run, rest, roll_back, supersede};
+use super::{edited, judged_run, may_raise, rest, roll_back, supersede};
 use crate::desired::{Copies, desired};
 use crate::event::Event;
 use crate::judge::Verdict;
 use crate::observation::{Hooks, Observation};
 use crate::plan::{OnFailure, Percent, Plan};
-use crate::state::{Cause, Phase, Run, State};
+use crate::request::{Request, Verb, asked};
+use crate::state::{Cause, OnHold, Phase, Run, State};
 use crate::time::Time;
 
 /// Everything of a running release that counts at once.
@@ -25,10 +26,16 @@ pub(super) fn down(plan: &Plan, held: &mut State, seen: &Observation, happened: 
         return;
     }
     let first = matches!(held.phase, Phase::Scaling { step: 0, .. });
+    let aborts = asked(held, seen, Verb::Abort);
+    // Before anything else is looked at: what it holds stops deadlines, too.
+    let pauses = asked(held, seen, Verb::Pause);
+    hold(held, pauses, seen.now);
     let cause = if seen.break_glass {
         Some(Cause::BreakGlass)
     } else if seen.deleted {
         Some(Cause::Deleted)
+    } else if aborts.is_some() {
+        Some(Cause::Aborted)
     } else if seen.revoked.is_some_and(|number| number >= run.number) {
         Some(Cause::Revoked)
     } else if held.target == held.stable {
@@ -51,14 +58,36 @@ pub(super) fn down(plan: &Plan, held: &mut State, seen: &Observation, happened: 
         .or_else(|| unready_for_long(held, seen))
         .or_else(|| lost_for_long(held, seen));
     match cause {
-        Some(cause) => roll_back(held, seen.now, cause, happened),
+        Some(Cause::Aborted) => {
+            held.heeded = aborts.cloned();
+            let by = aborts.map(|request| request.by.clone());
+            roll_back(held, seen.now, (Cause::Aborted, by), happened);
+        }
+        Some(cause) => roll_back(held, seen.now, (cause, None), happened),
         None => {
+            if let Some(request) = pauses {
+                held.heeded = Some(request.clone());
+                happened.push(Event::Held {
+                    weight: desired(held).weight(),
+                    by: request.by.clone(),
+                });
+            }
             if seen.lapsed {
                 begin_again(held, seen, happened);
             }
             edited::take_in(plan, held, seen, happened);
             miss(held, seen);
         }
+    }
+}
+
+/// A person pauses the run: nothing of it is raised from now on.
+fn hold(held: &mut State, pauses: Option<&Request>, now: Time) {
+    if let (Some(request), Some(run)) = (pauses, &mut held.run) {
+        run.on_hold = Some(OnHold {
+            since: now,
+            by: request.by.clone(),
+        });
     }
 }
 
@@ -89,6 +118,10 @@ fn judge_window(
         return None;
     }
     run.judged_until = window.end;
+    if run.skips.is_some() {
+        // A person has taken the judgement upon themselves. What the guard sees still counts.
+        return None;
+    }
     let of_this_soak = soak_began.is_some_and(|since| window.start >= since);
     if of_this_soak {
         run.requests = run.requests.saturating_add(window.requests);
@@ -192,8 +225,9 @@ fn unready_for_long(held: &mut State, seen: &Observation) -> Option<Cause> {
         return None;
     };
     let scaling = matches!(held.phase, Phase::Scaling { .. });
+    let may_raise = may_raise(held, seen);
     let run = held.run.as_mut()?;
-    if seen.may_raise {
+    if may_raise {
         let was_held = run.held_since.take().map(|since| seen.now - since);
         if let (true, Some(was_held), Some(since)) = (scaling, was_held, &mut run.unready_since) {
             // Pods that went while the run was held have lost no time at all, and gain none.

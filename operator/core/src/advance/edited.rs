@@ -18,6 +18,17 @@ pub(super) fn take_in(
         return;
     };
     run.asked = plan.clone();
+    if run.skips.is_some() {
+        // Its steps are not the spec's any more, so nothing of the spec's is in their place.
+        run.plan = run.plan.limited_by(plan);
+        if let Some(step) = step_of(phase) {
+            happened.push(Event::PlanChanged {
+                plan: run.plan.clone(),
+                step,
+            });
+        }
+        return;
+    }
     // The place in the plan whose weight is sent now.
     let (place, scaling) = match phase {
         Phase::Scaling { step, .. } => (step.checked_sub(1), true),
@@ -74,6 +85,20 @@ pub(super) fn take_in(
         | Phase::Failed) => other,
     };
     happened.push(Event::PlanChanged { plan: merged, step });
+}
+
+fn step_of(phase: Phase) -> Option<usize> {
+    match phase {
+        Phase::Scaling { step, .. }
+        | Phase::Shifting { step, .. }
+        | Phase::Soaking { step, .. } => Some(step),
+        Phase::Unsettled { .. }
+        | Phase::Stable
+        | Phase::Promoting { .. }
+        | Phase::Returning { .. }
+        | Phase::RollingBack { .. }
+        | Phase::Failed => None,
+    }
 }
 
 /// The step that is begun, with the weight that an edit gave to its place if that is lower. Its soak is the one it began

@@ -5,7 +5,8 @@ use super::{rest, revoke, roll_back, start_run, supersede, unsettle};
 use crate::event::Event;
 use crate::observation::Observation;
 use crate::plan::{Deletion, Percent, Plan};
-use crate::state::{Cause, Phase, State, Unsettled};
+use crate::request::{By, Request, Verb, asked};
+use crate::state::{Cause, Phase, State, Template, Unsettled};
 
 /// What takes a promotion, or the way back from one, to another phase at once.
 pub(super) fn left(plan: &Plan, held: &mut State, seen: &Observation, happened: &mut Vec<Event>) {
@@ -34,16 +35,25 @@ pub(super) fn left(plan: &Plan, held: &mut State, seen: &Observation, happened: 
     if !released && rest::ungated_run(held, seen, happened) {
         return;
     }
+    let aborts = aborts(held, seen, &run.canary);
     match held.phase {
+        Phase::Promoting { .. } if aborts.is_some() => {
+            held.heeded = aborts.cloned();
+            let by = aborts.map_or_else(By::default, |request| request.by.clone());
+            if let Some(run) = &mut held.run {
+                run.aborted = Some(by.clone());
+            }
+            happened.push(Event::PromotionAborted {
+                revision: held.stable.revision.clone(),
+                by,
+            });
+            go_back(held, seen, happened);
+        }
         Phase::Promoting { .. } if held.target == held.stable => {
-            held.phase = Phase::Returning {
-                covered: Percent::ZERO,
-                since: seen.now,
-            };
             happened.push(Event::Returning {
                 revision: held.stable.revision.clone(),
             });
-            cover(held, seen, happened);
+            go_back(held, seen, happened);
         }
         Phase::Promoting { .. } if held.target != run.canary && seen.original.canary_pods == 0 => {
             supersede(plan, held, seen, happened);
@@ -60,6 +70,24 @@ pub(super) fn left(plan: &Plan, held: &mut State, seen: &Observation, happened: 
     }
 }
 
+/// A person aborts the promotion, and it is not over: nobody goes back from what serves everyone.
+fn aborts<'a>(held: &State, seen: &'a Observation, canary: &Template) -> Option<&'a Request> {
+    let over = if held.target == *canary {
+        seen.original.rolled_out
+    } else {
+        seen.original.canary_complete
+    };
+    asked(held, seen, Verb::Abort).filter(|_| !over)
+}
+
+fn go_back(held: &mut State, seen: &Observation, happened: &mut Vec<Event>) {
+    held.phase = Phase::Returning {
+        covered: Percent::ZERO,
+        since: seen.now,
+    };
+    cover(held, seen, happened);
+}
+
 /// As many requests go back to stable as its Ready pods can take; what it has taken it keeps.
 fn cover(held: &mut State, seen: &Observation, happened: &mut Vec<Event>) {
     let Phase::Returning { covered, .. } = &mut held.phase else {
@@ -67,7 +95,12 @@ fn cover(held: &mut State, seen: &Observation, happened: &mut Vec<Event>) {
     };
     let share = Percent::covered(seen.original.stable_ready, seen.original.replicas).max(*covered);
     if share == Percent::ALL {
-        roll_back(held, seen.now, Cause::TemplateReverted, happened);
+        let aborted = held.run.as_ref().and_then(|run| run.aborted.clone());
+        let cause = match aborted {
+            Some(by) => (Cause::Aborted, Some(by)),
+            None => (Cause::TemplateReverted, None),
+        };
+        roll_back(held, seen.now, cause, happened);
     } else {
         *covered = share;
     }

@@ -4,6 +4,7 @@ use super::{revoke, start_run, unsettle};
 use crate::event::Event;
 use crate::observation::{Observation, Serving};
 use crate::plan::{Deletion, Plan};
+use crate::request::{Verb, asked};
 use crate::state::{Cause, Failure, Phase, State, Unsettled};
 use crate::time::Time;
 
@@ -105,6 +106,7 @@ pub(super) fn settle(next: &mut State, seen: &Observation, earned: &mut Vec<Even
             run: 0,
             cause: Cause::FoundPaused,
             at: seen.now,
+            by: None,
         });
         next.phase = Phase::Failed;
         earned.push(Event::FoundPaused {
@@ -153,7 +155,15 @@ pub(super) fn failed(plan: &Plan, next: &mut State, seen: &Observation, earned: 
     let may_start = next.failure.as_ref().is_none_or(|failure| {
         failure.template.content != next.target.content || failure.cause == Cause::TemplateReverted
     });
-    if may_start && seen.may_raise && !seen.deleted {
+    let retried = asked(next, seen, Verb::Retry);
+    if (may_start || retried.is_some()) && seen.may_raise && !seen.deleted {
+        if let Some(request) = retried {
+            next.heeded = Some(request.clone());
+            earned.push(Event::Retried {
+                revision: next.target.revision.clone(),
+                by: request.by.clone(),
+            });
+        }
         start_run(plan, next, seen, earned);
     }
 }

@@ -1,22 +1,32 @@
 //! The way up: each step asks for everything.
 
+use super::may_raise;
+use super::skip::skip;
 use super::waiting::{Soaked, soaked, waiting};
 use crate::desired::{Copies, desired};
 use crate::event::Event;
 use crate::observation::{Hooks, Observation};
-use crate::state::{Phase, State};
+use crate::request::{Request, Verb, asked};
+use crate::state::{Phase, Run, State};
 
 pub(super) fn up(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) {
+    if resumed(next, seen, earned) || skip(next, seen, earned) {
+        return;
+    }
     let wanted = desired(next);
     let weight = wanted.weight();
     let waits = waiting(next, seen.doubt, seen.exposed, seen.now);
     // Who answers has seen what the run waits for, and nothing else is answered.
-    let answer = waits.filter(|_| seen.promote && seen.may_raise && !seen.lapsed);
+    let may_raise = may_raise(next, seen);
+    let answer =
+        asked(next, seen, Verb::Promote).filter(|_| waits.is_some() && may_raise && !seen.lapsed);
     let (Some(run), Copies::One { replicas, .. }) = (next.run.as_mut(), wanted.copy) else {
         return;
     };
-    if answer.is_some() && (run.failed_since.is_some() || run.failed_in_a_row > 0) {
-        judge_anew(next, seen, earned);
+    if let Some(request) = answer
+        && (run.failed_since.is_some() || run.failed_in_a_row > 0)
+    {
+        judge_anew(next, seen, request, earned);
         return;
     }
     let acknowledged = seen.traffic.acknowledged && seen.traffic.sent == Some((run.number, weight));
@@ -24,7 +34,7 @@ pub(super) fn up(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) 
     let ready = seen.copy.ready >= replicas;
     let failed = run.failed_in_a_row > 0 || run.failed_since.is_some();
     // While the lease is lapsed, what is raised would fall at the next look.
-    if !seen.may_raise || seen.lapsed || !acknowledged || !ready || failed {
+    if !may_raise || seen.lapsed || !acknowledged || !ready || failed {
         return;
     }
     // Before a person's word is taken: it is not used up while somebody else is waited for.
@@ -42,9 +52,13 @@ pub(super) fn up(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) 
     if asks && seen.hooks != Hooks::Agree {
         return;
     }
-    if answer.is_some() {
+    if let Some(request) = answer {
         run.answered = Some(weight);
-        earned.push(Event::LetOn { weight });
+        next.heeded = Some(request.clone());
+        earned.push(Event::LetOn {
+            weight,
+            by: request.by.clone(),
+        });
     }
     let goes_on = waits.is_none() || answer.is_some();
     match next.phase {
@@ -98,21 +112,41 @@ pub(super) fn up(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) 
     }
 }
 
+/// A person ends a pause. What waited for that goes on at the next look.
+fn resumed(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) -> bool {
+    let (Some(request), Some(run)) = (asked(next, seen, Verb::Resume), next.run.as_mut()) else {
+        return false;
+    };
+    run.on_hold = None;
+    next.heeded = Some(request.clone());
+    earned.push(Event::Resumed {
+        by: request.by.clone(),
+    });
+    true
+}
+
 /// A person takes the failed windows so far upon themselves, and not those to come: the step earns its end anew.
-fn judge_anew(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) {
+fn judge_anew(next: &mut State, seen: &Observation, request: &Request, earned: &mut Vec<Event>) {
     let weight = desired(next).weight();
     let Some(run) = next.run.as_mut() else { return };
+    forget(run);
+    run.answered = Some(weight);
+    next.heeded = Some(request.clone());
+    if let Phase::Soaking { since, .. } = &mut next.phase {
+        *since = seen.now;
+    }
+    let by = request.by.clone();
+    earned.push(Event::JudgedAnew { weight, by });
+}
+
+/// What was judged so far counts no more.
+pub(super) fn forget(run: &mut Run) {
     run.failed_in_a_row = 0;
     run.failed_since = None;
     run.paused_since = None;
     run.requests = 0;
     run.passed = false;
     run.stable_fails = false;
-    run.answered = Some(weight);
-    if let Phase::Soaking { since, .. } = &mut next.phase {
-        *since = seen.now;
-    }
-    earned.push(Event::JudgedAnew { weight });
 }
 
 fn next_step(

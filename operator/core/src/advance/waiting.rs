@@ -31,6 +31,9 @@ pub fn waiting(state: &State, doubt: bool, exposed: Exposed, now: Time) -> Optio
     if run.failed_since.is_some() {
         return Some(Waiting::Failure);
     }
+    if run.skips.is_some() {
+        return None;
+    }
     let failed = run.failed_in_a_row > 0;
     match state.phase {
         Phase::Soaking { step, since } => {
@@ -94,6 +97,9 @@ pub(super) enum Soaked {
 }
 
 pub(super) fn soaked(run: &Run, step: usize, doubt: bool, soaked_for: Span) -> Soaked {
+    if run.skips.is_some() {
+        return Soaked::Passed;
+    }
     let step = run.plan.step(step);
     if soaked_for < step.soak {
         return Soaked::TooShort;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Template;
 use crate::plan::{Percent, Plan};
+use crate::request::By;
 use crate::time::Time;
 
 /// One release of one revision.
@@ -50,6 +51,23 @@ pub struct Run {
     /// The weight at which a person let the run go on last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered: Option<Percent>,
+    /// A person has paused the run: nothing is raised until one resumes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_hold: Option<OnHold>,
+    /// Who skipped what was left of the steps and of their judgement: the plan goes straight from the weight that it had then to
+    /// 100 %, and windows are not judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skips: Option<By>,
+    /// Who aborted the promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aborted: Option<By>,
+}
+
+/// A person's pause.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct OnHold {
+    pub since: Time,
+    pub by: By,
 }
 
 /// Of a state that does not say: whatever the weight needs.
@@ -70,6 +88,8 @@ pub enum Cause {
     CanaryLost,
     /// A canary pod has no sidecar: what it does cannot be seen.
     NotMeshed,
+    /// A person aborted it.
+    Aborted,
     /// A hook did not agree to a raise or to the promotion, and is one that rolls back then.
     HookRefused,
     /// A proxy has seen this run revoked: an operator before this one rolled it back.
@@ -92,6 +112,7 @@ impl Cause {
             Cause::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
             Cause::CanaryLost => "CanaryLost",
             Cause::NotMeshed => "NotMeshed",
+            Cause::Aborted => "Aborted",
             Cause::HookRefused => "HookRefused",
             Cause::Revoked => "Revoked",
             Cause::TemplateReverted => "TemplateReverted",
@@ -101,12 +122,13 @@ impl Cause {
         }
     }
 
-    pub const ALL: [Cause; 11] = [
+    pub const ALL: [Cause; 12] = [
         Cause::AnalysisFailed,
         Cause::WorseThanStable,
         Cause::ProgressDeadlineExceeded,
         Cause::CanaryLost,
         Cause::NotMeshed,
+        Cause::Aborted,
         Cause::HookRefused,
         Cause::Revoked,
         Cause::TemplateReverted,
@@ -122,4 +144,7 @@ pub struct Failure {
     pub run: u64,
     pub cause: Cause,
     pub at: Time,
+    /// Who aborted it; of no other cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::exposure::ErrorBudget;
 use crate::plan::{Capacity, Deletion, Limits, OnFailure, Pause, Plan, Step, Then};
+use crate::request::{By, Verb};
 
 fn template(name: &str) -> Template {
     Template {
@@ -57,18 +58,37 @@ fn state(phase: Phase) -> State {
             failed_since: Some(Time(8000)),
             stable_fails: true,
             answered: Some(Percent::ALL),
+            on_hold: Some(OnHold {
+                since: Time(9000),
+                by: By::default(),
+            }),
+            skips: Some(By::default()),
+            aborted: Some(By {
+                user: Some("alice".to_owned()),
+            }),
         }),
         last_run: 12,
         failure: Some(Failure {
             template: template("other"),
             run: 11,
-            cause: Cause::NotMeshed,
+            cause: Cause::Aborted,
             at: Time(600),
+            by: Some(By {
+                user: Some("bob".to_owned()),
+            }),
         }),
         revoked: vec![Revoked {
             revision: "other-revision".to_owned(),
             run: 11,
         }],
+        heeded: Some(Request {
+            verb: Verb::Promote,
+            revision: "canary-revision".to_owned(),
+            weight: Percent::new(10).ok(),
+            by: By {
+                user: Some("alice".to_owned()),
+            },
+        }),
     }
 }
 
@@ -262,11 +282,15 @@ fn a_state_is_stored_by_names_that_do_not_change() {
             "startedAt": 500, "baseReplicas": 4, "judgedUntil": 3000, "failedInARow": 1,
             "requests": 30, "passed": true, "unreadySince": 4000, "heldSince": 5000,
             "sentNeeds": 2, "lostSince": 6000, "pausedSince": 7000, "failedSince": 8000,
-            "stableFails": true, "answered": 100
+            "stableFails": true, "answered": 100,
+            "onHold": {"since": 9000, "by": {}}, "skips": {}, "aborted": {"user": "alice"}
         },
         "lastRun": 12,
-        "failure": {"template": template("other"), "run": 11, "cause": "NotMeshed", "at": 600},
-        "revoked": [{"revision": "other-revision", "run": 11}]
+        "failure": {
+            "template": template("other"), "run": 11, "cause": "Aborted", "at": 600, "by": {"user": "bob"}
+        },
+        "revoked": [{"revision": "other-revision", "run": 11}],
+        "heeded": {"verb": "Promote", "revision": "canary-revision", "weight": 10, "by": {"user": "alice"}}
     });
     let returning = Phase::Returning {
         covered: Percent::new(75).unwrap(),
@@ -283,7 +307,7 @@ fn a_state_is_stored_by_names_that_do_not_change() {
     );
 }
 
-/// Of an operator that knew no pause and no failure that pauses.
+/// Of an operator that knew no pause, no failure that pauses and no requests.
 #[test]
 fn a_state_that_an_operator_before_this_one_stored_is_read() {
     let mut json = serde_json::to_value(state(Phase::Failed)).unwrap();
@@ -295,6 +319,9 @@ fn a_state_that_an_operator_before_this_one_stored_is_read() {
         "failedSince",
         "stableFails",
         "answered",
+        "onHold",
+        "skips",
+        "aborted",
     ] {
         run.remove(field).unwrap();
     }
@@ -308,8 +335,16 @@ fn a_state_that_an_operator_before_this_one_stored_is_read() {
             step.as_object_mut().unwrap().remove("pause").unwrap();
         }
     }
+    json["failure"]
+        .as_object_mut()
+        .unwrap()
+        .remove("by")
+        .unwrap();
+    json.as_object_mut().unwrap().remove("heeded").unwrap();
     let read: State = serde_json::from_value(json).unwrap();
     let run = read.run.unwrap();
+    assert_eq!((run.on_hold, run.skips, run.aborted), (None, None, None));
+    assert_eq!((read.heeded, read.failure.unwrap().by), (None, None));
     assert_eq!(
         (run.plan.on_failure, run.plan.deletion),
         (OnFailure::Rollback, Deletion::Leave)

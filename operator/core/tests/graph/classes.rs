@@ -6,9 +6,9 @@ use rollout_core::judge::Verdict;
 use rollout_core::observation::{CopySeen, Hooks, Observation, Original, Serving, Traffic, Window};
 use rollout_core::plan::{Percent, Plan};
 use rollout_core::state::{Phase, State, Template, Unsettled};
-use rollout_core::{Copies, Exposed, Span, Time, desired};
+use rollout_core::{Copies, Exposed, Request, Span, Time, Verb, desired};
 
-use crate::roles::{BASE, ELSEWHERE, GROWN, HERE, NOW, TICK, plans, present, role, weight};
+use crate::roles::{BASE, ELSEWHERE, GROWN, HERE, NOW, TICK, asks, plans, present, role, weight};
 
 /// Nothing is spent, and every fault is ruled out.
 const KNOWN: Exposed = Exposed {
@@ -74,7 +74,7 @@ pub(crate) fn good(state: &State) -> Class {
             lapsed: false,
             deleted: false,
             break_glass: false,
-            promote: false,
+            request: None,
             may_raise: true,
             hooks: Hooks::Agree,
         },
@@ -163,7 +163,7 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
                     class.seen.copy.ready = *ready;
                     class.seen.window = window;
                     class.seen.may_raise = may_raise;
-                    class.seen.promote = promote;
+                    class.seen.request = promote.then(|| asks(state, Verb::Promote));
                     visit(&class);
                 }
             }
@@ -177,7 +177,7 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
                     class.seen.exposed = exposed;
                     class.seen.window = *window;
                     class.seen.may_raise = may_raise;
-                    class.seen.promote = promote;
+                    class.seen.request = promote.then(|| asks(state, Verb::Promote));
                     visit(&class);
                 }
             }
@@ -191,7 +191,7 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
                     class.seen.copy.ready = GROWN;
                     class.seen.traffic = Traffic { sent, acknowledged };
                     class.seen.window = *window;
-                    class.seen.promote = promote;
+                    class.seen.request = promote.then(|| asks(state, Verb::Promote));
                     visit(&class);
                 }
             }
@@ -202,7 +202,7 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
 type Change = fn(&State, &mut Class);
 
 /// What ends a run, takes it back, or must not touch it.
-const CHANGES: [Change; 30] = [
+const CHANGES: [Change; 36] = [
     |_, class| class.seen.deleted = true,
     |_, class| class.seen.break_glass = true,
     |_, class| class.seen.alarm = true,
@@ -231,7 +231,19 @@ const CHANGES: [Change; 30] = [
     |_, class| class.seen.original.serving = Serving::Unclear(Unsettled::HalfRolled),
     |_, class| class.seen.original.paused = false,
     |_, class| class.seen.original.replicas = GROWN,
-    |_, class| class.seen.promote = true,
+    |state, class| class.seen.request = Some(asks(state, Verb::Promote)),
+    |state, class| class.seen.request = Some(asks(state, Verb::PromoteNow)),
+    |state, class| class.seen.request = Some(asks(state, Verb::Abort)),
+    |state, class| class.seen.request = Some(asks(state, Verb::Pause)),
+    |state, class| class.seen.request = Some(asks(state, Verb::Resume)),
+    |state, class| class.seen.request = Some(asks(state, Verb::Retry)),
+    // Of a revision that is not released.
+    |state, class| {
+        class.seen.request = Some(Request {
+            revision: "other".to_owned(),
+            ..asks(state, Verb::Abort)
+        });
+    },
     |_, class| class.seen.now = class.seen.now + Span(-2 * TICK.0),
     |state, class| edit(state, class, 0),
     |state, class| edit(state, class, 1),
@@ -330,7 +342,8 @@ fn promoting(state: &State, visit: &mut impl FnMut(&Class)) {
                     Serving::One(template.clone()),
                     Serving::Unclear(Unsettled::Rolling),
                 ] {
-                    for switches in 0..=16_u8 {
+                    // An abort meets every one of them, and nothing else that a promotion does not read.
+                    for switches in (0..=16_u8).chain(32..48) {
                         let on = |bit: u8| switches & (1 << bit) != 0;
                         let mut class = good.clone();
                         let seen = &mut class.seen;
@@ -348,6 +361,7 @@ fn promoting(state: &State, visit: &mut impl FnMut(&Class)) {
                         seen.deleted = on(0);
                         seen.break_glass = on(1);
                         seen.may_raise = on(2);
+                        seen.request = on(5).then(|| asks(state, Verb::Abort));
                         if on(3) {
                             seen.deployment = ELSEWHERE.to_owned();
                         }
@@ -399,6 +413,7 @@ fn rolling_back(state: &State, visit: &mut impl FnMut(&Class)) {
                         seen.traffic.sent = Some((1, Percent::ALL));
                     }
                     seen.traffic.acknowledged = on(5);
+                    seen.request = on(5).then(|| asks(state, Verb::Retry));
                     visit(&class);
                 }
             }
@@ -424,10 +439,16 @@ fn servings(template: &Template) -> Vec<Serving> {
 
 fn resting(state: &State, visit: &mut impl FnMut(&Class)) {
     let good = good(state);
+    // Only what failed is tried again.
+    let requests: u8 = if state.phase == Phase::Failed {
+        128
+    } else {
+        64
+    };
     for (template, generation) in templates(state) {
         for (paused, rolled_out) in [(true, false), (true, true), (false, false), (false, true)] {
             for serving in servings(&template) {
-                for switches in 0..64_u8 {
+                for switches in 0..requests {
                     let on = |bit: u8| switches & (1 << bit) != 0;
                     let mut class = good.clone();
                     let seen = &mut class.seen;
@@ -443,6 +464,10 @@ fn resting(state: &State, visit: &mut impl FnMut(&Class)) {
                         seen.deployment = ELSEWHERE.to_owned();
                     }
                     seen.may_raise = on(4);
+                    seen.request = on(6).then(|| Request {
+                        revision: seen.template.revision.clone(),
+                        ..asks(state, Verb::Retry)
+                    });
                     if on(5) {
                         seen.original.replicas = GROWN;
                         seen.now = NOW + TICK;

@@ -4,11 +4,11 @@
 use rollout_core::judge::Verdict;
 use rollout_core::observation::{CopySeen, Serving, Window};
 use rollout_core::plan::{OnFailure, Percent};
-use rollout_core::state::{Phase, State, Template, Unsettled};
-use rollout_core::{Copies, Gate, Span, Transition, advance, desired};
+use rollout_core::state::{Phase, Run, State, Template, Unsettled};
+use rollout_core::{Copies, Gate, Request, Span, Transition, Verb, advance, desired};
 
 use crate::classes::{Class, SPENT, UNKNOWN, good};
-use crate::roles::{BASE, TICK, role, running, weight};
+use crate::roles::{BASE, TICK, asks, present, role, running, weight};
 
 /// Longer than any release of the graph's plans lasts in a good world.
 const ENOUGH: usize = 60;
@@ -22,20 +22,30 @@ struct World {
     /// Stable's pods do not come back.
     stuck: bool,
     verdict: Verdict,
+    /// What waits for a person gets an answer.
+    helps: bool,
 }
 
 impl World {
     fn of(state: &State) -> World {
-        let mut class = good(state);
-        // What waits for a person gets an answer.
-        class.seen.promote = true;
+        let class = good(state);
         World {
             state: state.clone(),
             class,
             serving: state.stable.clone(),
             stuck: false,
             verdict: Verdict::Pass,
+            helps: true,
         }
+    }
+
+    /// What a person asks who wants the release to go on. Who has been heeded takes it back before asking again.
+    fn help(&self) -> Option<Request> {
+        let on_hold = running(&self.state).is_some_and(|run| run.on_hold.is_some());
+        let verb = if on_hold { Verb::Resume } else { Verb::Promote };
+        let request = asks(&self.state, verb);
+        let was_heeded = self.state.heeded.is_some();
+        (self.helps && !was_heeded).then_some(request)
     }
 
     fn asks_for(mut self, template: Template) -> World {
@@ -49,6 +59,7 @@ impl World {
     fn observe(&mut self) {
         let wanted = desired(&self.state);
         let done = good(&self.state).seen;
+        let help = self.help();
         let seen = &mut self.class.seen;
         match wanted.gate {
             Gate::Closed => seen.original.paused = true,
@@ -66,6 +77,10 @@ impl World {
                 .expect("what serves is a template of the state")
                 .clone();
         }
+        if self.helps {
+            self.class.seen.request = help;
+        }
+        let seen = &mut self.class.seen;
         let canary = self.state.run.as_ref().map(|run| &run.canary);
         seen.copy = done.copy;
         seen.copy.exists = wanted.copy != Copies::None;
@@ -95,7 +110,7 @@ impl World {
 
     /// Looks until nothing changes any more at this moment: a few times, or it is a busy loop.
     fn rest(&mut self) -> Result<Option<rollout_core::Time>, String> {
-        for _ in 0..8 {
+        for _ in 0..16 {
             let before = self.state.clone();
             let step = self.look();
             if step.next == before {
@@ -177,7 +192,7 @@ fn good_world(state: &State) -> Result<(), String> {
 /// In a world that only ever misses something, time goes by and nothing loops or oversleeps.
 fn waiting_world(state: &State) -> Result<(), String> {
     let misses: [fn(&mut Class); 8] = [
-        |class| class.seen.promote = false,
+        |class| class.seen.request = None,
         |class| class.seen.may_raise = false,
         |class| class.seen.traffic.acknowledged = false,
         |class| class.seen.copy.ready = 0,
@@ -185,11 +200,11 @@ fn waiting_world(state: &State) -> Result<(), String> {
         |class| class.seen.lapsed = true,
         |class| {
             class.seen.exposed = UNKNOWN;
-            class.seen.promote = false;
+            class.seen.request = None;
         },
         |class| {
             class.seen.exposed = SPENT;
-            class.seen.promote = false;
+            class.seen.request = None;
         },
     ];
     for miss in misses {
@@ -205,7 +220,7 @@ fn waiting_world(state: &State) -> Result<(), String> {
                 }
                 world.state = step.next;
                 looks += 1;
-                if looks > 8 {
+                if looks > 16 {
                     return Err(format!("it never rests at one moment: {:?}", world.state));
                 }
             };
@@ -223,6 +238,14 @@ fn aborted(state: &State) -> Result<(), String> {
     if reverted.state.stable != role("stable") {
         return Err(format!("another one is stable: {:?}", reverted.state));
     }
+    let mut asked = World::of(state);
+    asked.helps = false;
+    asked.class.seen.request = Some(asks(state, Verb::Abort));
+    let step = asked.look();
+    if present(state).is_some() && running(state).is_some() && weight(&step.held) > Percent::ZERO {
+        return Err(format!("an abort left {:?}", step.held));
+    }
+    asked.until("aborted by a person", |world| terminal(&world.state))?;
     let mut deleted = World::of(state);
     deleted.class.seen.deleted = true;
     deleted.until("deleted", |world| terminal(&world.state))?;
@@ -246,7 +269,9 @@ fn aborted(state: &State) -> Result<(), String> {
 
 /// A canary that fails loses its share within its limit, or pauses, although nothing is ever written.
 fn unwritten(state: &State) -> Result<(), String> {
-    let Some(run) = running(state).filter(|_| weight(state) > Percent::ZERO) else {
+    // Where a person has skipped the judgement, only the guard judges.
+    let judged = |run: &&Run| weight(state) > Percent::ZERO && run.skips.is_none();
+    let Some(run) = running(state).filter(judged) else {
         return Ok(());
     };
     let windows = run.plan.failure_limit + 1 - run.failed_in_a_row;

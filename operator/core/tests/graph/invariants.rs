@@ -4,7 +4,9 @@ use rollout_core::judge::Verdict;
 use rollout_core::observation::{CopySeen, Hooks, Observation, Serving, Traffic};
 use rollout_core::plan::{Deletion, OnFailure, Pause, Percent, Plan, Then};
 use rollout_core::state::{Cause, Phase, Run, State, Template, Unsettled};
-use rollout_core::{Ahead, Event, Gate, Lease, Span, Time, Transition, advance, ahead, desired};
+use rollout_core::{
+    Ahead, By, Event, Gate, Lease, Span, Time, Transition, Verb, advance, ahead, desired,
+};
 
 use crate::classes::Class;
 use crate::roles::{present, running, weight};
@@ -57,11 +59,26 @@ fn ungated(from: &State, seen: &Observation) -> bool {
         && seen.original.serving == Serving::One(target.clone())
 }
 
+/// A person asks this of the run of `from`.
+fn is_asked(from: &State, seen: &Observation, verb: Verb) -> bool {
+    let canary = from.run.as_ref().map(|run| run.canary.revision.as_str());
+    let request = seen.request.as_ref();
+    request.is_some_and(|request| request.verb == verb && Some(request.revision.as_str()) == canary)
+}
+
+/// Nobody may raise it: what is around it says so, or a person who has paused the run.
+fn is_held(run: &Run, from: &State, seen: &Observation) -> bool {
+    !seen.may_raise || run.on_hold.is_some() || is_asked(from, seen, Verb::Pause)
+}
+
 /// Windows that failed in a row, with the one that is seen now.
 fn failures(from: &State, run: &Run, seen: &Observation) -> u32 {
     let judged_until = run.judged_until.min(seen.now);
     let counted = seen.window.filter(|window| {
-        weight(from) > Percent::ZERO && window.end > judged_until && window.end <= seen.now
+        run.skips.is_none()
+            && weight(from) > Percent::ZERO
+            && window.end > judged_until
+            && window.end <= seen.now
     });
     match counted.map(|window| window.verdict) {
         // What a paused failure adds to it says nothing new.
@@ -84,7 +101,7 @@ fn overdue(from: &State, run: &Run, seen: &Observation) -> bool {
     };
     let unready = unready.min(seen.now);
     let until = match (from.phase, run.held_since) {
-        (Phase::Scaling { .. }, _) if !seen.may_raise => return false,
+        (Phase::Scaling { .. }, _) if is_held(run, from, seen) => return false,
         (Phase::Scaling { .. }, Some(held)) => held.min(seen.now).max(unready),
         _ => seen.now,
     };
@@ -139,6 +156,7 @@ fn ends(from: &State, run: &Run, class: &Class) -> bool {
         || ungated(from, seen)
         || seen.copy.without_sidecar
         || seen.hooks == Hooks::Refuse
+        || is_asked(from, seen, Verb::Abort)
         || (!first && !seen.copy.exists)
         || failed(from, run, class)
         || overdue(from, run, seen)
@@ -238,6 +256,14 @@ fn running_at_once(
         );
         return Ok(());
     }
+    hold!(
+        same.on_hold.is_some() == (run.on_hold.is_some() || is_asked(from, seen, Verb::Pause)),
+        "1: a person's pause was lost, or nobody paused it"
+    );
+    hold!(
+        same.skips == run.skips,
+        "1: the judgement was skipped before it was written"
+    );
     let paused = run.failed_since.is_some()
         || failures(from, run, seen) > run.plan.failure_limit
         || alarmed(from, seen);
@@ -262,6 +288,8 @@ fn running_at_once(
         phase => Some(step_of(phase)),
     };
     let edited = place.and_then(|place| class.plan.steps().get(place));
+    // What goes straight on has no step of the spec's any more.
+    let edited = edited.filter(|_| run.skips.is_none());
     let expected = edited.map_or(before, |edited| edited.weight.min(before));
     hold!(now == expected, "3: an edit made {now} of {before}");
     hold!(same.asked == class.plan, "3: an edit was not taken in");
@@ -306,7 +334,17 @@ fn promotion_at_once(
         );
         return Ok(());
     }
-    if !promoting || *target == from.stable {
+    let over = if *target == run.canary {
+        seen.original.rolled_out
+    } else {
+        seen.original.canary_complete
+    };
+    let aborts = is_asked(from, seen, Verb::Abort) && !over;
+    hold!(
+        !aborts || !promoting || held.run.as_ref().is_some_and(|run| run.aborted.is_some()),
+        "6: an abort did not leave the promotion"
+    );
+    if !promoting || *target == from.stable || aborts {
         // 7. Requests go back to stable as far as its pods are there, and only so far.
         let there = Percent::covered(seen.original.stable_ready, seen.original.replicas).rest();
         hold!(
@@ -351,6 +389,8 @@ fn seen_again(from: &State, class: &Class, held: &State) -> Observation {
         };
         seen.revoked = None;
         seen.hooks = Hooks::Agree;
+        // What was asked of a run that is only now there is heeded now.
+        seen.request = None;
     }
     seen
 }
@@ -383,6 +423,16 @@ fn again(class: &Class, from: &State, step: &Transition) -> Result<(), String> {
         "4: it happened twice: {:?}",
         second.happened
     );
+    let mut seen_written = seen_again(from, class, &step.next);
+    seen_written.request.clone_from(&class.seen.request);
+    let third = advance(&class.plan, &step.next, &seen_written);
+    let answers = |events: &[Event]| events.iter().filter(|event| is_answer(event)).count();
+    hold!(
+        answers(&third.happened) + answers(&third.earned) == 0
+            || answers(&step.happened) + answers(&step.earned) == 0,
+        "4: a request was heeded twice: {:?}",
+        third.earned
+    );
     if let (Some(_), Some(once)) = (seen.window, running(&step.next))
         && once.number == number(from)
     {
@@ -393,6 +443,20 @@ fn again(class: &Class, from: &State, step: &Transition) -> Result<(), String> {
         );
     }
     Ok(())
+}
+
+/// A person was heeded.
+fn is_answer(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::LetOn { .. }
+            | Event::JudgedAnew { .. }
+            | Event::JudgementSkipped { .. }
+            | Event::Held { .. }
+            | Event::Resumed { .. }
+            | Event::Retried { .. }
+            | Event::PromotionAborted { .. }
+    )
 }
 
 /// Whether proxies acknowledge changes nothing of what is true at once: a missing acknowledgement never ends a run.
@@ -516,7 +580,19 @@ fn earned(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
         );
     }
     // 8. A failed template is not tried again because of an annotation.
-    if let (Phase::Failed, Some(failure)) = (held.phase, &held.failure)
+    let retried = step
+        .earned
+        .iter()
+        .any(|event| matches!(event, Event::Retried { .. }));
+    let request = seen.request.as_ref();
+    hold!(
+        !retried
+            || request.is_some_and(|request| {
+                request.verb == Verb::Retry && request.revision == next.target.revision
+            }),
+        "8: tried again what nobody asked for"
+    );
+    if let (Phase::Failed, Some(failure), false) = (held.phase, &held.failure, retried)
         && held.target.content == failure.template.content
         && failure.cause != Cause::TemplateReverted
         && held.target != held.stable
@@ -603,7 +679,7 @@ fn raised(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
     let new = running(next).ok_or("1: raised into no run")?;
     hold!(new.number == number(from), "1: a new run began above 0");
     hold!(!ends(from, run, class), "1: raised a run that ends");
-    hold!(seen.may_raise, "1: raised while held");
+    hold!(!is_held(run, from, seen), "1: raised while held");
     hold!(seen.hooks == Hooks::Agree, "1: raised against a hook");
     hold!(!seen.lapsed, "1: raised without a lease");
     hold!(
@@ -623,7 +699,9 @@ fn raised(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
         "1: raised while stable fails the same checks"
     );
     hold!(
-        !overspends(&new.plan, Some(step_of(next.phase)), seen) || new.answered == Some(before),
+        !overspends(&new.plan, Some(step_of(next.phase)), seen)
+            || new.answered == Some(before)
+            || new.skips.is_some(),
         "1: raised beyond the error budget"
     );
     hold!(
@@ -635,7 +713,8 @@ fn raised(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
         weights.find(|weight| *weight > before)
     };
     hold!(
-        Some(after) == next_step(&new.plan) && Some(after) <= next_step(&class.plan),
+        Some(after) == next_step(&new.plan)
+            && (Some(after) <= next_step(&class.plan) || new.skips.is_some()),
         "3: {before} became {after}, and that is not the next step"
     );
     Ok(())
@@ -652,15 +731,32 @@ fn soaked(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
     if same_phase || begins_to_pause || number(next) != number(from) {
         return Ok(());
     }
+    if step
+        .earned
+        .iter()
+        .any(|event| matches!(event, Event::Resumed { .. }))
+    {
+        hold!(
+            is_asked(from, seen, Verb::Resume) && next.phase == held.phase,
+            "1: a pause ended that nobody ended, or something else with it"
+        );
+        return Ok(());
+    }
+    if running(next).is_some_and(|run| run.skips.is_some())
+        && from.run.as_ref().is_some_and(|run| run.skips.is_none())
+    {
+        return skipped(from, seen, held, next);
+    }
     let anew = Event::JudgedAnew {
         weight: weight(held),
+        by: By::default(),
     };
     if step.earned.contains(&anew) {
         let forgiven = held.run.as_ref().ok_or("a soak without a run")?;
         let run = next.run.as_ref().ok_or("a soak without a run")?;
         hold!(
-            seen.promote
-                && seen.may_raise
+            is_asked(from, seen, Verb::Promote)
+                && !is_held(forgiven, from, seen)
                 && (forgiven.failed_in_a_row > 0 || forgiven.failed_since.is_some()),
             "1: judged anew what did not fail, or nobody wanted that"
         );
@@ -721,17 +817,19 @@ fn soaked(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
     let alone = (evidence || without) && !stable_fails && !paused && fits;
     let answered = step.earned.contains(&Event::LetOn {
         weight: weight(held),
+        by: By::default(),
     });
+    let skips = before.skips.is_some();
     hold!(
-        alone || (answered && seen.promote),
+        alone || skips || (answered && is_asked(from, seen, Verb::Promote)),
         "1: a soak ended without evidence, before its pause, beyond the error budget, or while stable fails"
     );
     hold!(
-        !alone || !answered || before.paused_since.is_some(),
+        skips || !alone || !answered || before.paused_since.is_some(),
         "1: a person answered what nobody asked"
     );
     hold!(
-        (without && !evidence)
+        (without && !evidence && !skips)
             == step
                 .earned
                 .contains(&Event::AdvancedWithoutEvidence { step: at }),
@@ -742,7 +840,7 @@ fn soaked(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
         .replicas(before.base_replicas, plan.step(at).weight);
     hold!(
         run.failed_in_a_row == 0
-            && seen.may_raise
+            && !is_held(before, from, seen)
             && seen.traffic.acknowledged
             && seen.traffic.sent == Some((run.number, weight(held)))
             && seen.copy.ready >= need,
@@ -753,6 +851,31 @@ fn soaked(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
         "1: promoted before the last step"
     );
     hold!(weight(next) == weight(held), "1: a soak's end raised");
+    Ok(())
+}
+
+/// 1. Who skips the judgement raises nothing by it: the whole capacity and everything else that a raise needs comes first.
+fn skipped(from: &State, seen: &Observation, held: &State, next: &State) -> Result<(), String> {
+    let run = next.run.as_ref().ok_or("skipped without a run")?;
+    hold!(
+        is_asked(from, seen, Verb::PromoteNow),
+        "1: the judgement was skipped, and nobody asked for it"
+    );
+    hold!(
+        weight(next) == weight(held) && number(next) == number(held),
+        "1: {} became {} by skipping the judgement",
+        weight(held),
+        weight(next)
+    );
+    let weights: Vec<Percent> = run.plan.steps().iter().map(|step| step.weight).collect();
+    let mut expected = vec![weight(held), Percent::ALL];
+    expected.retain(|weight| *weight > Percent::ZERO);
+    expected.dedup();
+    hold!(
+        weights == expected
+            && run.plan.failure_limit == held.run.as_ref().map_or(0, |run| run.plan.failure_limit),
+        "1: {weights:?} is not the straight way"
+    );
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 
 use rollout_core::exposure::ErrorBudget;
 use rollout_core::plan::{Capacity, Deletion, Limits, OnFailure, Pause, Percent, Plan, Step, Then};
-use rollout_core::state::{Failure, Phase, Run, State, Template};
-use rollout_core::{Span, Time, desired};
+use rollout_core::state::{Failure, OnHold, Phase, Run, State, Template};
+use rollout_core::{By, Request, Span, Time, Verb, desired};
 
 pub(crate) const NOW: Time = Time(1_000_000_000);
 /// Longer than a soak and than the deadline.
@@ -60,6 +60,17 @@ pub(crate) fn role(name: &str) -> Template {
     Template {
         revision: name.to_owned(),
         content: content.to_owned(),
+    }
+}
+
+/// What a person asks of the canary of this state, at the weight that it has.
+pub(crate) fn asks(state: &State, verb: Verb) -> Request {
+    let canary = present(state).map_or(&state.target, |run| &run.canary);
+    Request {
+        verb,
+        revision: canary.revision.clone(),
+        weight: (verb == Verb::Promote).then(|| weight(state)),
+        by: By::default(),
     }
 }
 
@@ -145,12 +156,21 @@ pub(crate) fn fold(state: &State, now: Time) -> State {
             failed_since: None,
             stable_fails: false,
             answered: None,
+            on_hold: None,
+            skips: None,
+            aborted: None,
         };
         if running(state).is_some() {
             folded.judged_until = fresh_or_old(run.judged_until);
             folded.failed_in_a_row = run.failed_in_a_row;
             folded.unready_since = run.unready_since.map(fresh_or_old);
             folded.failed_since = run.failed_since.map(|_| NOW);
+            // Its age is only ever shown.
+            folded.on_hold = run.on_hold.as_ref().map(|_| OnHold {
+                since: NOW,
+                by: By::default(),
+            });
+            folded.skips = run.skips.as_ref().map(|_| By::default());
         }
         if matches!(state.phase, Phase::Scaling { .. } | Phase::Soaking { .. }) {
             // What was sent is watched before it is reset by the next soak.
@@ -187,6 +207,9 @@ pub(crate) fn fold(state: &State, now: Time) -> State {
                 _ => 15,
             };
         }
+        if matches!(state.phase, Phase::Returning { .. }) {
+            folded.aborted = run.aborted.as_ref().map(|_| By::default());
+        }
         if matches!(state.phase, Phase::RollingBack { .. }) {
             folded.base_replicas = BASE;
         }
@@ -202,10 +225,15 @@ pub(crate) fn fold(state: &State, now: Time) -> State {
         run: 1,
         cause: failure.cause,
         at: NOW,
+        by: None,
     };
     let failed_for_now = running(state).is_some_and(|run| run.failed_since.is_some());
+    // Where nothing is judged, no soak is waited for.
+    let skips = running(state).is_some_and(|run| run.skips.is_some());
     let phase = match state.phase {
-        Phase::Soaking { step, .. } if failed_for_now => Phase::Soaking { step, since: NOW },
+        Phase::Soaking { step, .. } if failed_for_now || skips => {
+            Phase::Soaking { step, since: NOW }
+        }
         Phase::Unsettled { why, .. } => Phase::Unsettled { why, since: NOW },
         Phase::Scaling { step, .. } => Phase::Scaling { step, since: NOW },
         Phase::Shifting { step, since } => Phase::Shifting {
@@ -238,5 +266,6 @@ pub(crate) fn fold(state: &State, now: Time) -> State {
         last_run: 1,
         failure: state.failure.as_ref().filter(|_| failed).map(fold_failure),
         revoked: Vec::new(),
+        heeded: None,
     }
 }

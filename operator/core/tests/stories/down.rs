@@ -439,7 +439,8 @@ fn a_failure_names_its_run_its_template_its_cause_and_its_moment() {
             template: template("v2"),
             run: world.run(),
             cause: Cause::NotMeshed,
-            at: world.now
+            at: world.now,
+            by: None,
         })
     );
     assert_eq!(world.serving, one("v1"));

@@ -37,7 +37,8 @@ fn a_deployment_that_is_found_paused_on_another_template_has_failed_and_stable_i
             template: template("v2"),
             run: 0,
             cause: Cause::FoundPaused,
-            at: world.now
+            at: world.now,
+            by: None,
         })
     );
     assert_eq!(

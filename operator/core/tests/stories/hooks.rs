@@ -4,7 +4,7 @@ use rollout_core::judge::Verdict;
 use rollout_core::observation::Hooks;
 use rollout_core::plan::Pause;
 use rollout_core::state::{Cause, Phase};
-use rollout_core::{Ahead, Event, ahead};
+use rollout_core::{Ahead, Event, Verb, ahead};
 
 use crate::world::{World, pausing, template};
 
@@ -131,7 +131,7 @@ fn a_persons_word_is_not_used_up_while_a_hook_is_waited_for() {
     world.until("the pause", |w| w.said(|e| *e == Event::Paused { step: 3 }));
     assert_eq!(asked(&world), None, "a person is waited for first");
     world.hooks = Hooks::Hold;
-    world.promote = true;
+    world.request = Some(world.request(Verb::Promote));
     world.for_seconds(600);
     assert!(!world.said(|e| matches!(e, Event::LetOn { .. })));
     assert_eq!(asked(&world), Some(Ahead::Promotion));

@@ -6,7 +6,7 @@ use rollout_core::plan::{OnFailure, Pause, Plan, Then};
 use rollout_core::state::{Cause, Phase};
 use rollout_core::{Event, Span, Waiting};
 
-use crate::world::{World, limited, pausing, percent, template};
+use crate::world::{World, alice, limited, pausing, percent, template};
 
 const UNTIL_PROMOTED: Option<Waiting> = Some(Waiting::Pause { until: None });
 
@@ -51,7 +51,16 @@ fn a_pause_begins_when_the_step_has_passed_and_lasts_until_a_person_says_so() {
         Some(percent(10))
     );
     let weight = percent(10);
-    assert_eq!(count(&world, &Event::LetOn { weight }), 1);
+    assert_eq!(
+        count(
+            &world,
+            &Event::LetOn {
+                weight,
+                by: alice()
+            }
+        ),
+        1
+    );
     world.until("the next step", |w| w.weight() == 50);
 }
 
@@ -191,7 +200,16 @@ fn a_failure_that_pauses_keeps_the_weight_until_a_person_wants_it_judged_anew() 
     assert_eq!(world.waiting(), Some(Waiting::Failure));
     let asked = world.now;
     world.promotes();
-    assert_eq!(count(&world, &Event::JudgedAnew { weight }), 1);
+    assert_eq!(
+        count(
+            &world,
+            &Event::JudgedAnew {
+                weight,
+                by: alice()
+            }
+        ),
+        1
+    );
     assert!(matches!(world.state.phase, Phase::Soaking { since, .. } if since == world.now));
     world.until("the next step", |w| w.weight() == 50);
     assert!(world.now - asked >= Span::seconds(60), "it soaked anew");
@@ -212,7 +230,16 @@ fn an_alarm_pauses_where_the_plan_says_so_once_and_a_person_has_it_judged_anew()
     // The guard begins anew with the run.
     world.alarm = false;
     world.promotes();
-    assert_eq!(count(&world, &Event::JudgedAnew { weight }), 1);
+    assert_eq!(
+        count(
+            &world,
+            &Event::JudgedAnew {
+                weight,
+                by: alice()
+            }
+        ),
+        1
+    );
     world.until("the next step", |w| w.weight() == 50);
 }
 

@@ -7,8 +7,8 @@ use rollout_core::observation::{CopySeen, Hooks, Observation, Original, Serving,
 use rollout_core::plan::{Capacity, Deletion, Limits, OnFailure, Pause, Percent, Plan, Step, Then};
 use rollout_core::state::{Cause, Phase, State, Template, Unsettled};
 use rollout_core::{
-    Copies, Desired, Event, Exposed, Gate, Span, Time, Transition, Waiting, advance, desired,
-    effective, waiting,
+    By, Copies, Desired, Event, Exposed, Gate, Request, Span, Time, Transition, Verb, Waiting,
+    advance, desired, effective, waiting,
 };
 
 /// The Deployment, its copy, its proxies and the people around it.
@@ -37,7 +37,7 @@ pub(crate) struct World {
     pub verdict: Option<Verdict>,
     /// Judged requests of a window.
     pub requests: u64,
-    pub promote: bool,
+    pub request: Option<Request>,
     pub stable_fails: Option<bool>,
     pub may_raise: bool,
     pub hooks: Hooks,
@@ -58,6 +58,21 @@ pub(crate) fn template(name: &str) -> Template {
     Template {
         revision: name.to_owned(),
         content: name.to_owned(),
+    }
+}
+
+pub(crate) fn alice() -> By {
+    By {
+        user: Some("alice".to_owned()),
+    }
+}
+
+pub(crate) fn request(verb: Verb, revision: &str, weight: Option<Percent>) -> Request {
+    Request {
+        verb,
+        revision: revision.to_owned(),
+        weight,
+        by: alice(),
     }
 }
 
@@ -133,7 +148,7 @@ impl World {
             acknowledges: true,
             verdict: Some(Verdict::Pass),
             requests: 10,
-            promote: false,
+            request: None,
             stable_fails: None,
             may_raise: true,
             hooks: Hooks::Agree,
@@ -345,7 +360,7 @@ impl World {
             lapsed: self.lapsed,
             deleted: self.deleted,
             break_glass: self.break_glass,
-            promote: self.promote,
+            request: self.request.clone(),
             may_raise: self.may_raise,
             hooks: self.hooks,
         }
@@ -439,9 +454,20 @@ impl World {
 
     /// A person asks it to go on, and takes the request back when it is heeded or not.
     pub(crate) fn promotes(&mut self) {
-        self.promote = true;
+        self.asks(Verb::Promote);
+    }
+
+    /// A person asks something of version 2, and takes the request back when it is heeded or not.
+    pub(crate) fn asks(&mut self, verb: Verb) {
+        self.request = Some(self.request(verb));
         self.look();
-        self.promote = false;
+        self.request = None;
+    }
+
+    /// What a person asks of version 2 as it is now.
+    pub(crate) fn request(&self, verb: Verb) -> Request {
+        let weight = (verb == Verb::Promote).then(|| self.wanted().weight());
+        request(verb, "v2", weight)
     }
 
     pub(crate) fn cause(&self) -> Option<Cause> {

@@ -447,8 +447,12 @@ fn an_annotation_alone_does_not_release_a_failed_template_again_and_the_gate_say
                     revision(&new["spec"]["template"]),
                     revision(&template("v2"))
                 ),
-                "to see why that was rolled back: kubectl describe canaryrollout payment -n shop".to_owned(),
-                "to try it again, change more than annotations, for example: kubectl set env deployment/payment -n shop ATTEMPT=2".to_owned(),
+                "to see why that was rolled back: kubectl describe canaryrollout payment -n shop"
+                    .to_owned(),
+                format!(
+                    "to try it again: kubectl -n shop annotate --overwrite canaryrollout payment aviary.dev/request=retry:{}",
+                    revision(&new["spec"]["template"])
+                ),
             ]
         );
     }

@@ -7,6 +7,8 @@ use aviary_crds::status::Phase;
 use super::change::Change;
 use super::fate::Fate;
 use super::{Failed, RolloutFacts};
+use crate::key::Key;
+use crate::rollout::request;
 
 /// What becomes of a changed template, whose revision is `template`.
 pub(super) fn fate(
@@ -139,7 +141,7 @@ fn not_tried_again(
     template: &str,
     failed: &Failed,
 ) -> Vec<String> {
-    let (rollout, name, namespace) = (&facts.name, change.name, change.namespace);
+    let (rollout, namespace) = (&facts.name, change.namespace);
     let why = if failed.revision == template {
         format!("revision {template} is the one that was rolled back")
     } else {
@@ -154,15 +156,19 @@ fn not_tried_again(
             "to see why that was rolled back: kubectl describe canaryrollout {rollout} -n {namespace}"
         ),
         format!(
-            "to try it again, change more than annotations, for example: kubectl set env deployment/{name} -n {namespace} ATTEMPT=2"
+            "to try it again: {}",
+            request::retry(&Key::new(namespace, rollout), template)
         ),
     ]
 }
 
 pub(super) fn resume_denied(change: &Change<'_>, facts: &RolloutFacts, template: &str) -> String {
     let (rollout, name, namespace) = (&facts.name, change.name, change.namespace);
-    let why = match facts.phase {
-        Some(Phase::Failed | Phase::Returning | Phase::RollingBack) => "was rolled back",
+    let key = Key::new(namespace, rollout);
+    let (why, forward) = match facts.phase {
+        Some(Phase::Failed | Phase::Returning | Phase::RollingBack) => {
+            ("was rolled back", request::retry(&key, template))
+        }
         None
         | Some(
             Phase::Stable
@@ -173,13 +179,13 @@ pub(super) fn resume_denied(change: &Change<'_>, facts: &RolloutFacts, template:
             | Phase::Paused
             | Phase::Promoting
             | Phase::Unsettled,
-        ) => "is being released",
+        ) => ("is being released", request::promote_now(&key, template)),
     };
     format!(
         "{}: its template (revision {template}) {why} by CanaryRollout {rollout}, and resuming would put it on every pod at once. \
          To see why: kubectl describe canaryrollout {rollout} -n {namespace}. \
          To go back: apply the stable template again (kubectl apply -f <the last good manifest>, or kubectl set image deployment/{name} -n {namespace} <container>=<the last good image>). \
-         To go forward: apply a version that is mended; it is released step by step.",
+         To go forward: apply a version that is mended, which is released step by step; or {forward}",
         deployment(change)
     )
 }

@@ -56,8 +56,11 @@ impl Standing {
                 let reason = if failed { "HookFailed" } else { "HookWaiting" };
                 standing(false, true, failed, reason)
             }
-            Some((_, phase)) => match (facts.waiting(), phase) {
+            Some((state, phase)) => match (facts.waiting(), phase) {
                 // Somebody wants it so.
+                (None, _) if state.running().is_some_and(|run| run.on_hold.is_some()) => {
+                    standing(false, true, false, "Paused")
+                }
                 (Some(Waiting::Pause { .. }), _) => standing(false, true, false, "Paused"),
                 (Some(Waiting::Failure), _) => standing(false, true, true, "FailurePaused"),
                 (Some(Waiting::Stable), _) => standing(false, true, true, "StableFailing"),

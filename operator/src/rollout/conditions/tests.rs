@@ -305,7 +305,8 @@ fn paused(pause: Pause) -> Case {
     paused
 }
 
-const PROMOTE: &str = "kubectl -n shop annotate canaryrollout payment aviary.dev/promote=new@10";
+const PROMOTE: &str =
+    "kubectl -n shop annotate --overwrite canaryrollout payment aviary.dev/request=promote:new@10";
 
 #[test]
 fn a_paused_step_is_not_stalled_and_says_who_lets_it_go_on_and_how() {
@@ -462,7 +463,7 @@ fn a_raise_that_could_spend_too_much_says_by_how_much_and_what_mends_it() {
     assert_eq!(
         status.message.as_deref(),
         Some(
-            "step 1/2: revision new keeps weight 10%: weight 100% for 1m30s could spend 1m05s of full outage, and 1m00s are left of the 1m00s that a release may spend (6.9445% of the error budget of 99% over 1d). 0 of its 1 first attempts failed, so up to 73% more of its requests than of stable's may fail without having been seen; 67% would fit. It goes on when more of the canary's requests rule that out; sooner with less weight or a shorter soak of the next step, a longer soak of this one in the next release, or a larger spec.analysis.exposure.budget. A person can take it on: kubectl -n shop annotate canaryrollout payment aviary.dev/promote=new@10."
+            "step 1/2: revision new keeps weight 10%: weight 100% for 1m30s could spend 1m05s of full outage, and 1m00s are left of the 1m00s that a release may spend (6.9445% of the error budget of 99% over 1d). 0 of its 1 first attempts failed, so up to 73% more of its requests than of stable's may fail without having been seen; 67% would fit. It goes on when more of the canary's requests rule that out; sooner with less weight or a shorter soak of the next step, a longer soak of this one in the next release, or a larger spec.analysis.exposure.budget. A person can take it on: kubectl -n shop annotate --overwrite canaryrollout payment aviary.dev/request=promote:new@10."
         )
     );
     assert_eq!(value(&status, condition::RECONCILING), "True/ErrorBudget");

@@ -1,73 +1,82 @@
 //! A request of a person that was heeded, or answers nothing, is taken away.
 
-use aviary_crds::PROMOTE_ANNOTATION;
+use aviary_crds::{REQUEST_ANNOTATION, REQUESTED_BY_ANNOTATION};
 use kube::ResourceExt;
-use rollout_core::state::State;
-use rollout_core::{Exposed, waiting};
+use rollout_core::{By, Fate, fate};
 use serde_json::json;
 
 use super::Effect;
-use crate::rollout::events::Note;
+use crate::rollout::events::{self, Note};
 use crate::rollout::look::Look;
-use crate::rollout::request::{asked, asks, value, value_for};
+use crate::rollout::persisted::Persisted;
+use crate::rollout::request::{asked, because};
 use crate::rollout::write::{Kind, Verb, Write};
 
-/// Takes a request away that was heeded by what is persisted, or answers nothing.
-pub(super) fn clear(look: &Look, persisted: &State) -> Option<Effect> {
+/// Takes a request away that was heeded by what is persisted, or answers nothing; and the name of somebody who asks nothing
+/// any more.
+pub(super) fn clear(look: &Look, persisted: &Persisted) -> Option<Effect> {
     let rollout = &look.rollout;
-    let asked = asked(rollout)?;
-    // What waits only if the guard doubts, or while nothing is ruled out, may yet be heeded.
-    let waits = waiting(persisted, true, Exposed::default(), look.now);
-    if asks(rollout, persisted) && waits.is_some() {
+    let has = |annotation| rollout.annotations().contains_key(annotation);
+    if !has(REQUEST_ANNOTATION) && !has(REQUESTED_BY_ANNOTATION) {
         return None;
     }
+    let done = match asked(rollout) {
+        None => None,
+        Some(Err(invalid)) => Some(ignored(look, &invalid.to_string())),
+        Some(Ok(request)) => {
+            let state = persisted.state();
+            let spending = persisted.memory().spending.as_ref();
+            let exposed = spending.map(|spending| spending.spent.exposed());
+            match fate(state, &request, exposed.unwrap_or_default(), look.now) {
+                Fate::Awaited => return None,
+                Fate::Heeded => None,
+                Fate::Refused(refusal) => {
+                    let why = because(refusal, &request, state, &look.key);
+                    Some(ignored(look, &why))
+                }
+            }
+        }
+    };
     let patch = json!({"metadata": {
-        "annotations": {PROMOTE_ANNOTATION: null},
+        "annotations": {REQUEST_ANNOTATION: null, REQUESTED_BY_ANNOTATION: null},
         "uid": rollout.uid(),
         // Another one may have come meanwhile.
         "resourceVersion": rollout.resource_version(),
     }});
-    let heeded = persisted.run.as_ref().is_some_and(|run| {
-        let at = run
-            .answered
-            .map(|weight| value(&run.canary.revision, weight));
-        at.as_deref() == Some(asked)
-    });
-    let ignored = || {
-        let now = value_for(persisted).map_or_else(
-            || "no release is under way".to_owned(),
-            |value| format!("the release is at {value}"),
-        );
-        Note::warning(
-            "PromoteIgnored",
-            format!(
-                "the annotation {PROMOTE_ANNOTATION}={asked} answers nothing ({now}, and waits for nobody there): it was removed"
-            ),
-        )
-    };
     Some(Effect {
         reason: "RequestNotRemoved",
         failing: format!(
-            "the annotation {PROMOTE_ANNOTATION} of the CanaryRollout cannot be removed"
+            "the annotation {REQUEST_ANNOTATION} of the CanaryRollout cannot be removed"
         ),
         write: Write {
             kind: Kind::CanaryRollout,
             key: look.key.clone(),
             verb: Verb::Patch(patch),
         },
-        done: (!heeded).then(ignored),
+        done,
     })
+}
+
+fn ignored(look: &Look, why: &str) -> Note {
+    let annotations = look.rollout.annotations();
+    let text = |annotation| annotations.get(annotation).cloned();
+    let by = By {
+        user: text(REQUESTED_BY_ANNOTATION),
+    };
+    let asked = text(REQUEST_ANNOTATION).unwrap_or_default();
+    events::ignored(&asked, &by, why)
 }
 
 #[cfg(test)]
 mod tests {
+    use rollout_core::Request;
     use rollout_core::plan::Percent;
-    use rollout_core::state::Phase;
+    use rollout_core::state::{Phase, State};
     use rollout_core::time::Time;
 
     use super::*;
     use crate::key::Key;
-    use crate::rollout::request::command;
+    use crate::rollout::request::{promote, resume};
     use crate::rollout::testing;
 
     /// Revision `new` in a soak of step 0, which has weight 10, passed and pauses.
@@ -83,78 +92,150 @@ mod tests {
         state
     }
 
-    fn look(asked: &str) -> Look {
-        let annotations = json!({"metadata": {"annotations": {PROMOTE_ANNOTATION: asked}}});
+    fn look(annotations: serde_json::Value) -> Look {
+        let annotations = json!({"metadata": {"annotations": annotations}});
         testing::look(testing::rollout(annotations), Time(100_000))
     }
 
-    #[test]
-    fn only_the_present_revision_at_the_present_weight_is_asked() {
-        let state = paused();
-        for (asked, expected) in [
-            ("new@10", true),
-            ("new@100", false),
-            ("new@0", false),
-            ("new", false),
-            ("old@10", false),
-            ("", false),
-            ("new@10%", false),
-        ] {
-            assert_eq!(asks(&look(asked).rollout, &state), expected, "{asked}");
-        }
-        let rests = testing::state(Phase::Stable);
-        assert!(!asks(&look("new@10").rollout, &rests));
-        assert!(!asks(&testing::rollout(json!({})), &state), "nobody asks");
+    fn asking(asked: &str) -> Look {
+        look(json!({REQUEST_ANNOTATION: asked, REQUESTED_BY_ANNOTATION: "alice"}))
+    }
+
+    fn cleared(look: &Look, state: &State) -> Option<Effect> {
+        clear(look, &testing::persisted(state))
     }
 
     #[test]
-    fn the_command_asks_what_it_says() {
-        let state = paused();
-        let command = command(&Key::new("shop", "payment"), &state).unwrap();
+    fn the_commands_ask_what_they_say() {
+        let (key, state) = (Key::new("shop", "payment"), paused());
+        let commands = [promote(&key, &state).unwrap(), resume(&key, "new")];
         assert_eq!(
-            command,
-            "kubectl -n shop annotate canaryrollout payment aviary.dev/promote=new@10"
+            commands,
+            [
+                "kubectl -n shop annotate --overwrite canaryrollout payment aviary.dev/request=promote:new@10",
+                "kubectl -n shop annotate --overwrite canaryrollout payment aviary.dev/request=resume:new",
+            ]
         );
+        for command in commands {
+            let value = command.split_once('=').unwrap().1;
+            let asked = asked(&asking(value).rollout).unwrap().unwrap();
+            assert_eq!(asked.by.to_string(), "alice");
+        }
     }
 
     #[test]
     fn a_request_stays_until_it_is_heeded_and_is_taken_away_then_without_a_word() {
-        let state = paused();
-        assert_eq!(clear(&look("new@10"), &state), None, "it is about to be");
-        let mut heeded = state;
-        heeded.phase = Phase::Scaling {
-            step: 1,
-            since: Time(100_000),
-        };
-        heeded.run.as_mut().unwrap().answered = Some(Percent::new(10).unwrap());
-        let effect = clear(&look("new@10"), &heeded).unwrap();
+        let mut state = paused();
+        for awaited in [
+            "promote:new@10",
+            "abort:new",
+            "pause:new",
+            "promote-now:new",
+        ] {
+            assert_eq!(
+                cleared(&asking(awaited), &state),
+                None,
+                "{awaited} is about to be"
+            );
+        }
+        state.heeded = Some(Request {
+            verb: rollout_core::Verb::Promote,
+            revision: "new".to_owned(),
+            weight: Percent::new(10).ok(),
+            by: By {
+                user: Some("alice".to_owned()),
+            },
+        });
+        let effect = cleared(&asking("promote:new@10"), &state).unwrap();
         assert_eq!(effect.done, None);
         let Verb::Patch(patch) = effect.write.verb else {
             panic!("it is a patch");
         };
         assert_eq!(
             patch["metadata"]["annotations"],
-            json!({PROMOTE_ANNOTATION: null})
+            json!({REQUEST_ANNOTATION: null, REQUESTED_BY_ANNOTATION: null})
         );
         assert_eq!(patch["metadata"]["resourceVersion"], "1");
     }
 
     #[test]
-    fn a_request_that_answers_nothing_is_taken_away_and_people_are_told() {
+    fn a_request_that_answers_nothing_is_taken_away_and_people_are_told_whose_and_why() {
         let mut soaks = paused();
         soaks.run.as_mut().unwrap().paused_since = None;
         soaks.run.as_mut().unwrap().passed = false;
-        for (state, asked) in [
-            (paused(), "old@10"),
-            (soaks, "new@10"),
-            (testing::state(Phase::Stable), "new@10"),
+        let stable = testing::state(Phase::Stable);
+        for (state, asked, why) in [
+            (
+                &paused(),
+                "promote:old@10",
+                "the release is of revision new, at weight 10%",
+            ),
+            (
+                &paused(),
+                "promote:new@100",
+                "revision new has weight 10%: promote:new@10",
+            ),
+            (
+                &soaks,
+                "promote:new@10",
+                "revision new has weight 10% and waits for nobody there; it goes on by itself when that is earned",
+            ),
+            (
+                &stable,
+                "abort:new",
+                "revision new waits to be released and has no weight; put the stable template back to call it off",
+            ),
+            (
+                &paused(),
+                "resume:new",
+                "nobody has paused the release of revision new",
+            ),
+            (&paused(), "retry:new", "revision new has not failed"),
+            (
+                &paused(),
+                "restart:old",
+                "it is not supported yet; apply the manifest that is to serve, and it is released step by step",
+            ),
+            (
+                &paused(),
+                "new@10",
+                "'new@10' has no verb: write VERB:REVISION, for example abort:7f9c2a41d0",
+            ),
         ] {
-            let effect = clear(&look(asked), &state).unwrap();
-            let told = effect.done.unwrap();
-            assert_eq!(told.reason, "PromoteIgnored");
-            assert!(told.text.contains(asked), "{}", told.text);
+            let told = cleared(&asking(asked), state).unwrap().done.unwrap();
+            assert_eq!(told.reason, "RequestIgnored");
+            assert_eq!(
+                told.text,
+                format!("aviary.dev/request={asked} of alice was not heeded and is removed: {why}")
+            );
         }
-        let nobody = testing::look(testing::rollout(json!({})), Time(0));
-        assert_eq!(clear(&nobody, &paused()), None);
+        let nobody = look(json!({}));
+        assert_eq!(cleared(&nobody, &paused()), None);
+    }
+
+    #[test]
+    fn whoever_is_not_known_is_said_to_be_so() {
+        let look = look(json!({REQUEST_ANNOTATION: "abort:old"}));
+        let told = cleared(&look, &paused()).unwrap().done.unwrap();
+        assert!(
+            told.text.contains(" of somebody, unknown was not"),
+            "{}",
+            told.text
+        );
+    }
+
+    #[test]
+    fn a_name_that_asks_nothing_goes_without_a_word() {
+        let look = look(json!({REQUESTED_BY_ANNOTATION: "alice"}));
+        assert_eq!(cleared(&look, &paused()).unwrap().done, None);
+    }
+
+    #[test]
+    fn every_refusal_has_words_of_its_own() {
+        let (state, key) = (paused(), Key::new("shop", "payment"));
+        let request = asked(&asking("abort:new").rollout).unwrap().unwrap();
+        let words = rollout_core::Refusal::ALL.map(|each| because(each, &request, &state, &key));
+        let all: std::collections::BTreeSet<&String> = words.iter().collect();
+        assert_eq!(all.len(), words.len());
     }
 }

@@ -2,7 +2,7 @@
 
 use kube::ResourceExt;
 use kube::api::DynamicObject;
-use rollout_core::state::State;
+use rollout_core::state::{Phase, State};
 use rollout_core::{Desired, Gate};
 use serde_json::json;
 
@@ -25,14 +25,23 @@ pub(super) fn closed(desired: &Desired, original: &DynamicObject, state: &State)
             original,
             json!({"metadata": {"uid": original.uid()}, "spec": {"paused": true}}),
         ),
-        done: Some(Note::warning(
-            "GateBypassed",
-            format!(
-                "Deployment {name} was not paused while revision {} is not released; it is paused again",
-                state.target.revision
-            ),
-        )),
+        done: (!was_opened(state)).then(|| {
+            Note::warning(
+                "GateBypassed",
+                format!(
+                    "Deployment {name} was not paused while revision {} is not released; it is paused again",
+                    state.target.revision
+                ),
+            )
+        }),
     })
+}
+
+/// By us, for a promotion that a person has aborted since.
+fn was_opened(state: &State) -> bool {
+    let returns = matches!(state.phase, Phase::Returning { .. });
+    let aborted = state.run.as_ref().is_some_and(|run| run.aborted.is_some());
+    returns && aborted
 }
 
 /// What was looked at may roll, and nothing newer.

@@ -18,7 +18,7 @@ pub(super) fn waits(facts: &Facts<'_>, state: &State, plan: &Plan, waiting: Wait
         .as_ref()
         .map_or("", |run| run.canary.revision.as_str());
     let judged = facts.verdicts.judged();
-    let command = request::command(&facts.look.key, state).unwrap_or_default();
+    let command = request::promote(&facts.look.key, state).unwrap_or_default();
     match waiting {
         Waiting::Pause { until: None } => format!(
             "passed, and pauses: revision {canary} keeps weight {weight} until a person lets it go on ({command}), or takes the pause out of spec.steps"

@@ -134,7 +134,7 @@ impl Session {
     }
 }
 
-/// Less weight, another phase or run, or one more failed window: that counts at once, whatever is being written.
+/// Less weight, another phase or run, one more failed window, or a person's pause: that counts at once, whatever is being written.
 pub(super) fn worse(before: &State, after: &State) -> bool {
     let weight = |state: &State| desired(state).weight();
     let fails = |state: &State| {
@@ -143,8 +143,10 @@ pub(super) fn worse(before: &State, after: &State) -> bool {
             .as_ref()
             .map(|run| (run.number, run.failed_in_a_row))
     };
+    let on_hold = |state: &State| state.run.as_ref().is_some_and(|run| run.on_hold.is_some());
     weight(after) < weight(before)
         || std::mem::discriminant(&after.phase) != std::mem::discriminant(&before.phase)
         || after.deployment != before.deployment
         || fails(after) > fails(before)
+        || on_hold(after) > on_hold(before)
 }

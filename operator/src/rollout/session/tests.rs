@@ -751,9 +751,10 @@ fn a_person_has_a_release_judged_anew_and_its_guard_begins_anew_too() {
     assert!(bad_seconds(&mut shop, 10));
     shop.rest(Api::Works);
     assert_eq!((shop.phase().as_str(), shop.sent()), ("Paused", 50));
-    let answer = format!("{}@50", crate::revision::revision(&template("v2")));
+    let revision = crate::revision::revision(&template("v2"));
+    let answer = format!("promote:{revision}@50");
     shop.store(|stored| {
-        stored["metadata"]["annotations"] = json!({"aviary.dev/promote": answer});
+        stored["metadata"]["annotations"] = json!({"aviary.dev/request": answer});
     });
     shop.watch();
     shop.rest(Api::Works);

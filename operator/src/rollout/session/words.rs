@@ -4,7 +4,7 @@ use aviary_crds::condition;
 use aviary_crds::status::DecisionRecord;
 use rollout_core::state::State;
 use rollout_core::time::Time;
-use rollout_core::{Event, Waiting, overspends, waiting};
+use rollout_core::{By, Event, Waiting, overspends, waiting};
 
 use super::Session;
 use crate::key::Key;
@@ -77,12 +77,14 @@ impl Session {
 
     fn about<'a>(&'a self, state: &'a State, parsed: &'a Parsed) -> events::About<'a> {
         let run = state.run.as_ref();
+        let aborted = state.failure.as_ref().and_then(|it| it.by.as_ref());
         events::About {
             plan: run.map_or(&parsed.plan, |run| &run.plan),
             target: &self.rollout.spec.target_ref.name,
             canary: run.map_or("", |run| &run.canary.revision),
-            detail: self.verdicts.judged(),
+            detail: aborted.map_or(self.verdicts.judged(), By::name),
             stable: self.verdicts.stable(),
+            skips: run.and_then(|run| run.skips.as_ref()),
         }
     }
 

@@ -69,6 +69,8 @@ pub(super) struct Check {
     pub(super) pending: BTreeMap<Process, (Answer, String)>,
     bad_since: Option<i64>,
     somebody_asked: bool,
+    /// What people have asked for, and of which revision.
+    asked: BTreeSet<(&'static str, String)>,
     writes: VecDeque<i64>,
     /// Since when all pods of a copy are Ready.
     ready_since: BTreeMap<String, i64>,
@@ -234,12 +236,12 @@ impl Check {
                     run.1, canary.weight
                 ));
             }
+            self.people_asked(&state, rises);
             if canary.weight == Percent::ZERO {
                 // It begins again, or has not begun: every step is earned anew.
                 self.raised.remove(&run);
             } else {
-                let answered = state.run.as_ref().and_then(|run| run.answered);
-                self.raise(&run, u32::from(canary.weight.get()), answered);
+                self.raise(&run, u32::from(canary.weight.get()), state.run.as_ref());
             }
             if canary.lease == Lease::None
                 && let Some(version) = self.number(&canary.revision)
@@ -255,6 +257,9 @@ impl Check {
             self.violated(format!(
                 "status calls revision {revision} stable, which never served everyone"
             ));
+        }
+        if desired(&state).canary().is_none() {
+            self.people_asked(&state, false);
         }
         if matches!(state.phase, Phase::RollingBack { .. })
             && !self

@@ -1,11 +1,11 @@
-//! People and their tools: templates, scales, deletions, edits, broken glass. Their changes go through the real gate.
+//! People and their tools: templates, scales, deletions, edits, requests, broken glass. Their changes go through the real gate.
 
 mod gate;
 mod objects;
 
 use std::sync::Arc;
 
-use aviary_crds::{BREAK_GLASS_ANNOTATION, ROLLOUT_LABEL};
+use aviary_crds::{BREAK_GLASS_ANNOTATION, ROLLOUT_LABEL, Verb};
 use serde_json::{Value, json};
 
 use super::Simulation;
@@ -52,7 +52,8 @@ enum Deed {
     MakeRollout,
     EditSteps,
     EditPolicies,
-    Promote,
+    Ask,
+    Abort,
     Suspend,
     Freeze,
     DropLabel,
@@ -67,8 +68,8 @@ impl Simulation {
     /// Somebody does something.
     pub(super) fn person(&mut self) {
         let deed = match self.chance.u8(..100) {
-            0..24 => Deed::NewVersion,
-            24..30 => Deed::Promote,
+            0..22 => Deed::NewVersion,
+            22..30 => Deed::Ask,
             30..36 => Deed::OldVersion,
             36..44 => Deed::Revert,
             44..48 => Deed::Restart,
@@ -105,8 +106,10 @@ impl Simulation {
             Deed::NewVersion,
             Deed::NewVersion,
             Deed::Suspend,
-            Deed::Promote,
-            Deed::Promote,
+            Deed::Ask,
+            Deed::Ask,
+            Deed::Ask,
+            Deed::Abort,
             Deed::EditPolicies,
             Deed::EditSteps,
             Deed::Scale,
@@ -126,10 +129,11 @@ impl Simulation {
         if self.rollout_status()["phase"] != "Promoting" {
             return;
         }
-        let deed = match self.chance.u8(..4) {
+        let deed = match self.chance.u8(..5) {
             0 => return,
             1 => Deed::DeleteRollout,
-            2.. => Deed::Revert,
+            2 => Deed::Abort,
+            3.. => Deed::Revert,
         };
         self.history
             .say(self.agenda.now, format!("late person: {deed:?}"));
@@ -193,7 +197,8 @@ impl Simulation {
                 let policies = self.any_policies();
                 self.edit_rollout(json!({"spec": policies}));
             }
-            Deed::Promote => self.promote(),
+            Deed::Ask => self.ask(None),
+            Deed::Abort => self.ask(Some(Verb::Abort)),
             Deed::Suspend => {
                 let suspended = self.rollout_spec()["suspend"] == true;
                 self.edit_rollout(json!({"spec": {"suspend": !suspended}}));

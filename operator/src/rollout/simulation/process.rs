@@ -178,8 +178,9 @@ impl Simulation {
             .sessions
             .get(rollout)
             .and_then(|session| session.state()?.run.as_ref());
-        // One that pauses on a failure keeps its weight.
-        let run = run.filter(|run| run.plan.on_failure == OnFailure::Rollback);
+        // One that pauses on a failure keeps its weight, and one whose judgement is skipped.
+        let run =
+            run.filter(|run| run.plan.on_failure == OnFailure::Rollback && run.skips.is_none());
         if let Some(run) = run.map(|run| run.number) {
             self.check
                 .too_many(process, run, self.failure_limit, published);

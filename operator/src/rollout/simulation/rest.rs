@@ -1,5 +1,6 @@
 //! When the world calms down, every history comes to rest, and what is at rest is what the status says.
 
+use aviary_crds::REQUEST_ANNOTATION;
 use rollout_core::state::Phase;
 use serde_json::Value;
 use traffic_core::config::Weight;
@@ -146,6 +147,9 @@ impl Simulation {
             // Nothing is tidied up for one that cannot be read.
             Phase::Stable | Phase::Failed if self.is_illegible() => {}
             Phase::Stable | Phase::Failed => {
+                if state.phase == Phase::Stable && there {
+                    self.nothing_is_asked();
+                }
                 if copies > 0 && there {
                     self.check
                         .violated(format!("{copies} copies are left in {:?}", state.phase));
@@ -166,6 +170,20 @@ impl Simulation {
                     ));
                 }
             }
+        }
+    }
+
+    /// Where nothing is released, whatever is asked is answered.
+    fn nothing_is_asked(&mut self) {
+        let rollout = self.api.get(Type::CanaryRollout, &self.rollout_key());
+        let asked = rollout.and_then(|rollout| {
+            let annotations = rollout["metadata"]["annotations"].as_object()?;
+            annotations.get(REQUEST_ANNOTATION).cloned()
+        });
+        if let Some(asked) = asked {
+            self.check.violated(format!(
+                "the request {asked} was neither heeded nor refused"
+            ));
         }
     }
 

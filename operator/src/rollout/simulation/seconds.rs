@@ -129,7 +129,9 @@ impl Simulation {
             let Some(running) = state
                 .and_then(rollout_core::State::running)
                 .filter(|running| running.number == run)
-                .filter(|running| running.plan.on_failure == OnFailure::Rollback)
+                .filter(|running| {
+                    running.plan.on_failure == OnFailure::Rollback && running.skips.is_none()
+                })
             else {
                 return false;
             };

@@ -89,7 +89,7 @@ fn a_person_takes_on_what_is_spent_and_a_bad_canary_still_goes_to_0() {
     let state = shop.session.state().unwrap();
     let value = crate::rollout::request::value_for(state).unwrap();
     shop.store(|stored| {
-        stored["metadata"]["annotations"] = json!({aviary_crds::PROMOTE_ANNOTATION: value});
+        stored["metadata"]["annotations"] = json!({aviary_crds::REQUEST_ANNOTATION: value});
     });
     shop.watch();
     passes(&mut shop, 1);

@@ -1,8 +1,8 @@
 //! What the windows say: every step is earned by one that passed, and too many that failed end a run at once.
 
+use aviary_crds::Verb;
 use rollout_core::judge::Verdict;
-use rollout_core::plan::Percent;
-use rollout_core::state::State;
+use rollout_core::state::{Cause, Run as RunState, State};
 
 use super::super::agenda::Process;
 use super::{Check, Raised, Run};
@@ -12,8 +12,8 @@ const CLOCK_WAS_SET: i64 = 600_000;
 
 impl Check {
     /// Every step above one that was written is earned by a window of its soak.
-    /// Or by a person, who answered at that weight.
-    pub(in super::super) fn raise(&mut self, run: &Run, weight: u32, answered: Option<Percent>) {
+    /// Or by a person, who answered at that weight, or skipped the judgement.
+    pub(in super::super) fn raise(&mut self, run: &Run, weight: u32, state: Option<&RunState>) {
         let raised = self.raised.entry(run.clone()).or_default();
         if weight <= raised.to {
             return;
@@ -26,8 +26,10 @@ impl Check {
             since: self.now,
             passed: false,
         };
+        let answered = state.and_then(|run| run.answered);
         let answered = answered.is_some_and(|at| u32::from(at.get()) == from);
-        if from > 0 && !passed && !self.then_advances && !answered {
+        let skips = state.is_some_and(|run| run.skips.is_some());
+        if from > 0 && !passed && !self.then_advances && !answered && !skips {
             self.violated(format!(
                 "run {} of revision {} rose from {from} to {weight} without a passed window",
                 run.1, run.0
@@ -103,10 +105,41 @@ impl Check {
     }
 
     /// A person takes the failed windows so far upon themselves, perhaps: those until a process heeds it, too.
-    pub(in super::super) fn a_person_asks(&mut self) {
-        self.fails.clear();
-        self.bad_since = None;
-        self.somebody_asked = true;
+    pub(in super::super) fn a_person_asks(&mut self, verb: Verb, revision: String) {
+        self.asked.insert((verb.name(), revision));
+        if matches!(verb, Verb::Promote | Verb::PromoteNow) {
+            self.fails.clear();
+            self.bad_since = None;
+            self.somebody_asked = true;
+        }
+    }
+
+    /// What only people do is done only when one has asked for it, and what one holds does not rise.
+    pub(super) fn people_asked(&mut self, state: &State, rises: bool) {
+        let Some(run) = &state.run else { return };
+        let failure = state.failure.as_ref();
+        let aborted = failure.filter(|failure| failure.cause == Cause::Aborted);
+        let revision = &run.canary.revision;
+        let done = [
+            (
+                Verb::Abort,
+                aborted.map(|failure| &failure.template.revision),
+            ),
+            (Verb::Abort, run.aborted.as_ref().map(|_| revision)),
+            (Verb::PromoteNow, run.skips.as_ref().map(|_| revision)),
+            (Verb::Pause, run.on_hold.as_ref().map(|_| revision)),
+        ];
+        for (verb, of) in done {
+            let asked = of.is_none_or(|of| self.asked.contains(&(verb.name(), of.clone())));
+            if !asked {
+                self.violated(format!("{verb} of {revision}, and nobody asked for it"));
+            }
+        }
+        let before = self.state.as_ref().and_then(|state| state.run.as_ref());
+        let was_held = before.is_some_and(|it| it.number == run.number && it.on_hold.is_some());
+        if rises && was_held && run.on_hold.is_some() {
+            self.violated(format!("run {} rose while a person held it", run.number));
+        }
     }
 
     pub(in super::super) fn judges_anew(&mut self, process: Process) {

@@ -1,6 +1,6 @@
 //! The objects that people make, and what they are really like.
 
-use aviary_crds::PROMOTE_ANNOTATION;
+use aviary_crds::{REQUEST_ANNOTATION, REQUESTED_BY_ANNOTATION, Verb};
 use serde_json::{Value, json};
 
 use super::super::Simulation;
@@ -157,20 +157,30 @@ impl Simulation {
         })
     }
 
-    /// Somebody says that what waits goes on, mostly where it waits.
-    pub(in super::super) fn promote(&mut self) {
-        let status = self.rollout_status();
-        let revision = status["canary"]["revision"]
-            .as_str()
-            .unwrap_or("none")
-            .to_owned();
-        let weight = match self.chance.u8(..4) {
-            0 => self.chance.i64(0..101),
-            1.. => status["weight"]["desired"].as_i64().unwrap_or(0),
+    /// Somebody asks something of a release, mostly of the one that is there, and mostly what waits to go on.
+    pub(in super::super) fn ask(&mut self, verb: Option<Verb>) {
+        let any = match self.chance.u8(..12) {
+            0..4 => Verb::Promote,
+            chance => Verb::ALL[usize::from(chance - 4)],
         };
-        let value = format!("{revision}@{weight}");
-        self.edit_rollout(json!({"metadata": {"annotations": {PROMOTE_ANNOTATION: value}}}));
-        self.check.a_person_asks();
+        let verb = verb.unwrap_or(any);
+        let status = self.rollout_status();
+        let of = match self.chance.u8(..10) {
+            0 => "stable",
+            1 => "failure",
+            2.. => "canary",
+        };
+        let revision = status[of]["revision"].as_str().unwrap_or("none").to_owned();
+        let weight = match (verb, self.chance.u8(..4)) {
+            (Verb::Promote, 0) => format!("@{}", self.chance.i64(0..101)),
+            (Verb::Promote, 1..) => {
+                format!("@{}", status["weight"]["desired"].as_i64().unwrap_or(0))
+            }
+            _ => String::new(),
+        };
+        let asked = json!({REQUEST_ANNOTATION: format!("{verb}:{revision}{weight}"), REQUESTED_BY_ANNOTATION: "alice"});
+        self.edit_rollout(json!({"metadata": {"annotations": asked}}));
+        self.check.a_person_asks(verb, revision);
     }
 
     pub(in super::super) fn make_rollout(&mut self) {
