@@ -1,7 +1,8 @@
-//! What the operator says when the API server asks: three webhooks over one listener.
+//! What the operator says when the API server asks: four webhooks over one listener.
 //!
 //! - `/inject` gives pods their sidecar ([`inject`]).
 //! - `/gate` keeps a changed template of an adopted Deployment from rolling out by itself ([`gate`]).
+//! - `/request` says who asks something of a CanaryRollout ([`request`]).
 //! - `/validate` checks a CanaryRollout against the objects that it names ([`rollout`]).
 //!
 //! Each is a pure decision behind a thin handler. None writes anything: a dry run gets the same answer.
@@ -9,6 +10,7 @@
 pub mod gate;
 pub mod inject;
 mod reading;
+mod request;
 pub mod review;
 pub mod rollout;
 
@@ -47,6 +49,7 @@ pub fn router(admission: Admission) -> Router {
     Router::new()
         .route("/inject", post(inject::handle))
         .route("/gate", post(gate::handle))
+        .route("/request", post(request::handle))
         .route("/validate", post(rollout::handle))
         .layer(middleware::from_fn_with_state(
             Reading::new(),

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use aviary_crds::CANARY_OF_LABEL;
 use aviary_crds::{
     BREAK_GLASS_ANNOTATION, CREDENTIALS_ANNOTATION, CanaryRollout, INJECT_LABEL,
-    RESTORED_ANNOTATION, REVISION_LABEL, ROLLOUT_LABEL,
+    REQUEST_ANNOTATION, REQUESTED_BY_ANNOTATION, RESTORED_ANNOTATION, REVISION_LABEL,
+    ROLLOUT_LABEL,
 };
 use aviary_operator::admin::Health;
 use aviary_operator::admission::rollout::{Facts, PrometheusPolicy, Severity, Target, validate};
@@ -213,7 +214,10 @@ fn the_operator_has_these_rights_and_no_others() {
 fn policies_hold_the_operator_and_nobody_else_to_what_it_writes() {
     let policies: Vec<Value> = of_kind("ValidatingAdmissionPolicy")
         .into_iter()
-        .filter(|policy| policy["metadata"]["name"] != "aviary-gate")
+        .filter(|policy| {
+            let users = ["aviary-gate", "aviary-requests"].map(Value::from);
+            !users.contains(&policy["metadata"]["name"])
+        })
         .collect();
     let mut written = BTreeSet::new();
     for policy in &policies {
@@ -411,7 +415,7 @@ fn webhooks_call_the_operator_and_have_no_side_effects() {
     }
     assert_eq!(
         paths.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["/gate", "/inject", "/validate"]
+        ["/gate", "/inject", "/request", "/validate"]
     );
 }
 
@@ -496,6 +500,56 @@ fn the_gate_and_its_second_lock_have_the_same_exclusions() {
         binding["spec"],
         json!({"policyName": "aviary-gate", "validationActions": ["Deny"]})
     );
+}
+
+/// What they let through is tried on a real API server, in `e2e/tests/control_plane/requests.rs`.
+#[test]
+fn no_request_waits_for_the_operator_and_nobody_takes_anothers_name() {
+    let stamp = webhook("request.aviary.dev");
+    assert_eq!(stamp["failurePolicy"], "Ignore");
+    assert_eq!(stamp["rules"][0]["resources"], json!(["canaryrollouts"]));
+    let policy = the("ValidatingAdmissionPolicy", "aviary-requests");
+    for of in [&stamp, &policy["spec"]] {
+        let named = format!("'{REQUESTED_BY_ANNOTATION}'");
+        for (name, expression) in conditions(of) {
+            assert!(expression.contains(&named), "{name}");
+        }
+    }
+    let request = format!("'{REQUEST_ANNOTATION}'");
+    assert!(
+        conditions(&stamp)
+            .iter()
+            .all(|(_, text)| text.contains(&request))
+    );
+    let binding = the("ValidatingAdmissionPolicyBinding", "aviary-requests");
+    assert_eq!(
+        binding["spec"],
+        json!({"policyName": "aviary-requests", "validationActions": ["Deny"]})
+    );
+}
+
+/// The built-in roles have them too; whoever releases and may not edit Deployments has a role of their own.
+#[test]
+fn whoever_watches_and_whoever_releases_has_a_role() {
+    let view = the("ClusterRole", "aviary-view");
+    let release = the("ClusterRole", "aviary-release");
+    let verbs = |role: &Value| {
+        let rules = list(&role["rules"]).iter();
+        let ours = rules.filter(|rule| strings(&rule["apiGroups"]) == ["aviary.dev"]);
+        ours.flat_map(|rule| strings(&rule["verbs"]))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(verbs(&view), ["get", "list", "watch"]);
+    assert_eq!(verbs(&release), ["get", "list", "watch", "patch"]);
+    assert!(release["metadata"].get("labels").is_none(), "edit has it");
+    for rule in list(&release["rules"]) {
+        let ours = strings(&rule["apiGroups"]) == ["aviary.dev"];
+        assert!(
+            ours || strings(&rule["verbs"]) == ["get", "list", "watch"],
+            "{rule}"
+        );
+    }
 }
 
 #[test]

@@ -253,6 +253,28 @@ async fn a_rollout_before_its_deployment_is_admitted_with_warnings() {
 }
 
 #[tokio::test]
+async fn a_request_gets_its_name_over_http() {
+    let rollout = json!({
+        "apiVersion": "aviary.dev/v1alpha1",
+        "kind": "CanaryRollout",
+        "metadata": {"name": "payment", "namespace": "shop"},
+    });
+    let mut asked = rollout.clone();
+    asked["metadata"]["annotations"] = json!({"aviary.dev/request": "abort:7f9c2a41d0"});
+    let kind = json!({"group": "aviary.dev", "version": "v1alpha1", "kind": "CanaryRollout"});
+    let body = review(kind.clone(), kind, "UPDATE", rollout, asked);
+    let response = ask(admission(One), "/request", body).await;
+    assert_eq!(
+        patch(&response),
+        json!([{
+            "op": "add",
+            "path": "/metadata/annotations/aviary.dev~1requested-by",
+            "value": "kubernetes-admin",
+        }])
+    );
+}
+
+#[tokio::test]
 async fn answers_are_counted() {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
