@@ -25,6 +25,7 @@ mod control_plane {
     pub(crate) mod recreated;
     pub(crate) mod refused;
     pub(crate) mod release;
+    pub(crate) mod requests;
     pub(crate) mod waiting;
 }
 
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use control_plane::hall::{Case, Hall};
 use control_plane::{
     admission, alerts, alone, break_glass, deployments, edited, failed, faults, hand_over, hooks,
-    identity, paused, prometheus, promotion, recreated, refused, release, waiting,
+    identity, paused, prometheus, promotion, recreated, refused, release, requests, waiting,
 };
 use libtest_mimic::Arguments;
 
@@ -96,6 +97,12 @@ fn side_by_side() -> Vec<Case> {
         waiting::without_evidence_a_step_waits_for_a_person_who_takes_it_on,
         waiting::a_release_does_not_rise_while_stable_fails_the_same_checks,
         waiting::a_deleted_rollout_that_promotes_goes_to_0_first_and_then_rolls,
+        requests::an_aborted_release_goes_to_0_and_is_tried_again_when_somebody_asks,
+        requests::an_abort_while_nothing_is_released_changes_nothing_and_is_said,
+        requests::a_release_that_a_person_has_paused_waits_and_gitops_does_not_resume_it,
+        requests::whoever_promotes_now_skips_the_judgement_and_a_record_says_so,
+        requests::an_aborted_promotion_goes_back_to_stable_and_stays_there,
+        requests::a_request_has_the_name_of_whoever_asks_and_of_nobody_else,
         hooks::a_hook_is_asked_before_every_weight_and_the_release_waits_for_its_yes,
         hooks::a_hook_that_hangs_delays_no_rollback,
         hooks::a_hook_that_rolls_back_takes_the_canary_away,
@@ -134,6 +141,7 @@ fn alone() -> Vec<Case> {
         alone::a_release_goes_on_from_the_same_step_when_the_operator_comes_back,
         alone::a_deployment_rolled_out_by_hand_while_the_operator_was_away_is_what_serves,
         alone::a_rollout_of_a_newer_version_hides_no_other_one,
+        requests::without_the_operator_a_request_waits_for_it_and_nobody_takes_anothers_name,
         alone::an_operator_that_waits_for_evidence_rests,
         alone::watches_that_the_api_server_calls_too_old_are_begun_anew_and_lose_nothing,
         alerts::alerts_fire_for_a_stalled_rollout_and_for_an_operator_that_is_away,

@@ -21,14 +21,14 @@ fn pausing(pause: serde_json::Value) -> Plan {
 async fn as_told(shop: &Shop<'_>, seen: &Seen) -> anyhow::Result<()> {
     let message = seen.message();
     let value = message
-        .split("aviary.dev/promote=")
+        .split("aviary.dev/request=")
         .nth(1)
         .and_then(|rest| rest.split([')', ',', '.', ' ', ';']).next());
     let value = value.with_context(|| format!("no command in {message}"))?;
     shop.kubectl(&[
         "annotate",
         "canaryrollout/web",
-        &format!("aviary.dev/promote={value}"),
+        &format!("aviary.dev/request={value}"),
     ])
     .await?;
     Ok(())
@@ -70,11 +70,11 @@ pub(crate) async fn a_paused_step_waits_for_a_person_and_is_not_stalled(
     shop.until("it is promoted, and the request is gone", |seen| {
         let rollout = seen.rollout("web")?;
         let asked = rollout.metadata.annotations.as_ref();
-        let gone = asked.is_none_or(|all| !all.contains_key("aviary.dev/promote"));
+        let gone = asked.is_none_or(|all| !all.contains_key("aviary.dev/request"));
         (gone && seen.is_stable() && seen.ready("v2") == 3 && seen.has_event("LetOn")).then_some(())
     })
     .await?;
-    ensure!(!shop.seen().has_event("PromoteIgnored"), "{}", shop.seen());
+    ensure!(!shop.seen().has_event("RequestIgnored"), "{}", shop.seen());
     Ok(())
 }
 
@@ -90,15 +90,15 @@ pub(crate) async fn a_request_for_another_revision_or_weight_is_taken_away_and_s
     shop.kubectl(&[
         "annotate",
         "canaryrollout/web",
-        "aviary.dev/promote=another@50",
+        "aviary.dev/request=promote:another@50",
     ])
     .await?;
     let seen = shop
         .until("it is taken away, and an Event says why", |seen| {
             let rollout = seen.rollout("web")?;
             let asked = rollout.metadata.annotations.as_ref();
-            let gone = asked.is_none_or(|all| !all.contains_key("aviary.dev/promote"));
-            (gone && seen.has_event("PromoteIgnored")).then(|| seen.clone())
+            let gone = asked.is_none_or(|all| !all.contains_key("aviary.dev/request"));
+            (gone && seen.has_event("RequestIgnored")).then(|| seen.clone())
         })
         .await?;
     ensure!(seen.weight() == 50 && seen.phase() == "Paused", "{seen}");
