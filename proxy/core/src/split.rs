@@ -14,7 +14,10 @@
 //! or `ceil(n * weight)`; so the error is below 1 request, and exactly 0 whenever `n * weight` is whole.
 //!
 //! It is a pure function of (seed, weight, number of the request): any number of workers share one counter without a lock.
-//! Not here: stickiness by key, and the clamp by revocations (`revoked`).
+//! Requests that say whose they are may follow their users instead: [`sticky`]. Not here: the clamp by revocations (`revoked`).
+
+mod siphash;
+pub mod sticky;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -183,10 +183,13 @@ impl<'l, 'b> Fields<'l, 'b> {
 
     /// The first field of this name, which is in lower case.
     pub fn get(&self, name: &str) -> Option<&'b [u8]> {
-        self.lines
-            .iter()
-            .find(|line| line.name.eq_ignore_ascii_case(name))
-            .map(|line| line.value)
+        self.all(name).next()
+    }
+
+    /// All fields of this name, which is in lower case, in their order.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+        let named = move |line: &&Header<'b>| line.name.eq_ignore_ascii_case(name);
+        self.lines.iter().filter(named).map(|line| line.value)
     }
 
     /// Writes the fields that go on, each as it came.
