@@ -16,6 +16,11 @@ use crate::units::{
 /// CEL: from 50% to below 100%, up to three decimals.
 const OBJECTIVE: &str = r"self.matches('^[5-9][0-9]([.][0-9]{1,3})?%$')";
 
+/// CEL: the name of a header or a cookie (RFC 9110, 5.6.2).
+const TOKEN: &str = r"self.matches('^[-!#$%&*+.^_`|~0-9A-Za-z]+$')";
+/// CEL: not a header of one connection, and not all cookies at once.
+const SOMEBODYS: &str = "!(self.lowerAscii() in ['connection', 'content-length', 'cookie', 'expect', 'host', 'keep-alive', 'proxy-connection', 'te', 'trailer', 'transfer-encoding', 'upgrade'])";
+
 /// Releases new versions of a Deployment to a growing share of its users, and takes them away when they are bad.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
@@ -32,6 +37,8 @@ const OBJECTIVE: &str = r"self.matches('^[5-9][0-9]([.][0-9]{1,3})?%$')";
     selectable = ".spec.targetRef.name",
     validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase in ['Stable', 'Failed', 'Unsettled'] || self.spec.targetRef == oldSelf.spec.targetRef")
         .message("spec.targetRef cannot change while a release runs: put the stable template back into the Deployment to end the release first"),
+    validation = Rule::new("!has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase in ['Stable', 'Failed', 'Unsettled'] || (has(self.spec.split) == has(oldSelf.spec.split) && (!has(self.spec.split) || self.spec.split == oldSelf.spec.split))")
+        .message("spec.split cannot change while a release runs, since it says who has the new version: wait for its end, or put the stable template back into the Deployment first"),
     validation = Rule::new("self.metadata.name.size() <= 63")
         .message("metadata.name: at most 63 characters, since it becomes the value of the label aviary.dev/rollout on the Deployment: choose a shorter name"),
     printcolumn(json_path = ".status.phase", name = "Phase", type_ = "string"),
@@ -45,8 +52,7 @@ const OBJECTIVE: &str = r"self.matches('^[5-9][0-9]([.][0-9]{1,3})?%$')";
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!has(self.service.ports) || size(self.service.ports) == 0 || !has(self.analysis.prometheus) || !(self.analysis.prometheus.metrics in ['Istio', 'Linkerd'])")
-        .message("spec.service.ports: the metrics of Istio and of Linkerd do not say to which port a request went: leave ports out, or spec.analysis.prometheus.metrics"),
-    validation = Rule::new("!has(self.split)").message("spec.split (sticky) is not supported yet: leave it out, requests are then interleaved exactly by weight")
+        .message("spec.service.ports: the metrics of Istio and of Linkerd do not say to which port a request went: leave ports out, or spec.analysis.prometheus.metrics")
 )]
 pub struct CanaryRolloutSpec {
     /// The Deployment whose new templates are released step by step. It stays yours: nothing but
@@ -69,7 +75,8 @@ pub struct CanaryRolloutSpec {
     )]
     pub steps: Vec<Step>,
 
-    /// How requests are divided. Not supported yet: left out, requests are interleaved exactly by weight.
+    /// How requests are divided. Left out, they are interleaved exactly by weight, whoever sends them. Cannot change while a
+    /// release runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<Split>,
 
@@ -193,24 +200,33 @@ pub struct Pause {
     pub duration: Option<String>,
 }
 
-/// How requests are divided. Not supported yet.
+/// How requests are divided.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Split {
-    /// Keep one user on one revision.
+    /// Keeps each user on one revision. The weight is then the share of users: a higher one adds some and takes the canary
+    /// from none, and a rollback gives all of them back. Requests that do not say whose they are, and connections
+    /// that are no HTTP, are interleaved by weight. Default: all are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<Sticky>,
 }
 
-/// What names a user. Not supported yet.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// What in a request says whose it is: exactly one of header and cookie.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("has(self.header) != has(self.cookie)").message("spec.split.sticky has exactly one of header and cookie: write for example sticky: {header: x-user-id}"))]
 pub struct Sticky {
-    /// A request header.
+    /// A header of the request that is the same in all requests of a user and another one in those of others, for example
+    /// `x-user-id`. Its case does not matter, and of several the first counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
+    #[x_kube(
+        validation = Rule::new(TOKEN).message("spec.split.sticky.header is the name of a request header, of letters, digits and hyphens: write for example x-user-id"),
+        validation = Rule::new(SOMEBODYS).message("spec.split.sticky.header: this one does not say whose a request is: name a header that is the same in every request of a user, or write cookie: NAME for one cookie")
+    )]
     pub header: Option<String>,
-    /// A cookie.
+    /// A cookie of the request that is the same in all requests of a user, for example `session`. Its case matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
+    #[x_kube(validation = Rule::new(TOKEN).message("spec.split.sticky.cookie is the name of a cookie, without spaces, '=' and ';': write for example session"))]
     pub cookie: Option<String>,
 }
 

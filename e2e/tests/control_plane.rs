@@ -11,6 +11,7 @@ mod control_plane {
     pub(crate) mod alerts;
     pub(crate) mod alone;
     pub(crate) mod break_glass;
+    pub(crate) mod caller;
     pub(crate) mod deployments;
     pub(crate) mod edited;
     pub(crate) mod failed;
@@ -26,6 +27,7 @@ mod control_plane {
     pub(crate) mod refused;
     pub(crate) mod release;
     pub(crate) mod requests;
+    pub(crate) mod sticky;
     pub(crate) mod waiting;
 }
 
@@ -35,7 +37,8 @@ use std::sync::Arc;
 use control_plane::hall::{Case, Hall};
 use control_plane::{
     admission, alerts, alone, break_glass, deployments, edited, failed, faults, hand_over, hooks,
-    identity, paused, prometheus, promotion, recreated, refused, release, requests, waiting,
+    identity, paused, prometheus, promotion, recreated, refused, release, requests, sticky,
+    waiting,
 };
 use libtest_mimic::Arguments;
 
@@ -112,6 +115,7 @@ fn side_by_side() -> Vec<Case> {
         hooks::a_call_is_signed_with_the_secret_that_was_opened_for_it,
         identity::a_pod_gets_its_certificate_and_callers_are_told_that_it_accepts_tls,
         identity::another_issuer_is_taken_up_and_one_that_is_no_good_is_not,
+        sticky::callers_are_told_whose_requests_stay_together,
         refused::a_copy_that_may_not_be_created_is_said_and_tried_again,
         refused::a_deployment_of_the_users_with_the_copys_name_is_never_adopted,
         refused::a_rollout_whose_name_is_no_label_says_so,

@@ -29,6 +29,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use rollout_core::CanarySplit;
 use traffic_core::config::{Cluster, Expected, Revocation};
 use traffic_core::fuse::Tolerance;
+use traffic_core::split::sticky;
 
 use crate::key::Key;
 
@@ -74,6 +75,8 @@ pub struct TargetSplit {
     pub canary: Option<CanarySplit>,
     /// From which difference on proxies hold requests back from it by themselves.
     pub fuse: Option<Tolerance>,
+    /// By what requests say whose they are, if they follow their users.
+    pub sticky: Option<sticky::Key>,
     pub revoked: Vec<Revocation>,
 }
 
@@ -92,6 +95,7 @@ impl TargetSplit {
             stable: TargetSplit::ALL.to_owned(),
             canary: None,
             fuse: None,
+            sticky: None,
             revoked: Vec::new(),
         }
     }

@@ -20,6 +20,7 @@ use std::time::Instant;
 use traffic_core::outcome::{Class, Said, Trace};
 use traffic_core::retry::{self, Decision, Failure};
 use traffic_core::split::Pick;
+use traffic_core::split::sticky::Head;
 
 use crate::drain::Stream;
 use crate::endpoint::{CallerFault, Endpoint, InFlight, Lost, SendError};
@@ -42,7 +43,8 @@ pub enum Policy {
     Inbound(Rc<App>),
 }
 
-/// A pick that was counted for a connection before it said that it is HTTP: its first request takes it, as long as the weight is still that one.
+/// A pick that was counted for a connection before it said that it is HTTP: its first request that does not follow its user takes it, as long as the
+/// weight is still that one.
 #[derive(Debug, Default)]
 pub struct Owed(RefCell<Option<(Arc<ReadyRoute>, Pick)>>);
 
@@ -150,8 +152,14 @@ impl Policy {
         }
     }
 
-    /// Picks, and begins to count.
-    pub fn begin(&self, state: &State, arrived: Instant, facts: Facts<'_>) -> Exchange {
+    /// Picks, and begins to count. Of the `head` nothing is read but what a route asks for.
+    pub fn begin(
+        &self,
+        state: &State,
+        arrived: Instant,
+        facts: Facts<'_>,
+        head: &impl Head,
+    ) -> Exchange {
         let (target, tally) = match self {
             Policy::Outbound { destination, owed } => {
                 let route = destination
@@ -160,8 +168,11 @@ impl Policy {
                 match route {
                     Some(route) => {
                         let clock = &state.common.clock;
-                        let owed = owed.take(&route);
-                        let pick = owed.unwrap_or_else(|| route.pick(clock, arrived));
+                        // What is owed waits for a request that nobody's revision is known for.
+                        let pick = route
+                            .pick_of_user(head, clock, arrived)
+                            .or_else(|| owed.take(&route))
+                            .unwrap_or_else(|| route.pick(clock, arrived));
                         let first = route.first_attempt(pick, clock, arrived);
                         let picked = route.arm(pick).metrics.clone();
                         let tally = Tally::outbound(picked, first, arrived);

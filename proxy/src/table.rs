@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use traffic_core::config::{Arm, Cluster, Route, Snapshot, Split, Weight};
 use traffic_core::revoked::{self, RevocationMemory};
-use traffic_core::split::Interleaver;
+use traffic_core::split::sticky::{self, Head, Key, Seed};
+use traffic_core::split::{Interleaver, Pick};
 
 use crate::identity::Generation;
 use crate::metrics::{ArmMetrics, Metrics};
@@ -31,8 +32,35 @@ pub struct ReadyRoute {
     /// After revocations.
     pub split: Split,
     pub interleaver: Arc<Interleaver>,
+    /// Where requests go that say whose they are; `None`: nobody asks them.
+    pub sticky: Option<Sticky>,
     pub stable: Arc<ArmMetrics>,
     pub canary: Option<Arc<ArmMetrics>>,
+}
+
+/// Users and where they go.
+#[derive(Debug)]
+pub struct Sticky {
+    key: Key,
+    seed: Seed,
+    weight: Weight,
+}
+
+impl Sticky {
+    fn of(route: &Route, split: &Split) -> Option<Sticky> {
+        let canary = split.canary.as_ref()?;
+        Some(Sticky {
+            key: canary.sticky.clone()?,
+            seed: Seed::of(&route.rollout, canary.run),
+            weight: canary.weight,
+        })
+    }
+
+    /// Where a request's user goes; `None`: it does not say whose it is.
+    pub fn pick(&self, head: &impl Head) -> Option<Pick> {
+        let user = self.key.read(head)?;
+        Some(sticky::pick(self.weight, self.seed, user))
+    }
 }
 
 impl Table {
@@ -100,6 +128,7 @@ impl ReadyRoute {
         ReadyRoute {
             stable: of(&split.stable),
             canary: split.canary.as_ref().map(|canary| of(&canary.arm)),
+            sticky: Sticky::of(route, &split),
             route: route.clone(),
             split,
             interleaver,
@@ -145,6 +174,7 @@ mod tests {
             run,
             lease: Lease::Unlimited,
             fuse: None,
+            sticky: None,
         };
         let route = Arc::new(Route {
             name: "shop/web/80".into(),

@@ -386,8 +386,23 @@ fn rules() -> Vec<(&'static str, Value, &'static str)> {
         ),
         (
             "/split",
-            json!({"sticky": {"header": "x-user"}}),
-            "spec.split (sticky) is not supported yet: leave it out, requests are then interleaved exactly by weight",
+            json!({"sticky": {"header": "x-user", "cookie": "user"}}),
+            "spec.split.sticky has exactly one of header and cookie: write for example sticky: {header: x-user-id}",
+        ),
+        (
+            "/split",
+            json!({"sticky": {"header": "x user"}}),
+            "spec.split.sticky.header is the name of a request header, of letters, digits and hyphens: write for example x-user-id",
+        ),
+        (
+            "/split",
+            json!({"sticky": {"header": "Cookie"}}),
+            "spec.split.sticky.header: this one does not say whose a request is: name a header that is the same in every request of a user, or write cookie: NAME for one cookie",
+        ),
+        (
+            "/split",
+            json!({"sticky": {"cookie": "user=1"}}),
+            "spec.split.sticky.cookie is the name of a cookie, without spaces, '=' and ';': write for example session",
         ),
     ]
 }
@@ -416,18 +431,27 @@ pub(crate) async fn every_rule_of_the_type_says_how_to_mend_it(
     said += &long;
     shop.adopt(&Plan::default().soaking_at(50)).await?;
     shop.soak("v2").await?;
-    let elsewhere = r#"{"spec":{"targetRef":{"name":"other"}}}"#;
-    let patch = [
-        "patch",
-        "canaryrollout/web",
-        "--type=merge",
-        "--patch",
-        elsewhere,
-    ];
-    let moved = shop.try_kubectl(&patch, "").await?;
-    let says = "spec.targetRef cannot change while a release runs: put the stable template back into the Deployment to end the release first";
-    ensure!(!moved.ok && moved.stderr.contains(says), "{moved}");
-    said += &moved.stderr;
+    for (edit, says) in [
+        (
+            r#"{"spec":{"targetRef":{"name":"other"}}}"#,
+            "spec.targetRef cannot change while a release runs: put the stable template back into the Deployment to end the release first",
+        ),
+        (
+            r#"{"spec":{"split":{"sticky":{"header":"x-user"}}}}"#,
+            "spec.split cannot change while a release runs, since it says who has the new version: wait for its end, or put the stable template back into the Deployment first",
+        ),
+    ] {
+        let patch = [
+            "patch",
+            "canaryrollout/web",
+            "--type=merge",
+            "--patch",
+            edit,
+        ];
+        let edited = shop.try_kubectl(&patch, "").await?;
+        ensure!(!edited.ok && edited.stderr.contains(says), "{edited}");
+        said += &edited.stderr;
+    }
     let crd = serde_json::to_value(CanaryRollout::crd())?;
     let mut messages = Vec::new();
     rule_messages(&crd, &mut messages);

@@ -1,8 +1,7 @@
 //! Certificates of pods, with the tokens and the rights of a real API server.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use aviary_e2e::connection::Connection;
@@ -11,30 +10,22 @@ use aviary_e2e::harness::{Waited, eventually};
 use aviary_xds::identity::grpc::Client as Identity;
 use aviary_xds::identity::{self, SignRequest, Signed};
 use aviary_xds::resources::INBOUND;
-use aviary_xds::{DeltaClient, Kind, Node, Request, grpc};
+use aviary_xds::{Kind, Request, grpc};
 use futures::StreamExt;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use serde_json::json;
+use traffic_core::config::Snapshot;
 use webpki::{EndEntityCert, KeyUsage};
 
+use super::caller::{self, connection, pods};
 use super::hall::Scene;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-async fn pods(shop: &Shop<'_>) -> anyhow::Result<Vec<Pod>> {
-    let pods: Api<Pod> = Api::namespaced(shop.bench.client.clone(), &shop.namespace);
-    Ok(pods.list(&ListParams::default()).await?.items)
-}
-
-async fn connection(shop: &Shop<'_>, pod: &Pod) -> anyhow::Result<Connection> {
-    let port = shop.bench.operator.xds();
-    Ok(Connection::of(&shop.bench.client, port, pod).await?)
-}
 
 async fn signed(connection: &Connection) -> anyhow::Result<Signed> {
     let csr = CertificateParams::default().serialize_request(&KeyPair::generate()?)?;
@@ -98,8 +89,8 @@ pub(crate) async fn a_pod_gets_its_certificate_and_callers_are_told_that_it_acce
     let status = web.status.as_ref();
     let address = status.and_then(|status| status.pod_ip.clone());
     let address = address.context("the pod has no address")?;
-    let told = tokio::time::timeout(PATIENCE, told(&shop, caller, &address, &id));
-    let accepting = told.await.context("no caller is told")??;
+    let accepting = caller::told(&shop, caller, |snapshot| accepting(snapshot, &address, &id));
+    let accepting = accepting.await?;
     ensure!(
         accepting == BTreeSet::from([address]),
         "only one pod has said it: {accepting:?}"
@@ -108,61 +99,24 @@ pub(crate) async fn a_pod_gets_its_certificate_and_callers_are_told_that_it_acce
     Ok(())
 }
 
-/// What a caller is told: the addresses at which TLS is accepted, once this one is among them.
-async fn told(
-    shop: &Shop<'_>,
-    caller: &Pod,
+/// The addresses at which TLS is accepted, once `address` is among them; everybody there is `id`.
+fn accepting(
+    snapshot: &Snapshot,
     address: &str,
     id: &str,
-) -> anyhow::Result<BTreeSet<String>> {
-    let services: Api<Service> = Api::namespaced(shop.bench.client.clone(), &shop.namespace);
-    let spec = services.get("web").await?.spec.unwrap_or_default();
-    let port = spec.ports.unwrap_or_default();
-    let port = port.first().context("no port")?.port;
-    let destination = format!("{}:{port}", spec.cluster_ip.unwrap_or_default());
-    let destination: SocketAddr = destination.parse()?;
-    let connection = connection(shop, caller).await?;
-    let mut client = DeltaClient::new(0.5);
-    let (requests, to_server) = tokio::sync::mpsc::unbounded_channel();
-    let to_server = futures::stream::unfold(to_server, |mut messages| async move {
-        let message: Request = messages.recv().await?;
-        Some((message, messages))
-    });
-    let first = client.connected(&Node::default());
-    let calls = client.demand([destination]);
-    for request in first.requests.into_iter().chain(calls.requests) {
-        requests.send(request)?;
-    }
-    let mut ads = grpc::Client::new(connection.channel());
-    let answer = ads.delta_aggregated_resources(connection.signed(to_server)?);
-    let mut responses = answer.await?.into_inner();
-    loop {
-        let response = responses.message().await?.context("the stream ended")?;
-        let mut output = client.received(response, Instant::now());
-        loop {
-            for request in output.requests {
-                requests.send(request)?;
-            }
-            let Some((generation, snapshot)) = output.snapshot else {
-                break;
-            };
-            let endpoints = snapshot.clusters.values();
-            let endpoints = endpoints.flat_map(|cluster| &cluster.endpoints);
-            let mut accepting = BTreeSet::new();
-            for endpoint in endpoints {
-                let expected = endpoint.identity.as_ref();
-                let expected = expected.context("an endpoint has no name")?;
-                ensure!(&*expected.id == id, "{expected:?}");
-                if expected.accepts {
-                    accepting.insert(endpoint.address.ip().to_string());
-                }
-            }
-            if accepting.contains(address) {
-                return Ok(accepting);
-            }
-            output = client.installed(generation);
+) -> anyhow::Result<Option<BTreeSet<String>>> {
+    let endpoints = snapshot.clusters.values();
+    let endpoints = endpoints.flat_map(|cluster| &cluster.endpoints);
+    let mut accepting = BTreeSet::new();
+    for endpoint in endpoints {
+        let expected = endpoint.identity.as_ref();
+        let expected = expected.context("an endpoint has no name")?;
+        ensure!(&*expected.id == id, "{expected:?}");
+        if expected.accepts {
+            accepting.insert(endpoint.address.ip().to_string());
         }
     }
+    Ok(accepting.contains(address).then_some(accepting))
 }
 
 pub(crate) async fn another_issuer_is_taken_up_and_one_that_is_no_good_is_not(

@@ -33,8 +33,8 @@ pub(crate) async fn nonsense_is_refused_and_the_message_says_how_to_mend_it(
         ("/steps", steps(&[0, 100]), "spec.steps[0].weight"),
         (
             "/split",
-            json!({"sticky": {"header": "x-user"}}),
-            "not supported yet: leave it out",
+            json!({"sticky": {"header": "x-user", "cookie": "user"}}),
+            "exactly one of header and cookie",
         ),
         (
             "/steps",

@@ -8,7 +8,6 @@ use rollout_core::CanarySplit;
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Expected, Health, Route, SignedRevocation, Split, Weight,
 };
-use traffic_core::fuse::Tolerance;
 use traffic_core::lease::Lease;
 
 use crate::key::Key;
@@ -91,7 +90,7 @@ impl Building {
                 },
                 canary: canary
                     .as_ref()
-                    .map(|(cluster, canary)| canary_arm(cluster, canary, target.fuse)),
+                    .map(|(cluster, canary)| canary_arm(cluster, canary, target)),
             };
             let mut revoked = target.revoked.clone();
             revoked.sort();
@@ -246,7 +245,7 @@ fn is_copy(pods: &dyn Pods, target: &TargetSplit, each: &PodEndpoint) -> bool {
         || (!target.deployment.is_empty() && pod.starts_with(&prefix))
 }
 
-fn canary_arm(cluster: &Cluster, canary: &CanarySplit, fuse: Option<Tolerance>) -> CanaryArm {
+fn canary_arm(cluster: &Cluster, canary: &CanarySplit, target: &TargetSplit) -> CanaryArm {
     let weight = Weight::percent(u32::from(canary.weight.get())).unwrap_or(Weight::ZERO);
     let weight = guarded(weight, cluster);
     CanaryArm {
@@ -260,7 +259,8 @@ fn canary_arm(cluster: &Cluster, canary: &CanarySplit, fuse: Option<Tolerance>) 
             rollout_core::Lease::Held => Lease::for_weight(weight),
             rollout_core::Lease::None => Lease::Unlimited,
         },
-        fuse,
+        fuse: target.fuse,
+        sticky: target.sticky.clone(),
     }
 }
 

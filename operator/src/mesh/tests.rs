@@ -4,6 +4,7 @@ use rollout_core::plan::Percent;
 use serde_json::{Value, json};
 use traffic_core::config::{Cluster, Expected, Health, Protocol, Weight};
 use traffic_core::fuse::Tolerance;
+use traffic_core::split::sticky::Key as StickyKey;
 
 use super::*;
 
@@ -81,6 +82,7 @@ fn target(name: &str, canary: Option<i64>) -> TargetSplit {
             lease: rollout_core::Lease::Held,
         }),
         fuse: Tolerance::new(5_000),
+        sticky: StickyKey::cookie("uid").ok(),
         revoked: Vec::new(),
     }
 }

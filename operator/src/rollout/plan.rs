@@ -2,7 +2,7 @@
 
 use aviary_crds::spec::{
     CanaryRolloutSpec, Capacity as SpecCapacity, DeletionPolicy, Guard as SpecGuard,
-    OnFailure as SpecOnFailure, Pause as SpecPause, Then as SpecThen,
+    OnFailure as SpecOnFailure, Pause as SpecPause, Sticky, Then as SpecThen,
 };
 use aviary_crds::units::{self, UnitError};
 use rollout_core::guard;
@@ -10,6 +10,7 @@ use rollout_core::plan::{
     Capacity, Deletion, InvalidPlan, Limits, OnFailure, Pause, Percent, Plan, Step, Then,
 };
 use rollout_core::time::Span;
+use traffic_core::split::sticky::{InvalidKey, Key};
 
 use super::checks::{Check, InvalidCheck};
 use super::hooks::{Hook, InvalidHook};
@@ -22,6 +23,8 @@ pub struct Parsed {
     pub hooks: Vec<Hook>,
     /// `None`: the release wants no guard.
     pub guard: Option<guard::Limits>,
+    /// What in a request says whose it is; `None`: requests do not follow their users.
+    pub sticky: Option<Key>,
 }
 
 /// What the CRD's schema did not catch. Each says where.
@@ -40,6 +43,10 @@ pub(super) enum InvalidSpec {
     Hook(#[from] InvalidHook),
     #[error("spec.analysis.{0}")]
     Guard(#[from] guard::InvalidGuard),
+    #[error("spec.split.sticky.{0}")]
+    Sticky(#[from] InvalidKey),
+    #[error("spec.split.sticky has exactly one of header and cookie")]
+    StickyKeys,
     #[error(transparent)]
     Exposure(#[from] InvalidBudget),
 }
@@ -93,7 +100,21 @@ pub(super) fn parse(spec: &CanaryRolloutSpec) -> Result<Parsed, InvalidSpec> {
         checks,
         hooks: hooks.collect::<Result<_, _>>()?,
         guard: guard(&spec.analysis.guard)?,
+        sticky: sticky(spec)?,
     })
+}
+
+/// Read also where nothing else of the spec can be: who has the canary must not change with that.
+pub(super) fn sticky(spec: &CanaryRolloutSpec) -> Result<Option<Key>, InvalidSpec> {
+    let split = spec.split.as_ref();
+    let Some(Sticky { header, cookie }) = split.and_then(|split| split.sticky.as_ref()) else {
+        return Ok(None);
+    };
+    match (header, cookie) {
+        (Some(name), None) => Ok(Some(Key::header(name)?)),
+        (None, Some(name)) => Ok(Some(Key::cookie(name)?)),
+        (Some(_), Some(_)) | (None, None) => Err(InvalidSpec::StickyKeys),
+    }
 }
 
 /// A guard that may never be wrong never speaks.
@@ -186,6 +207,26 @@ mod tests {
             wrong.to_string(),
             "spec.analysis.guard.falseAlarm is 51%: it has to be above 0% and at most 50%"
         );
+    }
+
+    #[test]
+    fn users_are_named_by_a_header_or_a_cookie() {
+        let sticky = |sticky: serde_json::Value| {
+            let spec = spec(serde_json::json!({"split": {"sticky": sticky}}));
+            parse(&spec).map(|parsed| parsed.sticky)
+        };
+        assert_eq!(parse(&spec(serde_json::json!({}))).unwrap().sticky, None);
+        assert_eq!(sticky(serde_json::Value::Null), Ok(None));
+        let header = sticky(serde_json::json!({"header": "X-User-Id"}));
+        assert_eq!(header, Ok(Some(Key::header("x-user-id").unwrap())));
+        let cookie = sticky(serde_json::json!({"cookie": "Session"}));
+        assert_eq!(cookie, Ok(Some(Key::cookie("Session").unwrap())));
+        let none = sticky(serde_json::json!({})).unwrap_err();
+        let both = sticky(serde_json::json!({"header": "a", "cookie": "b"})).unwrap_err();
+        assert_eq!(none, both);
+        let wrong = sticky(serde_json::json!({"header": "x user"})).unwrap_err();
+        let says = "spec.split.sticky.header: 'x user' is no name of a header";
+        assert!(wrong.to_string().starts_with(says), "{wrong}");
     }
 
     #[test]

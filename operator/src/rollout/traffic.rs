@@ -15,6 +15,7 @@ use rollout_core::state::{Revoked, State};
 use rollout_core::{CanarySplit, Split};
 use traffic_core::config::Revocation;
 use traffic_core::fuse::Tolerance;
+use traffic_core::split::sticky;
 
 use super::changes::Change;
 use super::heard::Sent;
@@ -36,6 +37,7 @@ pub struct RolloutSplit {
     target: String,
     split: Split,
     fuse: Option<Tolerance>,
+    sticky: Option<sticky::Key>,
     /// Copies of these revisions get nothing any more.
     retired: BTreeSet<String>,
     revoked: Vec<Revoked>,
@@ -57,6 +59,7 @@ impl RolloutSplit {
             target: state.target.revision.clone(),
             split,
             fuse: None,
+            sticky: None,
             retired,
             revoked: state.revoked.clone(),
         }
@@ -65,6 +68,11 @@ impl RolloutSplit {
     /// Proxies hold requests back from its canary by themselves.
     pub fn with_fuse(self, fuse: Option<Tolerance>) -> RolloutSplit {
         RolloutSplit { fuse, ..self }
+    }
+
+    /// Requests that say by this whose they are follow their users.
+    pub fn with_sticky(self, sticky: Option<sticky::Key>) -> RolloutSplit {
+        RolloutSplit { sticky, ..self }
     }
 
     fn canary(&self) -> Option<&CanarySplit> {
@@ -357,6 +365,7 @@ fn target(key: &Key, split: &RolloutSplit) -> TargetSplit {
         stable,
         canary: split.canary().cloned(),
         fuse: split.fuse,
+        sticky: split.sticky.clone(),
         revoked: split
             .revoked
             .iter()

@@ -113,6 +113,7 @@ fn add(world: &mut World, service: &str, canary: &str, percent: u32) {
             run: 1,
             lease: Lease::for_weight(self::percent(percent)),
             fuse: None,
+            sticky: None,
         }),
     };
     for (last, revision) in [(1, "v1"), (2, canary)] {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::fuse::Tolerance;
 use crate::lease::Lease;
+use crate::split::sticky;
 pub use crate::weight::{Weight, WeightAboveWhole};
 
 /// How a connection to a destination is read.
@@ -44,6 +45,8 @@ pub struct CanaryArm {
     pub lease: Lease,
     /// From which difference on a proxy holds requests back by itself; `None`: it never does.
     pub fuse: Option<Tolerance>,
+    /// What in a request says whose it is: its user stays with one revision. `None`: requests are interleaved.
+    pub sticky: Option<sticky::Key>,
 }
 
 impl CanaryArm {

@@ -160,6 +160,7 @@ mod tests {
                     run,
                     lease: Lease::Unlimited,
                     fuse: None,
+                    sticky: None,
                 }),
             },
             revoked: vec![],

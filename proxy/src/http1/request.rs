@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use aviary_http1::fields::lines;
+use aviary_http1::fields::{Fields, lines};
 use aviary_http1::response;
 use aviary_http1::{Edit, Framing, Limits, Malformed, Persistence, Request, Version};
 use traffic_core::contract::header;
+use traffic_core::split::sticky::Head;
 
 use crate::exchange::{Exchange, Facts, Policy};
 use crate::state::State;
@@ -51,6 +52,15 @@ impl Asked {
     }
 }
 
+/// The fields of a head, by name.
+struct Names<'f, 'l, 'b>(&'f Fields<'l, 'b>);
+
+impl Head for Names<'_, '_, '_> {
+    fn values<'h>(&'h self, name: &str) -> impl Iterator<Item = &'h [u8]> {
+        self.0.all(name)
+    }
+}
+
 /// Reads `head`, begins the exchange, and writes the head for the endpoint to `out`.
 pub(super) fn read(
     head: &[u8],
@@ -70,7 +80,7 @@ pub(super) fn read(
         authority: request.authority(),
         mark,
     };
-    let exchange = policy.begin(state, arrived, facts);
+    let exchange = policy.begin(state, arrived, facts, &Names(&request.fields));
     let address;
     let mut with = [("", ""); 2];
     let mut count = 0;

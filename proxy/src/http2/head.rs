@@ -12,6 +12,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
 use traffic_core::contract::header;
 use traffic_core::outcome::{Dialect, Trace};
+use traffic_core::split::sticky::Head;
 
 use crate::exchange::Refusal;
 use crate::exchange::flight::dialect;
@@ -27,6 +28,16 @@ static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const UNAVAILABLE: u16 = 14;
 const INTERNAL: u16 = 13;
 const UNIMPLEMENTED: u16 = 12;
+
+/// The fields of a head, by name.
+pub(super) struct Fields<'f>(pub(super) &'f HeaderMap);
+
+impl Head for Fields<'_> {
+    fn values<'h>(&'h self, name: &str) -> impl Iterator<Item = &'h [u8]> {
+        let values = self.0.get_all(name).into_iter();
+        values.map(HeaderValue::as_bytes)
+    }
+}
 
 /// Takes off what a calling sidecar has written.
 pub(super) fn take_mark(headers: &mut HeaderMap) -> Option<HeaderValue> {

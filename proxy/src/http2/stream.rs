@@ -67,7 +67,7 @@ pub(super) async fn serve(
             Policy::Outbound { .. } => None,
         },
     };
-    let exchange = policy.begin(&state, arrived, facts);
+    let exchange = policy.begin(&state, arrived, facts, &head::Fields(&head.headers));
     head::prepare(&mut head, policy.address());
     let is_empty = body.is_end_stream();
     let (head, upload) = if exchange.is_split() {

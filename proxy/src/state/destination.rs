@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use traffic_core::split::Pick;
+use traffic_core::split::sticky::Head;
 
 use super::fuse::RouteFuse;
 use super::outcomes::{FirstAttempt, SharedLedger};
@@ -73,7 +74,16 @@ impl LocalRoute {
     /// Picks a revision for a request or connection that comes in this moment: this is what counts towards the weight, also where the
     /// fuse gives it to stable.
     pub fn pick(&self, clock: &WallClock, now: Instant) -> Pick {
-        let pick = self.ready.interleaver.pick();
+        self.after_fuse(self.ready.interleaver.pick(), clock, now)
+    }
+
+    /// The same for a request that says whose it is, if anybody asks: its user's revision.
+    pub fn pick_of_user(&self, head: &impl Head, clock: &WallClock, now: Instant) -> Option<Pick> {
+        let pick = self.ready.sticky.as_ref()?.pick(head)?;
+        Some(self.after_fuse(pick, clock, now))
+    }
+
+    fn after_fuse(&self, pick: Pick, clock: &WallClock, now: Instant) -> Pick {
         if pick == Pick::Canary
             && let (Some(fuse), Some(canary)) = (&self.fuse, &self.canary)
             && !self.stable.endpoints.is_empty()

@@ -23,5 +23,6 @@ mod secrets;
 mod server;
 mod share;
 mod smuggling;
+mod sticky;
 mod streams;
 mod wire;

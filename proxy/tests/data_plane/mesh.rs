@@ -21,6 +21,7 @@ use traffic_core::config::{
 use traffic_core::fuse::Tolerance;
 use traffic_core::lease::Lease;
 use traffic_core::outcome::Class;
+use traffic_core::split::sticky::Key;
 
 /// Where every outbound connection of the tests was going: the Service's address.
 pub(crate) const SERVICE: &str = "10.96.0.7:80";
@@ -183,6 +184,7 @@ pub(crate) struct Service {
     pub revoked: Vec<Revocation>,
     pub protocol: Protocol,
     pub fuse: Option<Tolerance>,
+    pub sticky: Option<Key>,
     /// Of every endpoint.
     pub identity: Option<Expected>,
 }
@@ -197,6 +199,7 @@ impl Default for Service {
             revoked: vec![],
             protocol: Protocol::Detect,
             fuse: None,
+            sticky: None,
             identity: None,
         }
     }
@@ -239,6 +242,7 @@ impl Service {
                     run: self.run,
                     lease: Lease::for_weight(self.weight),
                     fuse: self.fuse,
+                    sticky: self.sticky.clone(),
                 }),
             },
             revoked: self.revoked.iter().cloned().map(Into::into).collect(),

@@ -2,7 +2,7 @@
 //! without I/O. Nothing else in the workspace names a wire type; the shells move [`Request`]s and [`Response`]s, which are
 //! opaque to them.
 //!
-//! - [`route`], [`cluster`], [`node`], [`load`], [`identity`]: one boundary each, both directions, round-trip tested.
+//! - [`route`] with [`sticky`], [`cluster`], [`node`], [`load`], [`identity`]: one boundary each, both directions, round-trip tested.
 //! - [`resources`]: a world, encoded once and versioned by content, so that a restarted control plane re-sends nothing.
 //! - [`server`]: one proxy's stream as the control plane sees it. [`client`]: the same stream as the proxy sees it.
 //!
@@ -19,6 +19,7 @@ pub mod node;
 pub mod resources;
 pub mod route;
 pub mod server;
+pub mod sticky;
 
 pub use client::DeltaClient;
 pub use kind::Kind;

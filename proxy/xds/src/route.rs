@@ -10,14 +10,18 @@ use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::config::route::v3 as wire;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
+use envoy_types::pb::envoy::config::route::v3::route_action::HashPolicy;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
-use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
+use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{
+    ClusterWeight, RandomValueSpecifier,
+};
 use envoy_types::pb::google::protobuf::{self, Struct, UInt32Value};
 use traffic_core::config::{Arm, CanaryArm, Protocol, Route, Split, Weight};
 use traffic_core::fuse::Tolerance;
 use traffic_core::lease::Lease;
 
 use crate::metadata::{self, FieldProblem, Fields, KEY};
+use crate::sticky::{self, StickyProblem};
 
 /// The canary's field for [`CanaryArm::fuse`], in millionths.
 const FUSE: &str = "fuse";
@@ -46,6 +50,10 @@ pub enum RouteProblem {
     NoMetadata,
     #[error(transparent)]
     Field(#[from] FieldProblem),
+    #[error(transparent)]
+    Sticky(#[from] StickyProblem),
+    #[error("a hash policy, and no canary")]
+    StickyAlone,
     #[error("a fuse of {0} millionths, the limit is 500000")]
     Fuse(u64),
     #[error("port {0} is none")]
@@ -93,6 +101,7 @@ pub fn encode(route: &Route) -> wire::RouteConfiguration {
         run,
         lease: _,
         fuse,
+        sticky: _,
     }) = &split.canary
     {
         canary_units = weight.units();
@@ -115,13 +124,18 @@ pub fn encode(route: &Route) -> wire::RouteConfiguration {
             .iter()
             .map(|canary| cluster_weight(&canary.arm, canary_units)),
     );
+    let canary = split.canary.as_ref();
+    let (hash_policy, random_value_specifier) =
+        sticky::encode(canary.and_then(|canary| canary.sticky.as_ref()));
     let action = wire::RouteAction {
+        hash_policy,
         timeout: Some(protobuf::Duration {
             seconds: 0,
             nanos: 0,
         }),
         cluster_specifier: Some(ClusterSpecifier::WeightedClusters(wire::WeightedCluster {
             clusters,
+            random_value_specifier,
             ..wire::WeightedCluster::default()
         })),
         ..wire::RouteAction::default()
@@ -164,12 +178,12 @@ pub fn decode(
         .metadata
         .as_ref()
         .and_then(|metadata| metadata.filter_metadata.get(KEY));
-    weighted_clusters(config)
-        .and_then(|weighted| {
+    action(config)
+        .and_then(|action| {
             read(
                 &config.name,
                 about.ok_or(RouteProblem::NoMetadata)?,
-                weighted,
+                action,
                 ttl,
             )
         })
@@ -179,7 +193,15 @@ pub fn decode(
         })
 }
 
-fn weighted_clusters(config: &wire::RouteConfiguration) -> Result<&[ClusterWeight], RouteProblem> {
+/// What is done with requests.
+#[derive(Clone, Copy)]
+struct Acts<'w> {
+    weighted: &'w [ClusterWeight],
+    hash_policy: &'w [HashPolicy],
+    random: Option<&'w RandomValueSpecifier>,
+}
+
+fn action(config: &wire::RouteConfiguration) -> Result<Acts<'_>, RouteProblem> {
     let [host] = config.virtual_hosts.as_slice() else {
         return Err(RouteProblem::VirtualHosts(config.virtual_hosts.len()));
     };
@@ -200,8 +222,13 @@ fn weighted_clusters(config: &wire::RouteConfiguration) -> Result<&[ClusterWeigh
     match &route.action {
         Some(Action::Route(wire::RouteAction {
             cluster_specifier: Some(ClusterSpecifier::WeightedClusters(weighted)),
+            hash_policy,
             ..
-        })) => Ok(&weighted.clusters),
+        })) => Ok(Acts {
+            weighted: &weighted.clusters,
+            hash_policy,
+            random: weighted.random_value_specifier.as_ref(),
+        }),
         _ => Err(RouteProblem::NotWeightedClusters),
     }
 }
@@ -209,7 +236,7 @@ fn weighted_clusters(config: &wire::RouteConfiguration) -> Result<&[ClusterWeigh
 fn read(
     name: &str,
     about: &Struct,
-    weighted: &[ClusterWeight],
+    acts: Acts<'_>,
     ttl: Option<Duration>,
 ) -> Result<Route, RouteProblem> {
     let about = Fields(about);
@@ -236,7 +263,12 @@ fn read(
     {
         return Err(RouteProblem::SameCluster(stable.cluster));
     }
-    let weight = weight_of_canary(weighted, &stable, canary.as_ref().map(|(arm, _, _)| arm))?;
+    let of_canary = canary.as_ref().map(|(arm, _, _)| arm);
+    let weight = weight_of_canary(acts.weighted, &stable, of_canary)?;
+    let sticky = sticky::decode(acts.hash_policy, acts.random)?;
+    if canary.is_none() && sticky.is_some() {
+        return Err(RouteProblem::StickyAlone);
+    }
     Ok(Route {
         name: name.to_owned(),
         namespace: namespace.to_owned(),
@@ -252,6 +284,7 @@ fn read(
                 run,
                 lease: lease(weight, ttl),
                 fuse,
+                sticky,
             }),
         },
         revoked: about.revocations("revoked")?,

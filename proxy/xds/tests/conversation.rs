@@ -68,6 +68,7 @@ impl Service {
                     run: 1,
                     lease: Lease::for_weight(Weight::percent(percent).unwrap()),
                     fuse: None,
+                    sticky: None,
                 }),
             },
             revoked: Vec::new(),

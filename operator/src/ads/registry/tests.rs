@@ -40,6 +40,7 @@ fn world(rollout: &str, percent: u32, endpoint: u8) -> Resources {
                 run: 1,
                 lease: Lease::for_weight(Weight::percent(percent).unwrap()),
                 fuse: None,
+                sticky: None,
             }),
         },
         revoked: Vec::new(),

@@ -42,6 +42,7 @@ fn route(rollout: &str, percent: u32) -> Route {
                 run: 1,
                 lease: Lease::for_weight(Weight::percent(percent).unwrap()),
                 fuse: None,
+                sticky: None,
             }),
         },
         revoked: Vec::new(),

@@ -39,6 +39,7 @@ impl Session {
             checks: Vec::new(),
             hooks: Vec::new(),
             guard: self.guarding.guarded().map(|it| it.guard.limits()),
+            sticky: plan::sticky(&self.rollout.spec).unwrap_or_default(),
         })
     }
 

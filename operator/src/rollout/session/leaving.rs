@@ -38,7 +38,9 @@ impl Session {
         }
         let limits = self.guarding.limits(state);
         let split = RolloutSplit::of(deployment, state, split, retired(&desired, look));
-        Some(split.with_fuse(fuses::tolerance(state, limits)))
+        let sticky = self.parsed.as_ref().and_then(|it| it.sticky.clone());
+        let split = split.with_fuse(fuses::tolerance(state, limits));
+        Some(split.with_sticky(sticky))
     }
 
     /// A copy may go when no proxy knows it and what was under way had time to end; or when every proxy that could still

@@ -14,6 +14,7 @@ mod decisions;
 mod doubts;
 mod exposure;
 mod fuses;
+mod sticky;
 
 use super::*;
 use crate::mesh::World as Mesh;

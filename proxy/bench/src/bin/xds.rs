@@ -119,6 +119,7 @@ impl World {
                     run: 1,
                     lease: Lease::for_weight(weight),
                     fuse: Some(TOLERANCE),
+                    sticky: None,
                 }),
             },
             revoked: Vec::new(),

@@ -4,7 +4,12 @@ use std::time::Duration;
 use traffic_core::config::{Revocation, Signature, SignedRevocation};
 use traffic_core::lease::Lease;
 
+use envoy_types::pb::envoy::config::route::v3::route_action::hash_policy::{
+    ConnectionProperties, Cookie, Header, PolicySpecifier,
+};
+use envoy_types::pb::google::protobuf::BoolValue;
 use envoy_types::pb::google::protobuf::value::Kind;
+use traffic_core::split::sticky::{InvalidKey, Key};
 
 use super::*;
 
@@ -30,6 +35,7 @@ fn route(canary: Option<(u32, u64)>) -> Route {
                 run,
                 lease: Lease::for_weight(Weight::new(units).unwrap()),
                 fuse: Tolerance::new(5_000),
+                sticky: Some(Key::header("x-user-id").unwrap()),
             }),
         },
         revoked: Vec::new(),
@@ -46,12 +52,23 @@ fn problem(spoil: impl FnOnce(&mut wire::RouteConfiguration)) -> RouteProblem {
 }
 
 fn clusters(config: &mut wire::RouteConfiguration) -> &mut Vec<ClusterWeight> {
+    match act(config).cluster_specifier.as_mut() {
+        Some(ClusterSpecifier::WeightedClusters(weighted)) => &mut weighted.clusters,
+        other => panic!("not weighted: {other:?}"),
+    }
+}
+
+fn act(config: &mut wire::RouteConfiguration) -> &mut wire::RouteAction {
     match config.virtual_hosts[0].routes[0].action.as_mut() {
-        Some(Action::Route(action)) => match action.cluster_specifier.as_mut() {
-            Some(ClusterSpecifier::WeightedClusters(weighted)) => &mut weighted.clusters,
-            other => panic!("not weighted: {other:?}"),
-        },
+        Some(Action::Route(action)) => action,
         other => panic!("not a route: {other:?}"),
+    }
+}
+
+fn random(action: &mut wire::RouteAction) -> &mut Option<RandomValueSpecifier> {
+    match action.cluster_specifier.as_mut() {
+        Some(ClusterSpecifier::WeightedClusters(weighted)) => &mut weighted.random_value_specifier,
+        other => panic!("not weighted: {other:?}"),
     }
 }
 
@@ -171,6 +188,90 @@ fn a_route_that_is_not_ours_is_refused_with_the_reason() {
 }
 
 #[test]
+fn users_are_told_apart_in_envoys_own_form() {
+    let mut config = encode(&route(Some((1_000, 7))));
+    let names: Vec<_> = clusters(&mut config)
+        .iter()
+        .map(|each| each.name.clone())
+        .collect();
+    assert_eq!(
+        names,
+        ["shop/web/80/v1", "shop/web/80/v2"],
+        "what is raised comes last"
+    );
+    let action = act(&mut config);
+    assert_eq!(
+        random(action),
+        &Some(RandomValueSpecifier::UseHashPolicy(BoolValue {
+            value: true
+        }))
+    );
+    let Some(PolicySpecifier::Header(header)) = &action.hash_policy[0].policy_specifier else {
+        panic!("no header: {action:?}");
+    };
+    assert_eq!(
+        (header.header_name.as_str(), action.hash_policy.len()),
+        ("x-user-id", 1)
+    );
+    let alone = encode(&route(None));
+    assert_eq!(act(&mut alone.clone()).hash_policy, []);
+}
+
+#[test]
+fn a_hash_policy_that_is_not_ours_is_refused() {
+    fn spoiled(spoil: impl FnOnce(&mut wire::RouteAction)) -> RouteProblem {
+        problem(|config| spoil(act(config)))
+    }
+    let policy = |of| HashPolicy {
+        policy_specifier: Some(of),
+        ..HashPolicy::default()
+    };
+    let sticky = |problem| RouteProblem::Sticky(problem);
+    let unused = spoiled(|action| *random(action) = None);
+    assert_eq!(unused, sticky(StickyProblem::Unused));
+    let missing = spoiled(|action| action.hash_policy.clear());
+    assert_eq!(missing, sticky(StickyProblem::Missing));
+    let two = spoiled(|action| action.hash_policy.push(HashPolicy::default()));
+    assert_eq!(two, sticky(StickyProblem::Policies(2)));
+    let by_header =
+        spoiled(|action| *random(action) = Some(RandomValueSpecifier::HeaderName("x".to_owned())));
+    assert_eq!(
+        by_header,
+        sticky(StickyProblem::RandomValue("x".to_owned()))
+    );
+    let makes_cookies = Cookie {
+        name: "uid".to_owned(),
+        ttl: Some(protobuf::Duration::default()),
+        ..Cookie::default()
+    };
+    for strange in [
+        PolicySpecifier::Cookie(makes_cookies),
+        PolicySpecifier::ConnectionProperties(ConnectionProperties { source_ip: true }),
+    ] {
+        let strange = spoiled(|action| action.hash_policy = vec![policy(strange)]);
+        assert_eq!(strange, sticky(StickyProblem::NotPlain));
+    }
+    let named = |name: &str| {
+        PolicySpecifier::Header(Header {
+            header_name: name.to_owned(),
+            ..Header::default()
+        })
+    };
+    let all = spoiled(|action| action.hash_policy = vec![policy(named("cookie"))]);
+    assert_eq!(all, sticky(InvalidKey::Nobodys("cookie".to_owned()).into()));
+    let mut alone = encode(&route(None));
+    let of = act(&mut alone);
+    of.hash_policy = vec![policy(named("x-user-id"))];
+    *random(of) = Some(RandomValueSpecifier::UseHashPolicy(BoolValue {
+        value: true,
+    }));
+    assert_eq!(
+        decode(&alone, None).unwrap_err().problem,
+        RouteProblem::StickyAlone
+    );
+}
+
+#[test]
 fn the_nack_text_names_the_route_and_the_field() {
     let mut config = encode(&route(None));
     about(&mut config)
@@ -207,6 +308,10 @@ fn any_route() -> impl Strategy<Value = Route> {
         any::<u64>(),
         proptest::option::of(1..u64::from(u32::MAX)),
         proptest::option::of(0_u32..=500_000),
+        proptest::option::of(prop_oneof![
+            "[a-z][a-z0-9-]{0,20}-id".prop_map(|name| Key::header(&name).unwrap()),
+            "[A-Za-z0-9_.!-]{1,20}".prop_map(|name| Key::cookie(&name).unwrap()),
+        ]),
     ));
     (
         name,
@@ -226,7 +331,7 @@ fn any_route() -> impl Strategy<Value = Route> {
                         cluster: format!("{namespace}/{service}/{port}/v1"),
                         revision: "v1".to_owned(),
                     },
-                    canary: canary.map(|(units, run, lease, fuse)| CanaryArm {
+                    canary: canary.map(|(units, run, lease, fuse, sticky)| CanaryArm {
                         arm: Arm {
                             cluster: format!("{namespace}/{service}/{port}/v2"),
                             revision: "v2".to_owned(),
@@ -238,6 +343,7 @@ fn any_route() -> impl Strategy<Value = Route> {
                             Some(_) | None => Lease::Unlimited,
                         },
                         fuse: fuse.and_then(Tolerance::new),
+                        sticky,
                     }),
                 },
                 namespace,

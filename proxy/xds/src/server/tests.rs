@@ -20,6 +20,7 @@ pub(crate) fn route(service: &str, percent: u32) -> Route {
         run: 1,
         lease: Lease::for_weight(Weight::percent(percent).unwrap()),
         fuse: None,
+        sticky: None,
     };
     Route {
         name: format!("shop/{service}/80"),
