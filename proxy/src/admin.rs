@@ -6,10 +6,13 @@
 //! | `/ready` | 200 when the listeners are bound, and the control plane was reached once and has given the pod its certificate (if it gives any), or [`READY_GRACE`] has passed: a control plane that is away must not keep pods from starting. 503 in a drain |
 //! | `/metrics` | OpenMetrics text |
 //! | `/config_dump` | JSON: routes with the weights that really hold, clusters, revocations |
+//! | `/probe/tcp/<port>` | 200 if the application takes connections on that port, 503 if not; only for ports of the pod's own `tcpSocket` probes, which the injector rewrites to this |
 //! | `POST /drain` | from loopback only: begins to drain, as SIGTERM does, but without leaving |
 
+pub mod probe;
+
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +28,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
+use traffic_core::contract::TCP_PROBE_PATH;
 
 use crate::data::Data;
 use crate::drain::Phase;
 use crate::link::LinkState;
 use crate::metrics::Metrics;
+use probe::{ProbeError, TcpProbes};
 
 /// How long a proxy that never reached the control plane, or got no certificate, holds its pod back.
 pub const READY_GRACE: Duration = Duration::from_secs(5);
@@ -40,6 +45,14 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub link: Arc<LinkState>,
     pub phase: watch::Sender<Phase>,
+    pub tcp_probes: TcpProbes,
+}
+
+/// The two ends of a connection.
+#[derive(Clone, Copy)]
+struct Ends {
+    peer: IpAddr,
+    own: IpAddr,
 }
 
 /// Answers until the runtime ends.
@@ -60,11 +73,18 @@ pub async fn serve(listener: StdListener, admin: Arc<Admin>) {
                 continue;
             }
         };
-        let admin = admin.clone();
+        let Ok(own) = stream.local_addr() else {
+            continue;
+        };
+        let (peer, own) = (peer.ip().to_canonical(), own.ip().to_canonical());
+        let (admin, ends) = (admin.clone(), Ends { peer, own });
         spawn_local(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let answer = admin.answer(request.method(), request.uri().path(), peer);
-                async move { Ok::<_, Infallible>(answer) }
+                let admin = admin.clone();
+                async move {
+                    let path = request.uri().path();
+                    Ok::<_, Infallible>(admin.answer(request.method(), path, ends).await)
+                }
             });
             let served = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -78,8 +98,11 @@ pub async fn serve(listener: StdListener, admin: Arc<Admin>) {
 }
 
 impl Admin {
-    fn answer(&self, method: &Method, path: &str, peer: SocketAddr) -> Response<Full<Bytes>> {
+    async fn answer(&self, method: &Method, path: &str, ends: Ends) -> Response<Full<Bytes>> {
         let reads = method == Method::GET || method == Method::HEAD;
+        if let Some(port) = path.strip_prefix(TCP_PROBE_PATH).filter(|_| reads) {
+            return probed(self.tcp_probes.probe(port, ends.own).await);
+        }
         match path {
             "/live" if reads => text(StatusCode::OK, "live\n"),
             "/ready" if reads => self.ready(),
@@ -96,14 +119,14 @@ impl Admin {
             "/config_dump" if reads => {
                 typed(format!("{:#}\n", self.data.dump()), "application/json")
             }
-            "/drain" if method == Method::POST => self.drain(peer),
+            "/drain" if method == Method::POST => self.drain(ends.peer),
             "/live" | "/ready" | "/metrics" | "/config_dump" => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n")
             }
             "/drain" => text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "try /live /ready /metrics /config_dump, or POST /drain\n",
+                "try /live /ready /metrics /config_dump /probe/tcp/<port>, or POST /drain\n",
             ),
         }
     }
@@ -123,8 +146,8 @@ impl Admin {
         }
     }
 
-    fn drain(&self, peer: SocketAddr) -> Response<Full<Bytes>> {
-        if !peer.ip().to_canonical().is_loopback() {
+    fn drain(&self, peer: IpAddr) -> Response<Full<Bytes>> {
+        if !peer.is_loopback() {
             return text(StatusCode::FORBIDDEN, "only from within the pod\n");
         }
         self.phase.send_if_modified(|phase| {
@@ -136,6 +159,22 @@ impl Admin {
             begins
         });
         text(StatusCode::OK, "draining\n")
+    }
+}
+
+fn probed(probed: Result<u16, ProbeError>) -> Response<Full<Bytes>> {
+    match probed {
+        Ok(port) => text(
+            StatusCode::OK,
+            format!("the application takes connections on port {port}\n"),
+        ),
+        Err(error) => {
+            let status = match error {
+                ProbeError::NoPort(_) | ProbeError::Undeclared(_) => StatusCode::NOT_FOUND,
+                ProbeError::Dead(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            text(status, format!("{error}\n"))
+        }
     }
 }
 

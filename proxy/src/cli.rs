@@ -12,6 +12,7 @@ use traffic_core::contract;
 use traffic_core::limits::{self, InvalidLimit, Limit};
 
 use crate::control::ControlPlane;
+use crate::exchange::peer::ProbePath;
 use crate::init::Redirect;
 use crate::limits::Limits;
 use crate::metrics::Workload;
@@ -106,6 +107,13 @@ pub struct Run {
     /// When to leave after SIGTERM even if streams are in progress, such as `25s`.
     #[arg(long, env = "AVIARY_DRAIN_DEADLINE", default_value = "25s", value_parser = seconds)]
     pub drain_deadline: Duration,
+    /// Ports of the application of which GET /probe/tcp/<port> on the admin port says whether it takes connections there, comma-separated: those
+    /// of the pod's tcpSocket probes.
+    #[arg(long, env = "AVIARY_TCP_PROBE_PORTS", default_value = "")]
+    pub tcp_probe_ports: List<u16>,
+    /// Port and path of a probe that is asked under another name than the pod's address, such as 8080/healthz; repeat the flag for more.
+    #[arg(long, value_name = "PORT/PATH")]
+    pub probe_path: Vec<ProbePath>,
     #[arg(
         long,
         env = "AVIARY_XDS_ADDRESS",
@@ -202,6 +210,8 @@ impl Run {
                 namespace: self.pod_namespace.clone(),
                 name: self.workload.clone(),
             },
+            probe_paths: self.probe_path.iter().cloned().collect(),
+            tcp_probes: self.tcp_probe_ports.0.iter().copied().collect(),
         }
     }
 

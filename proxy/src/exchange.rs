@@ -64,6 +64,8 @@ impl Owed {
 pub struct Facts<'r> {
     /// From its target or Host.
     pub authority: Option<&'r str>,
+    /// Its path and query, if its target is one.
+    pub path: Option<&'r str>,
     /// What a calling sidecar wrote.
     pub mark: Option<&'r [u8]>,
 }
@@ -186,7 +188,7 @@ impl Policy {
                 }
             }
             Policy::Inbound(app) => {
-                let peer = peer::of(facts, app.endpoint.address().ip());
+                let peer = peer::of(facts, app.endpoint.address(), &state.common.probes);
                 let port = app.metrics.borrow().clone();
                 let port = port.unwrap_or_else(|| state.metrics().port(0));
                 (

@@ -22,12 +22,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::admin::probe::TcpProbes;
 use crate::admin::{self, Admin};
 use crate::clock::WallClock;
 use crate::command::Command;
 use crate::control::{DEMANDS, Demand};
 use crate::data::Data;
 use crate::drain::{Phase, Phases};
+use crate::exchange::peer::ProbePaths;
 use crate::limits::Limits;
 use crate::link::LinkState;
 use crate::metrics::{Metrics, Workload};
@@ -47,6 +49,9 @@ pub struct Options {
     pub drain_deadline: Duration,
     pub origin: Arc<dyn OriginalDestination>,
     pub workload: Workload,
+    /// Ports of the application that anybody may have tried.
+    pub tcp_probes: TcpProbes,
+    pub probe_paths: ProbePaths,
 }
 
 /// The addresses to listen on for these ports: outbound on loopback only, or any pod that reaches it could borrow this pod's way out.
@@ -93,6 +98,7 @@ pub struct Proxy {
     phases: Phases,
     drain_delay: Duration,
     drain_deadline: Duration,
+    tcp_probes: TcpProbes,
 }
 
 struct WorkerThread {
@@ -130,6 +136,7 @@ impl Proxy {
             phases: phases.clone(),
             token: format!("{:016x}", fastrand::u64(..)).into(),
             limits: options.limits,
+            probes: Arc::new(options.probe_paths),
         };
         let workers: Vec<WorkerThread> = (0..options.workers.max(1))
             .map(|number| WorkerThread::start(number, common.clone()))
@@ -165,6 +172,7 @@ impl Proxy {
             phases,
             drain_delay: options.drain_delay,
             drain_deadline: options.drain_deadline,
+            tcp_probes: options.tcp_probes,
         })
     }
 
@@ -180,6 +188,7 @@ impl Proxy {
             metrics: self.metrics.clone(),
             link: self.link.clone(),
             phase: self.phase.clone(),
+            tcp_probes: self.tcp_probes,
         });
         for listener in self.admin_listeners {
             spawn_local(admin::serve(listener, admin.clone()));

@@ -22,6 +22,7 @@ use crate::control::Demand;
 use crate::drain::Phases;
 use crate::endpoint::way::Way;
 use crate::endpoint::{Connections, Endpoint};
+use crate::exchange::peer::ProbePaths;
 use crate::identity::Generation;
 use crate::limits::Limits;
 use crate::link::LinkState;
@@ -52,6 +53,7 @@ pub struct Common {
     /// What this proxy writes into the requests that it has picked a revision for, and expects back from a sidecar that did not deliver one.
     pub token: Arc<str>,
     pub limits: Limits,
+    pub probes: Arc<ProbePaths>,
 }
 
 pub struct State {

@@ -109,6 +109,10 @@ pub mod header {
     pub const ADDED_BYTES: usize = 512;
 }
 
+/// Where the sidecar says, on [`HEALTH_PORT`], whether the application takes connections on a port: this and the port's number. What
+/// `tcpSocket` probes are rewritten to, since behind a redirect the sidecar takes every connection.
+pub const TCP_PROBE_PATH: &str = "/probe/tcp/";
+
 /// Where outbound connections are redirected to.
 pub const OUTBOUND_PORT: u16 = 15001;
 /// Where inbound connections are redirected to.

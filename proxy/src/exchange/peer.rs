@@ -5,24 +5,70 @@
 //!
 //! A request that a sidecar passes on without a route has no mark: nobody picked a revision for it, wherever it came from.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use traffic_core::peer::Peer;
 
 use super::Facts;
 
+/// What the pod's probes ask for under another name than its address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProbePaths(HashSet<ProbePath>);
+
+/// A port of the application's, and a path with its query, as in `8080/healthz`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ProbePath {
+    port: u16,
+    path: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no path of a probe: write a port and a path, such as 8080/healthz")]
+pub struct InvalidProbePath(String);
+
+impl FromStr for ProbePath {
+    type Err = InvalidProbePath;
+
+    fn from_str(text: &str) -> Result<ProbePath, InvalidProbePath> {
+        let invalid = || InvalidProbePath(text.to_owned());
+        let (port, path) = text.split_at(text.find('/').ok_or_else(invalid)?);
+        let port = port.parse().ok().filter(|port| *port > 0);
+        Ok(ProbePath {
+            port: port.ok_or_else(invalid)?,
+            path: path.to_owned(),
+        })
+    }
+}
+
+impl FromIterator<ProbePath> for ProbePaths {
+    fn from_iter<I: IntoIterator<Item = ProbePath>>(paths: I) -> ProbePaths {
+        ProbePaths(paths.into_iter().collect())
+    }
+}
+
+impl ProbePaths {
+    fn contain(&self, port: u16, path: Option<&str>) -> bool {
+        let path = path.filter(|_| !self.0.is_empty());
+        path.is_some_and(|path| {
+            let path = path.to_owned();
+            self.0.contains(&ProbePath { port, path })
+        })
+    }
+}
+
 /// Who sent a request that came to the pod's address `own`.
 ///
-/// Probes of the kubelet and scrapes name the pod's address as their authority, unless they are told to name another host; callers of a
-/// Service name the Service.
-pub fn of(facts: Facts<'_>, own: IpAddr) -> Peer {
+/// Probes of the kubelet and scrapes name the pod's address as their authority; callers of a Service name the Service. A probe that is told to
+/// name another host is known by its path.
+pub fn of(facts: Facts<'_>, own: SocketAddr, probes: &ProbePaths) -> Peer {
     if facts.mark.is_some() {
-        Peer::Mesh
-    } else if facts
-        .authority
-        .and_then(named)
-        .is_some_and(|named| named.to_canonical() == own.to_canonical())
-    {
+        return Peer::Mesh;
+    }
+    let named = facts.authority.and_then(named);
+    let is_own = named.is_some_and(|named| named.to_canonical() == own.ip().to_canonical());
+    if is_own || probes.contain(own.port(), facts.path) {
         Peer::Probe
     } else {
         Peer::Outside
@@ -46,7 +92,14 @@ mod tests {
     use super::*;
 
     fn sender(authority: Option<&str>, mark: Option<&[u8]>, own: &str) -> Peer {
-        of(Facts { authority, mark }, own.parse().unwrap())
+        let path = Some("/healthz?full");
+        let facts = Facts {
+            authority,
+            path,
+            mark,
+        };
+        let own = SocketAddr::new(own.parse().unwrap(), 8080);
+        of(facts, own, &ProbePaths::default())
     }
 
     #[test]
@@ -82,6 +135,35 @@ mod tests {
                 Peer::Outside,
                 "{authority:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_probe_under_another_name_is_known_by_its_port_and_path() {
+        let probes: ProbePaths = ["8080/healthz?full", "9090/live"]
+            .map(|path| path.parse().unwrap())
+            .into_iter()
+            .collect();
+        let sender = |port, path| {
+            let facts = Facts {
+                authority: Some("web.example"),
+                path,
+                mark: None,
+            };
+            of(facts, SocketAddr::from(([10, 1, 0, 7], port)), &probes)
+        };
+        assert_eq!(sender(8080, Some("/healthz?full")), Peer::Probe);
+        for (port, path) in [
+            (8080, Some("/healthz")),
+            (8080, Some("/live")),
+            (9090, Some("/healthz?full")),
+            (8080, None),
+        ] {
+            assert_eq!(sender(port, path), Peer::Outside, "{port} {path:?}");
+        }
+        for bad in ["", "8080", "/healthz", "0/x", "70000/x", "http/x"] {
+            let error = bad.parse::<ProbePath>().unwrap_err().to_string();
+            assert!(error.contains("such as 8080/healthz"), "{error}");
         }
     }
 

@@ -78,6 +78,7 @@ pub(super) fn read(
     };
     let facts = Facts {
         authority: request.authority(),
+        path: Some(request.target).filter(|target| target.starts_with('/')),
         mark,
     };
     let exchange = policy.begin(state, arrived, facts, &Names(&request.fields));

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::HeaderValue;
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response};
 use tokio::task::yield_now;
 use traffic_core::outcome::Dialect;
@@ -62,6 +63,7 @@ pub(super) async fn serve(
     let mark = head::take_mark(&mut head.headers);
     let facts = Facts {
         authority: head::authority(&head),
+        path: head.uri.path_and_query().map(PathAndQuery::as_str),
         mark: match &*policy {
             Policy::Inbound(_) => mark.as_ref().map(HeaderValue::as_bytes),
             Policy::Outbound { .. } => None,

@@ -17,6 +17,7 @@ mod inbound;
 mod mesh;
 mod mtls;
 mod outcomes;
+mod probes;
 mod protocols;
 mod routes;
 mod secrets;

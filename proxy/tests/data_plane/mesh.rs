@@ -48,6 +48,10 @@ pub(crate) struct Given {
     pub limits: Limits,
     pub drain_delay: Duration,
     pub drain_deadline: Duration,
+    /// Ports that may be tried by `/probe/tcp/<port>`.
+    pub tcp_probes: Vec<u16>,
+    /// Ports and paths of probes that are asked under another name.
+    pub probe_paths: Vec<&'static str>,
 }
 
 impl Default for Given {
@@ -59,6 +63,8 @@ impl Default for Given {
             limits: Limits::default(),
             drain_delay: Duration::ZERO,
             drain_deadline: Duration::from_secs(20),
+            tcp_probes: vec![],
+            probe_paths: vec![],
         }
     }
 }
@@ -100,6 +106,12 @@ impl Mesh {
                 namespace: "shop".to_owned(),
                 name: "web".to_owned(),
             },
+            probe_paths: given
+                .probe_paths
+                .into_iter()
+                .map(|path| path.parse().unwrap())
+                .collect(),
+            tcp_probes: given.tcp_probes.into_iter().collect(),
         })
         .unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

@@ -1,0 +1,164 @@
+//! The kubelet's probes and hooks, each kind of which has to tell a living application from a dead one. `exec` runs in the container and meets no
+//! proxy.
+
+use http::{Request, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use traffic_core::peer::Peer;
+
+use crate::client::{Client, eventually, whole};
+use crate::mesh::{Given, Mesh, counts};
+use crate::server::{Server, nobody, opaque};
+
+/// The first bytes of a ClientHello that no sidecar sends.
+const CLIENT_HELLO: &[u8] = &[
+    0x16, 0x03, 0x01, 0x00, 0x31, 0x01, 0x00, 0x00, 0x2d, 0x03, 0x03, 1, 2, 3, 4, 5, 6, 7, 8, 9,
+    10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32,
+    0x00, 0x00, 0x02, 0x13, 0x01, 0x01, 0x00, 0x00, 0x02, 0x00, 0x00,
+];
+
+#[tokio::test]
+async fn a_tcp_probe_says_whether_the_application_takes_connections() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mesh = Mesh::start(Given {
+        tcp_probes: vec![port],
+        ..Given::default()
+    });
+    let mut kubelet = Client::http1(mesh.admin).await;
+    let path = format!("/probe/tcp/{port}");
+    let alive = kubelet.get(&path).await;
+    assert_eq!(alive.status, StatusCode::OK, "{}", alive.text);
+    listener.accept().await.unwrap();
+    // Nobody reads and nobody writes: connections are all that it is about.
+    assert_eq!(kubelet.get(&path).await.status, StatusCode::OK);
+    drop(listener);
+    let dead = kubelet.get(&path).await;
+    assert_eq!(dead.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(dead.text.contains("cannot connect"), "{}", dead.text);
+}
+
+#[tokio::test]
+async fn nobody_can_look_through_a_pod_for_its_open_ports() {
+    let app = Server::start("app").await;
+    let mesh = Mesh::start(Given {
+        tcp_probes: vec![1],
+        ..Given::default()
+    });
+    let mut scanner = Client::http1(mesh.admin).await;
+    let (open, shut) = (app.address.port(), nobody().await.port());
+    for port in [open, shut] {
+        let answer = scanner.get(&format!("/probe/tcp/{port}")).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND);
+        assert!(
+            answer.text.starts_with("no tcpSocket probe of this pod"),
+            "{}",
+            answer.text
+        );
+    }
+    for bad in ["", "0", "web", "65536", "10.0.0.1:80"] {
+        let answer = scanner.get(&format!("/probe/tcp/{bad}")).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{bad}");
+    }
+    assert_eq!(app.connections(), 0);
+}
+
+/// As the kubelet asks: at the pod's address, each time on a connection of its own.
+async fn asked(mesh: &Mesh, host: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(mesh.inbound).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.chars().skip("HTTP/1.1 ".len()).take(3).collect()
+}
+
+#[tokio::test]
+async fn an_http_probe_is_answered_by_the_application_or_fails() {
+    let app = Server::start("app").await;
+    let own = app.address.to_string();
+    let mesh = Mesh::start(Given {
+        inbound: app.address,
+        ..Given::default()
+    });
+    for (path, status) in [("/", "200"), ("/status/404", "404"), ("/status/500", "500")] {
+        assert_eq!(asked(&mesh, &own, path).await, status);
+    }
+    let port = mesh.metrics.port(app.address.port());
+    eventually("all count as probes", || {
+        counts(port.requests(Peer::Probe)) == [2, 1, 0, 0]
+    })
+    .await;
+    let dead = Mesh::start(Given {
+        inbound: nobody().await,
+        ..Given::default()
+    });
+    assert_eq!(asked(&dead, &own, "/").await, "503");
+}
+
+#[tokio::test]
+async fn a_probe_under_another_name_is_one_by_its_path() {
+    let app = Server::start("app").await;
+    let declared = format!("{}/status/204", app.address.port());
+    let mesh = Mesh::start(Given {
+        inbound: app.address,
+        probe_paths: vec![declared.leak()],
+        ..Given::default()
+    });
+    for path in ["/status/204", "/status/204?x", "/"] {
+        asked(&mesh, "web.example", path).await;
+    }
+    let mut client = Client::http2(mesh.inbound).await;
+    let request = Request::builder().uri("http://web.example/status/204");
+    let request = request.body(Default::default()).unwrap();
+    whole(client.send(request).await.unwrap()).await.unwrap();
+    let port = mesh.metrics.port(app.address.port());
+    let by_peer = || Peer::ALL.map(|peer| counts(port.requests(peer))[0]);
+    eventually("each counts once", || by_peer() == [0, 2, 2]).await;
+}
+
+#[tokio::test]
+async fn a_grpc_probe_is_answered_by_the_application_or_fails() {
+    let app = Server::start("app").await;
+    let mesh = Mesh::start(Given {
+        inbound: app.address,
+        ..Given::default()
+    });
+    let mut kubelet = Client::http2(mesh.inbound).await;
+    for code in [0, 12, 14] {
+        let answer = kubelet.grpc(code).await;
+        let status = answer.trailers.unwrap()["grpc-status"].clone();
+        assert_eq!(status, code.to_string());
+    }
+    let dead = Mesh::start(Given {
+        inbound: nobody().await,
+        ..Given::default()
+    });
+    let refused = Client::http2(dead.inbound).await.try_get("/").await;
+    assert!(refused.is_err());
+}
+
+/// The kubelet speaks TLS to the application itself, and looks at no certificate.
+#[tokio::test]
+async fn an_https_probe_reaches_the_application_or_fails() {
+    let mesh = Mesh::start(Given {
+        inbound: opaque("").await,
+        ..Given::default()
+    });
+    let mut kubelet = TcpStream::connect(mesh.inbound).await.unwrap();
+    kubelet.write_all(CLIENT_HELLO).await.unwrap();
+    let mut echo = vec![0; CLIENT_HELLO.len()];
+    kubelet.read_exact(&mut echo).await.unwrap();
+    assert_eq!(echo, CLIENT_HELLO);
+
+    let dead = Mesh::start(Given {
+        inbound: nobody().await,
+        ..Given::default()
+    });
+    let mut kubelet = TcpStream::connect(dead.inbound).await.unwrap();
+    kubelet.write_all(CLIENT_HELLO).await.unwrap();
+    let mut answer = Vec::new();
+    // A reset is a failure too.
+    let _ = kubelet.read_to_end(&mut answer).await;
+    assert!(answer.is_empty(), "{answer:?}");
+}
