@@ -5,7 +5,9 @@ mod replica;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use aviary_operator::options::{LogFormat, Options};
+use aviary_operator::cli::{Cli, Command};
+use aviary_operator::inject;
+use aviary_operator::options::LogFormat;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinError, JoinSet};
@@ -21,7 +23,12 @@ const HAND_OVER: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+    let Cli { command, options } = Cli::parse();
+    if let Some(Command::Inject(flags)) = command {
+        let (mut out, mut told) = (std::io::stdout(), std::io::stderr());
+        let done = inject::run(&flags, &mut out, &mut told).await;
+        return done.map_err(|error| anyhow::anyhow!("{error}"));
+    }
     log_to_stderr(options.log_format);
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

@@ -33,7 +33,21 @@ pub const PROXY_UID: i64 = traffic_core::contract::PROXY_UID as i64;
 
 /// On an injected pod: the version of the operator that injected it.
 pub const INJECTED_ANNOTATION: &str = "aviary.dev/injected";
+/// On an injected pod: [`INJECTION`] of the operator that injected it. Absent is 1.
+pub const INJECTION_ANNOTATION: &str = "aviary.dev/injection";
+/// Counts what injection has brought that a release can depend on, so that older pods are told of and newer versions that change nothing for
+/// them are not. 2: `tcpSocket` probes ask the application.
+pub const INJECTION: u32 = 2;
 /// On a pod: inbound ports that bypass the sidecar, separated by commas.
 pub const SKIP_INBOUND_ANNOTATION: &str = "aviary.dev/skip-inbound-ports";
 /// On a pod: outbound ports that bypass the sidecar, separated by commas.
 pub const SKIP_OUTBOUND_ANNOTATION: &str = "aviary.dev/skip-outbound-ports";
+/// On a pod: the sidecar's image, and its init container's.
+pub const PROXY_IMAGE_ANNOTATION: &str = "aviary.dev/proxy-image";
+/// On a pod: the CPU and the memory that the sidecar asks for, and the most that it may take.
+pub const PROXY_CPU_ANNOTATION: &str = "aviary.dev/proxy-cpu";
+pub const PROXY_CPU_LIMIT_ANNOTATION: &str = "aviary.dev/proxy-cpu-limit";
+pub const PROXY_MEMORY_ANNOTATION: &str = "aviary.dev/proxy-memory";
+pub const PROXY_MEMORY_LIMIT_ANNOTATION: &str = "aviary.dev/proxy-memory-limit";
+/// On a pod: what the sidecar writes into its log.
+pub const PROXY_LOG_LEVEL_ANNOTATION: &str = "aviary.dev/proxy-log-level";

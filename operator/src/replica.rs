@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aviary_operator::admin::{self, Health};
-use aviary_operator::admission::inject::Injector;
+use aviary_operator::admission::inject::{Injector, VERSION};
 use aviary_operator::admission::rollout::{Cluster, PrometheusPolicy};
 use aviary_operator::admission::{self, Admission};
 use aviary_operator::ads::Ads;
@@ -122,6 +122,7 @@ pub(crate) async fn start(
         pull_policy: options.proxy_image_pull_policy,
         namespace: options.namespace.clone(),
         root_pem: authority.root_pem().to_owned(),
+        mark: VERSION.to_owned(),
     };
     let admission = Admission {
         injector: Arc::new(injector),

@@ -13,9 +13,9 @@ use aviary_operator::rollout::checks::{Query, Scope};
 use aviary_proxy::cli::Cli;
 use aviary_proxy::init::Redirect;
 use aviary_proxy::metrics::{Metrics, Workload};
-use clap::CommandFactory;
+use clap::{CommandFactory, Parser};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
-use serde_json::json;
+use serde_json::{Value, json};
 use traffic_core::config::{Arm, Protocol, Route, Split};
 use traffic_core::contract::{class, label, peer};
 
@@ -193,25 +193,56 @@ fn the_sidecar_runs_as_the_injector_prepares_its_pod() {
     );
 }
 
-#[test]
-fn every_variable_that_the_injector_sets_is_one_that_the_sidecar_reads() {
+/// A pod that wants everything, with its sidecar.
+fn sidecar() -> Value {
     let injector = Injector {
         image: "aviary-proxy".to_owned(),
         pull_policy: PullPolicy::IfNotPresent,
         namespace: "aviary-system".to_owned(),
         root_pem: String::new(),
+        mark: String::new(),
     };
-    let mut pod = json!({"metadata": {}, "spec": {"containers": []}});
+    let mut annotations = json!({
+        names::PROXY_LOG_LEVEL_ANNOTATION: "warn,aviary_proxy::ads=debug",
+        names::SKIP_INBOUND_ANNOTATION: "22",
+    });
+    for limit in traffic_core::limits::ALL {
+        annotations[limit.annotation] = json!(limit.default.to_string());
+    }
+    let mut pod = json!({"metadata": {"annotations": annotations}, "spec": {"containers": [{
+        "name": "app",
+        "readinessProbe": {"tcpSocket": {"port": 8080}},
+        "livenessProbe": {"httpGet": {"port": 8080, "path": "/live", "httpHeaders": [{"name": "Host", "value": "web"}]}},
+    }]}});
     match injector.inject(&pod).unwrap() {
         Injection::Inject { patch, .. } => json_patch::patch(&mut pod, &patch).unwrap(),
         left @ Injection::LeftAlone { .. } => panic!("{left:?}"),
     }
-    let sidecar = pod["spec"]["initContainers"]
+    let containers = pod["spec"]["initContainers"].as_array().unwrap();
+    let mut sidecar = containers
+        .iter()
+        .filter(|container| container["name"] == names::PROXY_CONTAINER);
+    sidecar.next().unwrap().clone()
+}
+
+#[test]
+fn every_flag_that_the_injector_sets_is_one_that_the_sidecar_takes() {
+    let sidecar = sidecar();
+    let args: Vec<&str> = sidecar["args"]
         .as_array()
         .unwrap()
         .iter()
-        .find(|container| container["name"] == names::PROXY_CONTAINER)
-        .unwrap();
+        .map(|argument| argument.as_str().unwrap())
+        .collect();
+    assert!(args.contains(&"--tcp-probe-ports=8080"), "{args:?}");
+    assert!(args.contains(&"--probe-path=8080/live"), "{args:?}");
+    let parsed = Cli::try_parse_from([&["aviary-proxy"], &args[..]].concat());
+    assert!(parsed.is_ok(), "{args:?}: {}", parsed.unwrap_err());
+}
+
+#[test]
+fn every_variable_that_the_injector_sets_is_one_that_the_sidecar_reads() {
+    let sidecar = sidecar();
     let command = Cli::command();
     let run = command.find_subcommand("run").unwrap();
     let set = sidecar["env"].as_array().unwrap();

@@ -4,29 +4,35 @@
 //! native sidecar `aviary-proxy`, so that the pod's other init containers already speak through the mesh. Calling it
 //! again on its own result changes nothing (the API server may: `reinvocationPolicy: IfNeeded`).
 //!
-//! HTTP and gRPC probes need no rewriting: they come to the pod's own address, which the inbound side hands to the app.
-//! `tcpSocket` probes are not rewritten yet; whoever creates such a pod is told what they are worth. Which pods come
-//! here at all is decided by the selectors of the webhook.
+//! Probes go on to say what they said ([`probes`]); annotations of the pod have their say ([`wishes`]).
+//!
+//! A pod that comes with the sidecar of another injector than this one (its template was made by `aviary-operator inject`, or it is a copy
+//! of an old pod) gets a new one. Which pods come here at all is decided by the selectors of the webhook.
 
 mod containers;
 mod limits;
 mod ports;
 mod probes;
+mod quantity;
+mod wishes;
 mod workload;
 
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use json_patch::Patch;
+use json_patch::{Patch, PatchOperation};
 use serde_json::{Value, json};
 
 use super::Admission;
-use super::review::{Answer, Review, add};
+use super::review::{Answer, Review, add, remove};
 use crate::names;
 use crate::options::PullPolicy;
 pub use limits::LimitError;
-use ports::Ports;
 pub use ports::PortsError;
+use probes::Probes;
+pub use quantity::InvalidQuantity;
+pub use wishes::InvalidWish;
+use wishes::Wishes;
 
 /// What sidecars are made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +43,12 @@ pub struct Injector {
     pub namespace: String,
     /// The certificate authority that proxies trust.
     pub root_pem: String,
+    /// What injects, in the annotation of each pod: [`VERSION`] at admission.
+    pub mark: String,
 }
+
+/// The mark of the webhook.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What to do with a pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,9 +61,7 @@ pub enum Injection {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPod {
     #[error(transparent)]
-    Ports(#[from] PortsError),
-    #[error(transparent)]
-    Limit(#[from] LimitError),
+    Wish(#[from] InvalidWish),
     #[error(
         "container {container} has a name that is the sidecar's, but its {differs} is not what the injector makes: give it another name; if the pod is a copy of an injected one, take {init} and {proxy} out of it, and it gets new ones; if another webhook changes every container, exempt these two from it",
         init = names::INIT_CONTAINER,
@@ -62,6 +71,8 @@ pub enum InvalidPod {
         container: String,
         differs: &'static str,
     },
+    #[error("its init containers or volumes cannot be read as Kubernetes writes them")]
+    Misshapen,
     #[error(
         "container {0} runs as user {uid}, which is the sidecar's: its connections would bypass the mesh; give it another runAsUser",
         uid = names::PROXY_UID
@@ -72,37 +83,47 @@ pub enum InvalidPod {
 impl Injector {
     pub fn inject(&self, pod: &Value) -> Result<Injection, InvalidPod> {
         let spec = &pod["spec"];
-        if let Some(container) = users(spec).next() {
-            return Err(InvalidPod::User(name_of(container).to_owned()));
+        check_users(spec)?;
+        if !reserved(spec) {
+            return self.first(pod);
         }
-        if reserved(spec) {
-            self.check_ours(pod)?;
-            return Ok(Injection::LeftAlone {
-                warnings: Vec::new(),
-            });
+        let mark = &pod["metadata"]["annotations"][names::INJECTED_ANNOTATION];
+        if mark.is_null() || *mark == json!(self.mark) || !is_injected(spec) {
+            return self.again(pod);
         }
+        self.anew(pod)
+    }
+
+    /// The same, and of a pod with a sidecar that an injector put there one with this injector's.
+    pub fn inject_anew(&self, pod: &Value) -> Result<Injection, InvalidPod> {
+        let spec = &pod["spec"];
+        check_users(spec)?;
+        if is_injected(spec) {
+            self.anew(pod)
+        } else {
+            self.inject(pod)
+        }
+    }
+
+    /// A pod without anything of ours.
+    fn first(&self, pod: &Value) -> Result<Injection, InvalidPod> {
+        let spec = &pod["spec"];
         if let Some(reason) = cannot_be_meshed(spec) {
             let warning = format!("pod {}: no sidecar, since {reason}", pod_name(pod));
             return Ok(Injection::LeftAlone {
                 warnings: vec![warning],
             });
         }
-
-        let inbound = Ports::from_annotation(pod, names::SKIP_INBOUND_ANNOTATION)?;
-        let outbound = Ports::from_annotation(pod, names::SKIP_OUTBOUND_ANNOTATION)?;
-        let limits = limits::from_annotations(pod)?;
-        let mut patch = Vec::new();
+        let wishes = Wishes::of(pod)?;
+        let probes = Probes::of(spec, &wishes.inbound);
+        // Before the indices of containers change.
+        let mut patch = probes.rewritten.clone();
         if !spec["initContainers"].is_array() {
             patch.push(add(["spec", "initContainers"], json!([])));
         }
-        patch.push(add(
-            ["spec", "initContainers", "0"],
-            containers::init(self, &inbound, &outbound),
-        ));
-        patch.push(add(
-            ["spec", "initContainers", "1"],
-            containers::proxy(self, workload::of(pod), &limits),
-        ));
+        for (index, container) in ["0", "1"].into_iter().zip(self.ours(pod, &wishes, &probes)) {
+            patch.push(add(["spec", "initContainers", index], container));
+        }
         if !spec["volumes"].is_array() {
             patch.push(add(["spec", "volumes"], json!([])));
         }
@@ -110,43 +131,100 @@ impl Injector {
         if !pod["metadata"]["annotations"].is_object() {
             patch.push(add(["metadata", "annotations"], json!({})));
         }
-        for (name, value) in annotations(pod) {
+        for (name, value) in self.annotations(pod) {
             patch.push(add(["metadata", "annotations", name], json!(value)));
         }
-
         Ok(Injection::Inject {
             patch: Patch(patch),
-            warnings: probes::warnings(spec, &inbound),
+            warnings: probes.warnings,
         })
     }
 
-    /// Whether the pod's containers with our names are as we make them. Defaults of the API server, and what other webhooks
-    /// add to every container, may have come to them since.
-    fn check_ours(&self, pod: &Value) -> Result<(), InvalidPod> {
-        let inbound = Ports::from_annotation(pod, names::SKIP_INBOUND_ANNOTATION)?;
-        let outbound = Ports::from_annotation(pod, names::SKIP_OUTBOUND_ANNOTATION)?;
-        let limits = limits::from_annotations(pod)?;
-        let ours = [
-            containers::init(self, &inbound, &outbound),
-            containers::proxy(self, workload::of(pod), &limits),
-        ];
-        for our in &ours {
-            let name = name_of(our);
+    /// A pod that this injector has seen before. Its containers must be as we make them; defaults of the API server, and what other webhooks
+    /// add to every container, may have come to them since. Probes that another webhook has added are rewritten like the first.
+    fn again(&self, pod: &Value) -> Result<Injection, InvalidPod> {
+        let wishes = Wishes::of(pod)?;
+        let probes = Probes::of(&pod["spec"], &wishes.inbound);
+        let mut patch = probes.rewritten.clone();
+        for our in self.ours(pod, &wishes, &probes) {
+            let name = name_of(&our);
             let not_ours = |differs| InvalidPod::Reserved {
                 container: name.to_owned(),
                 differs,
             };
-            let init = pod["spec"]["initContainers"].as_array();
-            let mut named = init
-                .into_iter()
-                .flatten()
-                .filter(|each| name_of(each) == name);
-            let theirs = named.next().ok_or_else(|| not_ours("existence"))?;
-            if let Some(differs) = difference(our, theirs) {
+            let (index, theirs) =
+                init_container(&pod["spec"], name).ok_or_else(|| not_ours("existence"))?;
+            if let Some(differs) = difference(&our, theirs) {
                 return Err(not_ours(differs));
             }
+            if our["args"] != theirs["args"] {
+                let index = index.to_string();
+                patch.push(add(
+                    ["spec", "initContainers", &index, "args"],
+                    our["args"].clone(),
+                ));
+            }
         }
-        Ok(())
+        if patch.is_empty() {
+            return Ok(Injection::LeftAlone {
+                warnings: Vec::new(),
+            });
+        }
+        Ok(Injection::Inject {
+            patch: Patch(patch),
+            warnings: probes.warnings,
+        })
+    }
+
+    /// A pod that another injector has seen: without what that one made, it is one that nobody has.
+    fn anew(&self, pod: &Value) -> Result<Injection, InvalidPod> {
+        let spec = &pod["spec"];
+        let ours = [names::PROXY_CONTAINER, names::INIT_CONTAINER];
+        let mut patch = without(spec, "initContainers", &ours);
+        patch.extend(without(spec, "volumes", &[containers::TOKEN_VOLUME]));
+        let mut bare = pod.clone();
+        json_patch::patch(&mut bare, &patch).map_err(|_| InvalidPod::Misshapen)?;
+        match self.first(&bare)? {
+            Injection::Inject {
+                patch: Patch(more),
+                warnings,
+            } => {
+                patch.extend(more);
+                Ok(Injection::Inject {
+                    patch: Patch(patch),
+                    warnings,
+                })
+            }
+            left_alone @ Injection::LeftAlone { .. } => Ok(left_alone),
+        }
+    }
+
+    /// The two containers.
+    fn ours(&self, pod: &Value, wishes: &Wishes, probes: &Probes) -> [Value; 2] {
+        let mut proxy = containers::proxy(self, workload::of(pod), wishes);
+        if let Some(args) = proxy["args"].as_array_mut() {
+            args.extend(probes.flags().into_iter().map(Value::from));
+        }
+        [containers::init(self, wishes), proxy]
+    }
+
+    /// Annotations that the pod gets. Scraping is only set up for pods whose owner has said nothing about it.
+    fn annotations(&self, pod: &Value) -> Vec<(&'static str, String)> {
+        let mut annotations = vec![
+            (names::INJECTED_ANNOTATION, self.mark.clone()),
+            (names::INJECTION_ANNOTATION, names::INJECTION.to_string()),
+        ];
+        let present = pod["metadata"]["annotations"].as_object();
+        let scraped =
+            present.is_some_and(|all| all.keys().any(|key| key.starts_with("prometheus.io/")));
+        if !scraped {
+            annotations.extend([
+                ("prometheus.io/scrape", "true".to_owned()),
+                ("prometheus.io/port", names::PROXY_HEALTH_PORT.to_string()),
+                ("prometheus.io/path", "/metrics".to_owned()),
+            ]);
+        }
+        annotations
     }
 }
 
@@ -176,25 +254,6 @@ pub(super) async fn handle(
     answer.into_response(&request)
 }
 
-/// Annotations that the pod gets. Scraping is only set up for pods whose owner has said nothing about it.
-fn annotations(pod: &Value) -> Vec<(&'static str, String)> {
-    let mut annotations = vec![(
-        names::INJECTED_ANNOTATION,
-        env!("CARGO_PKG_VERSION").to_owned(),
-    )];
-    let present = pod["metadata"]["annotations"].as_object();
-    let scraped =
-        present.is_some_and(|all| all.keys().any(|key| key.starts_with("prometheus.io/")));
-    if !scraped {
-        annotations.extend([
-            ("prometheus.io/scrape", "true".to_owned()),
-            ("prometheus.io/port", names::PROXY_HEALTH_PORT.to_string()),
-            ("prometheus.io/path", "/metrics".to_owned()),
-        ]);
-    }
-    annotations
-}
-
 fn cannot_be_meshed(spec: &Value) -> Option<&'static str> {
     if spec["hostNetwork"] == json!(true) {
         return Some("it has hostNetwork: redirect rules would be the node's");
@@ -211,14 +270,44 @@ fn reserved(spec: &Value) -> bool {
     containers_of(spec).any(|container| names.contains(&name_of(container)))
 }
 
+/// Whether both containers are where an injector puts them, and nowhere else.
+fn is_injected(spec: &Value) -> bool {
+    let names = [names::PROXY_CONTAINER, names::INIT_CONTAINER];
+    let elsewhere = spec["containers"].as_array().into_iter().flatten();
+    let mut elsewhere = elsewhere.filter(|container| names.contains(&name_of(container)));
+    elsewhere.next().is_none()
+        && names
+            .iter()
+            .all(|name| init_container(spec, name).is_some())
+}
+
+fn init_container<'a>(spec: &'a Value, name: &str) -> Option<(usize, &'a Value)> {
+    let list = spec["initContainers"].as_array()?;
+    let mut list = list.iter().enumerate();
+    list.find(|(_, container)| name_of(container) == name)
+}
+
+/// Takes what has one of these names out of a list, from its end on.
+fn without(spec: &Value, list: &str, names: &[&str]) -> Vec<PatchOperation> {
+    let all = spec[list].as_array().into_iter().flatten().enumerate();
+    let mut found: Vec<usize> = all
+        .filter(|(_, each)| names.contains(&name_of(each)))
+        .map(|(index, _)| index)
+        .collect();
+    found.reverse();
+    let found = found.into_iter().map(|index| index.to_string());
+    found.map(|index| remove(["spec", list, &index])).collect()
+}
+
 /// What policies add to every container's `securityContext`: it takes rights away.
 const NO_RIGHTS: [&str; 3] = ["seccompProfile", "appArmorProfile", "seLinuxOptions"];
 
 /// The field in which a container differs from ours, unless it runs our program with our arguments and rights.
 fn difference(our: &Value, theirs: &Value) -> Option<&'static str> {
-    let same = ["image", "args", "restartPolicy"];
+    let same = ["image", "restartPolicy"];
     let empty = ["command", "lifecycle", "envFrom", "workingDir"];
     let field = same.into_iter().find(|field| our[field] != theirs[field]);
+    let args = arguments(our) != arguments(theirs);
     let foreign = empty.into_iter().find(|field| !theirs[field].is_null());
     let rights = differ(
         &our["securityContext"],
@@ -229,9 +318,20 @@ fn difference(our: &Value, theirs: &Value) -> Option<&'static str> {
         !extra.starts_with("AVIARY_")
     });
     field
+        .or(args.then_some("args"))
         .or(foreign)
         .or(rights.then_some("securityContext"))
         .or(environment.then_some("env"))
+}
+
+/// Without those that say what the pod's probes are, which may have come and gone since.
+fn arguments(of: &Value) -> Option<Vec<&Value>> {
+    let of_probes = |argument: &&Value| {
+        let text = argument.as_str().unwrap_or_default();
+        probes::FLAGS.iter().any(|flag| text.starts_with(flag))
+    };
+    let all = of["args"].as_array()?.iter();
+    Some(all.filter(|argument| !of_probes(argument)).collect())
 }
 
 /// By name; of two with one name, the last counts. The API server leaves out a value that is empty.
@@ -266,6 +366,13 @@ fn containers_of(spec: &Value) -> impl Iterator<Item = &Value> {
         .into_iter()
         .filter_map(|list| spec[list].as_array())
         .flatten()
+}
+
+fn check_users(spec: &Value) -> Result<(), InvalidPod> {
+    match users(spec).next() {
+        Some(container) => Err(InvalidPod::User(name_of(container).to_owned())),
+        None => Ok(()),
+    }
 }
 
 /// Containers with the sidecar's user, by which the redirect rules know it: nobody else may have it.

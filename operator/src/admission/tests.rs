@@ -64,6 +64,7 @@ fn admission(rollouts: impl Rollouts + 'static) -> Admission {
             pull_policy: PullPolicy::Never,
             namespace: "aviary-system".to_owned(),
             root_pem: "PEM".to_owned(),
+            mark: "1".to_owned(),
         }),
         rollouts: Arc::new(rollouts),
         lookup: Arc::new(Nothing),

@@ -3,20 +3,20 @@
 use serde_json::{Value, json};
 
 use super::Injector;
-use super::ports::Ports;
+use super::wishes::{Wishes, default_resources};
 use crate::names;
 
-const TOKEN_VOLUME: &str = "aviary-token";
+pub(super) const TOKEN_VOLUME: &str = "aviary-token";
 const TOKEN_DIRECTORY: &str = "/var/run/secrets/aviary";
 /// The kubelet renews the token when 80 % of this is over.
 const TOKEN_SECONDS: u32 = 3607;
 
 /// Sets the redirect rules and ends. Root with NET_ADMIN and nothing else: nftables asks for no more.
-pub(super) fn init(injector: &Injector, inbound: &Ports, outbound: &Ports) -> Value {
+pub(super) fn init(injector: &Injector, wishes: &Wishes) -> Value {
     let mut args = vec!["init".to_owned()];
     for (flag, ports) in [
-        ("--skip-inbound-ports", inbound),
-        ("--skip-outbound-ports", outbound),
+        ("--skip-inbound-ports", &wishes.inbound),
+        ("--skip-outbound-ports", &wishes.outbound),
     ] {
         if !ports.is_empty() {
             args.push(format!("{flag}={ports}"));
@@ -24,10 +24,10 @@ pub(super) fn init(injector: &Injector, inbound: &Ports, outbound: &Ports) -> Va
     }
     json!({
         "name": names::INIT_CONTAINER,
-        "image": injector.image,
+        "image": image(injector, wishes),
         "imagePullPolicy": injector.pull_policy.name(),
         "args": args,
-        "resources": requests(),
+        "resources": default_resources(),
         "securityContext": {
             "runAsUser": 0,
             "runAsGroup": 0,
@@ -49,7 +49,7 @@ pub(super) fn init(injector: &Injector, inbound: &Ports, outbound: &Ports) -> Va
 /// that is away, would take every pod out of its Service; and a proxy that is dead fails the app's own probes, which
 /// come through it. There is no liveness probe: a proxy that is starved of CPU would be killed for it, with every
 /// connection that it holds.
-pub(super) fn proxy(injector: &Injector, workload: &str, limits: &[String]) -> Value {
+pub(super) fn proxy(injector: &Injector, workload: &str, wishes: &Wishes) -> Value {
     let field = |path: &str| json!({"fieldRef": {"apiVersion": "v1", "fieldPath": path}});
     let xds = format!(
         "https://{}.{}.svc:{}",
@@ -58,10 +58,10 @@ pub(super) fn proxy(injector: &Injector, workload: &str, limits: &[String]) -> V
         names::XDS_PORT
     );
     let mut args = vec!["run".to_owned()];
-    args.extend_from_slice(limits);
+    args.extend_from_slice(&wishes.flags);
     json!({
         "name": names::PROXY_CONTAINER,
-        "image": injector.image,
+        "image": image(injector, wishes),
         "imagePullPolicy": injector.pull_policy.name(),
         "args": args,
         // What makes an init container a native sidecar.
@@ -83,7 +83,7 @@ pub(super) fn proxy(injector: &Injector, workload: &str, limits: &[String]) -> V
             "timeoutSeconds": 2,
             "failureThreshold": 120,
         },
-        "resources": requests(),
+        "resources": wishes.resources,
         "securityContext": {
             "runAsUser": names::PROXY_UID,
             "runAsGroup": names::PROXY_UID,
@@ -114,8 +114,6 @@ pub(super) fn token_volume() -> Value {
     })
 }
 
-/// Requests and no limits: an autoscaler by utilisation needs a CPU request on every container, and a limit would
-/// throttle the pod's traffic at the worst moment.
-fn requests() -> Value {
-    json!({"requests": {"cpu": "10m", "memory": "16Mi"}})
+fn image<'a>(injector: &'a Injector, wishes: &'a Wishes) -> &'a str {
+    wishes.image.as_deref().unwrap_or(&injector.image)
 }

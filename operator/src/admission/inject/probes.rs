@@ -1,43 +1,263 @@
-//! `tcpSocket` probes: what they are worth behind a sidecar.
+//! A pod's probes and hooks behind a sidecar.
+//!
+//! The kubelet asks at the pod's own address, and the inbound side hands that to the application: `httpGet`, also by HTTPS, `grpc` and
+//! `exec` say what they always said, and so do `httpGet` hooks of a container's life. `tcpSocket` does not: the redirect takes every
+//! connection, so it would always pass. It becomes an `httpGet` of the sidecar's health port, which connects to the application's and says
+//! what came of it. The sidecar tries the ports that are declared here and no others.
+//!
+//! A `tcpSocket` in `lifecycle` is left alone: Kubernetes lets it be written and fails whatever has it.
 
+use std::collections::BTreeSet;
+
+use json_patch::PatchOperation;
 use serde_json::{Value, json};
+use traffic_core::contract::TCP_PROBE_PATH;
 
-use super::containers_of;
 use super::ports::Ports;
+use crate::admission::review::{add, remove};
 use crate::names;
 
 const PROBES: [&str; 3] = ["startupProbe", "livenessProbe", "readinessProbe"];
+const HOOKS: [&str; 2] = ["postStart", "preStop"];
+const LISTS: [&str; 2] = ["initContainers", "containers"];
 
-/// The sidecar accepts every connection before it knows whether the app would.
-pub(super) fn warnings(spec: &Value, skipped: &Ports) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for container in containers_of(spec) {
-        for probe in PROBES {
-            let port = &container[probe]["tcpSocket"]["port"];
-            if port.is_null() || number(container, port).is_some_and(|port| skipped.contains(port))
-            {
-                continue;
+/// The flags of the sidecar's that say what is in a [`Probes`].
+pub(super) const FLAGS: [&str; 2] = [TCP_PORTS, HTTP_PATH];
+const TCP_PORTS: &str = "--tcp-probe-ports=";
+const HTTP_PATH: &str = "--probe-path=";
+
+/// What the pod's probes ask for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Probes {
+    /// Ports that the sidecar may try, once what is in `rewritten` is.
+    tcp: BTreeSet<u16>,
+    /// `<port><path>` of what is asked under another name than the pod's address, by which the sidecar would not know it for a probe.
+    http: BTreeSet<String>,
+    /// What makes of each `tcpSocket` a question to the sidecar.
+    pub(super) rewritten: Vec<PatchOperation>,
+    pub(super) warnings: Vec<String>,
+}
+
+impl Probes {
+    /// `skipped`: ports that are not redirected, and so need nothing.
+    pub(super) fn of(spec: &Value, skipped: &Ports) -> Probes {
+        let mut probes = Probes::default();
+        for list in LISTS {
+            let containers = spec[list].as_array().into_iter().flatten();
+            for (index, container) in containers.enumerate() {
+                if container["name"] == json!(names::PROXY_CONTAINER) {
+                    continue;
+                }
+                for probe in PROBES {
+                    probes.tcp(container, [list, &index.to_string(), probe], skipped);
+                    probes.http(container, &container[probe]["httpGet"]);
+                }
+                for hook in HOOKS {
+                    probes.http(container, &container["lifecycle"][hook]["httpGet"]);
+                }
             }
-            let name = container["name"].as_str().unwrap_or_default();
-            let port =
-                number(container, port).map_or_else(|| port.to_string(), |port| port.to_string());
-            warnings.push(format!(
-                "container {name}: {probe} (tcpSocket, port {port}) always passes behind the sidecar, which accepts for the app: use httpGet or grpc, or annotation {}: \"{port}\"",
-                names::SKIP_INBOUND_ANNOTATION
+        }
+        probes
+    }
+
+    /// What the sidecar is started with.
+    pub(super) fn flags(&self) -> Vec<String> {
+        let ports: Vec<String> = self.tcp.iter().map(u16::to_string).collect();
+        let ports = (!ports.is_empty()).then(|| format!("{TCP_PORTS}{}", ports.join(",")));
+        let paths = self.http.iter().map(|path| format!("{HTTP_PATH}{path}"));
+        ports.into_iter().chain(paths).collect()
+    }
+
+    fn tcp(&mut self, container: &Value, [list, index, probe]: [&str; 3], skipped: &Ports) {
+        let asked = &container[probe];
+        self.tcp.extend(rewritten(&asked["httpGet"]));
+        let socket = &asked["tcpSocket"];
+        // One with a host goes there, not to the pod.
+        if !socket.is_object() || !socket["host"].as_str().unwrap_or_default().is_empty() {
+            return;
+        }
+        let Some(port) = port(container, &socket["port"]) else {
+            self.warnings.push(format!(
+                "container {}: {probe} (tcpSocket) names port {}, which is no port of that container: the kubelet will not find it either",
+                container["name"].as_str().unwrap_or_default(),
+                socket["port"]
             ));
+            return;
+        };
+        if skipped.contains(u64::from(port)) {
+            return;
+        }
+        self.tcp.insert(port);
+        let path = |field| ["spec", list, index, probe, field];
+        let question = json!({
+            "path": format!("{TCP_PROBE_PATH}{port}"),
+            "port": names::PROXY_HEALTH_PORT,
+            "scheme": "HTTP",
+        });
+        self.rewritten
+            .extend([remove(path("tcpSocket")), add(path("httpGet"), question)]);
+    }
+
+    fn http(&mut self, container: &Value, get: &Value) {
+        let headers = get["httpHeaders"].as_array().into_iter().flatten();
+        let mut hosts = headers.filter(|header| {
+            let name = header["name"].as_str().unwrap_or_default();
+            name.eq_ignore_ascii_case("host")
+        });
+        if hosts.next().is_none() || !get["host"].as_str().unwrap_or_default().is_empty() {
+            return;
+        }
+        // The kubelet asks for "/" if it is told nothing.
+        let path = get["path"].as_str().filter(|path| !path.is_empty());
+        let path = path.unwrap_or("/");
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        if let Some(port) = port(container, &get["port"]) {
+            self.http.insert(format!("{port}{slash}{path}"));
         }
     }
-    warnings
+}
+
+/// The port that a probe of ours has the sidecar try.
+fn rewritten(get: &Value) -> Option<u16> {
+    if get["port"] != json!(names::PROXY_HEALTH_PORT) {
+        return None;
+    }
+    let port = get["path"].as_str()?.strip_prefix(TCP_PROBE_PATH)?;
+    port.parse().ok().filter(|port| *port > 0)
 }
 
 /// A probe's port is a number, or the name of one of the container's ports.
-fn number(container: &Value, port: &Value) -> Option<u64> {
-    if let Some(number) = port.as_u64() {
-        return Some(number);
-    }
+fn port(container: &Value, port: &Value) -> Option<u16> {
+    let number = |port: &Value| {
+        let port = port.as_u64().and_then(|port| u16::try_from(port).ok());
+        port.filter(|port| *port > 0)
+    };
+    let Some(name) = port.as_str() else {
+        return number(port);
+    };
     let ports = container["ports"].as_array()?;
-    let named = ports
-        .iter()
-        .find(|named| named["name"] == *port && *port != json!(null))?;
-    named["containerPort"].as_u64()
+    let named = ports.iter().find(|each| each["name"] == *name)?;
+    number(&named["containerPort"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(port: Value) -> Value {
+        json!({"tcpSocket": {"port": port}, "periodSeconds": 3})
+    }
+
+    fn container(name: &str, probes: Value) -> Value {
+        let mut container = json!({"name": name, "ports": [
+            {"name": "metrics", "containerPort": 9090}, {"name": "db", "containerPort": 5432},
+        ]});
+        for (probe, value) in probes.as_object().unwrap() {
+            container[probe] = value.clone();
+        }
+        container
+    }
+
+    fn of(spec: &Value) -> Probes {
+        Probes::of(spec, &Ports::default())
+    }
+
+    fn applied(spec: &Value) -> Value {
+        let mut pod = json!({"spec": spec});
+        json_patch::patch(&mut pod, &of(spec).rewritten).unwrap();
+        pod["spec"].clone()
+    }
+
+    fn asks(port: u16) -> Value {
+        json!({"httpGet": {"path": format!("/probe/tcp/{port}"), "port": 15020, "scheme": "HTTP"}, "periodSeconds": 3})
+    }
+
+    #[test]
+    fn every_tcp_probe_of_every_container_asks_the_sidecar() {
+        let spec = json!({
+            "initContainers": [container("db", json!({"startupProbe": socket(json!("db")), "restartPolicy": "Always"}))],
+            "containers": [
+                container("app", json!({
+                    "startupProbe": socket(json!(8080)),
+                    "livenessProbe": socket(json!("metrics")),
+                    "readinessProbe": socket(json!(8080)),
+                })),
+                container("other", json!({"livenessProbe": socket(json!(7000))})),
+            ],
+        });
+        let result = applied(&spec);
+        assert_eq!(result["initContainers"][0]["startupProbe"], asks(5432));
+        let app = &result["containers"][0];
+        assert_eq!(app["startupProbe"], asks(8080));
+        assert_eq!(app["livenessProbe"], asks(9090));
+        assert_eq!(app["readinessProbe"], asks(8080));
+        assert_eq!(result["containers"][1]["livenessProbe"], asks(7000));
+        let flags = ["--tcp-probe-ports=5432,7000,8080,9090"];
+        assert_eq!(of(&spec).flags(), flags);
+        // Of what is rewritten the same flags are made, and nothing is rewritten again.
+        assert_eq!(of(&result).flags(), flags);
+        assert_eq!(applied(&result), result);
+    }
+
+    #[test]
+    fn other_probes_and_hooks_are_left_alone() {
+        for probe in [
+            json!({"httpGet": {"path": "/ready", "port": "metrics"}}),
+            json!({"httpGet": {"path": "/ready", "port": 8443, "scheme": "HTTPS"}}),
+            json!({"grpc": {"port": 9000}}),
+            json!({"exec": {"command": ["true"]}}),
+            // Elsewhere.
+            json!({"tcpSocket": {"port": 5432, "host": "db.example"}}),
+        ] {
+            let spec = json!({"containers": [container("app", json!({
+                "startupProbe": probe, "livenessProbe": probe, "readinessProbe": probe,
+                "lifecycle": {"postStart": probe, "preStop": {"tcpSocket": {"port": 1}}},
+            }))]});
+            assert_eq!(of(&spec), Probes::default(), "{probe}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_not_redirected_needs_nothing() {
+        let spec = json!({"containers": [container("app", json!({"livenessProbe": socket(json!("db"))}))]});
+        let pod = json!({"metadata": {"annotations": {"skip": "5432"}}});
+        let skipped = Ports::from_annotation(&pod, "skip").unwrap();
+        assert_eq!(Probes::of(&spec, &skipped), Probes::default());
+    }
+
+    #[test]
+    fn a_name_that_no_port_has_is_told() {
+        let spec = json!({"containers": [container("app", json!({"livenessProbe": socket(json!("web"))}))]});
+        let probes = of(&spec);
+        assert!(probes.rewritten.is_empty() && probes.flags().is_empty());
+        assert_eq!(
+            probes.warnings,
+            [
+                "container app: livenessProbe (tcpSocket) names port \"web\", which is no port of that container: the kubelet will not find it either"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_asked_under_another_name_is_told_to_the_sidecar() {
+        let named = |get: Value| {
+            let mut get = get;
+            get["httpHeaders"] = json!([{"name": "HOST", "value": "web.example"}]);
+            json!({"httpGet": get})
+        };
+        let spec = json!({"containers": [container("app", json!({
+            "startupProbe": named(json!({"port": 8080})),
+            "readinessProbe": named(json!({"port": "metrics", "path": "ready?x=1"})),
+            "livenessProbe": named(json!({"port": 8080, "path": "/live", "host": "other.example"})),
+            "lifecycle": {"preStop": named(json!({"port": 8080, "path": "/bye"}))},
+        }))]});
+        assert_eq!(
+            of(&spec).flags(),
+            [
+                "--probe-path=8080/",
+                "--probe-path=8080/bye",
+                "--probe-path=9090/ready?x=1"
+            ]
+        );
+    }
 }

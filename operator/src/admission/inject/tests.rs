@@ -6,6 +6,7 @@ fn injector() -> Injector {
         pull_policy: PullPolicy::IfNotPresent,
         namespace: "aviary-system".to_owned(),
         root_pem: "-----BEGIN CERTIFICATE-----".to_owned(),
+        mark: VERSION.to_owned(),
     }
 }
 
@@ -61,6 +62,7 @@ fn a_plain_pod_gets_the_redirect_and_the_sidecar() {
         result["metadata"]["annotations"],
         json!({
             "aviary.dev/injected": env!("CARGO_PKG_VERSION"),
+            "aviary.dev/injection": "2",
             "prometheus.io/scrape": "true",
             "prometheus.io/port": "15020",
             "prometheus.io/path": "/metrics",
@@ -153,7 +155,7 @@ fn the_pods_own_init_containers_and_volumes_come_after_and_stay() {
     assert_eq!(result["spec"]["volumes"][1]["name"], "aviary-token");
     assert_eq!(
         result["metadata"]["annotations"],
-        json!({"prometheus.io/scrape": "false", "team": "shop", "aviary.dev/injected": env!("CARGO_PKG_VERSION")})
+        json!({"prometheus.io/scrape": "false", "team": "shop", "aviary.dev/injected": env!("CARGO_PKG_VERSION"), "aviary.dev/injection": "2"})
     );
 }
 
@@ -239,19 +241,143 @@ fn a_port_that_is_none_is_refused_by_name() {
 }
 
 #[test]
-fn a_tcp_probe_is_worth_a_warning_unless_its_port_bypasses_the_sidecar() {
+fn a_tcp_probe_asks_the_sidecar_which_may_try_that_port_alone() {
     let mut pod = pod();
     pod["spec"]["containers"][0]["readinessProbe"] = json!({"tcpSocket": {"port": "http"}});
-    let (_, warnings) = injected(&pod);
-    assert_eq!(warnings.len(), 1);
-    assert!(
-        warnings[0].starts_with("container app: readinessProbe (tcpSocket, port 8080)"),
-        "{}",
-        warnings[0]
+    let (result, warnings) = injected(&pod);
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(
+        result["spec"]["containers"][0]["readinessProbe"],
+        json!({"httpGet": {"path": "/probe/tcp/8080", "port": 15020, "scheme": "HTTP"}})
     );
-    assert!(warnings[0].len() <= 256, "{}", warnings[0].len());
+    assert_eq!(
+        result["spec"]["initContainers"][1]["args"],
+        json!(["run", "--tcp-probe-ports=8080"])
+    );
+    assert_eq!(left_alone(&result), Vec::<String>::new());
     pod["metadata"]["annotations"] = json!({"aviary.dev/skip-inbound-ports": "8080"});
-    assert_eq!(injected(&pod).1, Vec::<String>::new());
+    assert_eq!(
+        injected(&pod).0["spec"]["containers"],
+        pod["spec"]["containers"]
+    );
+}
+
+#[test]
+fn a_native_sidecar_of_the_pods_own_is_found_where_it_will_be() {
+    let mut pod = pod();
+    pod["spec"]["initContainers"] = json!([{
+        "name": "cache", "restartPolicy": "Always", "startupProbe": {"tcpSocket": {"port": 6379}},
+    }]);
+    let (result, _) = injected(&pod);
+    let cache = &result["spec"]["initContainers"][2];
+    assert_eq!(cache["name"], "cache");
+    assert_eq!(cache["startupProbe"]["httpGet"]["path"], "/probe/tcp/6379");
+}
+
+/// The API server asks again after another webhook has changed the pod.
+#[test]
+fn probes_that_come_later_are_rewritten_and_those_that_go_are_tried_no_more() {
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["readinessProbe"] = json!({"tcpSocket": {"port": "http"}});
+    let (mut result, _) = injected(&pod);
+    let containers = result["spec"]["containers"].as_array_mut().unwrap();
+    containers[0]
+        .as_object_mut()
+        .unwrap()
+        .remove("readinessProbe");
+    containers.push(json!({"name": "late", "livenessProbe": {"tcpSocket": {"port": 7000}}}));
+    let (again, _) = injected(&result);
+    assert_eq!(
+        again["spec"]["containers"][1]["livenessProbe"]["httpGet"]["path"],
+        "/probe/tcp/7000"
+    );
+    assert_eq!(
+        again["spec"]["initContainers"][1]["args"],
+        json!(["run", "--tcp-probe-ports=7000"])
+    );
+    assert_eq!(init_containers(&again), ["aviary-init", "aviary-proxy"]);
+    assert_eq!(left_alone(&again), Vec::<String>::new());
+}
+
+#[test]
+fn what_annotations_want_of_the_sidecar_is_what_it_gets() {
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({
+        "aviary.dev/proxy-image": "registry.example/aviary-proxy:2",
+        "aviary.dev/proxy-cpu": "1",
+        "aviary.dev/proxy-memory-limit": "256Mi",
+        "aviary.dev/proxy-log-level": "debug",
+        "aviary.dev/max-connections": "500",
+    });
+    let (result, _) = injected(&pod);
+    let [init, proxy] = [0, 1].map(|index| &result["spec"]["initContainers"][index]);
+    for container in [init, proxy] {
+        assert_eq!(container["image"], "registry.example/aviary-proxy:2");
+    }
+    assert_eq!(
+        proxy["args"],
+        json!(["run", "--max-connections=500", "--log=debug"])
+    );
+    assert_eq!(
+        proxy["resources"],
+        json!({"requests": {"cpu": "1", "memory": "16Mi"}, "limits": {"memory": "256Mi"}})
+    );
+    assert_eq!(
+        init["resources"],
+        json!({"requests": {"cpu": "10m", "memory": "16Mi"}})
+    );
+    assert_eq!(left_alone(&result), Vec::<String>::new());
+    pod["metadata"]["annotations"]["aviary.dev/proxy-cpu"] = json!("fast");
+    assert!(refused(&pod).starts_with("annotation aviary.dev/proxy-cpu: 'fast'"));
+}
+
+#[test]
+fn the_sidecar_of_another_injector_is_replaced() {
+    let mut pod = pod();
+    pod["spec"]["initContainers"] = json!([{"name": "migrate", "image": "shop/migrate:1"}]);
+    pod["spec"]["containers"][0]["readinessProbe"] = json!({"tcpSocket": {"port": "http"}});
+    let mut other = injector();
+    other.image = "aviary.local/aviary-proxy:old".to_owned();
+    other.root_pem = "another".to_owned();
+    other.mark = "manifest 0.0.9".to_owned();
+    let Injection::Inject { patch, .. } = other.inject(&pod).unwrap() else {
+        panic!("left alone");
+    };
+    let mut old = pod.clone();
+    json_patch::patch(&mut old, &patch).unwrap();
+    let (new, _) = injected(&old);
+    assert_eq!(new, injected(&pod).0);
+    // Only if it is where an injector puts it, and says that there was one.
+    let mut elsewhere = old.clone();
+    elsewhere["spec"]["containers"] = json!([{"name": "aviary-proxy", "image": "x"}]);
+    refused(&elsewhere);
+    let mut unmarked = old;
+    unmarked["metadata"]["annotations"] = json!({});
+    refused(&unmarked);
+}
+
+#[test]
+fn a_pod_of_a_job_ends_with_its_containers() {
+    let mut pod = pod();
+    pod["metadata"] = json!({
+        "generateName": "report-29404320-",
+        "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": "report-29404320", "uid": "job", "controller": true}],
+    });
+    pod["spec"]["restartPolicy"] = json!("Never");
+    pod["spec"]["initContainers"] = json!([{"name": "fetch", "image": "shop/fetch:1"}]);
+    let (result, _) = injected(&pod);
+    // Only containers that are not sidecars are waited for, and init containers come after what connects them.
+    assert_eq!(result["spec"]["containers"], pod["spec"]["containers"]);
+    assert_eq!(
+        init_containers(&result),
+        ["aviary-init", "aviary-proxy", "fetch"]
+    );
+    let proxy = &result["spec"]["initContainers"][1];
+    assert_eq!(proxy["restartPolicy"], "Always");
+    assert_eq!(
+        proxy["env"][3],
+        json!({"name": "AVIARY_WORKLOAD", "value": "report"})
+    );
 }
 
 fn refused(pod: &Value) -> String {

@@ -5,9 +5,10 @@ use serde_json::Value;
 /// Set on pods and ReplicaSets by the controller of Deployments: what it appends to a Deployment's name for a ReplicaSet's.
 const HASH_LABEL: &str = "pod-template-hash";
 
-/// The name of the pod's Deployment, or of another controller that it has; empty for a pod of its own.
+/// The name of the pod's Deployment, CronJob, or of another controller that it has; empty for a pod of its own.
 ///
-/// Not from `generateName`: it is cut to make a name of 63 characters.
+/// Not from `generateName`: it is cut to make a name of 63 characters. A Job of a CronJob is known by its name alone, which ends with the
+/// minutes since 1970 for which it was planned: each Job would else be a workload of its own, and never heard of again.
 pub(super) fn of(pod: &Value) -> &str {
     let metadata = &pod["metadata"];
     let owners = metadata["ownerReferences"].as_array();
@@ -22,12 +23,19 @@ pub(super) fn of(pod: &Value) -> &str {
     let hash = metadata["labels"][HASH_LABEL].as_str();
     match (owner["kind"].as_str(), hash) {
         (Some("ReplicaSet"), Some(hash)) => without(name, hash).unwrap_or(name),
+        (Some("Job"), _) => without_time(name).unwrap_or(name),
         (Some(_) | None, Some(_) | None) => name,
     }
 }
 
 fn without<'a>(replica_set: &'a str, hash: &str) -> Option<&'a str> {
     replica_set.strip_suffix(hash)?.strip_suffix('-')
+}
+
+fn without_time(job: &str) -> Option<&str> {
+    let (cron_job, minutes) = job.rsplit_once('-')?;
+    let is_time = (8..=10).contains(&minutes.len()) && minutes.bytes().all(|b| b.is_ascii_digit());
+    (is_time && !cron_job.is_empty()).then_some(cron_job)
 }
 
 #[cfg(test)]
@@ -82,6 +90,11 @@ mod tests {
                 Some("6d4cf56db6"),
                 "ledger-6d4cf56db6",
             ),
+            ("Job", "report", None, "report"),
+            ("Job", "report-2024", None, "report-2024"),
+            ("Job", "report-29404320", None, "report"),
+            ("Job", "-29404320", None, "-29404320"),
+            ("StatefulSet", "report-29404320", None, "report-29404320"),
         ] {
             assert_eq!(
                 of(&owned(kind, name, hash)),
