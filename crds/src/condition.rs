@@ -17,6 +17,9 @@ pub const ROLLED_BACK: &str = "RolledBack";
 /// True while a release runs and callers outside the mesh call its Service: no weight holds them, and no check sees them. The message
 /// says about how many requests that are. Unknown without an answer of Prometheus.
 pub const OUTSIDE_CALLERS: &str = "OutsideCallers";
+/// False while pods of the rollout's namespace should have a sidecar and have none, or one that lacks what this operator counts on: no
+/// weight holds what they call, and no check sees it. The message has the command that mends it.
+pub const MESHED: &str = "Meshed";
 /// On the Deployment's status: how the release of its newest template stands.
 pub const RELEASED: &str = "aviary.dev/Released";
 /// False while pods of something else are behind the rollout's Services: they serve in the stable arm.

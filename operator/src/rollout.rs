@@ -27,6 +27,7 @@ mod guarding;
 pub mod heard;
 pub mod hooks;
 mod identities;
+mod lacking;
 mod look;
 mod machine;
 pub mod measure;

@@ -166,6 +166,7 @@ fn the_operator_has_these_rights_and_no_others() {
         ("apps", "controllerrevisions", with(&["create", "delete"])),
         ("", "pods", with(&[])),
         ("", "services", with(&[])),
+        ("", "namespaces", with(&[])),
         ("", "persistentvolumeclaims", with(&[])),
         ("discovery.k8s.io", "endpointslices", with(&[])),
         ("events.k8s.io", "events", vec!["create", "patch"]),

@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
-use super::views::{By, Guarded, PodSeen, Seen, Views};
+use super::views::{By, Guarded, PodSeen, Seen, Views, What};
 use super::{deployment, replica_sets};
 use crate::key::Key;
 use crate::mesh;
@@ -34,6 +34,13 @@ pub enum Change {
     Endpoints(Key),
     /// A volume claim.
     Claim(Key),
+    /// Which pods of a namespace lack a sidecar: by its label, wherever the label of the namespace does not matter, or in a labelled one.
+    Lacking {
+        namespace: String,
+        labelled: bool,
+    },
+    /// Whether a namespace's pods get sidecars.
+    Namespace(String),
     /// Something that every rollout may depend on: a whole list came anew, or the freeze.
     Everything,
 }
@@ -162,15 +169,43 @@ pub fn of_replica_set((before, after): Pair<'_, DynamicObject>) -> Vec<Change> {
 pub fn of_pod((before, after): Pair<'_, PodSeen>) -> Vec<Change> {
     let matters = |pod: &PodSeen| PodSeen {
         leaves: false,
+        lacks: None,
         ..pod.clone()
     };
-    if before.map(matters) == after.map(matters) {
+    let mut changes = lacking((before, after));
+    if before.map(matters) != after.map(matters) {
+        let pod = after.or(before);
+        changes.extend(pod.map(|pod| Change::Pod(pod.key.clone())));
+    }
+    changes
+}
+
+fn lacking((before, after): Pair<'_, PodSeen>) -> Vec<Change> {
+    let lacks = |pod: Option<&PodSeen>| pod.and_then(|pod| pod.lacks.clone());
+    let (old, new) = (lacks(before), lacks(after));
+    if old == new {
         return Vec::new();
     }
-    let pod = after.or(before);
-    pod.map(|pod| Change::Pod(pod.key.clone()))
+    let labelled = [&old, &new]
         .into_iter()
-        .collect()
+        .flatten()
+        .all(|lacks| lacks.what == What::Sidecar);
+    let pod = after.or(before);
+    pod.map(|pod| Change::Lacking {
+        namespace: pod.key.namespace.clone(),
+        labelled,
+    })
+    .into_iter()
+    .collect()
+}
+
+/// That it is labelled is all that is known of it.
+pub fn of_namespace((before, after): Pair<'_, Key>) -> Vec<Change> {
+    let name = |key: &Key| Change::Namespace(key.name.clone());
+    match (before, after) {
+        (None, Some(key)) | (Some(key), None) => vec![name(key)],
+        (Some(_), Some(_)) | (None, None) => Vec::new(),
+    }
 }
 
 pub fn of_service((before, after): Pair<'_, Service>) -> Vec<Change> {
@@ -220,6 +255,13 @@ pub(super) fn woken(views: &Views, change: &Change) -> Vec<Key> {
         Change::Revisions(_) | Change::ReplicaSet(_) | Change::Pod(_) | Change::Endpoints(_) => {
             Vec::new()
         }
+        Change::Lacking {
+            namespace,
+            labelled,
+        } if *labelled && !views.labelled(namespace) => Vec::new(),
+        Change::Lacking { namespace, .. } | Change::Namespace(namespace) => {
+            named(views, By::Namespace, &Key::new(namespace.as_str(), ""))
+        }
         Change::Everything => everyone(views),
     }
 }
@@ -243,4 +285,60 @@ fn everyone(views: &Views) -> Vec<Key> {
         .chain(originals.iter().filter_map(|each| of(each, ROLLOUT_LABEL)))
         .chain(copies.iter().filter_map(|each| of(each, CANARY_OF_LABEL)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use kube_runtime::watcher::Event;
+    use serde_json::json;
+
+    use super::*;
+    use crate::rollout::testing::rollout;
+
+    fn pod(labels: serde_json::Value, sidecar: bool) -> PodSeen {
+        let init = if sidecar {
+            json!([{"name": "aviary-proxy"}])
+        } else {
+            json!([])
+        };
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {
+                "namespace": "shop", "name": "client-1", "labels": labels,
+                "annotations": {"aviary.dev/injection": crate::names::INJECTION.to_string()},
+            },
+            "spec": {"containers": [{"name": "app"}], "initContainers": init},
+        }))
+        .unwrap();
+        pod.into()
+    }
+
+    #[test]
+    fn a_pod_without_a_sidecar_wakes_its_namespace_if_it_should_have_one() {
+        let (views, mut writers) = Views::new();
+        let guarded = Guarded(Ok(Arc::new(rollout(json!({})))));
+        writers.rollouts.apply(Event::Apply(guarded));
+        let woken = |pair: Pair<'_, PodSeen>| -> Vec<Key> {
+            let changes = of_pod(pair).into_iter();
+            changes.flat_map(|change| woken(&views, &change)).collect()
+        };
+        let (bare, asks) = (
+            pod(json!({}), false),
+            pod(json!({"aviary.dev/inject": "true"}), false),
+        );
+        let payment = [Key::new("shop", "payment")];
+        assert!(woken((None, Some(&bare))).is_empty());
+        assert_eq!(woken((None, Some(&asks))), payment);
+        let namespace = Key::new("", "shop");
+        writers.namespaces.apply(Event::Apply(namespace.clone()));
+        assert_eq!(woken((None, Some(&bare))), payment);
+        assert_eq!(woken((Some(&bare), None)), payment);
+        assert!(woken((Some(&bare), Some(&bare))).is_empty());
+        assert!(woken((None, Some(&pod(json!({}), true)))).is_empty());
+        assert_eq!(
+            of_namespace((None, Some(&namespace))),
+            [Change::Namespace("shop".to_owned())]
+        );
+        assert!(of_namespace((Some(&namespace), Some(&namespace))).is_empty());
+    }
 }

@@ -68,6 +68,15 @@ pub(super) fn set(status: &mut CanaryRolloutStatus, facts: &Facts<'_>) {
         let (value, reason, message) = outside_callers(state, facts.verdicts.outside());
         put(condition::OUTSIDE_CALLERS, value, reason, message);
     }
+    match &facts.look.lacking {
+        None => put(condition::MESHED, "True", "Meshed", String::new()),
+        Some(lacking) => put(
+            condition::MESHED,
+            "False",
+            lacking.reason,
+            lacking.message.clone(),
+        ),
+    }
     let strangers = &facts.look.heard.sent.strangers;
     if strangers.is_empty() {
         put(condition::EXCLUSIVE, "True", "Exclusive", String::new());

@@ -14,6 +14,7 @@ use rollout_core::time::Time;
 use rollout_core::{CanarySplit, Exposed, Hooks, Window, effective, effective_while_replaced};
 
 use super::heard::Heard;
+use super::lacking::Lacking;
 use super::problems::{self, Blocking};
 use super::replica_sets::{self, ReplicaSet};
 use super::request;
@@ -37,6 +38,8 @@ pub struct Look {
     pub kept: Vec<Arc<DynamicObject>>,
     /// Pods of copies without a sidecar, by revision.
     unmeshed: BTreeMap<String, String>,
+    /// What pods of the namespace lack, and how it is mended; `None` if nothing.
+    pub lacking: Option<Lacking>,
     pub frozen: bool,
     pub deleted: bool,
     /// What the other objects make impossible.
@@ -91,6 +94,7 @@ pub(super) fn look(
         sets,
         kept: views.kept_of(&key),
         unmeshed,
+        lacking: Lacking::of(&key.namespace, &views.lacking(&key.namespace)),
         frozen: views.frozen(),
         deleted: rollout.metadata.deletion_timestamp.is_some(),
         objects: problems::of_objects(views, rollout, target.deployment(), policy),

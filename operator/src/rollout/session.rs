@@ -130,6 +130,8 @@ pub struct Session {
     told_problem: Option<String>,
     /// The run of which people know that callers outside the mesh call it.
     told_outside: Option<u64>,
+    /// Why people know that pods lack a sidecar.
+    told_lacking: Option<String>,
     /// People know that proxies hold requests back.
     told_withheld: bool,
     /// The run and weight at which people know that the error budget holds it.
@@ -173,6 +175,7 @@ impl Session {
             fetched: None,
             told_problem: None,
             told_outside: None,
+            told_lacking: None,
             told_withheld: false,
             told_exposure: None,
             left_told: false,
@@ -181,6 +184,7 @@ impl Session {
         };
         session.recall();
         session.told_outside = session.outside_in_status();
+        session.told_lacking = session.lacking_in_status();
         if let Some(persisted) = &session.persisted {
             let lease = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
             session.lapsed = (now - persisted.memory().served_at).0 > lease;
@@ -342,6 +346,7 @@ impl Session {
         let problem = self.problem(&look);
         self.tell_problem(problem.as_ref());
         self.tell_outside();
+        self.tell_lacking(&look);
         self.tell_withheld(&look);
         self.tell_exposure(&look);
         step.write = self.next_write(&look, transition.as_ref(), problem.as_ref());

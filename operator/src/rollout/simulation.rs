@@ -235,7 +235,10 @@ impl Simulation {
         }
         for number in 0..self.chance.usize(1..4) {
             let pod = json!({
-                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("web-{number}"), "namespace": "front"},
+                "apiVersion": "v1", "kind": "Pod", "metadata": {
+                    "name": format!("web-{number}"), "namespace": "front",
+                    "annotations": {crate::names::INJECTION_ANNOTATION: crate::names::INJECTION.to_string()},
+                },
                 "spec": {"containers": [{"name": "web"}], "initContainers": [{"name": crate::names::PROXY_CONTAINER}]},
                 "status": {"initContainerStatuses": [{"name": crate::names::PROXY_CONTAINER, "image": "", "imageID": "", "ready": true, "restartCount": 0, "started": true}]},
             });

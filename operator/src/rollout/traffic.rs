@@ -190,9 +190,12 @@ impl Traffic {
             Change::Revisions(deployment) => {
                 self.stale.add(services_of_deployment(views, deployment));
             }
-            Change::Rollout(_) | Change::Target(_) | Change::Deployment(_) | Change::Claim(_) => {
-                return false;
-            }
+            Change::Rollout(_)
+            | Change::Target(_)
+            | Change::Deployment(_)
+            | Change::Claim(_)
+            | Change::Lacking { .. }
+            | Change::Namespace(_) => return false,
         }
         true
     }

@@ -1,5 +1,6 @@
 //! What the API server told us: watched objects, kept small and linked. A look reads from here and asks nothing of the network.
 
+mod lacks;
 mod pods;
 mod shapes;
 mod store;
@@ -16,6 +17,7 @@ use kube::core::{DeserializeGuard, ObjectMeta};
 
 use crate::key::Key;
 
+pub use lacks::{Lacks, What};
 pub use pods::{PodSeen, Sidecar};
 pub use store::{By, Seen, Store, Writer};
 
@@ -73,6 +75,8 @@ pub struct Views {
     pub slices: Store<EndpointSlice>,
     pub claims: Store<PersistentVolumeClaim>,
     pub freezes: Store<ConfigMap>,
+    /// Those whose pods get sidecars, by their name alone.
+    pub namespaces: Store<Key>,
 }
 
 /// Those who fill the stores.
@@ -88,6 +92,7 @@ pub struct Writers {
     pub slices: Writer<EndpointSlice>,
     pub claims: Writer<PersistentVolumeClaim>,
     pub freezes: Writer<ConfigMap>,
+    pub namespaces: Writer<Key>,
 }
 
 impl Views {
@@ -105,6 +110,7 @@ impl Views {
             slices: Writer::new(shapes::SLICES),
             claims: Writer::new(shapes::CLAIMS),
             freezes: Writer::new(shapes::FREEZES),
+            namespaces: Writer::new(shapes::NAMESPACES),
         };
         let views = Views {
             rollouts: writers.rollouts.as_reader(),
@@ -118,6 +124,7 @@ impl Views {
             slices: writers.slices.as_reader(),
             claims: writers.claims.as_reader(),
             freezes: writers.freezes.as_reader(),
+            namespaces: writers.namespaces.as_reader(),
         };
         (views, writers)
     }
@@ -136,6 +143,7 @@ impl Views {
             slices,
             claims,
             freezes,
+            namespaces,
         } = self;
         rollouts.listed().await;
         originals.listed().await;
@@ -148,6 +156,7 @@ impl Views {
         slices.listed().await;
         claims.listed().await;
         freezes.listed().await;
+        namespaces.listed().await;
     }
 
     pub fn rollout(&self, key: &Key) -> Option<Arc<Guarded>> {
@@ -212,6 +221,22 @@ impl Views {
             Some((name.clone(), modes.unwrap_or_default()))
         };
         names.iter().filter_map(modes).collect()
+    }
+
+    /// Whether the pods of a namespace get sidecars.
+    pub fn labelled(&self, namespace: &str) -> bool {
+        self.namespaces.has(&lacks::named(namespace))
+    }
+
+    /// The pods of a namespace that lack a sidecar which they should have, by name.
+    pub fn lacking(&self, namespace: &str) -> Vec<Arc<PodSeen>> {
+        let all = lacks::of_namespace(namespace);
+        let mut lacking = self.pods.by(By::Lacks, &all);
+        if self.labelled(namespace) {
+            lacking.extend(self.pods.by(By::Bare, &all));
+        }
+        lacking.sort_by(|a, b| a.key.cmp(&b.key));
+        lacking
     }
 
     pub fn frozen(&self) -> bool {

@@ -6,10 +6,10 @@ mod strip;
 
 use std::fmt::Debug;
 
-use aviary_crds::{CANARY_OF_LABEL, CanaryRollout, ROLLOUT_LABEL};
+use aviary_crds::{CANARY_OF_LABEL, CanaryRollout, INJECT_LABEL, ROLLOUT_LABEL};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::DynamicObject;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -143,6 +143,14 @@ pub fn watch(
         stripping(forget_managers::<ConfigMap>),
         writers.freezes,
         changes::of_freeze,
+    );
+    let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
+    start.watch(
+        namespaces,
+        labelled(&format!("{INJECT_LABEL}=enabled")),
+        |namespace| Key::of(&namespace),
+        writers.namespaces,
+        changes::of_namespace,
     );
     let pods = Api::all(client.clone());
     tasks.spawn(follow_pods(

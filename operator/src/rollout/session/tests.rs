@@ -157,7 +157,10 @@ impl Shop {
 
     fn pod(&mut self, name: &str, labels: Value, owners: Value) {
         let pod = json!({
-            "metadata": {"namespace": "shop", "name": name, "labels": labels, "ownerReferences": owners},
+            "metadata": {
+                "namespace": "shop", "name": name, "labels": labels, "ownerReferences": owners,
+                "annotations": {"aviary.dev/injection": crate::names::INJECTION.to_string()},
+            },
             "spec": {"containers": [{"name": "aviary-proxy"}]},
         });
         let pod: Pod = serde_json::from_value(pod).unwrap();
@@ -819,6 +822,53 @@ fn without_a_prometheus_the_sidecars_reports_are_judged_and_raise() {
             (&json!("Sidecars"), &json!("Pass"))
         );
     }
+}
+
+#[test]
+fn pods_without_a_sidecar_are_told_of_once_and_no_longer_when_they_have_one() {
+    let told = |shop: &Shop| {
+        let of_it = shop
+            .told
+            .iter()
+            .filter(|each| **each == "PodsWithoutSidecar");
+        of_it.count()
+    };
+    let mut shop = Shop::soaking();
+    assert_eq!(shop.reason("Meshed"), "Meshed");
+    let bare: Pod = serde_json::from_value(json!({
+        "metadata": {"namespace": "shop", "name": "client-1"}, "spec": {"containers": [{"name": "app"}]},
+    }))
+    .unwrap();
+    shop.writers.pods.apply(Event::Apply(bare.clone().into()));
+    let later = |shop: &mut Shop| {
+        shop.now = shop.now + Span(10_000);
+        shop.rest(Api::Works);
+    };
+    later(&mut shop);
+    assert_eq!(
+        shop.reason("Meshed"),
+        "Meshed",
+        "its namespace has not asked"
+    );
+    let labelled = Event::Apply(Key::new("", "shop"));
+    shop.writers.namespaces.apply(labelled);
+    for _ in 0..2 {
+        later(&mut shop);
+        assert_eq!(
+            (shop.reason("Meshed").as_str(), told(&shop)),
+            ("PodsWithoutSidecar", 1)
+        );
+    }
+    // Nor by the process that takes over.
+    shop.session = Session::new(
+        Arc::new(serde_json::from_value(shop.stored.clone()).unwrap()),
+        shop.now,
+    );
+    later(&mut shop);
+    assert_eq!(told(&shop), 1);
+    shop.writers.pods.apply(Event::Delete(bare.into()));
+    later(&mut shop);
+    assert_eq!(shop.reason("Meshed"), "Meshed");
 }
 
 #[test]

@@ -155,6 +155,32 @@ impl Session {
         }
     }
 
+    /// Once, until nothing is lacking: the condition says how it stands.
+    pub(super) fn tell_lacking(&mut self, look: &Look) {
+        let reason = look
+            .lacking
+            .as_ref()
+            .map(|lacking| lacking.reason.to_owned());
+        if let Some(lacking) = look
+            .lacking
+            .as_ref()
+            .filter(|_| reason != self.told_lacking)
+        {
+            self.tell(Note::warning(lacking.reason, lacking.message.clone()));
+        }
+        self.told_lacking = reason;
+    }
+
+    /// What the status says of it already.
+    pub(super) fn lacking_in_status(&self) -> Option<String> {
+        let status = self.rollout.status.as_ref()?;
+        let reasons = conditions::reasons(status);
+        let mut said = reasons
+            .into_iter()
+            .filter(|(type_, value, _)| *type_ == condition::MESHED && *value == "False");
+        said.next().map(|(_, _, reason)| reason.to_owned())
+    }
+
     /// Once each time.
     pub(super) fn tell_withheld(&mut self, look: &Look) {
         let state = self.state.as_ref();

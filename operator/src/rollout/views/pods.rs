@@ -6,6 +6,7 @@ use aviary_crds::REVISION_LABEL;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 
+use super::Lacks;
 use crate::key::Key;
 use crate::names::{PROXY_CONTAINER, SKIP_INBOUND_ANNOTATION};
 
@@ -26,6 +27,8 @@ pub struct PodSeen {
     pub sidecar: Sidecar,
     /// It is being deleted.
     pub leaves: bool,
+    /// What it should have and has not.
+    pub lacks: Option<Box<Lacks>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +44,9 @@ impl From<Pod> for PodSeen {
         let mut owners = pod.owner_references().iter();
         let owner =
             owners.find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true));
+        let sidecar = Sidecar::of(&pod);
         PodSeen {
+            lacks: Lacks::of(&pod, sidecar),
             key: Key::of(&pod),
             uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
             service_account: pod
@@ -56,7 +61,7 @@ impl From<Pod> for PodSeen {
                 .get(REVISION_LABEL)
                 .map(|it| it.as_str().into()),
             replica_set: owner.map(|owner| owner.name.as_str().into()),
-            sidecar: Sidecar::of(&pod),
+            sidecar,
             leaves: pod.metadata.deletion_timestamp.is_some(),
         }
     }

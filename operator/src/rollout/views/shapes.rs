@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 
 use super::store::{By, Links, Packing, Shape};
-use super::{Guarded, PodSeen};
+use super::{Guarded, PodSeen, What, lacks};
 use crate::key::Key;
 use crate::mesh;
 
@@ -27,6 +27,7 @@ pub(super) const ROLLOUTS: Shape<Guarded> = Shape {
         vec![
             (By::Deployment, key.beside(&rollout.spec.target_ref.name)),
             (By::Service, key.beside(&rollout.spec.service.name)),
+            (By::Namespace, lacks::of_namespace(&key.namespace)),
         ]
     },
     packing: None,
@@ -87,7 +88,14 @@ pub(super) const PODS: Shape<PodSeen> = Shape {
             let unmeshed = pod.is_unmeshed().then(|| link(By::Unmeshed, revision));
             [link(By::Revision, revision)].into_iter().chain(unmeshed)
         });
-        set.chain(revision).collect()
+        let lacks = pod.lacks.iter().map(|lacks| {
+            let by = match lacks.what {
+                What::Sidecar => By::Bare,
+                What::Asked | What::Newer => By::Lacks,
+            };
+            (by, lacks::of_namespace(&pod.key.namespace))
+        });
+        set.chain(revision).chain(lacks).collect()
     },
     packing: None,
 };
@@ -120,6 +128,12 @@ pub(super) const CLAIMS: Shape<PersistentVolumeClaim> = Shape {
 
 pub(super) const FREEZES: Shape<ConfigMap> = Shape {
     key: Key::of,
+    links: |_| Vec::new(),
+    packing: None,
+};
+
+pub(super) const NAMESPACES: Shape<Key> = Shape {
+    key: Key::clone,
     links: |_| Vec::new(),
     packing: None,
 };

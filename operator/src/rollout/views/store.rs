@@ -29,6 +29,12 @@ pub enum By {
     Revision,
     /// The revision in its label, of a pod that is to have a sidecar and has none.
     Unmeshed,
+    /// The namespace that it is in.
+    Namespace,
+    /// The namespace, of a pod without a sidecar that gets one there.
+    Bare,
+    /// The namespace, of a pod that lacks its sidecar wherever it is, or has an old one.
+    Lacks,
     /// A volume claim that it mounts.
     Claim,
     /// A pod behind it.

@@ -31,6 +31,7 @@ impl Pods {
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {
                 "name": name, "namespace": owner["namespace"], "labels": template["metadata"]["labels"],
+                "annotations": {crate::names::INJECTION_ANNOTATION: crate::names::INJECTION.to_string()},
                 "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner["name"], "uid": owner["uid"], "controller": true}],
             },
             "spec": {
