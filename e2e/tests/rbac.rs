@@ -660,7 +660,7 @@ fn the_operator_may_do_what_it_is_for_and_nothing_else() {
         ("list", "secrets", "aviary-system"),
         ("watch", "secrets/aviary-ca", "aviary-system"),
         ("update", "secrets/aviary-workload-ca", "aviary-system"),
-        ("get", "namespaces", "shop"),
+        ("update", "namespaces", "shop"),
         ("update", "canaryrollouts.aviary.dev", "shop"),
         ("delete", "canaryrollouts.aviary.dev", "shop"),
         ("update", "deployments.apps", "shop"),
@@ -685,6 +685,7 @@ fn the_operator_may_do_what_it_is_for_and_nothing_else() {
     for (verb, resource, namespace) in [
         ("patch", "canaryrollouts.aviary.dev+status", "shop"),
         ("watch", "persistentvolumeclaims", "shop"),
+        ("watch", "namespaces", "shop"),
         ("watch", "controllerrevisions.apps", "shop"),
         ("get", "secrets/aviary-ca", "aviary-system"),
         ("get", "secrets/aviary-workload-ca", "aviary-system"),
