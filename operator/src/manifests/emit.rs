@@ -168,7 +168,7 @@ mod tests {
             "\n",
             "      run\n",
             "    ports: []\n",
-            "  n: null\n",
+            "  nothing: null\n",
         );
         assert_eq!(yaml(&read(text).unwrap()), text);
     }
