@@ -4,7 +4,7 @@
 mod installation;
 
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -168,7 +168,7 @@ async fn injector(flags: &Inject) -> Result<Injector, InjectError> {
     })
 }
 
-fn name(file: &PathBuf) -> String {
+fn name(file: &Path) -> String {
     if file.as_os_str() == "-" {
         "standard input".to_owned()
     } else {
@@ -176,7 +176,7 @@ fn name(file: &PathBuf) -> String {
     }
 }
 
-fn read(file: &PathBuf) -> Result<String, InjectError> {
+fn read(file: &Path) -> Result<String, InjectError> {
     let failed = |source| InjectError::Read {
         file: name(file),
         source,

@@ -72,7 +72,7 @@ impl fmt::Display for Said {
 #[error("{at}: {source}")]
 pub struct ManifestError {
     pub at: At,
-    pub source: Cause,
+    pub source: Box<Cause>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +102,7 @@ pub fn inject(text: &str, injector: &Injector) -> Result<Injected, ManifestError
         };
         let failed = |object: &str, source: Cause| ManifestError {
             at: at(object),
-            source,
+            source: Box::new(source),
         };
         let read = tree::read(document.text).map_err(|error| failed("", Cause::Syntax(error)))?;
         let mut changed = read;
