@@ -144,6 +144,8 @@ impl Ads {
             let names = |kind: Kind| served.names(kind).cloned();
             change.routes = names(Kind::Route).map(|name| (name, None)).collect();
             change.clusters = names(Kind::Cluster).map(|name| (name, None)).collect();
+            let pods = names(Kind::Listener).filter_map(|pod| Key::read(&pod));
+            change.inbound = pods.map(|pod| (pod, None)).collect();
         }
         let routes = world.routes.iter();
         let routes = routes.map(|(name, entry)| (name.clone(), Some(entry.clone())));
@@ -151,6 +153,9 @@ impl Ads {
         let clusters = clusters.map(|(name, cluster)| (name.clone(), Some(cluster.clone())));
         change.routes.extend(routes);
         change.clusters.extend(clusters);
+        let inbound = world.inbound.iter();
+        let inbound = inbound.map(|(pod, inbound)| (pod.clone(), Some(inbound.clone())));
+        change.inbound.extend(inbound);
         self.apply(change);
     }
 
@@ -195,6 +200,16 @@ impl Ads {
                 let names = std::iter::once(&route.name).chain(&route.aliases);
                 changed.extend(names.map(|name| (Kind::Route, name.clone())));
                 rollouts.extend(route.rollout.clone().filter(|rollout| !rollout.is_empty()));
+            }
+        }
+        for (pod, inbound) in change.inbound {
+            let pod = pod.to_string();
+            let other = match inbound {
+                Some(inbound) => resources.insert_inbound(&pod, &inbound),
+                None => resources.remove_inbound(&pod),
+            };
+            if other {
+                changed.insert((Kind::Listener, pod));
             }
         }
         lock(&self.0.tallies).discard(rollouts.iter().map(String::as_str));

@@ -23,6 +23,12 @@ impl Key {
         Key::new(object.namespace().unwrap_or_default(), object.name_any())
     }
 
+    /// As it is displayed.
+    pub fn read(text: &str) -> Option<Key> {
+        let (namespace, name) = text.split_once('/')?;
+        Some(Key::new(namespace, name))
+    }
+
     /// The object of this name in the same namespace.
     pub fn beside(&self, name: impl Into<String>) -> Key {
         Key::new(self.namespace.clone(), name)

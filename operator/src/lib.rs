@@ -19,6 +19,7 @@ pub mod names;
 pub mod notify;
 pub mod options;
 pub mod outcomes;
+mod probes;
 pub mod revision;
 pub mod rollout;
 pub mod secret;

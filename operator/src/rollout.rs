@@ -27,6 +27,7 @@ mod guarding;
 pub mod heard;
 pub mod hooks;
 mod identities;
+mod inbounds;
 mod lacking;
 mod look;
 mod machine;

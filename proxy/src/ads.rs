@@ -98,6 +98,9 @@ impl AdsLink {
             };
             self.held.requests = None;
             self.held.client.disconnected();
+            if let Failure::Status(text) = &failure {
+                self.held.client.ended_with(text);
+            }
             self.held.install.link(Link::Disconnected);
             // What is reported at the next connect must be installed, not on its way.
             self.held.finish_install().await;

@@ -1,6 +1,7 @@
 //! The data plane as the control plane's client sees it: [`Install`] for all workers at once.
 
 mod identity;
+mod inbound;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -96,6 +97,7 @@ impl Data {
             "version": env!("CARGO_PKG_VERSION"),
             "connected": self.metrics.connected.load(Ordering::Relaxed) == 1,
             "identity": table.identity.as_ref().map(|own| serde_json::json!({"id": &*own.id, "number": own.number})),
+            "inbound": table.inbound.as_deref().map(inbound::dump),
             "installs": self.metrics.installs.load(Ordering::Relaxed),
             "routes": routes.collect::<Vec<_>>(),
             "clusters": clusters.collect::<Vec<_>>(),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use traffic_core::config::{Arm, Cluster, Route, Snapshot, Split, Weight};
+use traffic_core::config::{Arm, Cluster, Inbound, Route, Snapshot, Split, Weight};
 use traffic_core::revoked::{self, RevocationMemory};
 use traffic_core::split::sticky::{self, Head, Key, Seed};
 use traffic_core::split::{Interleaver, Pick};
@@ -23,6 +23,8 @@ pub struct Table {
     pub clusters: HashMap<String, Arc<Cluster>>,
     /// What this proxy is to others. It travels with the clusters: a worker never has the endpoints of one moment and the roots of another.
     pub identity: Option<Arc<Generation>>,
+    /// What to do with what comes in. `None`: the control plane has not said.
+    pub inbound: Option<Arc<Inbound>>,
 }
 
 /// A route with the split that really holds.
@@ -108,6 +110,7 @@ impl Table {
             routes: routes.collect(),
             clusters: snapshot.clusters.clone(),
             identity: previous.identity.clone(),
+            inbound: snapshot.inbound.clone(),
         }
     }
 }
@@ -194,6 +197,7 @@ mod tests {
         Snapshot {
             routes: addresses.into_iter().collect(),
             clusters: HashMap::new(),
+            inbound: None,
         }
     }
 

@@ -22,6 +22,15 @@ impl Asked {
         }
     }
 
+    /// With this name in the place of another one.
+    pub(super) fn renaming(mut self, from: &str, to: &str) -> Asked {
+        let names = self.subscribe.iter_mut().chain(&mut self.unsubscribe);
+        names
+            .filter(|name| name.as_str() == from)
+            .for_each(|name| to.clone_into(name));
+        self
+    }
+
     /// What the proxy says by asking for this name, or no longer; `None`: nothing.
     pub(super) fn of(&self, name: &str) -> Option<Accepts> {
         let has = |names: &[String]| names.iter().any(|each| each == name);

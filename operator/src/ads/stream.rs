@@ -71,6 +71,7 @@ impl Session {
         let place = ads.0.streams_of_pods.take(pod.clone());
         let stream = ads.registry().next_stream();
         let news = ads.interests().enter(stream);
+        let server = DeltaServer::of(pod.to_string());
         Session {
             ads,
             pod,
@@ -80,7 +81,7 @@ impl Session {
             news,
             end: CancellationToken::new(),
             entered: Entered::No,
-            server: DeltaServer::default(),
+            server,
             reported: 0,
             responses,
             debounce: Debounce::default(),
@@ -193,7 +194,11 @@ impl Session {
         let received = self.server.on_request(request).map_err(refusal)?;
         let accepts = match received.kind {
             Kind::Route => asked.of(INBOUND),
-            Kind::Cluster | Kind::Endpoints => None,
+            Kind::Cluster | Kind::Endpoints | Kind::Listener => None,
+        };
+        let asked = match received.kind {
+            Kind::Listener => asked.renaming(INBOUND, &self.pod.to_string()),
+            Kind::Cluster | Kind::Endpoints | Kind::Route => asked,
         };
         // What was refused is followed by nobody: it would stay when the stream is gone.
         self.ads
@@ -270,9 +275,10 @@ impl Session {
 fn refusal(error: ProtocolError) -> Status {
     let text = error.to_string();
     match error {
-        ProtocolError::UnknownType(_) | ProtocolError::Wildcard(_) | ProtocolError::Node(_) => {
-            Status::invalid_argument(text)
-        }
+        ProtocolError::UnknownType(_)
+        | ProtocolError::Wildcard(_)
+        | ProtocolError::Listener(_)
+        | ProtocolError::Node(_) => Status::invalid_argument(text),
         ProtocolError::Limit(_) => Status::resource_exhausted(text),
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use traffic_core::config::{Cluster, Route};
+use traffic_core::config::{Cluster, Inbound, Route};
+
+use crate::key::Key;
 
 /// Everything that proxies may ask for. `Ads::set_world` serves it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub struct World {
     pub routes: BTreeMap<String, RouteEntry>,
     /// By name.
     pub clusters: BTreeMap<String, Cluster>,
+    /// What the sidecars do with what comes in, by pod.
+    pub inbound: BTreeMap<Key, Inbound>,
 }
 
 /// A route, and the addresses at which callers find it.
@@ -29,11 +33,13 @@ pub struct WorldChange {
     pub routes: BTreeMap<String, Option<RouteEntry>>,
     /// By name.
     pub clusters: BTreeMap<String, Option<Cluster>>,
+    /// By pod.
+    pub inbound: BTreeMap<Key, Option<Inbound>>,
 }
 
 impl WorldChange {
     pub fn is_empty(&self) -> bool {
-        self.routes.is_empty() && self.clusters.is_empty()
+        self.routes.is_empty() && self.clusters.is_empty() && self.inbound.is_empty()
     }
 }
 
@@ -42,11 +48,12 @@ impl World {
     pub fn apply(&mut self, change: WorldChange) -> bool {
         let routes = put(&mut self.routes, change.routes);
         let clusters = put(&mut self.clusters, change.clusters);
-        routes || clusters
+        let inbound = put(&mut self.inbound, change.inbound);
+        routes || clusters || inbound
     }
 }
 
-fn put<T: PartialEq>(all: &mut BTreeMap<String, T>, change: BTreeMap<String, Option<T>>) -> bool {
+fn put<K: Ord, T: PartialEq>(all: &mut BTreeMap<K, T>, change: BTreeMap<K, Option<T>>) -> bool {
     let mut changed = false;
     for (name, item) in change {
         changed |= match item {

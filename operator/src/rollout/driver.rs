@@ -297,9 +297,7 @@ impl Driver {
             self.due.extend(self.sessions.waiting().cloned());
         }
         for rollout in rollouts {
-            let key = rollout
-                .split_once('/')
-                .map(|(namespace, name)| Key::new(namespace, name));
+            let key = Key::read(&rollout);
             let waits = |key: &Key| self.sessions.get(key).is_some_and(Session::waits);
             self.due.extend(key.filter(waits));
         }

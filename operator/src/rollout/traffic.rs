@@ -20,6 +20,7 @@ use traffic_core::split::sticky;
 use super::changes::Change;
 use super::heard::Sent;
 use super::identities::Identities;
+use super::inbounds::Inbounds;
 use super::revisions::{Named, Revisions};
 use super::views::{By, Views};
 use crate::key::Key;
@@ -87,6 +88,7 @@ impl RolloutSplit {
 #[derive(Default)]
 pub struct Traffic {
     pub(super) identities: Identities,
+    inbounds: Inbounds,
     splits: Splits,
     /// Rollouts whose splits are others than those that the parts were made with, and what those were.
     before: BTreeMap<Key, Option<RolloutSplit>>,
@@ -180,6 +182,7 @@ impl Traffic {
 
     /// Notes what a change is about. Says whether there may be something to publish.
     pub(super) fn touch(&mut self, views: &Views, change: &Change) -> bool {
+        self.inbounds.touch(change);
         match change {
             Change::Everything => self.stale = Stale::All,
             Change::Service(service) | Change::Endpoints(service) => {
@@ -245,6 +248,7 @@ impl Traffic {
             });
             told.extend(self.parts.put(&key, part, &mut change));
         }
+        self.inbounds.publish(views, &mut change);
         told.retain(|key| self.resend(key));
         Published { change, told }
     }

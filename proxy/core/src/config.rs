@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fuse::Tolerance;
+pub use crate::inbound::Inbound;
 use crate::lease::Lease;
 use crate::split::sticky;
 pub use crate::weight::{Weight, WeightAboveWhole};
@@ -151,4 +152,6 @@ pub struct Snapshot {
     pub routes: HashMap<SocketAddr, Option<Arc<Route>>>,
     /// By cluster name.
     pub clusters: HashMap<String, Arc<Cluster>>,
+    /// What to do with what comes in. `None`: the control plane has not said.
+    pub inbound: Option<Arc<Inbound>>,
 }

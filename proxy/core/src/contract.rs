@@ -37,6 +37,8 @@ pub mod metric {
     pub const PASSTHROUGH_CONNECTIONS: &str = "aviary_passthrough_connections";
     /// Counter: what the proxy refused because a limit was reached.
     pub const REFUSED: &str = "aviary_refused";
+    /// Counter: requests and opaque connections of callers that may not call, by who called whom.
+    pub const INBOUND_REFUSED: &str = "aviary_inbound_refused";
     /// Counter: handshakes of mutual TLS.
     pub const HANDSHAKES: &str = "aviary_tls_handshakes";
     /// Gauge: requests and opaque connections in progress.
@@ -68,6 +70,10 @@ pub mod label {
     pub const PEER: &str = "peer";
     /// Why a connection was passed through, or something was refused.
     pub const REASON: &str = "reason";
+    /// The SPIFFE ID of who called; empty if it has shown none.
+    pub const CALLER: &str = "caller";
+    /// The SPIFFE ID of this pod; empty if it has none.
+    pub const CALLED: &str = "called";
     /// What became of a report (`sent` or `dropped`), of a request for a certificate (`issued`, `failed` or `unserved`), or of a handshake (`success` or `failure`).
     pub const RESULT: &str = "result";
     /// Which way a connection goes: `outbound`, from the application, or `inbound`, to it.

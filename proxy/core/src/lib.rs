@@ -6,12 +6,14 @@
 //! In the order of a request: [`revoked`] clamps what the control plane asks for, [`lease`] says for how long it holds, [`split`]
 //! picks the revision, [`fuse`] takes the canary back where far more of it fails than of stable, [`balance`] picks the endpoint,
 //! [`retry`] says whether a failed attempt may be sent again, and [`outcome`] what the request counts as. [`peer`] says who sent
-//! one that comes in. [`spiffe`] has the names of those who send and answer.
+//! one that comes in, and [`authorize`] whether it may, by the rules in [`inbound`]. [`spiffe`] has the names of those who send and answer.
 
+pub mod authorize;
 pub mod balance;
 pub mod config;
 pub mod contract;
 pub mod fuse;
+pub mod inbound;
 pub mod lease;
 pub mod limits;
 pub mod outcome;

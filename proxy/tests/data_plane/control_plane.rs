@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -27,13 +27,14 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
-use traffic_core::config::Route;
+use traffic_core::config::{Inbound, Route};
 use traffic_core::outcome::{Counts, Second};
 
 use crate::client::eventually;
 use crate::mesh::{Mesh, SERVICE, Service};
 
 const TOKEN: &str = "of-this-pod";
+const POD: (&str, &str) = ("shop", "web-1");
 /// Generous: the machine may be busy. A test that passes never waits for it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -66,6 +67,10 @@ struct Shared {
     heard: Mutex<Vec<(Second, Report)>>,
     /// The version of the route that the proxy has installed.
     acknowledged: watch::Sender<String>,
+    /// What the proxy says of what it is to do with what comes in.
+    inbound: watch::Sender<Option<Verdict>>,
+    /// Whether what is sent of that is no message.
+    is_garbling: AtomicBool,
     ads_streams: AtomicUsize,
     load_streams: AtomicUsize,
     /// Streams of configuration on which the proxy has said that it accepts TLS.
@@ -95,6 +100,8 @@ impl ControlPlane {
             loads: watch::Sender::new(loads),
             heard: Mutex::default(),
             acknowledged: watch::Sender::default(),
+            inbound: watch::Sender::default(),
+            is_garbling: AtomicBool::default(),
             ads_streams: AtomicUsize::default(),
             load_streams: AtomicUsize::default(),
             accepting_streams: AtomicUsize::default(),
@@ -132,8 +139,8 @@ impl ControlPlane {
             address: format!("https://{}", self.address),
             root_certs: Some(self.root_pem.clone()),
             token_file,
-            pod_name: "web-1".to_owned(),
-            pod_namespace: "shop".to_owned(),
+            pod_name: POD.1.to_owned(),
+            pod_namespace: POD.0.to_owned(),
             pod_ip: None,
         };
         self.token_file = Some(me.token_file.clone());
@@ -163,6 +170,27 @@ impl ControlPlane {
     pub(crate) async fn shifts(&self, service: &Service, route: &Route) {
         self.publishes(service, route);
         self.is_obeyed().await;
+    }
+
+    /// What the proxy is to do with what comes in; says what it says of it.
+    pub(crate) async fn commands(&self, inbound: &Inbound) -> Verdict {
+        self.shared.inbound.send_replace(None);
+        let pod = format!("{}/{}", POD.0, POD.1);
+        let mut resources = self.shared.resources.lock().unwrap();
+        resources.insert_inbound(&pod, inbound);
+        drop(resources);
+        self.shared.changes.send_replace(());
+        let mut said = self.shared.inbound.subscribe();
+        let said = said.wait_for(Option::is_some);
+        let said = timeout(PATIENCE, said)
+            .await
+            .expect("the proxy says nothing");
+        said.unwrap().clone().unwrap()
+    }
+
+    /// Whether [`commands`](ControlPlane::commands) arrive as nonsense.
+    pub(crate) fn garbles(&self, is_garbling: bool) {
+        self.shared.is_garbling.store(is_garbling, Ordering::SeqCst);
     }
 
     fn publishes(&self, service: &Service, route: &Route) {
@@ -261,14 +289,21 @@ impl Shared {
         mut requests: Streaming<XdsRequest>,
         responses: mpsc::UnboundedSender<Result<XdsResponse, Status>>,
     ) -> Option<()> {
-        let mut server = DeltaServer::default();
+        let mut server = DeltaServer::of(format!("{}/{}", POD.0, POD.1));
         let mut accepts = false;
         let (mut changes, mut hang_up) = (self.changes.subscribe(), self.hang_up.subscribe());
         loop {
             let next = |server: &mut DeltaServer| {
                 server.next(&self.resources.lock().unwrap(), Instant::now())
             };
-            while let Some(response) = next(&mut server) {
+            while let Some(mut response) = next(&mut server) {
+                let is_listener = response.type_url == Kind::Listener.type_url();
+                if is_listener && self.is_garbling.load(Ordering::SeqCst) {
+                    let bodies = response.resources.iter_mut();
+                    bodies
+                        .flat_map(|each| &mut each.resource)
+                        .for_each(|body| body.value = vec![0xff]);
+                }
                 responses.send(Ok(response)).ok()?;
             }
             if !accepts && server.routes().contains_key(INBOUND) {
@@ -281,6 +316,12 @@ impl Shared {
                     Verdict::Rejected(text) => panic!("the proxy says: {text}"),
                     Verdict::Pending => {}
                 }
+            }
+            let said = server.inbound().filter(|said| **said != Verdict::Pending);
+            if let Some(said) = said {
+                let said = Some(said.clone());
+                self.inbound
+                    .send_if_modified(|known| std::mem::replace(known, said.clone()) != said);
             }
             let heartbeat = server.heartbeat_at(&self.resources.lock().unwrap());
             tokio::select! {

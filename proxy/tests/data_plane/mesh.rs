@@ -280,6 +280,7 @@ impl Service {
         Snapshot {
             routes: HashMap::from([(SERVICE.parse().unwrap(), Some(Arc::new(self.route())))]),
             clusters: HashMap::from([cluster("v1", &self.stable), cluster("v2", &self.canary)]),
+            ..Snapshot::default()
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   demand(dst) ─> RDS dst/<ip>:<port> ─> route ─> CDS and EDS of its clusters ─> Snapshot ─> install ─> ACK
+//!   connected() ─> LDS inbound/self ─────────────────────────────────────────────────^
 //! ```
 //!
 //! Guarantees:
@@ -9,6 +10,7 @@
 //!   A canary at weight 0 gets no requests and is not waited for: lowering depends on nothing;
 //! - an ACK says "installed", not "received": it leaves when the shell has confirmed a snapshot that shows the resource;
 //! - a bad resource rejects only itself; the last good one stays and the NACK carries the reason;
+//! - what to do with what comes in stays as it was said last, also when it is no longer said;
 //! - a canary's weight is only lent: when it is not renewed in time it decays to stable, is no longer acknowledged, and is asked
 //!   for again;
 //! - when the stream is lost the snapshot stays; the next stream starts with what is installed, so that only changes are sent.
@@ -19,11 +21,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use traffic_core::config::{Cluster, Route, Snapshot};
+use traffic_core::config::{Cluster, Inbound, Route, Snapshot};
+use traffic_core::inbound::Unidentified;
 
-use crate::kind::{ByKind, Kind};
+use crate::kind::{ByKind, Kind, LISTENER};
 use crate::node::{self, Node};
 use crate::resources::{INBOUND, alias};
 use crate::{Request, Response};
@@ -67,6 +70,9 @@ pub struct DeltaClient {
     /// Those that a received or a visible route names.
     clusters: BTreeMap<String, HeldCluster>,
     stream: Option<Stream>,
+    inbound: Option<HeldInbound>,
+    /// Whether the control plane of the next stream does not know of listeners: asked for one, it would end the stream.
+    without_listener: bool,
     /// Whether the control plane is to know that this proxy accepts mutual TLS.
     accepts: bool,
     leases: Leases,
@@ -112,8 +118,17 @@ struct HeldCluster {
     cluster: Option<Arc<Cluster>>,
 }
 
+/// What to do with what comes in.
+#[derive(Debug)]
+struct HeldInbound {
+    version: String,
+    inbound: Arc<Inbound>,
+}
+
 #[derive(Debug, Default)]
 struct Stream {
+    /// Its control plane has been asked for listeners.
+    listens: bool,
     awaiting: Vec<Awaiting>,
 }
 
@@ -165,6 +180,18 @@ impl DeltaClient {
         output
     }
 
+    /// Tells the control plane who has called this pod without an identity, and how long ago.
+    pub fn report(&mut self, seen: &[(Unidentified, Duration)]) -> Output {
+        let mut output = Output::default();
+        if self.stream.as_ref().is_some_and(|stream| stream.listens) {
+            output.requests.push(Request {
+                node: Some(node::encode_report(seen)),
+                ..subscribe(Kind::Listener, Vec::new())
+            });
+        }
+        output
+    }
+
     /// Makes room, first of destinations that have no route; gives their aliases.
     fn forget_destinations(&mut self) -> Vec<String> {
         let mut forgotten = Vec::new();
@@ -185,7 +212,6 @@ impl DeltaClient {
     /// A stream is open: says who we are, what we want and what we have.
     pub fn connected(&mut self, node: &Node) -> Output {
         self.resume();
-        self.stream = Some(Stream::default());
         let mut versions: ByKind<HashMap<String, String>> = ByKind::default();
         versions[Kind::Route] = self
             .routes
@@ -199,6 +225,9 @@ impl DeltaClient {
             versions[Kind::Cluster].extend(known(&held.cluster_version));
             versions[Kind::Endpoints].extend(known(&held.endpoints_version));
         }
+        if let Some(held) = &self.inbound {
+            versions[Kind::Listener].insert(INBOUND.to_owned(), held.version.clone());
+        }
         let request = |kind: Kind, names: Vec<String>| Request {
             initial_resource_versions: versions[kind].clone(),
             ..subscribe(kind, names)
@@ -211,6 +240,14 @@ impl DeltaClient {
             node: Some(node::encode(node)),
             ..routes
         }];
+        let listens = !std::mem::take(&mut self.without_listener);
+        self.stream = Some(Stream {
+            listens,
+            ..Stream::default()
+        });
+        if listens {
+            requests.push(request(Kind::Listener, vec![INBOUND.to_owned()]));
+        }
         // No names would mean all clusters.
         if !self.clusters.is_empty() {
             let names: Vec<String> = self.clusters.keys().cloned().collect();
@@ -226,6 +263,12 @@ impl DeltaClient {
     /// The stream is lost; the snapshot stays.
     pub fn disconnected(&mut self) {
         self.stream = None;
+    }
+
+    /// The control plane ended the stream and said this. One of an older version says so of a kind of resources that it does not know: the next stream does
+    /// without listeners, and the one after it asks again.
+    pub fn ended_with(&mut self, text: &str) {
+        self.without_listener = text.contains(LISTENER);
     }
 
     pub fn received(&mut self, response: Response, now: Instant) -> Output {

@@ -1,4 +1,4 @@
-//! The three kinds of resources that Aviary serves, in the order in which new ones are sent: what a route names is there
+//! The kinds of resources that Aviary serves, in the order in which new ones are sent: what a route names is there
 //! before the route ("make before break"); removals go the other way.
 
 use std::fmt;
@@ -11,6 +11,8 @@ pub enum Kind {
     Endpoints,
     /// RDS: which clusters share the requests for a destination.
     Route,
+    /// LDS: what a proxy does with what comes in. It hangs on nothing else.
+    Listener,
 }
 
 /// CDS.
@@ -19,16 +21,19 @@ pub const CLUSTER: &str = "type.googleapis.com/envoy.config.cluster.v3.Cluster";
 pub const ENDPOINTS: &str = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment";
 /// RDS.
 pub const ROUTE: &str = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration";
+/// LDS.
+pub const LISTENER: &str = "type.googleapis.com/envoy.config.listener.v3.Listener";
 
 impl Kind {
     /// Make before break.
-    pub const ALL: [Kind; 3] = [Kind::Cluster, Kind::Endpoints, Kind::Route];
+    pub const ALL: [Kind; 4] = [Kind::Cluster, Kind::Endpoints, Kind::Route, Kind::Listener];
 
     pub fn type_url(self) -> &'static str {
         match self {
             Kind::Cluster => CLUSTER,
             Kind::Endpoints => ENDPOINTS,
             Kind::Route => ROUTE,
+            Kind::Listener => LISTENER,
         }
     }
 
@@ -46,19 +51,20 @@ impl fmt::Display for Kind {
             Kind::Cluster => "cluster",
             Kind::Endpoints => "endpoints",
             Kind::Route => "route",
+            Kind::Listener => "listener",
         })
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "resource type `{0}` is not served: Aviary serves Cluster, ClusterLoadAssignment and RouteConfiguration (xDS v3)"
+    "resource type `{0}` is not served: Aviary serves Cluster, ClusterLoadAssignment, RouteConfiguration and Listener (xDS v3)"
 )]
 pub struct UnknownType(pub String);
 
 /// A table with one place for each kind.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ByKind<T>([T; 3]);
+pub(crate) struct ByKind<T>([T; 4]);
 
 impl<T> std::ops::Index<Kind> for ByKind<T> {
     type Output = T;
@@ -76,7 +82,7 @@ impl<T> std::ops::IndexMut<Kind> for ByKind<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use envoy_types::pb::envoy::config::{cluster, endpoint, route};
+    use envoy_types::pb::envoy::config::{cluster, endpoint, listener, route};
     use prost::Name;
 
     #[test]
@@ -84,6 +90,7 @@ mod tests {
         assert_eq!(CLUSTER, cluster::v3::Cluster::type_url());
         assert_eq!(ENDPOINTS, endpoint::v3::ClusterLoadAssignment::type_url());
         assert_eq!(ROUTE, route::v3::RouteConfiguration::type_url());
+        assert_eq!(LISTENER, listener::v3::Listener::type_url());
     }
 
     #[test]
@@ -91,10 +98,10 @@ mod tests {
         for kind in Kind::ALL {
             assert_eq!(Kind::from_type_url(kind.type_url()), Ok(kind));
         }
-        let listener = "type.googleapis.com/envoy.config.listener.v3.Listener";
+        let secret = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret";
         assert_eq!(
-            Kind::from_type_url(listener),
-            Err(UnknownType(listener.to_owned()))
+            Kind::from_type_url(secret),
+            Err(UnknownType(secret.to_owned()))
         );
     }
 }

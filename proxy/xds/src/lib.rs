@@ -2,17 +2,18 @@
 //! without I/O. Nothing else in the workspace names a wire type; the shells move [`Request`]s and [`Response`]s, which are
 //! opaque to them.
 //!
-//! - [`route`] with [`sticky`], [`cluster`], [`node`], [`load`], [`identity`]: one boundary each, both directions, round-trip tested.
+//! - [`route`] with [`sticky`], [`cluster`], [`listener`], [`node`], [`load`], [`identity`]: one boundary each, both directions, round-trip tested.
 //! - [`resources`]: a world, encoded once and versioned by content, so that a restarted control plane re-sends nothing.
 //! - [`server`]: one proxy's stream as the control plane sees it. [`client`]: the same stream as the proxy sees it.
 //!
-//! Not here: state-of-the-world xDS, wildcard subscriptions and listeners (stock Envoy needs them).
+//! Not here: state-of-the-world xDS and wildcard subscriptions (stock Envoy needs them).
 
 mod address;
 pub mod client;
 pub mod cluster;
 pub mod identity;
 pub mod kind;
+pub mod listener;
 pub mod load;
 mod metadata;
 pub mod node;

@@ -105,12 +105,19 @@ impl<'a> Fields<'a> {
     }
 
     fn structs(self, field: &'static str) -> Result<Vec<Fields<'a>>, FieldProblem> {
+        Ok(self.structs_if_any(field)?.unwrap_or_default())
+    }
+
+    pub(crate) fn structs_if_any(
+        self,
+        field: &'static str,
+    ) -> Result<Option<Vec<Fields<'a>>>, FieldProblem> {
         let wrong = FieldProblem::NotA {
             field,
             expected: "a list of structs",
         };
         match self.get(field) {
-            None => Ok(Vec::new()),
+            None => Ok(None),
             Some(Kind::ListValue(list)) => list
                 .values
                 .iter()
@@ -118,7 +125,8 @@ impl<'a> Fields<'a> {
                     Some(Kind::StructValue(nested)) => Ok(Fields(nested)),
                     _ => Err(wrong.clone()),
                 })
-                .collect(),
+                .collect::<Result<_, _>>()
+                .map(Some),
             Some(_) => Err(wrong),
         }
     }
@@ -186,9 +194,17 @@ pub(crate) fn revocations(revocations: &[SignedRevocation]) -> Value {
         }
         nested(fields)
     };
+    values(revocations.iter().map(write))
+}
+
+pub(crate) fn list(structs: impl IntoIterator<Item = Struct>) -> Value {
+    values(structs.into_iter().map(nested))
+}
+
+fn values(values: impl Iterator<Item = Value>) -> Value {
     Value {
         kind: Some(Kind::ListValue(ListValue {
-            values: revocations.iter().map(write).collect(),
+            values: values.collect(),
         })),
     }
 }

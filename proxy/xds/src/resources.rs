@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
-use traffic_core::config::{Cluster, Route};
+use traffic_core::config::{Cluster, Inbound, Route};
 
 use crate::kind::{ByKind, Kind};
-use crate::{cluster, route};
+use crate::{cluster, listener, route};
 
 const PREFIX: &str = "dst/";
 
@@ -23,7 +23,9 @@ pub fn alias(destination: SocketAddr) -> String {
     format!("{PREFIX}{destination}")
 }
 
-/// The name of a route by which a sidecar asks for nothing, but says that it accepts TLS: it has a certificate, and all that comes in may be TLS.
+/// The name of the listener that is each proxy's own: what it does with what comes in. Whose it is the stream says, so nobody can ask for another's.
+///
+/// As the name of a route it asks for nothing, but says that a sidecar accepts TLS: it has a certificate, and all that comes in may be TLS.
 pub const INBOUND: &str = "inbound/self";
 
 /// The destination in an alias.
@@ -64,6 +66,8 @@ pub struct Resources {
     aliases: HashMap<String, String>,
     /// The names of a rollout's routes.
     of_rollout: HashMap<String, BTreeSet<String>>,
+    /// The listeners in use, by version: most pods have the same one.
+    listeners: HashMap<String, Arc<Resource>>,
 }
 
 impl Resources {
@@ -138,7 +142,46 @@ impl Resources {
         self.by_name[Kind::Cluster].remove(name).is_some()
     }
 
-    /// The names of all resources of a kind.
+    /// What the pod (`<ns>/<name>`) does with what comes in. Says whether that is another way than before.
+    pub fn insert_inbound(&mut self, pod: &str, inbound: &Inbound) -> bool {
+        let version = inbound_version(inbound);
+        if self.has(Kind::Listener, pod, &version) {
+            return false;
+        }
+        let known = self.listeners.entry(version.clone()).or_insert_with(|| {
+            Arc::new(Resource {
+                name: INBOUND.to_owned(),
+                version,
+                aliases: Vec::new(),
+                rollout: None,
+                clusters: Vec::new(),
+                ttl: None,
+                body: listener::encode(inbound).encode_to_vec(),
+            })
+        });
+        let known = Arc::clone(known);
+        let before = self.by_name[Kind::Listener].insert(pod.to_owned(), known);
+        self.drop_listener(before);
+        true
+    }
+
+    /// Nothing is known of the pod. `false`: nothing was.
+    pub fn remove_inbound(&mut self, pod: &str) -> bool {
+        let before = self.by_name[Kind::Listener].remove(pod);
+        let was = before.is_some();
+        self.drop_listener(before);
+        was
+    }
+
+    /// One that was a pod's is kept as long as it is another one's.
+    fn drop_listener(&mut self, of: Option<Arc<Resource>>) {
+        // Its own place, and this one.
+        if let Some(last) = of.filter(|of| Arc::strong_count(of) <= 2) {
+            self.listeners.remove(&last.version);
+        }
+    }
+
+    /// The names of all resources of a kind; of listeners, the pods that they are of.
     pub fn names(&self, kind: Kind) -> impl Iterator<Item = &String> {
         self.by_name[kind].keys()
     }
@@ -173,12 +216,12 @@ impl Resources {
         }
     }
 
-    /// The resource that answers to `name`: its own name, or one of its aliases.
+    /// The resource that answers to `name`: its own name, or one of its aliases; of a listener, the pod that it is of.
     pub fn resolve(&self, kind: Kind, name: &str) -> Option<&Arc<Resource>> {
         let of_kind = &self.by_name[kind];
         of_kind.get(name).or_else(|| match kind {
             Kind::Route => of_kind.get(self.aliases.get(name)?),
-            Kind::Cluster | Kind::Endpoints => None,
+            Kind::Cluster | Kind::Endpoints | Kind::Listener => None,
         })
     }
 
@@ -208,6 +251,16 @@ fn route_version(route: &Route, destinations: &[SocketAddr]) -> String {
         revoked,
         destinations,
     ))
+}
+
+/// Taken apart, so that a new field cannot be forgotten here.
+fn inbound_version(inbound: &Inbound) -> String {
+    let Inbound {
+        mtls,
+        probes,
+        callers,
+    } = inbound;
+    hash(&(mtls, probes, callers))
 }
 
 fn hash(content: &impl Hash) -> String {
@@ -326,5 +379,30 @@ mod tests {
             version(&empty, Kind::Cluster, "c"),
             version(&full, Kind::Cluster, "c")
         );
+    }
+
+    #[test]
+    fn pods_with_the_same_rules_share_them_and_nothing_is_left_of_those_that_are_gone() {
+        use traffic_core::inbound::Mtls;
+        let strict = Inbound {
+            mtls: Mtls::Strict,
+            ..Inbound::default()
+        };
+        let mut world = Resources::default();
+        assert!(world.insert_inbound("shop/a", &strict) && world.insert_inbound("shop/b", &strict));
+        assert!(!world.insert_inbound("shop/a", &strict));
+        let of = |world: &Resources, pod: &str| world.resolve(Kind::Listener, pod).cloned();
+        let (a, b) = (of(&world, "shop/a").unwrap(), of(&world, "shop/b").unwrap());
+        assert!(Arc::ptr_eq(&a, &b) && a.name == INBOUND);
+        drop(b);
+        assert!(world.insert_inbound("shop/a", &Inbound::default()));
+        assert_ne!(of(&world, "shop/a").unwrap().version, a.version);
+        drop(a);
+        assert_eq!(world.listeners.len(), 2);
+        assert!(world.remove_inbound("shop/b") && !world.remove_inbound("shop/b"));
+        assert_eq!(world.listeners.len(), 1);
+        assert!(of(&world, "shop/b").is_none() && of(&world, INBOUND).is_none());
+        world.remove_inbound("shop/a");
+        assert!(world.listeners.is_empty());
     }
 }

@@ -12,7 +12,8 @@
 //! - a route that carries a canary's weight is lent, and renewed as long as the proxy has its current version (see
 //!   [`traffic_core::lease`]);
 //! - a changed route goes first, behind nothing but changes of the clusters that it names itself (make before break);
-//! - clusters and endpoints are removed only when no sent route awaits its acknowledgement.
+//! - clusters and endpoints are removed only when no sent route awaits its acknowledgement;
+//! - the one listener that a proxy may ask for, [`INBOUND`], is its own pod's.
 //!
 //! Not here: wildcard subscriptions. They are refused.
 
@@ -23,8 +24,8 @@ use std::time::Instant;
 use envoy_types::pb::envoy::service::discovery::v3::Resource as WireResource;
 
 use crate::kind::{ByKind, Kind, UnknownType};
-use crate::node::{self, InvalidNode, Node};
-use crate::resources::{Resource, Resources};
+use crate::node::{self, InvalidNode, Node, Report};
+use crate::resources::{INBOUND, Resource, Resources};
 use crate::{Request, Response};
 
 mod heartbeats;
@@ -42,6 +43,8 @@ use subscriptions::{Answer, Given, Subscriptions};
 
 #[derive(Clone, Debug, Default)]
 pub struct DeltaServer {
+    /// Whose stream it is: `<ns>/<name>`.
+    pod: String,
     kinds: ByKind<Subscriptions>,
     last_nonce: u64,
     edition: u64,
@@ -70,6 +73,8 @@ pub struct Received {
     pub node: Option<Node>,
     /// The text of a NACK, cut to [`limits::LONGEST_REJECTION`].
     pub rejection: Option<Arc<str>>,
+    /// Who calls the proxy's pod without an identity, if that is what it says.
+    pub report: Option<Report>,
 }
 
 /// How soon [`DeltaServer::next`] wants to be called.
@@ -90,6 +95,8 @@ pub enum ProtocolError {
     UnknownType(#[from] UnknownType),
     #[error("wildcard subscriptions to {0} resources are not served: subscribe by name")]
     Wildcard(Kind),
+    #[error("listener `{0}` is not served: a proxy's own is `{INBOUND}`, and there is no other")]
+    Listener(String),
     #[error(transparent)]
     Node(#[from] InvalidNode),
     #[error(transparent)]
@@ -97,11 +104,25 @@ pub enum ProtocolError {
 }
 
 impl DeltaServer {
+    /// The stream of this pod (`<ns>/<name>`), which is known from elsewhere.
+    pub fn of(pod: String) -> DeltaServer {
+        DeltaServer {
+            pod,
+            ..DeltaServer::default()
+        }
+    }
+
     pub fn on_request(&mut self, mut request: Request) -> Result<Received, ProtocolError> {
         let kind = Kind::from_type_url(&request.type_url)?;
         self.edition += 1;
         let node = self.greet(&request)?;
+        let report = match &request.node {
+            Some(wire) if kind == Kind::Listener && node.is_none() => node::decode_report(wire)?,
+            Some(_) | None => None,
+        };
+        limits::check_report(report.as_ref())?;
         limits::check_names(kind, &request)?;
+        self.own(kind, &mut request)?;
         let subscriptions = &mut self.kinds[kind];
         // Subscriptions before the verdict: a stale nonce voids the verdict only.
         subscriptions.change(kind, &mut request)?;
@@ -118,7 +139,24 @@ impl DeltaServer {
             kind,
             node,
             rejection,
+            report,
         })
+    }
+
+    /// A listener is kept by the pod that it is of.
+    fn own(&self, kind: Kind, request: &mut Request) -> Result<(), ProtocolError> {
+        let Kind::Listener = kind else { return Ok(()) };
+        let names = &mut request.resource_names_subscribe;
+        for name in names
+            .iter_mut()
+            .chain(&mut request.resource_names_unsubscribe)
+        {
+            if name != INBOUND {
+                return Err(ProtocolError::Listener(name.chars().take(100).collect()));
+            }
+            name.clone_from(&self.pod);
+        }
+        Ok(())
     }
 
     /// What the first request of the stream says about the proxy; a node in a later one is not read.
@@ -140,13 +178,15 @@ impl DeltaServer {
         self.settle(resources, now);
         self.next_route(resources, now)
             .or_else(|| self.next_heartbeat(resources, now))
+            .or_else(|| self.next_changed(Kind::Listener, resources, Scope::All, now))
             .or_else(|| self.next_changed(Kind::Cluster, resources, Scope::All, now))
             .or_else(|| self.next_changed(Kind::Endpoints, resources, Scope::All, now))
             .or_else(|| self.next_removed(Kind::Endpoints, resources, now))
             .or_else(|| self.next_removed(Kind::Cluster, resources, now))
+            .or_else(|| self.next_removed(Kind::Listener, resources, now))
     }
 
-    /// All that the proxy subscribes to.
+    /// All that the proxy subscribes to; of a listener, the pod that it is of.
     pub fn names(&self) -> impl Iterator<Item = (Kind, &String)> {
         Kind::ALL.into_iter().flat_map(|kind| {
             let names = self.kinds[kind].names.keys();
@@ -163,7 +203,9 @@ impl DeltaServer {
             let due = self.kinds[kind]
                 .due(kind, resources)
                 .map(|due| match (kind, due.answer) {
-                    (Kind::Route, _) | (_, Answer::Waiting | Answer::Resumed) => Urgency::Now,
+                    (Kind::Route | Kind::Listener, _) | (_, Answer::Waiting | Answer::Resumed) => {
+                        Urgency::Now
+                    }
                     (Kind::Cluster | Kind::Endpoints, Answer::Given { .. }) => match due.target {
                         None if self.routes_pending() => Urgency::Nothing,
                         None | Some(_) => Urgency::CanWait,
@@ -261,7 +303,11 @@ impl DeltaServer {
         resources: &Resources,
         now: Instant,
     ) -> Option<Response> {
-        if self.routes_pending() {
+        let waits = match kind {
+            Kind::Cluster | Kind::Endpoints => self.routes_pending(),
+            Kind::Route | Kind::Listener => false,
+        };
+        if waits {
             return None;
         }
         let gone = self.kinds[kind]
@@ -302,7 +348,10 @@ impl DeltaServer {
                 .into_values()
                 .map(|each| wire(kind, &each, leases))
                 .collect(),
-            removed_resources: gone,
+            removed_resources: match kind {
+                Kind::Cluster | Kind::Endpoints | Kind::Route => gone,
+                Kind::Listener => gone.iter().map(|_| INBOUND.to_owned()).collect(),
+            },
             nonce: nonce.to_string(),
             ..Response::default()
         })

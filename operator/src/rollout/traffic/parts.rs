@@ -124,10 +124,7 @@ impl Known {
             | Finding::SharedService { .. }
             | Finding::SharedAddress { .. } => None,
         });
-        let name = |rollout: &String| {
-            let (namespace, name) = rollout.split_once('/')?;
-            Some(Key::new(namespace, name))
-        };
+        let name = |rollout: &String| Key::read(rollout);
         debug_assert!(
             part.rollout.is_none()
                 || part

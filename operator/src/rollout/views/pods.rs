@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use aviary_crds::REVISION_LABEL;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
+use traffic_core::inbound::Probe;
 
 use super::Lacks;
 use crate::key::Key;
 use crate::names::{PROXY_CONTAINER, SKIP_INBOUND_ANNOTATION};
+use crate::probes;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodSeen {
@@ -20,6 +22,8 @@ pub struct PodSeen {
     pub addresses: Box<[IpAddr]>,
     /// Ports of which its sidecar sees nothing.
     pub skipped: Box<[u16]>,
+    /// What the kubelet asks of it; of a pod without a sidecar nothing is kept.
+    pub probes: Box<[Probe]>,
     /// The label of a copy's pod.
     pub revision: Option<Box<str>>,
     /// The ReplicaSet that controls it.
@@ -45,6 +49,7 @@ impl From<Pod> for PodSeen {
         let owner =
             owners.find(|owner| owner.kind == "ReplicaSet" && owner.controller == Some(true));
         let sidecar = Sidecar::of(&pod);
+        let meshed = pod.spec.as_ref().filter(|_| sidecar != Sidecar::None);
         PodSeen {
             lacks: Lacks::of(&pod, sidecar),
             key: Key::of(&pod),
@@ -62,6 +67,7 @@ impl From<Pod> for PodSeen {
                 .map(|it| it.as_str().into()),
             replica_set: owner.map(|owner| owner.name.as_str().into()),
             sidecar,
+            probes: meshed.map(probes::of).unwrap_or_default().into(),
             leaves: pod.metadata.deletion_timestamp.is_some(),
         }
     }

@@ -2,6 +2,7 @@
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as WireCluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+use envoy_types::pb::envoy::config::listener::v3::Listener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
 use envoy_types::pb::envoy::service::discovery::v3::Resource;
 use envoy_types::pb::google::rpc::Status;
@@ -10,10 +11,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::acks::Awaiting;
-use super::{Answer, DeltaClient, HeldRoute, Output};
+use super::{Answer, DeltaClient, HeldInbound, HeldRoute, Output};
 use crate::cluster::{self, InvalidCluster};
 use crate::kind::{Kind, UnknownType};
-use crate::resources::destination;
+use crate::listener::{self, InvalidListener};
+use crate::resources::{INBOUND, destination};
 use crate::route::{self, InvalidRoute};
 use crate::server::limits;
 use crate::{Request, Response};
@@ -50,6 +52,10 @@ enum Invalid {
     Route(#[from] InvalidRoute),
     #[error(transparent)]
     Cluster(#[from] InvalidCluster),
+    #[error(transparent)]
+    Listener(#[from] InvalidListener),
+    #[error("listener `{0}` is not this proxy's, which is `{INBOUND}`")]
+    OtherListener(String),
 }
 
 impl DeltaClient {
@@ -107,6 +113,7 @@ impl DeltaClient {
             Kind::Cluster => self.keep_cluster(resource),
             Kind::Endpoints => self.keep_endpoints(resource),
             Kind::Route => self.keep_route(resource, ttl, now),
+            Kind::Listener => self.keep_listener(resource),
         }
     }
 
@@ -162,6 +169,20 @@ impl DeltaClient {
         Ok(())
     }
 
+    fn keep_listener(&mut self, resource: Resource) -> Result<(), Invalid> {
+        let wire = body::<Listener>(Kind::Listener, &resource)?;
+        let inbound = listener::decode(&wire)?;
+        check_name(&resource, &wire.name)?;
+        if resource.name != INBOUND {
+            return Err(Invalid::OtherListener(resource.name));
+        }
+        self.inbound = Some(HeldInbound {
+            version: resource.version,
+            inbound: Arc::new(inbound),
+        });
+        Ok(())
+    }
+
     fn remove(&mut self, kind: Kind, name: &str) {
         match kind {
             Kind::Cluster => {
@@ -174,6 +195,8 @@ impl DeltaClient {
                     held.endpoints_version = None;
                 }
             }
+            // Whoever knows nothing of this pod has taken nothing back.
+            Kind::Listener => {}
             Kind::Route => {
                 let address = destination(name);
                 for (each, wanted) in &mut self.destinations {

@@ -8,10 +8,12 @@ use crate::kind::Kind;
 use crate::server::DeltaServer;
 use crate::server::tests::{cluster, destinations, route, world};
 
+mod inbound;
 mod lease;
 
 const STABLE: &str = "shop/web/80/v1";
 const CANARY: &str = "shop/web/80/v2";
+const POD: &str = "shop/web-1";
 
 /// Both ends of a stream, joined without a socket. Snapshots are installed when the test says so.
 struct Pair {
@@ -28,7 +30,7 @@ impl Pair {
     fn connected(client: DeltaClient) -> Pair {
         let mut pair = Pair {
             client,
-            server: DeltaServer::default(),
+            server: DeltaServer::of(POD.to_owned()),
             snapshots: Vec::new(),
             sent: Vec::new(),
             rejected: Vec::new(),
@@ -66,12 +68,10 @@ impl Pair {
                 Some(_) => format!("{kind}+{}", each.name),
                 None => format!("{kind}~{}", each.name),
             }));
-        self.sent.extend(
-            response
-                .removed_resources
-                .iter()
-                .map(|name| format!("{kind}-{name}")),
-        );
+        let gone = response.removed_resources.iter();
+        // Most of these worlds know nothing of the pod.
+        let gone = gone.filter(|_| kind != Kind::Listener);
+        self.sent.extend(gone.map(|name| format!("{kind}-{name}")));
         let output = self.client.received(response, self.now);
         self.carry(output);
     }
@@ -424,7 +424,9 @@ fn the_first_request_says_who_we_are_even_when_nothing_is_called() {
         revocations: vec![revocation.into()],
     };
     let mut output = DeltaClient::default().connected(&node);
-    assert_eq!(output.requests.len(), 1, "no names would mean all clusters");
+    let kinds: Vec<&str> = output.requests.iter().map(|it| &*it.type_url).collect();
+    let expected = [Kind::Route, Kind::Listener].map(Kind::type_url);
+    assert_eq!(kinds, expected, "no names would mean all clusters");
     let received = DeltaServer::default()
         .on_request(output.requests.remove(0))
         .unwrap();

@@ -117,7 +117,14 @@ impl DeltaClient {
                 }
             }
         }
-        if snapshot.routes == self.snapshot.routes && snapshot.clusters == self.snapshot.clusters {
+        snapshot.inbound = self.inbound.as_ref().map(|held| Arc::clone(&held.inbound));
+        let Snapshot {
+            routes,
+            clusters,
+            inbound,
+        } = &snapshot;
+        let shown = &self.snapshot;
+        if (routes, clusters, inbound) == (&shown.routes, &shown.clusters, &shown.inbound) {
             return;
         }
         self.snapshot = Arc::new(snapshot);

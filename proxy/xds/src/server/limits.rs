@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use traffic_core::inbound::MOST_UNIDENTIFIED;
+
 use crate::Request;
 use crate::kind::Kind;
-use crate::node::Node;
+use crate::node::{Node, Report};
 
 /// The most bytes of a NACK's text that are kept. It goes into logs and into the status of rollouts.
 pub const LONGEST_REJECTION: usize = 256;
@@ -25,6 +27,8 @@ pub enum Limit {
     Name { kind: Kind, bytes: usize },
     #[error("the node reports {0} revocations, the limit is {MOST_REVOCATIONS}")]
     Revocations(usize),
+    #[error("{0} callers are told of, the limit is {MOST_UNIDENTIFIED}")]
+    Callers(usize),
 }
 
 pub(super) fn check_names(kind: Kind, request: &Request) -> Result<(), Limit> {
@@ -42,6 +46,13 @@ pub(super) fn check_names(kind: Kind, request: &Request) -> Result<(), Limit> {
 pub(super) fn check_node(node: &Node) -> Result<(), Limit> {
     match node.revocations.len() {
         reported if reported > MOST_REVOCATIONS => Err(Limit::Revocations(reported)),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn check_report(report: Option<&Report>) -> Result<(), Limit> {
+    match report.map_or(0, Vec::len) {
+        callers if callers > MOST_UNIDENTIFIED => Err(Limit::Callers(callers)),
         _ => Ok(()),
     }
 }

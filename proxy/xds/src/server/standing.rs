@@ -86,6 +86,18 @@ impl DeltaServer {
         clusters
     }
 
+    /// What the proxy has said of what it was told to do with what comes in; `None`: it was told nothing, or asked for nothing.
+    pub fn inbound(&self) -> Option<&Verdict> {
+        match self.kinds[Kind::Listener].names.get(&self.pod)? {
+            Answer::Given {
+                resource: Some(_),
+                verdict,
+                ..
+            } => Some(verdict),
+            Answer::Given { resource: None, .. } | Answer::Waiting | Answer::Resumed => None,
+        }
+    }
+
     /// Another number whenever what the other methods tell may be different.
     pub fn edition(&self) -> u64 {
         self.edition

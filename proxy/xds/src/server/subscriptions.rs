@@ -182,10 +182,11 @@ impl Subscriptions {
         }
     }
 
-    /// Before xDS had `*`, a first request for clusters that named none meant all of them.
+    /// Before xDS had `*`, a first request for clusters or listeners that named none meant all of them.
     fn check_not_wildcard(&self, kind: Kind, request: &Request) -> Result<(), ProtocolError> {
-        let legacy =
-            kind == Kind::Cluster && !self.started && request.resource_names_subscribe.is_empty();
+        let legacy = matches!(kind, Kind::Cluster | Kind::Listener)
+            && !self.started
+            && request.resource_names_subscribe.is_empty();
         if legacy
             || request
                 .resource_names_subscribe

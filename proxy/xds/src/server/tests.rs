@@ -446,3 +446,54 @@ fn wildcards_and_unknown_types_are_refused_with_a_sentence() {
         "{text}"
     );
 }
+
+#[test]
+fn a_proxy_gets_the_rules_of_its_own_pod_and_of_no_other() {
+    use traffic_core::config::Inbound;
+    use traffic_core::inbound::Mtls;
+    let strict = Inbound {
+        mtls: Mtls::Strict,
+        ..Inbound::default()
+    };
+    let mut resources = world(&[], &[]);
+    resources.insert_inbound("shop/web-1", &strict);
+    let asks = |pod: &str| {
+        let mut server = DeltaServer::of(pod.to_owned());
+        let asked = subscribe(Kind::Listener, &[INBOUND]);
+        server.on_request(asked).unwrap();
+        let sent = drain(&mut server, &resources);
+        server.on_request(ack(&sent[0])).unwrap();
+        assert_eq!(drain(&mut server, &resources), []);
+        (server, summary(&sent))
+    };
+    let (mut server, sent) = asks("shop/web-1");
+    assert_eq!(sent, ["listener +inbound/self"]);
+    assert_eq!(server.inbound(), Some(&Verdict::Accepted));
+    let names: Vec<_> = server.names().collect();
+    assert_eq!(names, [(Kind::Listener, &"shop/web-1".to_owned())]);
+    let (other, sent) = asks("shop/web-2");
+    assert_eq!(sent, ["listener -inbound/self"]);
+    assert_eq!(other.inbound(), None);
+    for name in ["shop/web-1", "inbound/other", ""] {
+        let error = DeltaServer::of("shop/web-2".to_owned())
+            .on_request(subscribe(Kind::Listener, &[name]))
+            .unwrap_err();
+        assert_eq!(error, ProtocolError::Listener(name.to_owned()));
+    }
+    let mut wildcard = DeltaServer::of("shop/web-2".to_owned());
+    wildcard
+        .on_request(subscribe(Kind::Listener, &[]))
+        .unwrap_err();
+    // Gone, though a route awaits its acknowledgement.
+    let mut after = world(&[route("web", 0)], &[]);
+    server.on_request(subscribe(Kind::Route, &[WEB])).unwrap();
+    let sent = drain(&mut server, &after);
+    assert_eq!(
+        summary(&sent),
+        ["route +shop/web/80", "listener -inbound/self"]
+    );
+    after.insert_inbound("shop/web-1", &Inbound::default());
+    assert_eq!(server.urgency(&after, *START), Urgency::Now);
+    let sent = drain(&mut server, &after);
+    assert_eq!(summary(&sent), ["listener +inbound/self"]);
+}
