@@ -15,6 +15,7 @@ pub mod decimal;
 pub mod hook;
 pub mod prometheus;
 pub mod request;
+pub mod revision;
 pub mod spec;
 pub mod status;
 pub mod units;

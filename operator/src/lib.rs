@@ -20,10 +20,11 @@ pub mod notify;
 pub mod options;
 pub mod outcomes;
 mod probes;
-pub mod revision;
 pub mod rollout;
 pub mod secret;
 pub mod serve;
 pub mod signature;
 pub mod tenure;
 pub mod text;
+
+pub use aviary_crds::revision;
