@@ -1,4 +1,6 @@
-//! Health and metrics for the kubelet and Prometheus: `/live`, `/ready` and `/metrics`, plain HTTP.
+//! Health and metrics for the kubelet and Prometheus: `/live`, `/ready` and `/metrics`, plain HTTP. And `/proxies` for people, who
+//! come from the pod's own loopback (`kubectl port-forward`, `kubectl aviary proxy status`): any pod reaches this port, and who
+//! calls what is nobody else's business.
 //!
 //! Live means that the process answers at all. Ready means that every part that was named has said so: the caches are
 //! filled and the webhooks' listener is open. Until then the webhook Service has no endpoint, and gated changes wait. Of several
@@ -6,20 +8,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use axum::Router;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
+use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
+use rollout_core::time::Time;
+
+use crate::ads::Ads;
 
 const DECIDES: &str = "aviary_operator_decides";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -111,19 +118,36 @@ impl Metrics {
     }
 }
 
+/// The xDS server, once there is one. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Server(Arc<OnceLock<Ads>>);
+
+impl Server {
+    /// From now on it is asked; a second one never is.
+    pub fn is(&self, ads: Ads) {
+        let _ = self.0.set(ads);
+    }
+}
+
 #[derive(Clone)]
 struct Admin {
     health: Health,
     metrics: Metrics,
+    server: Server,
 }
 
-/// The admin endpoints.
-pub fn router(health: Health, metrics: Metrics) -> Router {
+/// The admin endpoints. To be served with [`ConnectInfo`] of the peers' addresses.
+pub fn router(health: Health, metrics: Metrics, server: Server) -> Router {
     Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
         .route("/metrics", get(metrics_text))
-        .with_state(Admin { health, metrics })
+        .route("/proxies", get(proxies))
+        .with_state(Admin {
+            health,
+            metrics,
+            server,
+        })
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
@@ -141,6 +165,21 @@ async fn ready(State(admin): State<Admin>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
+async fn proxies(
+    State(admin): State<Admin>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+) -> Response {
+    if !peer.ip().to_canonical().is_loopback() {
+        let text =
+            "only from within the pod: kubectl aviary proxy status, or kubectl port-forward\n";
+        return (StatusCode::FORBIDDEN, text).into_response();
+    }
+    match admin.server.0.get() {
+        Some(ads) => Json(ads.proxies(Time(Timestamp::now().as_millisecond()))).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "not ready yet\n").into_response(),
+    }
+}
+
 async fn metrics_text(State(admin): State<Admin>) -> Response {
     let mut text = String::new();
     match encode(&mut text, &admin.metrics.lock()) {
@@ -152,6 +191,7 @@ async fn metrics_text(State(admin): State<Admin>) -> Response {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
+    use axum::extract::connect_info::MockConnectInfo;
     use http::Request;
     use http_body_util::BodyExt;
     use prometheus_client::metrics::counter::Counter;
@@ -170,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn the_process_is_ready_when_every_part_is() {
         let health = Health::default();
-        let router = router(health.clone(), Metrics::default());
+        let router = router(health.clone(), Metrics::default(), Server::default());
         let (caches, webhooks) = (health.part("caches"), health.part("webhooks"));
         let (status, text) = fetch(&router, "/ready").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -202,7 +242,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_that_is_not_ready_is_live() {
         let health = Health::default();
-        let router = router(health.clone(), Metrics::default());
+        let router = router(health.clone(), Metrics::default(), Server::default());
         let _part = health.part("caches");
         assert_eq!(
             fetch(&router, "/live").await,
@@ -218,10 +258,36 @@ mod tests {
             .lock()
             .register("aviary_example", "An example", counter.clone());
         counter.inc();
-        let router = router(Health::default(), metrics);
+        let router = router(Health::default(), metrics, Server::default());
         let (status, text) = fetch(&router, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(text.contains("aviary_example_total 1\n"), "{text}");
         assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn who_calls_what_is_told_within_the_pod_alone() {
+        let server = Server::default();
+        let router = router(Health::default(), Metrics::default(), server.clone());
+        let from = |peer: &str| {
+            let peer: SocketAddr = peer.parse().unwrap();
+            router.clone().layer(MockConnectInfo(peer))
+        };
+        let (status, _) = fetch(&from("127.0.0.1:1"), "/proxies").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        let ads = Ads::new(crate::ads::RevocationKey::new(&[1; 32]));
+        ads.stream_of(&crate::key::Key::new("shop", "client"), "uid", true);
+        server.is(ads);
+        for stranger in ["10.1.0.7:1", "[::ffff:10.1.0.7]:1"] {
+            let (status, text) = fetch(&from(stranger), "/proxies").await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{stranger}");
+            assert!(!text.contains("client"), "{text}");
+        }
+        for own in ["127.0.0.1:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
+            let (status, text) = fetch(&from(own), "/proxies").await;
+            assert_eq!(status, StatusCode::OK, "{own}");
+            let proxies = r#"[{"namespace":"shop","pod":"client","connected":true,"tls":true,"rollouts":{}}]"#;
+            assert_eq!(text, proxies);
+        }
     }
 }

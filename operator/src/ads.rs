@@ -19,6 +19,7 @@ mod debounce;
 mod door;
 mod interests;
 mod loads;
+mod proxies;
 mod registry;
 mod remembered;
 mod service;
@@ -45,6 +46,7 @@ use crate::tenure::Tenure;
 
 pub use acks::{Acks, Laggard, Rejection};
 pub use authenticate::{AuthError, Authenticated, Authenticator, PodIdentity};
+pub use proxies::{Proxy, Stands};
 pub use service::ServeError;
 pub use sign::{KEY_BYTES, RevocationKey};
 

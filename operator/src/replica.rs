@@ -1,6 +1,7 @@
 //! One replica of the control plane, wired together: what each of them does, and what only the one that decides does besides.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +73,9 @@ pub(crate) async fn start(
         .with_context(|| format!("cannot listen on {}", options.admin_address))?;
     let registry = admin::Metrics::default();
     health.register(&mut registry.lock());
-    let app = admin::router(health.clone(), registry.clone());
+    let asked = admin::Server::default();
+    let app = admin::router(health.clone(), registry.clone(), asked.clone());
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     tasks.spawn(async move {
         if let Err(error) = axum::serve(admin, app).await {
             tracing::error!(%error, "the admin server ended");
@@ -97,6 +100,7 @@ pub(crate) async fn start(
     tasks.spawn(workloads.clone().run(watching.clone(), namespace, ended));
 
     let ads = Ads::new(authority.revocation_key());
+    asked.is(ads.clone());
     let expiring = (authority.clone(), workloads.clone());
     metrics.register(&mut registry.lock(), &ads, move || Expiries {
         workloads: expiring.1.expires_at(),

@@ -248,6 +248,24 @@ impl Registry {
         pod.is_some_and(|pod| matches!(pod.link, Link::Open(_)))
     }
 
+    /// Those that are connected, and those that are lost and still count.
+    pub(super) fn known(&self, now: Time) -> Vec<&Key> {
+        let counts = |pod: &Pod| match pod.link {
+            Link::Open(_) => true,
+            Link::Lost { until } => now < until,
+        };
+        let known = self.pods.iter().filter(|(_, pod)| counts(pod));
+        known.map(|(key, _)| key).collect()
+    }
+
+    /// Until when a pod whose stream is lost counts.
+    pub(super) fn lost_until(&self, key: &Key) -> Option<Time> {
+        match self.pods.get(key)?.link {
+            Link::Open(_) => None,
+            Link::Lost { until } => Some(until),
+        }
+    }
+
     pub(super) fn connected(&self) -> BTreeSet<Key> {
         let open = self
             .pods

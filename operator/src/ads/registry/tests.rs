@@ -309,3 +309,33 @@ fn the_first_ten_laggards_are_named_and_all_of_them_are_counted() {
     let seen = acks(&mut registry, ROLLOUT, &ten, after(24_000));
     assert_eq!(seen.next_lapse, Some(after(A_LEASE + 1000)));
 }
+
+#[test]
+fn people_see_every_proxy_that_counts_and_where_it_stands() {
+    let ten = world(ROLLOUT, 10, 2);
+    let (mut registry, proxy) = settled(&ten);
+    let seen = |registry: &Registry, at: Time| {
+        let known = registry.known(at).into_iter();
+        let of = |key| crate::ads::proxies::of(key, registry, &ten);
+        known.map(of).collect::<Vec<_>>()
+    };
+    let settled = seen(&registry, START).remove(0);
+    assert!(settled.connected && settled.rollouts[ROLLOUT].acknowledged);
+
+    let mut refuses = Proxy::enters(&mut registry, "web-2");
+    refuses.is_sent(&mut registry, &ten, Answer::Reject);
+    let stands = &seen(&registry, START)[1].rollouts[ROLLOUT];
+    assert_eq!(stands.refused.as_deref(), Some("no"));
+    assert!(!stands.acknowledged);
+
+    proxy.is_lost(&mut registry);
+    let lost = seen(&registry, START).remove(0);
+    let until = lost.until.map(|until| Time(until.as_millisecond()));
+    assert!(!lost.connected && !lost.rollouts[ROLLOUT].acknowledged);
+    assert_eq!(until, Some(after(A_LEASE)));
+    let names: Vec<String> = seen(&registry, after(A_LEASE))
+        .into_iter()
+        .map(|it| it.pod)
+        .collect();
+    assert_eq!(names, ["web-2"], "who is lost for a lease counts no more");
+}
