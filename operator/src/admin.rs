@@ -231,7 +231,7 @@ mod tests {
     async fn whether_a_replica_decides_is_a_metric() {
         let (health, metrics) = (Health::default(), Metrics::default());
         health.register(&mut metrics.lock());
-        let router = router(health.clone(), metrics);
+        let router = router(health.clone(), metrics, Server::default());
         let text = fetch(&router, "/metrics").await.1;
         assert!(text.contains("aviary_operator_decides 0\n"), "{text}");
         health.decides();

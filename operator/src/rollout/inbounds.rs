@@ -40,7 +40,9 @@ impl Inbounds {
             | Change::ReplicaSet(_)
             | Change::Service(_)
             | Change::Endpoints(_)
-            | Change::Claim(_) => {}
+            | Change::Claim(_)
+            | Change::Lacking { .. }
+            | Change::Namespace(_) => {}
         }
     }
 

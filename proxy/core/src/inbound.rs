@@ -96,7 +96,9 @@ pub struct InvalidPrefix(String);
 pub struct InvalidPath(String);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no probe: write a port and a path, such as 8080/healthz, or the port of a gRPC probe")]
+#[error(
+    "`{0}` is no probe: write a port and a path, such as 8080/healthz, or the port of a gRPC probe"
+)]
 pub struct InvalidProbe(String);
 
 impl Inbound {
@@ -309,7 +311,10 @@ mod tests {
     #[test]
     fn a_probe_is_written_in_one_word_and_read_again() {
         for (text, probe) in [
-            ("8080/healthz?a=1,2", Probe::http(8080, "/healthz?a=1,2").unwrap()),
+            (
+                "8080/healthz?a=1,2",
+                Probe::http(8080, "/healthz?a=1,2").unwrap(),
+            ),
             ("80/", Probe::http(80, "/").unwrap()),
             ("9090", Probe::Grpc { port: 9090 }),
         ] {

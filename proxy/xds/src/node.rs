@@ -59,10 +59,7 @@ pub(crate) fn encode_report(report: &[(Unidentified, Duration)]) -> core::Node {
         ])
     });
     core::Node {
-        metadata: Some(metadata::fields([(
-            UNIDENTIFIED,
-            metadata::list(callers),
-        )])),
+        metadata: Some(metadata::fields([(UNIDENTIFIED, metadata::list(callers))])),
         ..core::Node::default()
     }
 }
