@@ -185,10 +185,10 @@ pub(crate) async fn an_aborted_promotion_goes_back_to_stable_and_stays_there(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     let shop = scene.shop().await?;
-    // One more pod than there are is never Ready in its place.
+    // The first pod of v2 in its place is not available for an hour, and takes the place of one of v1.
     let stuck = json!([{"op": "add", "path": "/spec/strategy", "value": {
         "type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1},
-    }}, {"op": "add", "path": "/spec/minReadySeconds", "value": 3600}]);
+    }}, {"op": "add", "path": "/spec/minReadySeconds", "value": 3600}, {"op": "add", "path": "/spec/progressDeadlineSeconds", "value": 7200}]);
     shop.kubectl(&[
         "patch",
         "deployment/web",

@@ -149,5 +149,5 @@ pub(super) fn worse(before: &State, after: &State) -> bool {
         || std::mem::discriminant(&after.phase) != std::mem::discriminant(&before.phase)
         || after.deployment != before.deployment
         || fails(after) > fails(before)
-        || on_hold(after) > on_hold(before)
+        || (on_hold(after) && !on_hold(before))
 }
