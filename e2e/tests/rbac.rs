@@ -601,9 +601,14 @@ fn in_the_systems_namespaces(payment: &Value, controlling: &Value) -> Vec<Reques
 
 /// `resource`: with a subresource after a `+`, and a name after a `/`.
 fn can_i(cluster: &Cluster, verb: &str, resource: &str, namespace: &str) -> bool {
+    may(cluster, &["--as", OPERATOR], verb, resource, namespace)
+}
+
+/// Whether `who`, as kubectl is told it, may do that.
+fn may(cluster: &Cluster, who: &[&str], verb: &str, resource: &str, namespace: &str) -> bool {
     let (resource, subresource) = resource.split_once('+').unwrap_or((resource, ""));
     let subresource = format!("--subresource={subresource}");
-    let args = [
+    let what = [
         "auth",
         "can-i",
         verb,
@@ -611,10 +616,8 @@ fn can_i(cluster: &Cluster, verb: &str, resource: &str, namespace: &str) -> bool
         &subresource,
         "-n",
         namespace,
-        "--as",
-        OPERATOR,
     ];
-    let said = cluster.kubectl(&args, "");
+    let said = cluster.kubectl(&[&what, who].concat(), "");
     // Beside warnings, it is one word.
     let is = |word: &str| said.text.lines().any(|line| line == word);
     assert!(is("yes") != is("no"), "{verb} {resource}: {}", said.text);
@@ -716,6 +719,32 @@ fn the_operator_may_do_what_it_is_for_and_nothing_else() {
         }
         if can_i(&cluster, verb, resource, "shop") != may {
             wrong.push(format!("the operator may {verb} {resource}: not {may}"));
+        }
+    }
+
+    // Whoever only releases may ask for everything, and edits nothing else.
+    let bind = ["create", "rolebinding", "releasers", "-n", "shop"];
+    let role = ["--clusterrole=aviary-release", "--group=releasers"];
+    cluster.admin(&[&bind[..], &role].concat(), "");
+    let rita = ["--as", "rita", "--as-group", "releasers"];
+    for (verb, resource, expected) in [
+        ("patch", "canaryrollouts.aviary.dev", true),
+        ("watch", "canaryrollouts.aviary.dev", true),
+        ("list", "pods", true),
+        ("patch", "canaryrollouts.aviary.dev+status", false),
+        ("delete", "canaryrollouts.aviary.dev", false),
+        ("patch", "deployments.apps", false),
+        ("get", "secrets", false),
+    ] {
+        let began = Instant::now();
+        let is = || may(&cluster, &rita, verb, resource, "shop");
+        while is() != expected && began.elapsed() < IN_FORCE {
+            thread::sleep(Duration::from_millis(200));
+        }
+        if is() != expected {
+            wrong.push(format!(
+                "whoever releases may {verb} {resource}: not {expected}"
+            ));
         }
     }
 

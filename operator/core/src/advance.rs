@@ -10,6 +10,7 @@ mod ahead;
 mod down;
 mod edited;
 mod exposed;
+mod fate;
 mod promotion;
 mod rest;
 mod skip;
@@ -26,6 +27,7 @@ use crate::time::{Span, Time};
 
 pub use ahead::{Ahead, ahead};
 pub use exposed::{Overspend, overspends};
+pub use fate::{Fate, Refusal, fate};
 pub use waiting::{ENOUGH_TO_ADVANCE, Waiting, waiting};
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -35,13 +35,15 @@ pub mod request;
 pub mod state;
 pub mod time;
 
-pub use advance::{Ahead, Overspend, Transition, Waiting, advance, ahead, overspends, waiting};
+pub use advance::{
+    Ahead, Fate, Overspend, Refusal, Transition, Waiting, advance, ahead, fate, overspends, waiting,
+};
 pub use carried::{Carried, effective, effective_while_replaced};
 pub use desired::{CanarySplit, Copies, Desired, Gate, Lease, Split, desired};
 pub use event::Event;
 pub use exposure::Exposed;
 pub use observation::{Hooks, Observation, Serving, Window};
 pub use plan::{Capacity, Deletion, OnFailure, Pause, Percent, Plan, Step, Then};
-pub use request::{By, Fate, Refusal, Request, Verb, fate};
+pub use request::{By, Request, Verb};
 pub use state::{Cause, Failure, Phase, Revoked, Run, State, Template, Unsettled};
 pub use time::{Span, Time};

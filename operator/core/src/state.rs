@@ -192,6 +192,23 @@ pub enum Phase {
     Failed,
 }
 
+impl Phase {
+    /// The step that a running release is at.
+    pub fn step(self) -> Option<usize> {
+        match self {
+            Phase::Scaling { step, .. }
+            | Phase::Shifting { step, .. }
+            | Phase::Soaking { step, .. } => Some(step),
+            Phase::Unsettled { .. }
+            | Phase::Stable
+            | Phase::Promoting { .. }
+            | Phase::Returning { .. }
+            | Phase::RollingBack { .. }
+            | Phase::Failed => None,
+        }
+    }
+}
+
 /// Why it is not clear which revision serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Unsettled {

@@ -22,7 +22,7 @@
 //! - The clock is set back by more than every age at once, and never during a promotion or at rest.
 //! - Revoked runs are checked where they come up and not kept: their number has no part in what happens next.
 //! - Who asks is nobody; a request that was heeded is not kept, and is checked where it comes up: it is heeded once.
-//! - A pause of a person's has no age.
+//! - A pause of a person's has no age. What is paused meets four windows, and what ends it comes one by one, not in pairs.
 //! - Failures of a write between `held` and `next` are those two edges; a state older than both is not seen again.
 
 #![allow(clippy::unwrap_used)] // a test says so by panicking

@@ -2,7 +2,7 @@
 
 use aviary_crds::status::DecisionRecord;
 use rollout_core::plan::Plan;
-use rollout_core::state::{Phase, State};
+use rollout_core::state::State;
 use rollout_core::{Exposed, Waiting, waiting};
 
 use super::exposing::Spending;
@@ -51,20 +51,5 @@ impl<'a> Facts<'a> {
     pub(super) fn plan_in_force(&self) -> Option<&'a Plan> {
         let of_run = self.state.and_then(|state| state.run.as_ref());
         of_run.map(|run| &run.plan).or(self.plan)
-    }
-}
-
-/// The step that a running release is at.
-pub(super) fn step_of(phase: Phase) -> Option<usize> {
-    match phase {
-        Phase::Scaling { step, .. }
-        | Phase::Shifting { step, .. }
-        | Phase::Soaking { step, .. } => Some(step),
-        Phase::Unsettled { .. }
-        | Phase::Stable
-        | Phase::Promoting { .. }
-        | Phase::Returning { .. }
-        | Phase::RollingBack { .. }
-        | Phase::Failed => None,
     }
 }

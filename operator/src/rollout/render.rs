@@ -15,7 +15,7 @@ use rollout_core::{Copies, Waiting, desired};
 use super::conditions;
 use super::events::because;
 use super::exposing::Spending;
-use super::facts::{Facts, step_of};
+use super::facts::Facts;
 use super::guarding::Guarded;
 use super::verdicts::micro_time;
 use crate::error_budget::outage;
@@ -82,7 +82,7 @@ fn of_state(new: &mut CanaryRolloutStatus, facts: &Facts<'_>, state: &State) {
     new.step = state
         .run
         .as_ref()
-        .zip(step_of(state.phase))
+        .zip(state.phase.step())
         .map(|(run, index)| StepStatus {
             index: i32::try_from(index).unwrap_or(i32::MAX),
             position: format!("{}/{}", index + 1, run.plan.steps().len()),

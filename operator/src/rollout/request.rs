@@ -147,8 +147,16 @@ pub(super) fn because(refusal: Refusal, request: &Request, state: &State, key: &
                 |failure| format!("what failed is revision {}", failure.template.revision),
             )
         }
-        Refusal::Unsupported => {
-            "it is not supported yet; apply the manifest that is to serve, and it is released step by step".to_owned()
-        }
+        Refusal::Unsupported => unsupported(request, key),
     }
+}
+
+fn unsupported(request: &Request, key: &Key) -> String {
+    if request.verb == Verb::Restart {
+        return "restarting without a new revision is not supported yet; kubectl rollout restart releases the same version with new pods, step by step".to_owned();
+    }
+    format!(
+        "going back to an older revision is not supported yet; apply its manifest, and once it is being released skip its judgement: {}",
+        promote_now(key, &request.revision)
+    )
 }

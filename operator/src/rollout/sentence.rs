@@ -9,7 +9,7 @@ use rollout_core::state::{Phase, State};
 use rollout_core::time::{Span, Time};
 
 use super::events::{because_unsettled, earned_by, why};
-use super::facts::{Facts, step_of};
+use super::facts::Facts;
 use super::heard::Acknowledgement;
 use super::replica_sets;
 use super::request;
@@ -29,10 +29,10 @@ pub(super) fn sentence(facts: &Facts<'_>) -> String {
     let lag = lag(&facts.look.heard.acks);
     let held = held(facts, state);
     let of = |step: usize| format!("step {}/{}", step + 1, plan.steps().len());
-    if let (Some(hook), Some(step)) = (facts.hook, step_of(state.phase)) {
+    if let (Some(hook), Some(step)) = (facts.hook, state.phase.step()) {
         return format!("{}: {}{lag}.{held}", of(step), waits::hook(hook));
     }
-    if let (Some(waiting), Some(step)) = (facts.waiting(), step_of(state.phase)) {
+    if let (Some(waiting), Some(step)) = (facts.waiting(), state.phase.step()) {
         let waits = waits::waits(facts, state, plan, waiting);
         return format!("{}: {waits}{lag}.{held}", of(step));
     }

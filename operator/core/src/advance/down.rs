@@ -1,12 +1,13 @@
 //! The ways to weight 0, in order. None of them asks for anything.
 
+use super::fate::asked;
 use super::{edited, judged_run, may_raise, rest, roll_back, supersede};
 use crate::desired::{Copies, desired};
 use crate::event::Event;
 use crate::judge::Verdict;
 use crate::observation::{Hooks, Observation};
 use crate::plan::{OnFailure, Percent, Plan};
-use crate::request::{Request, Verb, asked};
+use crate::request::{Request, Verb};
 use crate::state::{Cause, OnHold, Phase, Run, State};
 use crate::time::Time;
 

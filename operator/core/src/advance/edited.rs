@@ -21,7 +21,7 @@ pub(super) fn take_in(
     if run.skips.is_some() {
         // Its steps are not the spec's any more, so nothing of the spec's is in their place.
         run.plan = run.plan.limited_by(plan);
-        if let Some(step) = step_of(phase) {
+        if let Some(step) = phase.step() {
             happened.push(Event::PlanChanged {
                 plan: run.plan.clone(),
                 step,
@@ -85,20 +85,6 @@ pub(super) fn take_in(
         | Phase::Failed) => other,
     };
     happened.push(Event::PlanChanged { plan: merged, step });
-}
-
-fn step_of(phase: Phase) -> Option<usize> {
-    match phase {
-        Phase::Scaling { step, .. }
-        | Phase::Shifting { step, .. }
-        | Phase::Soaking { step, .. } => Some(step),
-        Phase::Unsettled { .. }
-        | Phase::Stable
-        | Phase::Promoting { .. }
-        | Phase::Returning { .. }
-        | Phase::RollingBack { .. }
-        | Phase::Failed => None,
-    }
 }
 
 /// The step that is begun, with the weight that an edit gave to its place if that is lower. Its soak is the one it began

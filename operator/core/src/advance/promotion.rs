@@ -1,11 +1,12 @@
 //! A promotion: while the old pods are going away, traffic stays on the healthy canary. It can be left, and never by
 //! sending requests to pods that are not there.
 
+use super::fate::asked;
 use super::{rest, revoke, roll_back, start_run, supersede, unsettle};
 use crate::event::Event;
 use crate::observation::Observation;
 use crate::plan::{Deletion, Percent, Plan};
-use crate::request::{By, Request, Verb, asked};
+use crate::request::{By, Request, Verb};
 use crate::state::{Cause, Phase, State, Template, Unsettled};
 
 /// What takes a promotion, or the way back from one, to another phase at once.

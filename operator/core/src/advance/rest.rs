@@ -1,10 +1,11 @@
 //! The phases in which nothing is released: which revision serves, and what begins a run.
 
+use super::fate::asked;
 use super::{revoke, start_run, unsettle};
 use crate::event::Event;
 use crate::observation::{Observation, Serving};
 use crate::plan::{Deletion, Plan};
-use crate::request::{Verb, asked};
+use crate::request::Verb;
 use crate::state::{Cause, Failure, Phase, State, Unsettled};
 use crate::time::Time;
 

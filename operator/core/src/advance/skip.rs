@@ -3,11 +3,11 @@
 //! Not skipped: pods that are Ready, acknowledgements, hooks, whoever holds the run, and every way down, the guard's alarm
 //! included.
 
-use super::up::forget;
+use super::fate::asked;
 use crate::desired::desired;
 use crate::event::Event;
 use crate::observation::Observation;
-use crate::request::{Verb, asked};
+use crate::request::Verb;
 use crate::state::{Phase, State};
 
 /// Nothing is raised by it: what is sent is where the straight way begins. Says whether it was asked for.
@@ -42,7 +42,7 @@ pub(super) fn skip(next: &mut State, seen: &Observation, earned: &mut Vec<Event>
             by: by.clone(),
         });
     }
-    forget(run);
+    run.forget();
     run.plan = run.plan.straight(place);
     run.skips = Some(by.clone());
     if let Phase::Scaling { .. } = phase {

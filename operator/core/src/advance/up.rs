@@ -1,13 +1,14 @@
 //! The way up: each step asks for everything.
 
+use super::fate::asked;
 use super::may_raise;
 use super::skip::skip;
 use super::waiting::{Soaked, soaked, waiting};
 use crate::desired::{Copies, desired};
 use crate::event::Event;
 use crate::observation::{Hooks, Observation};
-use crate::request::{Request, Verb, asked};
-use crate::state::{Phase, Run, State};
+use crate::request::{Request, Verb};
+use crate::state::{Phase, State};
 
 pub(super) fn up(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) {
     if resumed(next, seen, earned) || skip(next, seen, earned) {
@@ -129,7 +130,7 @@ fn resumed(next: &mut State, seen: &Observation, earned: &mut Vec<Event>) -> boo
 fn judge_anew(next: &mut State, seen: &Observation, request: &Request, earned: &mut Vec<Event>) {
     let weight = desired(next).weight();
     let Some(run) = next.run.as_mut() else { return };
-    forget(run);
+    run.forget();
     run.answered = Some(weight);
     next.heeded = Some(request.clone());
     if let Phase::Soaking { since, .. } = &mut next.phase {
@@ -137,16 +138,6 @@ fn judge_anew(next: &mut State, seen: &Observation, request: &Request, earned: &
     }
     let by = request.by.clone();
     earned.push(Event::JudgedAnew { weight, by });
-}
-
-/// What was judged so far counts no more.
-pub(super) fn forget(run: &mut Run) {
-    run.failed_in_a_row = 0;
-    run.failed_since = None;
-    run.paused_since = None;
-    run.requests = 0;
-    run.passed = false;
-    run.stable_fails = false;
 }
 
 fn next_step(

@@ -63,6 +63,18 @@ pub struct Run {
     pub aborted: Option<By>,
 }
 
+impl Run {
+    /// What was judged so far counts no more.
+    pub(crate) fn forget(&mut self) {
+        self.failed_in_a_row = 0;
+        self.failed_since = None;
+        self.paused_since = None;
+        self.requests = 0;
+        self.passed = false;
+        self.stable_fails = false;
+    }
+}
+
 /// A person's pause.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OnHold {

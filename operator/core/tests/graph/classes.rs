@@ -8,7 +8,9 @@ use rollout_core::plan::{Percent, Plan};
 use rollout_core::state::{Phase, State, Template, Unsettled};
 use rollout_core::{Copies, Exposed, Request, Span, Time, Verb, desired};
 
-use crate::roles::{BASE, ELSEWHERE, GROWN, HERE, NOW, TICK, asks, plans, present, role, weight};
+use crate::roles::{
+    BASE, ELSEWHERE, GROWN, HERE, NOW, TICK, asks, plans, present, role, running, weight,
+};
 
 /// Nothing is spent, and every fault is ruled out.
 const KNOWN: Exposed = Exposed {
@@ -155,8 +157,13 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
             beside_stable(now, Verdict::Pass, true),
             beside_stable(now, Verdict::NoEvidence, true),
         ];
+        // What a person holds is raised by nothing: windows only ever take it down.
+        let (met, held) = match run.on_hold {
+            Some(_) => (&windows[..4], true),
+            None => (&windows[..], false),
+        };
         for ready in &ready {
-            for window in windows {
+            for window in met.iter().copied() {
                 for (may_raise, promote) in [(false, true), (true, false), (true, true)] {
                     let mut class = good.clone();
                     class.seen.now = now;
@@ -167,6 +174,9 @@ fn held_or_raised(state: &State, visit: &mut impl FnMut(&Class)) {
                     visit(&class);
                 }
             }
+        }
+        if held {
+            continue;
         }
         for exposed in [UNKNOWN, SPENT] {
             for window in &windows[..3] {
@@ -301,6 +311,9 @@ fn ended(state: &State, visit: &mut impl FnMut(&Class)) {
                 }
             }
         }
+    }
+    if running(state).is_some_and(|run| run.on_hold.is_some()) {
+        return;
     }
     for (first, change) in CHANGES.iter().enumerate() {
         for other in &CHANGES[first + 1..] {

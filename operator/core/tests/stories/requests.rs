@@ -168,7 +168,9 @@ fn a_retry_waits_for_the_end_of_the_rollback_and_for_whoever_holds_releases() {
     assert_eq!(world.phase(), "Scaling");
     world.verdict = Some(Verdict::Fail);
     world.until("the second failure", |w| w.phase() == "Failed");
+    let run = world.run();
     world.for_seconds(600);
+    assert_eq!(world.run(), run, "no third one");
     assert_eq!(
         world.phase(),
         "Failed",
@@ -473,6 +475,23 @@ fn a_request_for_another_revision_or_weight_is_refused() {
     for verb in [Verb::Undo, Verb::Restart] {
         assert_eq!(refused(&world, verb, "v1"), Refusal::Unsupported);
     }
+}
+
+#[test]
+fn what_a_person_has_judged_anew_is_judged_anew_once_however_long_the_request_stays() {
+    let mut world = World::soaking(1);
+    world.plan = limited(&world.plan, |limits| limits.on_failure = OnFailure::Pause);
+    world.look();
+    world.verdict = Some(Verdict::Fail);
+    world.until("the failure", |w| w.waiting() == Some(Waiting::Failure));
+    world.request = Some(world.request(Verb::Promote));
+    world.for_seconds(600);
+    let anew = world
+        .events
+        .iter()
+        .filter(|e| matches!(e, Event::JudgedAnew { .. }));
+    assert_eq!(anew.count(), 1);
+    assert_eq!(world.waiting(), Some(Waiting::Failure), "it failed again");
 }
 
 #[test]

@@ -194,7 +194,12 @@ mod tests {
             (
                 &paused(),
                 "restart:old",
-                "it is not supported yet; apply the manifest that is to serve, and it is released step by step",
+                "restarting without a new revision is not supported yet; kubectl rollout restart releases the same version with new pods, step by step",
+            ),
+            (
+                &paused(),
+                "undo:older",
+                "going back to an older revision is not supported yet; apply its manifest, and once it is being released skip its judgement: kubectl -n shop annotate --overwrite canaryrollout payment aviary.dev/request=promote-now:older",
             ),
             (
                 &paused(),

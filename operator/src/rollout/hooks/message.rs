@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Hook;
 use crate::key::Key;
-use crate::rollout::facts::step_of;
 use crate::rollout::shown;
 
 /// How a release ended.
@@ -73,7 +72,7 @@ impl Subject {
             canary: run.canary.revision.clone(),
             stable: state.stable.revision.clone(),
             phase: shown::name(&state.phase).to_owned(),
-            step: step_of(state.phase).map(|step| step + 1),
+            step: state.phase.step().map(|step| step + 1),
             steps: run.plan.steps().len(),
             weight: desired(state).weight().get(),
         })
