@@ -49,7 +49,7 @@ impl Notification {
         let on = match reason {
             "ReleaseStarted" => On::Started,
             "WeightRaised" => On::WeightRaised,
-            "Paused" | "FailurePaused" => On::Paused,
+            "Paused" | "PausedByPerson" | "FailurePaused" => On::Paused,
             "RolledBack" => On::RolledBack,
             "Promoted" => On::Promoted,
             _ => return None,

@@ -172,6 +172,7 @@ async fn no_error_shows_the_address() {
 fn what_nobody_is_told_of_is_no_notification() {
     let of = |reason| Notification::of(&Key::new("shop", "web"), reason, "", 0).map(|it| it.on);
     assert_eq!(of("FailurePaused"), Some(On::Paused));
+    assert_eq!(of("PausedByPerson"), Some(On::Paused));
     assert_eq!(of("SoakStarted"), None);
 }
 
