@@ -4,9 +4,11 @@ SHELL := /bin/bash
 E2E := cargo run -q -p aviary-e2e --bin
 IMAGES_DIR ?= target/images
 
+PLUGIN_DIR := $(or $(PREFIX),$(HOME)/.local)/bin
+
 BENCH := proxy/bench/Cargo.toml
 
-.PHONY: help demo test simulate fuzz bench bench-operator bench-judge bench-time-to-zero conformance check fmt lint generate e2e images setup install
+.PHONY: help demo test simulate fuzz bench bench-operator bench-judge bench-time-to-zero conformance check fmt lint generate e2e images setup install install-plugin
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +77,12 @@ images: setup ## Image archives of the operator, the proxy and the demo's worklo
 
 install: ## Install Aviary with kubectl into the cluster of your present context
 	kubectl apply -k config/default
+
+install-plugin: ## kubectl aviary, into PREFIX/bin (by default ~/.local/bin, which has to be on your PATH)
+	cargo build --release --locked -p kubectl-aviary
+	@BUILT=$$(ls -t target/*/release/kubectl-aviary target/release/kubectl-aviary 2>/dev/null | head -n 1); \
+	install -d $(PLUGIN_DIR) && install -m 755 "$$BUILT" cli/kubectl_complete-aviary $(PLUGIN_DIR) && \
+	echo "installed in $(PLUGIN_DIR): try kubectl aviary --help"
 
 setup:
 	@e2e/setup.sh

@@ -21,6 +21,9 @@ mod control_plane {
     pub(crate) mod hooks;
     pub(crate) mod identity;
     pub(crate) mod paused;
+    pub(crate) mod plugin_check;
+    pub(crate) mod plugin_status;
+    pub(crate) mod plugin_verbs;
     pub(crate) mod prometheus;
     pub(crate) mod promotion;
     pub(crate) mod recreated;
@@ -37,8 +40,8 @@ use std::sync::Arc;
 use control_plane::hall::{Case, Hall};
 use control_plane::{
     admission, alerts, alone, break_glass, deployments, edited, failed, faults, hand_over, hooks,
-    identity, paused, prometheus, promotion, recreated, refused, release, requests, sticky,
-    waiting,
+    identity, paused, plugin_check, plugin_status, plugin_verbs, prometheus, promotion, recreated,
+    refused, release, requests, sticky, waiting,
 };
 use libtest_mimic::Arguments;
 
@@ -114,6 +117,15 @@ fn side_by_side() -> Vec<Case> {
         hooks::what_happens_to_releases_is_told_to_the_room,
         hooks::a_call_is_signed_with_the_secret_that_was_opened_for_it,
         identity::a_pod_gets_its_certificate_and_callers_are_told_that_it_accepts_tls,
+        plugin_status::the_plugin_waits_for_a_release_and_ends_with_the_code_of_its_end,
+        plugin_status::the_plugin_waits_no_longer_when_a_person_is_needed_or_another_template_comes,
+        plugin_status::the_plugin_shows_lists_and_follows_a_release,
+        plugin_check::the_plugin_checks_what_is_right_and_names_the_mend_of_what_is_not,
+        plugin_check::the_plugin_tells_why_a_release_was_rolled_back,
+        plugin_check::the_plugin_shows_proxies_as_the_operator_knows_them,
+        plugin_check::the_plugin_leaves_every_deployment_on_what_serves_and_unpaused,
+        plugin_verbs::the_plugin_refuses_what_makes_no_sense_and_names_the_right_that_is_missing,
+        plugin_status::the_plugin_says_what_is_not_there_or_not_allowed,
         identity::another_issuer_is_taken_up_and_one_that_is_no_good_is_not,
         sticky::callers_are_told_whose_requests_stay_together,
         refused::a_copy_that_may_not_be_created_is_said_and_tried_again,

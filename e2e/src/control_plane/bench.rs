@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tokio::sync::OnceCell;
 
 use super::{
     ControlPlane, ControlPlaneError, Evidence, EvidenceError, InstallError, Operator,
-    OperatorError, Receiver, Wire, WireError, operator_binary,
+    OperatorError, Plugin, PluginError, Receiver, Wire, WireError, operator_binary,
 };
 use crate::harness::{Kubectl, KubectlError, NotInTime, Waited, eventually};
 
@@ -53,6 +54,7 @@ pub struct Bench {
     pub client: Client,
     pub kubectl: Kubectl,
     token: String,
+    plugin: OnceCell<Plugin>,
     control_plane: ControlPlane,
 }
 
@@ -89,6 +91,7 @@ impl Bench {
             client: Client::try_from(config).map_err(BenchError::Client)?,
             kubectl: control_plane.tool(),
             token,
+            plugin: OnceCell::new(),
             control_plane,
         };
         bench.webhooks_answer().await?;
@@ -106,6 +109,13 @@ impl Bench {
         let another = self.operator.another(self.control_plane.directory())?;
         another.connect_to(self.control_plane.kubeconfig(), &self.token)?;
         Ok(another)
+    }
+
+    /// The plugin, as the administrator; built when it is asked for first.
+    pub async fn plugin(&self) -> Result<&Plugin, PluginError> {
+        let kubeconfig = self.control_plane.kubeconfig();
+        let build = || async { tokio::task::block_in_place(|| Plugin::build(kubeconfig)) };
+        self.plugin.get_or_try_init(build).await
     }
 
     /// Ends the operator and starts it again.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::seen::Views;
-use super::{Bench, Evidence, Seen};
+use super::{Bench, Ended, Evidence, PluginError, RunningPlugin, Seen};
 use crate::harness::{KubectlError, NotInTime, Said};
 
 /// Longer than anything takes on a machine that is busy with something else.
@@ -197,6 +197,20 @@ impl<'a> Shop<'a> {
             .await?;
         self.bench.evidence.set(&self.namespace, 0);
         Ok(failed)
+    }
+
+    /// `kubectl aviary` in this namespace, run to its end.
+    pub async fn plugin(&self, args: &[&str]) -> Result<Ended, PluginError> {
+        let namespace = format!("--namespace={}", self.namespace);
+        let args = [args, &[&namespace]].concat();
+        self.bench.plugin().await?.run(&args).await
+    }
+
+    /// The same, to be listened to while it runs.
+    pub async fn start_plugin(&self, args: &[&str]) -> Result<RunningPlugin, PluginError> {
+        let namespace = format!("--namespace={}", self.namespace);
+        let args = [args, &[&namespace]].concat();
+        self.bench.plugin().await?.start(&args)
     }
 
     pub fn seen(&self) -> Seen {

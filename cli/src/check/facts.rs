@@ -1,0 +1,255 @@
+//! What the cluster says about itself: asked for, and not judged.
+
+use std::fmt::Debug;
+
+use aviary_crds::{CanaryRollout, INJECT_LABEL};
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::api::{ListParams, PostParams};
+use kube::{Api, Client, CustomResourceExt, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::cluster::{Cluster, ClusterError, is_ready};
+use crate::template::Template;
+
+/// The operator's name: of its Deployment, its Service and its webhooks.
+pub(super) const OPERATOR: &str = "aviary-operator";
+const ADMIN_PORT: u16 = 15021;
+
+/// What one question brought.
+#[derive(Clone, Debug)]
+pub(super) enum Read<T> {
+    There(T),
+    Absent,
+    /// Nobody knows, and this is why.
+    Unknown(String),
+}
+
+impl<T> Read<T> {
+    fn of(what: &'static str, read: kube::Result<Option<T>>) -> Read<T> {
+        match read {
+            Ok(Some(there)) => Read::There(there),
+            Ok(None) => Read::Absent,
+            Err(error) => Read::Unknown(ClusterError::of(what, error).to_string()),
+        }
+    }
+
+    pub(super) fn there(&self) -> Option<&T> {
+        match self {
+            Read::There(there) => Some(there),
+            Read::Absent | Read::Unknown(_) => None,
+        }
+    }
+}
+
+/// The installation.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) version: Info,
+    pub(super) namespace: String,
+    pub(super) crd: Read<CustomResourceDefinition>,
+    pub(super) operator: Read<Deployment>,
+    pub(super) mutating: Read<MutatingWebhookConfiguration>,
+    pub(super) validating: Read<ValidatingWebhookConfiguration>,
+    /// Whether a pod that asks for a sidecar gets one; `Unknown`: what was said instead.
+    pub(super) injected: Read<bool>,
+    /// The operator's own metrics, as text.
+    pub(super) metrics: Read<String>,
+}
+
+impl Facts {
+    /// The image of the sidecars that the operator gives out.
+    pub(super) fn proxy_image(&self) -> Option<&str> {
+        let pod = self
+            .operator
+            .there()?
+            .spec
+            .as_ref()?
+            .template
+            .spec
+            .as_ref()?;
+        let mut variables = pod.containers.iter().flat_map(|it| it.env.iter().flatten());
+        let image = variables.find(|it| it.name == "AVIARY_PROXY_IMAGE")?;
+        image.value.as_deref()
+    }
+}
+
+/// A namespace that asked for sidecars, or that is looked at, and its pods.
+#[derive(Debug)]
+pub(super) struct Pods {
+    pub(super) namespace: String,
+    pub(super) injects: bool,
+    pub(super) pods: Vec<Pod>,
+}
+
+/// A release, and what it depends on.
+#[derive(Debug)]
+pub(super) struct ReleaseFacts {
+    pub(super) rollout: CanaryRollout,
+    pub(super) deployment: Read<Deployment>,
+    /// By the operator's rule.
+    pub(super) template: Option<Template>,
+    pub(super) service: Read<Service>,
+    pub(super) autoscalers: Read<Vec<HorizontalPodAutoscaler>>,
+    pub(super) budgets: Read<Vec<PodDisruptionBudget>>,
+}
+
+pub(super) async fn of_installation(
+    cluster: &Cluster,
+    namespace: &str,
+) -> Result<Facts, ClusterError> {
+    let client = cluster.client();
+    let version = client.apiserver_version().await;
+    let version = version.map_err(|error| ClusterError::of("ask for the version", error))?;
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let operators: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let validating: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let name = CanaryRollout::crd_name();
+    let (crd, operator, mutating, validating, injected, metrics) = tokio::join!(
+        crds.get_opt(name),
+        operators.get_opt(OPERATOR),
+        mutating.get_opt(OPERATOR),
+        validating.get_opt(OPERATOR),
+        injected(cluster),
+        metrics(client, namespace),
+    );
+    Ok(Facts {
+        version,
+        namespace: namespace.to_owned(),
+        crd: Read::of("read CustomResourceDefinitions", crd),
+        operator: Read::of("read Deployments of the operator's namespace", operator),
+        mutating: Read::of("read MutatingWebhookConfigurations", mutating),
+        validating: Read::of("read ValidatingWebhookConfigurations", validating),
+        injected,
+        metrics,
+    })
+}
+
+/// A pod that asks for a sidecar is created, in all but fact (`dryRun`). It is as restricted as a namespace can want.
+async fn injected(cluster: &Cluster) -> Read<bool> {
+    let pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "aviary-check", "labels": {INJECT_LABEL: "true"}},
+        "spec": {
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{
+                "name": "app", "image": "aviary.local/check",
+                "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}, "limits": {"cpu": "1m", "memory": "1Mi"}},
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    });
+    let pods: Api<Pod> = Api::namespaced(cluster.client().clone(), cluster.namespace());
+    let pod: Pod = serde_json::from_value(pod).expect("it is a pod");
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    match pods.create(&dry, &pod).await {
+        Ok(pod) => Read::There(super::pods::is_meshed(&pod)),
+        Err(error) => {
+            Read::Unknown(ClusterError::of("create pods here, to try one", error).to_string())
+        }
+    }
+}
+
+/// Of a pod of the operator, through the API server.
+async fn metrics(client: &Client, namespace: &str) -> Read<String> {
+    let what = "read the operator's metrics (pods/proxy)";
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let ours = ListParams::default().labels(&format!("app.kubernetes.io/name={OPERATOR}"));
+    let pods = match pods.list(&ours).await {
+        Ok(pods) => pods.items,
+        Err(error) => return Read::Unknown(ClusterError::of(what, error).to_string()),
+    };
+    let Some(pod) = pods.iter().find(|pod| is_ready(pod)) else {
+        return Read::Absent;
+    };
+    let path = format!(
+        "/api/v1/namespaces/{namespace}/pods/{}:{ADMIN_PORT}/proxy/metrics",
+        pod.name_any()
+    );
+    let request = http::Request::get(path)
+        .body(Vec::new())
+        .expect("it is a path");
+    Read::of(what, client.request_text(request).await.map(Some))
+}
+
+/// Those of the namespaces that asked for sidecars; `alone`: of this namespace, whether or not it has.
+pub(super) async fn of_pods(cluster: &Cluster, alone: bool) -> Read<Vec<Pods>> {
+    let namespaces: Api<Namespace> = Api::all(cluster.client().clone());
+    let found = if alone {
+        let found = namespaces.get_opt(cluster.namespace()).await;
+        found.map(|found| found.into_iter().collect())
+    } else {
+        let asks = ListParams::default().labels(&format!("{INJECT_LABEL}=enabled"));
+        namespaces.list(&asks).await.map(|list| list.items)
+    };
+    let found: Vec<Namespace> = match Read::of("read Namespaces", found.map(Some)) {
+        Read::There(found) => found,
+        Read::Absent => return Read::Absent,
+        Read::Unknown(why) => return Read::Unknown(why),
+    };
+    let mut all = Vec::new();
+    for namespace in found {
+        match list::<Pod>(cluster.client(), &namespace.name_any(), "list pods").await {
+            Read::There(pods) => all.push(Pods {
+                namespace: namespace.name_any(),
+                injects: namespace
+                    .labels()
+                    .get(INJECT_LABEL)
+                    .is_some_and(|it| it == "enabled"),
+                pods,
+            }),
+            Read::Absent => {}
+            Read::Unknown(why) => return Read::Unknown(why),
+        }
+    }
+    Read::There(all)
+}
+
+pub(super) async fn of_release(
+    cluster: &Cluster,
+    name: &str,
+) -> Result<ReleaseFacts, ClusterError> {
+    let rollout = cluster.rollout(name).await?;
+    let (client, namespace) = (cluster.client(), cluster.namespace());
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
+    let (deployment, template, service, autoscalers, budgets) = tokio::join!(
+        deployments.get_opt(&rollout.spec.target_ref.name),
+        cluster.template(&rollout),
+        services.get_opt(&rollout.spec.service.name),
+        list(client, namespace, "list HorizontalPodAutoscalers"),
+        list(client, namespace, "list PodDisruptionBudgets"),
+    );
+    Ok(ReleaseFacts {
+        deployment: Read::of("read Deployments", deployment),
+        template: template.ok().flatten(),
+        service: Read::of("read Services", service),
+        autoscalers,
+        budgets,
+        rollout,
+    })
+}
+
+async fn list<K>(client: &Client, namespace: &str, what: &'static str) -> Read<Vec<K>>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Debug,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let list = api.list(&ListParams::default()).await;
+    Read::of(what, list.map(|list| Some(list.items)))
+}

@@ -1,0 +1,301 @@
+//! Whether the cluster can run Aviary, and whether it does.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aviary_crds::CanaryRollout;
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps,
+};
+use kube::CustomResourceExt;
+
+use super::certificate::{Life, expires, life};
+use super::facts::{Facts, OPERATOR, Read};
+use super::finding::{Finding, Group};
+
+/// Native sidecars are on by default from then on.
+const OLDEST_MINOR: u32 = 30;
+const INSTALL: &str = "install it: kubectl apply -k config/default";
+/// What the operator says of its certificates, and what each is.
+const EXPIRIES: [(&str, &str); 3] = [
+    (
+        "aviary_operator_certificate_expiry_timestamp_seconds",
+        "the operator's certificate",
+    ),
+    (
+        "aviary_operator_root_expiry_timestamp_seconds",
+        "the root that proxies trust",
+    ),
+    (
+        "aviary_operator_workload_issuer_expiry_timestamp_seconds",
+        "the issuer of pods' certificates",
+    ),
+];
+
+pub(super) fn judge(facts: &Facts, now: SystemTime) -> Vec<Finding> {
+    let mut group = Group::new("cluster");
+    version(&mut group, facts);
+    types(&mut group, facts);
+    let mut findings = group.findings;
+    let mut group = Group::new("operator");
+    operator(&mut group, facts);
+    webhooks(&mut group, facts, now);
+    injection(&mut group, facts);
+    certificates(&mut group, facts, now);
+    findings.append(&mut group.findings);
+    findings
+}
+
+fn version(group: &mut Group, facts: &Facts) {
+    let (major, minor) = (&facts.version.major, &facts.version.minor);
+    let what = format!("Kubernetes {major}.{minor} has native sidecars");
+    // Some call themselves 30+.
+    let digits: String = minor.chars().take_while(char::is_ascii_digit).collect();
+    match digits.parse::<u32>() {
+        Ok(minor) if minor >= OLDEST_MINOR || major != "1" => group.passed(what),
+        Ok(_) => group.failed(
+            what,
+            "it is too old",
+            "upgrade the cluster to 1.30 or newer",
+        ),
+        Err(_) => group.unknown(what, format!("{minor} is no number")),
+    }
+}
+
+fn types(group: &mut Group, facts: &Facts) {
+    let what = "the cluster has CanaryRollouts, of this plugin's version";
+    let crd = match &facts.crd {
+        Read::There(crd) => crd,
+        Read::Absent => return group.failed(what, "it has none", INSTALL),
+        Read::Unknown(why) => return group.unknown(what, why.clone()),
+    };
+    let (ours, theirs) = (fields(&CanaryRollout::crd()), fields(crd));
+    let missing: Vec<&String> = ours.difference(&theirs).collect();
+    let newer: Vec<&String> = theirs.difference(&ours).collect();
+    if let Some(field) = missing.first() {
+        group.failed(
+            what,
+            format!(
+                "theirs is older: it has no {field}, and {} fields less",
+                missing.len()
+            ),
+            "kubectl apply -k config/default of this version, or use the plugin of theirs",
+        );
+    } else if let Some(field) = newer.first() {
+        group.warning(
+            what,
+            format!(
+                "theirs is newer: it has {field}, and {} fields more",
+                newer.len()
+            ),
+            "use the plugin of that version",
+        );
+    } else {
+        group.passed(what);
+    }
+}
+
+/// The paths of all fields, of every version that is served.
+fn fields(crd: &CustomResourceDefinition) -> BTreeSet<String> {
+    let mut fields = BTreeSet::new();
+    for version in crd.spec.versions.iter().filter(|version| version.served) {
+        let schema = version.schema.as_ref();
+        if let Some(schema) = schema.and_then(|it| it.open_api_v3_schema.as_ref()) {
+            walk(schema, "", &mut fields);
+        }
+    }
+    fields
+}
+
+fn walk(schema: &JSONSchemaProps, at: &str, fields: &mut BTreeSet<String>) {
+    for (name, property) in schema.properties.iter().flatten() {
+        let path = if at.is_empty() {
+            name.clone()
+        } else {
+            format!("{at}.{name}")
+        };
+        walk(property, &path, fields);
+        fields.insert(path);
+    }
+    if let Some(items) = &schema.items {
+        use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaPropsOrArray as Items;
+        match items {
+            Items::Schema(item) => walk(item, at, fields),
+            Items::Schemas(items) => items.iter().for_each(|item| walk(item, at, fields)),
+        }
+    }
+}
+
+fn operator(group: &mut Group, facts: &Facts) {
+    let what = format!("the operator runs in namespace {}, alone", facts.namespace);
+    let look = format!(
+        "kubectl -n {} describe deployment {OPERATOR}",
+        facts.namespace
+    );
+    let deployment = match &facts.operator {
+        Read::There(deployment) => deployment,
+        Read::Absent => {
+            let mend = format!("{INSTALL}; or name its namespace with --operator-namespace");
+            return group.failed(what, format!("there is no Deployment {OPERATOR}"), mend);
+        }
+        Read::Unknown(why) => return group.unknown(what, why.clone()),
+    };
+    let wanted = deployment
+        .spec
+        .as_ref()
+        .and_then(|it| it.replicas)
+        .unwrap_or(1);
+    let ready = deployment
+        .status
+        .as_ref()
+        .and_then(|it| it.ready_replicas)
+        .unwrap_or(0);
+    match (wanted, ready) {
+        (1, 1..) => group.passed(what),
+        (2.., _) => group.failed(
+            what,
+            format!("{wanted} replicas are asked for, and only one may decide"),
+            format!(
+                "kubectl -n {} scale deployment {OPERATOR} --replicas=1",
+                facts.namespace
+            ),
+        ),
+        (_, _) => group.failed(
+            what,
+            format!("{ready} of {wanted} pods are Ready: no release moves, and gated changes wait"),
+            look,
+        ),
+    }
+}
+
+fn webhooks(group: &mut Group, facts: &Facts, now: SystemTime) {
+    let bundles = |configs: Vec<&Option<ByteString>>| -> Vec<Option<Vec<u8>>> {
+        configs
+            .into_iter()
+            .map(|it| it.as_ref().map(|it| it.0.clone()))
+            .collect()
+    };
+    let mutating = match &facts.mutating {
+        Read::There(config) => {
+            let hooks = config.webhooks.iter().flatten();
+            Read::There(bundles(
+                hooks.map(|it| &it.client_config.ca_bundle).collect(),
+            ))
+        }
+        Read::Absent => Read::Absent,
+        Read::Unknown(why) => Read::Unknown(why.clone()),
+    };
+    let validating = match &facts.validating {
+        Read::There(config) => {
+            let hooks = config.webhooks.iter().flatten();
+            Read::There(bundles(
+                hooks.map(|it| &it.client_config.ca_bundle).collect(),
+            ))
+        }
+        Read::Absent => Read::Absent,
+        Read::Unknown(why) => Read::Unknown(why.clone()),
+    };
+    for (kind, of) in [("mutating", mutating), ("validating", validating)] {
+        let what = format!("the {kind} webhooks are there, and the API server can verify them");
+        match of {
+            Read::There(bundles) => bundle(group, what, &bundles, now),
+            Read::Absent => group.failed(
+                what,
+                "they are not there: nothing is gated, nothing injected",
+                INSTALL,
+            ),
+            Read::Unknown(why) => group.unknown(what, why),
+        }
+    }
+}
+
+fn bundle(group: &mut Group, what: String, bundles: &[Option<Vec<u8>>], now: SystemTime) {
+    let restart = "restart the operator, which writes its root there";
+    let empty = bundles
+        .iter()
+        .filter(|it| it.as_ref().is_none_or(Vec::is_empty))
+        .count();
+    if bundles.is_empty() || empty > 0 {
+        let seen = format!("{empty} of {} have no caBundle", bundles.len());
+        return group.failed(what, seen, restart);
+    }
+    let ends = bundles.iter().flatten().map(|pem| expires(pem));
+    match ends
+        .collect::<Option<Vec<u64>>>()
+        .and_then(|all| all.into_iter().min())
+    {
+        None => group.failed(what, "a caBundle has no certificate in it", restart),
+        Some(at) => match life(at, now) {
+            Life::Long => group.passed(what),
+            Life::Ends(at) => {
+                group.warning(what, format!("the root expires {}", time(at)), restart)
+            }
+            Life::Over(at) => {
+                group.failed(what, format!("the root has expired {}", time(at)), restart)
+            }
+        },
+    }
+}
+
+fn injection(group: &mut Group, facts: &Facts) {
+    let what = "a pod that asks for a sidecar gets one (tried, and not created)";
+    let reach = "the API server has to reach the operator: kubectl -n aviary-system get endpointslices, and its log";
+    match &facts.injected {
+        Read::There(true) => group.passed(what),
+        Read::There(false) | Read::Absent => group.failed(what, "it gets none", reach),
+        // What the API server says when a webhook does not answer.
+        Read::Unknown(why) if why.contains("failed calling webhook") => {
+            group.failed(what, why.clone(), reach);
+        }
+        Read::Unknown(why) => group.unknown(what, why.clone()),
+    }
+}
+
+fn certificates(group: &mut Group, facts: &Facts, now: SystemTime) {
+    let what = "the certificates hold for two more weeks";
+    let text = match &facts.metrics {
+        Read::There(text) => text,
+        Read::Absent => return group.unknown(what, "no pod of the operator is Ready"),
+        Read::Unknown(why) => return group.unknown(what, why.clone()),
+    };
+    for (metric, name) in EXPIRIES {
+        let Some(at) = value(text, metric) else {
+            // Without an issuer pods go on in plaintext; the operator's log says why there is none.
+            group.warning(
+                format!("{name} is there"),
+                "the operator does not say when it expires",
+                format!("kubectl -n {} logs deployment/{OPERATOR}", facts.namespace),
+            );
+            continue;
+        };
+        let what = format!("{name} holds for two more weeks");
+        let renew = format!(
+            "see what the operator says: kubectl -n {} logs deployment/{OPERATOR}",
+            facts.namespace
+        );
+        match life(at, now) {
+            Life::Long => group.passed(what),
+            Life::Ends(at) => group.warning(what, format!("it expires {}", time(at)), renew),
+            Life::Over(at) => group.failed(what, format!("it has expired {}", time(at)), renew),
+        }
+    }
+}
+
+/// Of a metric without labels, in whole seconds.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // seconds since the epoch
+fn value(text: &str, metric: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(metric));
+    let value: f64 = lines.find_map(|rest| rest.strip_prefix(' ')?.trim().parse().ok())?;
+    (value > 0.0).then_some(value as u64)
+}
+
+fn time(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    Timestamp::from_second(seconds).map_or_else(|_| "one day".to_owned(), |it| it.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+use k8s_openapi::api::admissionregistration::v1::{
+    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::version::Info;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::check::Outcome;
+
+/// Long before it expires.
+const NOW: u64 = 1_772_618_400;
+
+fn object<T: DeserializeOwned>(value: Value) -> Read<T> {
+    Read::There(serde_json::from_value(value).unwrap())
+}
+
+fn facts() -> Facts {
+    let operator = json!({"metadata": {"name": OPERATOR}, "spec": {"replicas": 1, "selector": {}, "template": {}},
+        "status": {"readyReplicas": 1}});
+    let webhooks = json!({"metadata": {"name": OPERATOR}, "webhooks": []});
+    let expires = NOW + 365 * 24 * 3600;
+    let metrics = EXPIRIES.map(|(name, _)| format!("# TYPE {name} gauge\n{name} {expires}.0\n"));
+    Facts {
+        version: Info {
+            major: "1".to_owned(),
+            minor: "36".to_owned(),
+            ..Info::default()
+        },
+        namespace: "aviary-system".to_owned(),
+        crd: Read::There(CanaryRollout::crd()),
+        operator: object::<Deployment>(operator),
+        mutating: object::<MutatingWebhookConfiguration>(webhooks.clone()),
+        validating: object::<ValidatingWebhookConfiguration>(webhooks),
+        injected: Read::There(true),
+        metrics: Read::There(metrics.concat()),
+    }
+}
+
+/// What was found about what has this in its words.
+fn found(facts: &Facts, about: &str) -> Finding {
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    let findings = judge(facts, now);
+    let about = findings.iter().find(|it| it.what.contains(about));
+    about.unwrap_or_else(|| panic!("{findings:#?}")).clone()
+}
+
+#[test]
+fn what_is_right_passes() {
+    let facts = facts();
+    for about in [
+        "Kubernetes 1.36",
+        "CanaryRollouts",
+        "operator runs",
+        "gets one",
+        "the issuer",
+    ] {
+        assert_eq!(found(&facts, about).outcome, Outcome::Passed, "{about}");
+    }
+}
+
+#[test]
+fn an_old_cluster_is_refused() {
+    let mut facts = facts();
+    facts.version.minor = "29+".to_owned();
+    assert_eq!(found(&facts, "Kubernetes").outcome, Outcome::Failed);
+    facts.version.minor = "30+".to_owned();
+    assert_eq!(found(&facts, "Kubernetes").outcome, Outcome::Passed);
+}
+
+#[test]
+fn types_of_another_version_are_told_by_their_fields() {
+    let mut facts = facts();
+    let without = |path: &str| {
+        let mut crd = serde_json::to_value(CanaryRollout::crd()).unwrap();
+        let properties =
+            crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties");
+        properties.unwrap().as_object_mut().unwrap().remove(path);
+        object::<CustomResourceDefinition>(crd)
+    };
+    facts.crd = without("hooks");
+    let finding = found(&facts, "CanaryRollouts");
+    assert_eq!(finding.outcome, Outcome::Failed);
+    assert!(
+        finding.seen.contains("it has no spec.hooks"),
+        "{}",
+        finding.seen
+    );
+    facts.crd = Read::Absent;
+    assert_eq!(found(&facts, "CanaryRollouts").outcome, Outcome::Failed);
+    facts.crd = Read::Unknown("you may not".to_owned());
+    assert_eq!(found(&facts, "CanaryRollouts").outcome, Outcome::Unknown);
+}
+
+#[test]
+fn an_operator_that_is_away_or_not_alone_fails() {
+    for (replicas, ready) in [(1, 0), (0, 0), (2, 2)] {
+        let mut facts = facts();
+        let Read::There(operator) = &mut facts.operator else {
+            unreachable!("it is there")
+        };
+        operator.spec.as_mut().unwrap().replicas = Some(replicas);
+        operator.status.as_mut().unwrap().ready_replicas = Some(ready);
+        assert_eq!(
+            found(&facts, "operator runs").outcome,
+            Outcome::Failed,
+            "{replicas}"
+        );
+    }
+}
+
+#[test]
+fn webhooks_without_a_root_fail() {
+    let mut facts = facts();
+    let hook = json!({"name": "gate", "clientConfig": {}, "sideEffects": "None", "admissionReviewVersions": ["v1"]});
+    facts.mutating = object(json!({"metadata": {}, "webhooks": [hook]}));
+    let finding = found(&facts, "the mutating webhooks");
+    assert_eq!(finding.outcome, Outcome::Failed);
+    assert_eq!(finding.seen, "1 of 1 have no caBundle");
+}
+
+#[test]
+fn what_the_api_server_says_of_a_dead_webhook_is_a_failure_and_another_refusal_is_not() {
+    let mut facts = facts();
+    let dead = "cannot create pods: failed calling webhook \"inject-by-pod.aviary.dev\": connection refused";
+    facts.injected = Read::Unknown(dead.to_owned());
+    assert_eq!(found(&facts, "gets one").outcome, Outcome::Failed);
+    facts.injected = Read::Unknown("you may not create pods here".to_owned());
+    assert_eq!(found(&facts, "gets one").outcome, Outcome::Unknown);
+    facts.injected = Read::There(false);
+    assert_eq!(found(&facts, "gets one").outcome, Outcome::Failed);
+}
+
+#[test]
+fn certificates_are_judged_by_what_the_operator_says() {
+    let mut facts = facts();
+    let metric = EXPIRIES[0].0;
+    let mut expires = |at: u64| {
+        facts.metrics = Read::There(format!("{metric} {at}\n"));
+        found(&facts, "operator's certificate").outcome
+    };
+    assert_eq!(expires(NOW - 1), Outcome::Failed);
+    assert_eq!(expires(NOW + 24 * 3600), Outcome::Warning);
+    assert_eq!(expires(NOW + 60 * 24 * 3600), Outcome::Passed);
+    let issuer = found(&facts, "the issuer of pods' certificates");
+    assert_eq!(issuer.outcome, Outcome::Warning, "it has none");
+}

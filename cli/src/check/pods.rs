@@ -1,0 +1,245 @@
+//! Whether the pods of namespaces that asked for sidecars have one, and which.
+
+use std::collections::BTreeMap;
+
+use aviary_crds::INJECT_LABEL;
+use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::ResourceExt;
+
+use super::facts::{Pods, Read};
+use super::finding::{Finding, Group};
+
+const PROXY: &str = "aviary-proxy";
+/// Names of pods that are told.
+const NAMED: usize = 5;
+
+/// `image`: of the sidecars that are given out now.
+pub(super) fn judge(namespaces: &Read<Vec<Pods>>, image: Option<&str>) -> Vec<Finding> {
+    let mut group = Group::new("sidecars");
+    match namespaces {
+        Read::There(namespaces) if namespaces.is_empty() => group.warning(
+            "a namespace asks for sidecars",
+            format!("none has the label {INJECT_LABEL}=enabled"),
+            format!("kubectl label namespace NAMESPACE {INJECT_LABEL}=enabled, and restart its Deployments"),
+        ),
+        Read::There(namespaces) => {
+            for namespace in namespaces {
+                of_namespace(&mut group, namespace, image);
+            }
+        }
+        Read::Absent => group.failed("the namespace is there", "it is not", "name it with -n"),
+        Read::Unknown(why) => group.unknown("pods have their sidecars", why.clone()),
+    }
+    group.findings
+}
+
+fn of_namespace(group: &mut Group, namespace: &Pods, image: Option<&str>) {
+    let name = &namespace.namespace;
+    if !namespace.injects {
+        group.warning(
+            format!("namespace {name} asks for sidecars"),
+            "only pods with a label of their own get one",
+            format!(
+                "kubectl label namespace {name} {INJECT_LABEL}=enabled, and restart its Deployments"
+            ),
+        );
+    }
+    let alive: Vec<&Pod> = namespace.pods.iter().filter(|pod| is_alive(pod)).collect();
+    let asks = |pod: &Pod| {
+        let says = pod.labels().get(INJECT_LABEL).map(String::as_str);
+        says == Some("true") || (namespace.injects && says != Some("false"))
+    };
+    let bare: Vec<String> = alive
+        .iter()
+        .filter(|pod| asks(pod) && !is_meshed(pod) && !of_host(pod))
+        .map(|pod| pod.name_any())
+        .collect();
+    let what = format!("every pod of namespace {name} that asks for a sidecar has one");
+    if bare.is_empty() {
+        group.passed(what);
+    } else {
+        group.failed(
+            what,
+            format!(
+                "{} of {} have none: {}",
+                bare.len(),
+                alive.len(),
+                named(&bare)
+            ),
+            format!("make them anew: kubectl -n {name} rollout restart deployment/..."),
+        );
+    }
+    let mut images: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for pod in &alive {
+        if let Some(image) = sidecar(pod).and_then(|it| it.image.as_deref()) {
+            images.entry(image).or_default().push(pod.name_any());
+        }
+    }
+    if let Some(image) = image.filter(|_| !images.is_empty()) {
+        let what = format!("the sidecars of namespace {name} are those that are given out now");
+        images.remove(image);
+        let old: Vec<String> = images
+            .iter()
+            .map(|(image, pods)| format!("{image} in {}", named(pods)))
+            .collect();
+        if old.is_empty() {
+            group.passed(what);
+        } else {
+            group.warning(
+                what,
+                format!("the operator gives out {image}, and there are {}", old.join("; ")),
+                format!("kubectl -n {name} rollout restart deployment/... when it suits you: older sidecars go on"),
+            );
+        }
+    }
+    let blind: Vec<String> = alive
+        .iter()
+        .filter(|pod| is_meshed(pod) && own(pod).any(probes_tcp))
+        .map(|pod| pod.name_any())
+        .collect();
+    let what = format!("the probes of namespace {name} see the application");
+    if blind.is_empty() {
+        group.passed(what);
+    } else {
+        group.warning(
+            what,
+            format!(
+                "tcpSocket probes always pass behind the sidecar: {}",
+                named(&blind)
+            ),
+            "use httpGet or grpc; or make the pods anew if their sidecars are old",
+        );
+    }
+}
+
+fn named(names: &[String]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let first = names[..names.len() - more].join(", ");
+    if more > 0 {
+        format!("{first} and {more} more")
+    } else {
+        first
+    }
+}
+
+/// It has the sidecar, in either form.
+pub(super) fn is_meshed(pod: &Pod) -> bool {
+    sidecar(pod).is_some()
+}
+
+fn sidecar(pod: &Pod) -> Option<&Container> {
+    let spec = pod.spec.as_ref()?;
+    let native = spec.init_containers.iter().flatten();
+    native.chain(&spec.containers).find(|it| it.name == PROXY)
+}
+
+fn own(pod: &Pod) -> impl Iterator<Item = &Container> {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    containers.filter(|it| it.name != PROXY)
+}
+
+fn probes_tcp(container: &Container) -> bool {
+    let probes = [
+        &container.liveness_probe,
+        &container.readiness_probe,
+        &container.startup_probe,
+    ];
+    let mut probes = probes.into_iter().flatten();
+    probes.any(|probe| probe.tcp_socket.is_some())
+}
+
+fn of_host(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref();
+    spec.and_then(|spec| spec.host_network).unwrap_or(false)
+}
+
+fn is_alive(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|it| it.phase.as_deref());
+    !matches!(phase, Some("Succeeded" | "Failed")) && pod.metadata.deletion_timestamp.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::check::finding::Outcome;
+
+    fn pod(name: &str, spec: Value) -> Pod {
+        serde_json::from_value(
+            json!({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Running"}}),
+        )
+        .unwrap()
+    }
+
+    fn meshed(name: &str, image: &str) -> Pod {
+        let proxy = json!({"name": "aviary-proxy", "image": image});
+        pod(
+            name,
+            json!({"containers": [{"name": "app"}], "initContainers": [proxy]}),
+        )
+    }
+
+    fn outcomes(injects: bool, pods: Vec<Pod>) -> Vec<(Outcome, String)> {
+        let namespaces = Read::There(vec![Pods {
+            namespace: "shop".to_owned(),
+            injects,
+            pods,
+        }]);
+        let findings = judge(&namespaces, Some("proxy:2"));
+        findings
+            .into_iter()
+            .map(|it| (it.outcome, it.seen))
+            .collect()
+    }
+
+    #[test]
+    fn pods_with_the_newest_sidecar_pass() {
+        let found = outcomes(true, vec![meshed("a", "proxy:2")]);
+        assert!(
+            found.iter().all(|(outcome, _)| *outcome == Outcome::Passed),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_pod_that_asks_and_has_no_sidecar_is_named_and_the_others_are_not() {
+        let bare = || json!({"containers": [{"name": "app"}]});
+        let mut refuses = pod("refuses", bare());
+        let labels = refuses.labels_mut();
+        labels.insert(INJECT_LABEL.to_owned(), "false".to_owned());
+        let host = pod("host", json!({"hostNetwork": true, "containers": []}));
+        let mut done = pod("done", bare());
+        done.status.as_mut().unwrap().phase = Some("Succeeded".to_owned());
+        let pods = vec![
+            pod("bare", bare()),
+            refuses,
+            host,
+            done,
+            meshed("a", "proxy:2"),
+        ];
+        let (outcome, seen) = outcomes(true, pods).remove(0);
+        assert_eq!(outcome, Outcome::Failed);
+        assert_eq!(seen, "1 of 4 have none: bare");
+    }
+
+    #[test]
+    fn older_sidecars_and_blind_probes_are_a_warning() {
+        let mut blind = meshed("blind", "proxy:1");
+        let container = &mut blind.spec.as_mut().unwrap().containers[0];
+        let probe = json!({"tcpSocket": {"port": 1}});
+        container.readiness_probe = serde_json::from_value(probe).unwrap();
+        let found = outcomes(true, vec![blind]);
+        assert_eq!(found[0].0, Outcome::Passed);
+        assert_eq!(found[1].0, Outcome::Warning);
+        assert!(found[1].1.contains("proxy:1 in blind"), "{found:?}");
+        assert_eq!(found[2].0, Outcome::Warning);
+    }
+
+    #[test]
+    fn a_namespace_that_asks_for_nothing_is_said() {
+        assert_eq!(outcomes(false, Vec::new())[0].0, Outcome::Warning);
+        let found = judge(&Read::There(Vec::new()), None);
+        assert_eq!(found[0].outcome, Outcome::Warning);
+    }
+}

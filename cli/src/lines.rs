@@ -1,0 +1,350 @@
+//! A view as lines: pure. The screen shows them with their colours, a pipe gets their text.
+
+use jiff::Timestamp;
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+
+use crate::text::{clock, count, plural, share, since};
+use crate::view::{Arm, Compared, Step, View};
+
+/// Where texts begin.
+const INDENT: usize = 10;
+/// Texts are never narrower, however narrow the screen is.
+const NARROWEST: usize = 30;
+
+/// What stands beside one word.
+struct Row {
+    label: &'static str,
+    text: String,
+    style: Style,
+}
+
+/// All there is to see, in columns of at most `width`.
+pub fn lines(view: &View, now: Timestamp, width: usize) -> Vec<Line<'static>> {
+    let mut lines = vec![title(view, now), Line::default()];
+    let mut before = "";
+    for row in rows(view, now) {
+        let label = if row.label == before { "" } else { row.label };
+        before = row.label;
+        lines.extend(wrapped(label, &row, width));
+    }
+    lines
+}
+
+/// The same without colours.
+pub fn plain(view: &View, now: Timestamp, width: usize) -> String {
+    let lines = lines(view, now, width);
+    let lines: Vec<String> = lines
+        .iter()
+        .map(|line| line.to_string().trim_end().to_owned())
+        .collect();
+    lines.join("\n")
+}
+
+/// One line that changes only when something happens, for logs.
+pub fn progress(view: &View) -> String {
+    let step = view.step.as_ref();
+    let step = step.map_or_else(String::new, |step| format!(" step {}", step.position));
+    let weight = view.weight.as_ref().map_or_else(String::new, |it| {
+        let mut weight = format!(
+            ": weight {}%, used by {} of {} proxies",
+            it.sent, it.acknowledged, it.proxies
+        );
+        if it.sent != it.wanted {
+            weight += &format!(", {}% wanted", it.wanted);
+        }
+        weight
+    });
+    let pods = view.canary.as_ref().filter(|it| it.runs).and_then(|it| {
+        let (ready, needed) = (it.ready?, it.needed?);
+        (ready < needed).then(|| format!(", {ready} of {needed} pods Ready"))
+    });
+    let failed = view.canary.as_ref().map_or(0, |it| it.failed_windows);
+    let failed = if failed > 0 && view.weight.is_some() {
+        format!(", {} failed in a row", plural(failed.into(), "window"))
+    } else {
+        String::new()
+    };
+    format!(
+        "{}{step}{weight}{}{failed}",
+        view.phase,
+        pods.unwrap_or_default()
+    )
+}
+
+fn title(view: &View, now: Timestamp) -> Line<'static> {
+    let step = view.step.as_ref();
+    let step = step.map_or_else(String::new, |step| format!(" {}", step.position));
+    let since = view.phase_since.map_or_else(String::new, |at| {
+        format!(" for {}", crate::text::since(at, now))
+    });
+    Line::from(vec![
+        Span::styled(
+            format!("{}/{}", view.namespace, view.name),
+            Style::new().add_modifier(Modifier::BOLD),
+        ),
+        Span::raw("  "),
+        Span::styled(
+            format!("{}{step}", view.phase),
+            phase_style(&view.phase).add_modifier(Modifier::BOLD),
+        ),
+        Span::styled(since, faint()),
+    ])
+}
+
+fn rows(view: &View, now: Timestamp) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut row = |label, style, text: String| rows.push(Row { label, text, style });
+    let plain = Style::new();
+    if let Some(stable) = &view.stable {
+        row("stable", plain, stable.clone());
+    }
+    if let Some(canary) = &view.canary {
+        let pods = canary.ready.zip(canary.needed);
+        let pods = pods.map_or_else(String::new, |(ready, needed)| {
+            format!(", {ready} of {needed} pods Ready")
+        });
+        let began = canary.started_at.map_or_else(String::new, |at| {
+            let began = since(at, now);
+            if canary.runs {
+                format!(", begun {began} ago")
+            } else {
+                format!(", released last, begun {began} ago")
+            }
+        });
+        row("canary", plain, format!("{}{pods}{began}", canary.revision));
+    }
+    if let Some(newest) = view.newest.as_ref() {
+        match newest.standing {
+            "Unseen" => row(
+                "newest",
+                warning(),
+                format!(
+                    "{}: Deployment {} asks for it, and its release has not begun",
+                    newest.revision, view.target
+                ),
+            ),
+            "Blocked" => row(
+                "newest",
+                warning(),
+                format!(
+                    "{}: Deployment {} asks for it, and it is not released: the reason is below",
+                    newest.revision, view.target
+                ),
+            ),
+            _ => {}
+        }
+    }
+    if let Some(step) = view.step.as_ref().filter(|step| !step.weights.is_empty()) {
+        row("steps", plain, steps(step));
+    }
+    if let Some(weight) = &view.weight {
+        let lags = weight.acknowledged < weight.proxies || weight.sent < weight.wanted;
+        let style = if lags { warning() } else { plain };
+        let text = format!(
+            "wanted {}%, sent {}%, acknowledged by {} of {} proxies",
+            weight.wanted, weight.sent, weight.acknowledged, weight.proxies
+        );
+        row("weight", style, text);
+    }
+    for (text, style) in seen(view) {
+        row("seen", style, text);
+    }
+    if let Some(guard) = &view.guard {
+        let foresight = guard.foresight.as_deref();
+        let foresight = foresight.map_or_else(String::new, |text| format!("; {text}"));
+        let text = format!(
+            "{} of the evidence that it takes to roll back{foresight}",
+            guard.evidence
+        );
+        row("guard", plain, text);
+    }
+    if let Some(budget) = &view.error_budget {
+        let text = format!(
+            "{} of {} of full outage spent; {} more of its requests could fail unseen",
+            budget.spent, budget.budget, budget.undetected
+        );
+        row("budget", plain, text);
+    }
+    let name = view
+        .checks
+        .iter()
+        .map(|it| it.check.len())
+        .max()
+        .unwrap_or(0);
+    for check in &view.checks {
+        let source = check
+            .source
+            .map_or_else(String::new, |by| format!(", by {by}"));
+        let text = format!(
+            "{:name$}  {:10}  {} ({} ago at {}%{source})",
+            check.check,
+            check.verdict,
+            check.reason,
+            since(check.at, now),
+            check.weight
+        );
+        row("checks", verdict_style(check.verdict), text);
+    }
+    if let Some(failure) = &view.failure {
+        let at = failure
+            .at
+            .map_or_else(String::new, |at| format!(" at {}", clock(at, now)));
+        let why = if failure.message.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", failure.message)
+        };
+        let text = format!("{}{at}, {}{why}", failure.revision, failure.cause);
+        row("failed", bad(), text);
+    }
+    row("next", plain, next(view, now));
+    if !view.message.is_empty() {
+        row("says", plain, view.message.clone());
+    }
+    for remark in &view.remarks {
+        row("note", warning(), remark.clone());
+    }
+    for event in &view.events {
+        let style = if event.warning { warning() } else { faint() };
+        let times = if event.times > 1 {
+            format!(" ({} times)", event.times)
+        } else {
+            String::new()
+        };
+        let at = clock(event.at, now);
+        row(
+            "events",
+            style,
+            format!("{at}  {}: {}{times}", event.reason, event.note),
+        );
+    }
+    rows
+}
+
+/// `1% > [10%] > 50% > 100%`
+fn steps(step: &Step) -> String {
+    let weights = step.weights.iter().enumerate().map(|(at, weight)| {
+        if at == step.index {
+            format!("[{weight}%]")
+        } else {
+            format!("{weight}%")
+        }
+    });
+    weights.collect::<Vec<String>>().join(" > ")
+}
+
+fn seen(view: &View) -> Vec<(String, Style)> {
+    let Some(all) = &view.seen else {
+        return Vec::new();
+    };
+    let (of, since) = match &view.seen_at_weight {
+        Some(of) => (of, "since the present weight"),
+        None => (all, "since the release began"),
+    };
+    let Compared { canary, stable } = of;
+    let requests = canary.requests + stable.requests;
+    let Some(share) = share(canary.requests, requests) else {
+        return vec![("no request yet".to_owned(), warning())];
+    };
+    let whole = format!(
+        "{share} of {} went to the canary, {since}",
+        plural(requests, "request")
+    );
+    let arm = |name: &str, arm: &Arm| {
+        let succeeded = crate::text::share(arm.requests - arm.failed, arm.requests);
+        let succeeded = succeeded.map_or_else(String::new, |it| format!(", {it} succeeded"));
+        let style = if arm.failed > 0 {
+            warning()
+        } else {
+            Style::new()
+        };
+        (
+            format!(
+                "{name}: {}, {} failed{succeeded}",
+                plural(arm.requests, "request"),
+                count(arm.failed)
+            ),
+            style,
+        )
+    };
+    vec![
+        (whole, Style::new()),
+        arm("canary", canary),
+        arm("stable", stable),
+    ]
+}
+
+fn next(view: &View, now: Timestamp) -> String {
+    let next = &view.next;
+    match next.at {
+        Some(at) if at > now => format!(
+            "{}, in {} ({})",
+            next.what,
+            crate::text::length(at.duration_since(now)),
+            clock(at, now)
+        ),
+        Some(_) | None => next.what.clone(),
+    }
+}
+
+/// Between words; what follows a row's first line stands under its text.
+fn wrapped(label: &str, row: &Row, width: usize) -> Vec<Line<'static>> {
+    let room = width.saturating_sub(INDENT).max(NARROWEST);
+    let mut texts = vec![String::new()];
+    for word in row.text.split(' ') {
+        let line = texts.last_mut().expect("there is one from the beginning");
+        let length = line.chars().count();
+        if length > 0 && length + 1 + word.chars().count() > room {
+            texts.push(word.to_owned());
+        } else {
+            if length > 0 || !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    let first = std::iter::once(label).chain(std::iter::repeat(""));
+    first
+        .zip(texts)
+        .map(|(label, text)| {
+            Line::from(vec![
+                Span::styled(format!("{label:INDENT$}"), faint()),
+                Span::styled(text, row.style),
+            ])
+        })
+        .collect()
+}
+
+fn faint() -> Style {
+    Style::new().add_modifier(Modifier::DIM)
+}
+
+fn warning() -> Style {
+    Style::new().fg(Color::Yellow)
+}
+
+fn bad() -> Style {
+    Style::new().fg(Color::Red)
+}
+
+fn good() -> Style {
+    Style::new().fg(Color::Green)
+}
+
+fn verdict_style(verdict: &str) -> Style {
+    match verdict {
+        "Pass" => good(),
+        "Fail" => bad(),
+        _ => warning(),
+    }
+}
+
+fn phase_style(phase: &str) -> Style {
+    match phase {
+        "Stable" => good(),
+        "Failed" | "RollingBack" | "Returning" => bad(),
+        "Paused" | "Unsettled" | "Pending" => warning(),
+        _ => Style::new().fg(Color::Cyan),
+    }
+}
