@@ -31,6 +31,10 @@ pub enum Refusal {
     Promotes(String, String),
     #[error("the release waits for nobody: {0}; promote --now skips what is left of its steps")]
     WaitsForNobody(String),
+    #[error("{0} has paused the release: resume it first")]
+    OnHold(String),
+    #[error("nobody has paused the release")]
+    NotOnHold,
     #[error("nothing has failed that Deployment {0} still asks for: there is nothing to try again")]
     NothingFailed(String),
     #[error("revision {shown} is not the one that is being released: that is {runs}")]
@@ -83,7 +87,7 @@ fn request(
     let message = status.message.clone().unwrap_or_default();
     match verb {
         Verb::Promote => {
-            let revision = running(status, target)?;
+            let revision = free(status, target)?;
             let weight = status.weight.as_ref().map_or(0, |it| it.desired);
             let reason = condition(status, RECONCILING).map_or("", |it| it.reason.as_str());
             if !WAITS.contains(&reason) {
@@ -91,8 +95,13 @@ fn request(
             }
             Ok(Request::try_new(verb, revision, u8::try_from(weight).ok())?)
         }
-        Verb::PromoteNow | Verb::Pause | Verb::Resume => {
-            Ok(Request::try_new(verb, running(status, target)?, None)?)
+        Verb::PromoteNow | Verb::Pause => Ok(Request::try_new(verb, free(status, target)?, None)?),
+        Verb::Resume => {
+            let revision = running(status, target)?;
+            if status.paused_by.is_none() {
+                return Err(Refusal::NotOnHold);
+            }
+            Ok(Request::try_new(verb, revision, None)?)
         }
         Verb::Abort => {
             let revision = match running(status, target) {
@@ -118,6 +127,15 @@ fn request(
 
 fn canary(status: &CanaryRolloutStatus) -> &str {
     status.canary.as_ref().map_or("", |it| it.revision.as_str())
+}
+
+/// The same, if nobody has paused it.
+fn free<'a>(status: &'a CanaryRolloutStatus, target: &str) -> Result<&'a str, Refusal> {
+    let revision = running(status, target)?;
+    match &status.paused_by {
+        Some(by) => Err(Refusal::OnHold(by.user.clone())),
+        None => Ok(revision),
+    }
 }
 
 /// The revision that climbs the steps.
@@ -182,7 +200,6 @@ mod tests {
             (Verb::Abort, "Shifting", "abort:new"),
             (Verb::Abort, "Promoting", "abort:new"),
             (Verb::Pause, "Scaling", "pause:new"),
-            (Verb::Resume, "Soaking", "resume:new"),
         ] {
             let rollout = rollout(phase, waits("Paused"));
             assert_eq!(
@@ -229,6 +246,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_person_has_paused_is_resumed_before_anything_else() {
+        let held = json!({"pausedBy": {"user": "jane", "since": "2026-03-04T10:00:00.000000Z"}});
+        let held = rollout("Soaking", held);
+        assert_eq!(asked(Verb::Resume, &held).as_deref(), Ok("resume:new"));
+        assert_eq!(asked(Verb::Abort, &held).as_deref(), Ok("abort:new"));
+        for verb in [Verb::Promote, Verb::PromoteNow, Verb::Pause] {
+            let why = "jane has paused the release: resume it first".to_owned();
+            assert_eq!(asked(verb, &held), Err(why), "{verb}");
+        }
+        let why = "nobody has paused the release".to_owned();
+        assert_eq!(
+            asked(Verb::Resume, &rollout("Soaking", json!({}))),
+            Err(why)
+        );
+    }
+
+    #[test]
     fn what_failed_is_tried_again_under_the_name_it_failed_by() {
         let failed =
             |failure: Value| asked(Verb::Retry, &rollout("Failed", json!({"failure": failure})));
@@ -252,7 +286,7 @@ mod tests {
             "the same"
         );
         assert_eq!(asked(Verb::Abort, &rollout).as_deref(), Ok("abort:new"));
-        let why = asked(Verb::Resume, &rollout).unwrap_err();
+        let why = asked(Verb::PromoteNow, &rollout).unwrap_err();
         assert!(
             why.ends_with("annotate canaryrollout payment aviary.dev/request-"),
             "{why}"

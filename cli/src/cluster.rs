@@ -4,7 +4,8 @@ mod error;
 mod forward;
 
 use aviary_crds::CanaryRollout;
-use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Event;
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::core::gvk::GroupVersionKind;
@@ -17,9 +18,9 @@ use crate::args::Access;
 use crate::template::Template;
 use crate::view::{EventView, newest_events};
 
-/// The operator's name, by its label.
-const OPERATOR: &str = "app.kubernetes.io/name=aviary-operator";
-const OPERATOR_ADMIN: u16 = 15021;
+/// The operator's name: of its Deployment, its Service, its webhooks and its Lease.
+pub const OPERATOR: &str = "aviary-operator";
+pub const OPERATOR_ADMIN: u16 = 15021;
 
 /// As many Events are shown.
 pub const EVENTS: usize = 6;
@@ -133,6 +134,19 @@ impl Cluster {
         Ok(found.as_ref().and_then(Template::of))
     }
 
+    /// The pod of the operator that decides, and that proxies are connected to: the one that the Lease names.
+    pub async fn operator_pod(&self, namespace: &str) -> Result<String, ClusterError> {
+        let leases: Api<Lease> = Api::namespaced(self.client.clone(), namespace);
+        let lease = leases.get_opt(OPERATOR).await;
+        let lease = lease.map_err(|error| ClusterError::of("read the operator's Lease", error))?;
+        let holder = lease.as_ref().and_then(holder);
+        holder
+            .map(str::to_owned)
+            .ok_or_else(|| ClusterError::NoOperator {
+                namespace: namespace.to_owned(),
+            })
+    }
+
     /// What the operator answers on its admin port, asked from its pod's own loopback; `address`: where it can be reached
     /// otherwise.
     pub async fn ask_operator(
@@ -145,14 +159,8 @@ impl Cluster {
         if let Some(address) = address {
             return forward::get_at(address, path).await.map_err(failed);
         }
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let ours = pods.list(&ListParams::default().labels(OPERATOR)).await;
-        let ours = ours.map_err(|error| ClusterError::of("list the operator's pods", error))?;
-        let pod = ours.items.iter().find(|pod| is_ready(pod));
-        let pod = pod.ok_or_else(|| ClusterError::NoOperator {
-            namespace: namespace.to_owned(),
-        })?;
-        let of = (namespace, &*pod.name_any());
+        let pod = self.operator_pod(namespace).await?;
+        let of = (namespace, pod.as_str());
         let answer = forward::get(&self.client, of, OPERATOR_ADMIN, path).await;
         answer.map_err(|error| forwarded(error, failed))
     }
@@ -179,14 +187,10 @@ fn is_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// A pod that takes requests.
-pub fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod
-        .status
-        .iter()
-        .flat_map(|it| it.conditions.iter().flatten());
-    let mut ready = conditions.filter(|it| it.type_ == "Ready");
-    ready.any(|it| it.status == "True")
+/// Who holds a Lease; one that was given back has an empty name in it.
+pub fn holder(lease: &Lease) -> Option<&str> {
+    let holder = lease.spec.as_ref()?.holder_identity.as_deref();
+    holder.filter(|holder| !holder.is_empty())
 }
 
 /// What the API server says of the forwarding is its own matter.

@@ -147,6 +147,14 @@ fn rows(view: &View, now: Timestamp) -> Vec<Row> {
         );
         row("weight", style, text);
     }
+    if let Some(paused) = &view.paused_by {
+        let text = format!(
+            "by {}, {} ago: nothing is raised until somebody resumes it",
+            paused.user,
+            since(paused.since, now)
+        );
+        row("paused", warning(), text);
+    }
     for (text, style) in seen(view) {
         row("seen", style, text);
     }

@@ -140,12 +140,13 @@ fn stalled<'a>(rollout: &CanaryRollout, status: &'a CanaryRolloutStatus) -> Opti
 /// A pause that ends when a person says so, and not by itself: that of a step, or a person's own.
 fn paused(status: &CanaryRolloutStatus) -> Option<String> {
     let reason = condition(status, RECONCILING).map(|it| it.reason.as_str());
-    let is_paused = status.phase == Some(Phase::Paused) || reason == Some("Paused");
+    let is_paused = status.phase == Some(Phase::Paused);
     let step = status.step.as_ref();
     let ends = step.and_then(|step| step.pause_ends_at.as_ref());
     let message = status.message.as_deref().unwrap_or_default();
     let why = format!("{}: {message}", reason.unwrap_or("Paused"));
-    (is_paused && ends.is_none()).then_some(why)
+    let by_person = status.paused_by.is_some();
+    (by_person || (is_paused && ends.is_none())).then_some(why)
 }
 
 pub fn condition<'a>(status: &'a CanaryRolloutStatus, type_: &str) -> Option<&'a Condition> {
@@ -279,10 +280,9 @@ mod tests {
             running(json!({"phase": "Paused", "step": step, "message": "passed, and pauses"})),
             waits("Paused: passed, and pauses")
         );
-        let held = json!([{"type": "Reconciling", "status": "True", "reason": "Paused", "message": "",
-            "lastTransitionTime": "2026-03-04T10:00:00Z"}]);
+        let held = json!({"user": "jane", "since": "2026-03-04T10:00:00.000000Z"});
         assert_eq!(
-            running(json!({"message": "Paused by jane", "conditions": held})),
+            running(json!({"message": "Paused by jane", "pausedBy": held})),
             waits("Paused: Paused by jane"),
             "a person holds it while it soaks"
         );

@@ -58,6 +58,9 @@ pub struct View {
     pub error_budget: Option<ErrorBudget>,
     /// The newest judgement of each check.
     pub checks: Vec<CheckView>,
+    /// Who holds the release, by `pause`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused_by: Option<PausedBy>,
     /// How the newest release that failed came to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -152,6 +155,14 @@ impl ErrorBudget {
     }
 }
 
+/// A person's pause.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PausedBy {
+    pub user: String,
+    pub since: Timestamp,
+}
+
 /// The newest release that failed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -208,6 +219,10 @@ pub fn view(rollout: &CanaryRollout, template: Option<&Template>, events: Vec<Ev
         }),
         error_budget: status.exposure.as_ref().map(ErrorBudget::of),
         checks: checks::newest(status, runs),
+        paused_by: status.paused_by.as_ref().map(|it| PausedBy {
+            user: it.user.clone(),
+            since: it.since.0,
+        }),
         failure: failure(status),
         message: status.message.clone().unwrap_or_default(),
         next: next::next(rollout, status),

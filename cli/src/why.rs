@@ -69,6 +69,9 @@ pub struct Release {
 pub struct Decision {
     pub at: Timestamp,
     pub decision: String,
+    /// The user who asked for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// From then on, in percent.
     pub weight: i32,
     /// Requests that were judged in the step by then.
@@ -133,6 +136,7 @@ fn decision(record: &DecisionRecord, checks: Vec<CheckView>) -> Decision {
     Decision {
         at: record.at.0,
         decision: record.decision.clone(),
+        by: record.by.clone(),
         weight: record.weight,
         requests_judged: record.requests,
         judged: record.judged.clone(),

@@ -125,6 +125,8 @@ fn side_by_side() -> Vec<Case> {
         plugin_check::the_plugin_shows_proxies_as_the_operator_knows_them,
         plugin_check::the_plugin_leaves_every_deployment_on_what_serves_and_unpaused,
         plugin_verbs::the_plugin_refuses_what_makes_no_sense_and_names_the_right_that_is_missing,
+        plugin_verbs::the_plugin_holds_aborts_and_tries_a_release_again,
+        plugin_verbs::the_plugin_promotes_what_waits_and_with_now_whatever_is_left,
         plugin_status::the_plugin_says_what_is_not_there_or_not_allowed,
         identity::another_issuer_is_taken_up_and_one_that_is_no_good_is_not,
         sticky::callers_are_told_whose_requests_stay_together,

@@ -8,6 +8,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -17,12 +18,8 @@ use kube::{Api, Client, CustomResourceExt, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::cluster::{Cluster, ClusterError, is_ready};
+use crate::cluster::{Cluster, ClusterError, OPERATOR, OPERATOR_ADMIN};
 use crate::template::Template;
-
-/// The operator's name: of its Deployment, its Service and its webhooks.
-pub(super) const OPERATOR: &str = "aviary-operator";
-const ADMIN_PORT: u16 = 15021;
 
 /// What one question brought.
 #[derive(Clone, Debug)]
@@ -57,6 +54,8 @@ pub(super) struct Facts {
     pub(super) namespace: String,
     pub(super) crd: Read<CustomResourceDefinition>,
     pub(super) operator: Read<Deployment>,
+    /// Who decides, of the operator's replicas.
+    pub(super) lease: Read<Lease>,
     pub(super) mutating: Read<MutatingWebhookConfiguration>,
     pub(super) validating: Read<ValidatingWebhookConfiguration>,
     /// Whether a pod that asks for a sidecar gets one; `Unknown`: what was said instead.
@@ -111,22 +110,25 @@ pub(super) async fn of_installation(
     let version = version.map_err(|error| ClusterError::of("ask for the version", error))?;
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     let operators: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let validating: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     let name = CanaryRollout::crd_name();
-    let (crd, operator, mutating, validating, injected, metrics) = tokio::join!(
+    let (crd, operator, lease, mutating, validating, injected, metrics) = tokio::join!(
         crds.get_opt(name),
         operators.get_opt(OPERATOR),
+        leases.get_opt(OPERATOR),
         mutating.get_opt(OPERATOR),
         validating.get_opt(OPERATOR),
         injected(cluster),
-        metrics(client, namespace),
+        metrics(cluster, namespace),
     );
     Ok(Facts {
         version,
         namespace: namespace.to_owned(),
         crd: Read::of("read CustomResourceDefinitions", crd),
         operator: Read::of("read Deployments of the operator's namespace", operator),
+        lease: Read::of("read the operator's Lease", lease),
         mutating: Read::of("read MutatingWebhookConfigurations", mutating),
         validating: Read::of("read ValidatingWebhookConfigurations", validating),
         injected,
@@ -162,26 +164,18 @@ async fn injected(cluster: &Cluster) -> Read<bool> {
     }
 }
 
-/// Of a pod of the operator, through the API server.
-async fn metrics(client: &Client, namespace: &str) -> Read<String> {
-    let what = "read the operator's metrics (pods/proxy)";
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let ours = ListParams::default().labels(&format!("app.kubernetes.io/name={OPERATOR}"));
-    let pods = match pods.list(&ours).await {
-        Ok(pods) => pods.items,
-        Err(error) => return Read::Unknown(ClusterError::of(what, error).to_string()),
+/// Of the replica that decides, through the API server.
+async fn metrics(cluster: &Cluster, namespace: &str) -> Read<String> {
+    let pod = match cluster.operator_pod(namespace).await {
+        Ok(pod) => pod,
+        Err(error) => return Read::Unknown(error.to_string()),
     };
-    let Some(pod) = pods.iter().find(|pod| is_ready(pod)) else {
-        return Read::Absent;
-    };
-    let path = format!(
-        "/api/v1/namespaces/{namespace}/pods/{}:{ADMIN_PORT}/proxy/metrics",
-        pod.name_any()
-    );
+    let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{OPERATOR_ADMIN}/proxy/metrics");
     let request = http::Request::get(path)
         .body(Vec::new())
         .expect("it is a path");
-    Read::of(what, client.request_text(request).await.map(Some))
+    let text = cluster.client().request_text(request).await;
+    Read::of("read the operator's metrics (pods/proxy)", text.map(Some))
 }
 
 /// Those of the namespaces that asked for sidecars; `alone`: of this namespace, whether or not it has.

@@ -12,12 +12,15 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 
 use super::certificate::{Life, expires, life};
-use super::facts::{Facts, OPERATOR, Read};
+use super::facts::{Facts, Read};
 use super::finding::{Finding, Group};
+use crate::cluster::{OPERATOR, holder};
 
 /// Native sidecars are on by default from then on.
 const OLDEST_MINOR: u32 = 30;
 const INSTALL: &str = "install it: kubectl apply -k config/default";
+/// It lapses after 5 s; clocks differ.
+const LAPSED: Duration = Duration::from_secs(60);
 /// What the operator says of its certificates, and what each is.
 const EXPIRIES: [(&str, &str); 3] = [
     (
@@ -41,6 +44,7 @@ pub(super) fn judge(facts: &Facts, now: SystemTime) -> Vec<Finding> {
     let mut findings = group.findings;
     let mut group = Group::new("operator");
     operator(&mut group, facts);
+    decides(&mut group, facts, now);
     webhooks(&mut group, facts, now);
     injection(&mut group, facts);
     certificates(&mut group, facts, now);
@@ -129,7 +133,7 @@ fn walk(schema: &JSONSchemaProps, at: &str, fields: &mut BTreeSet<String>) {
 }
 
 fn operator(group: &mut Group, facts: &Facts) {
-    let what = format!("the operator runs in namespace {}, alone", facts.namespace);
+    let what = format!("the operator runs in namespace {}", facts.namespace);
     let look = format!(
         "kubectl -n {} describe deployment {OPERATOR}",
         facts.namespace
@@ -152,21 +156,47 @@ fn operator(group: &mut Group, facts: &Facts) {
         .as_ref()
         .and_then(|it| it.ready_replicas)
         .unwrap_or(0);
-    match (wanted, ready) {
-        (1, 1..) => group.passed(what),
-        (2.., _) => group.failed(
+    if ready >= wanted.max(1) {
+        group.passed(what);
+    } else if ready > 0 {
+        let seen = format!("{ready} of {wanted} pods are Ready: the others stand by for it");
+        group.warning(what, seen, look);
+    } else {
+        let seen =
+            format!("none of {wanted} pods is Ready: no release moves, and gated changes wait");
+        group.failed(what, seen, look);
+    }
+}
+
+/// The holder renews its Lease every second.
+fn decides(group: &mut Group, facts: &Facts, now: SystemTime) {
+    let what = "one replica of the operator decides";
+    let look = format!(
+        "kubectl -n {} logs deployment/{OPERATOR} --all-pods",
+        facts.namespace
+    );
+    let lease = match &facts.lease {
+        Read::There(lease) => lease,
+        Read::Absent => return group.failed(what, "nobody has taken the Lease yet", look),
+        Read::Unknown(why) => return group.unknown(what, why.clone()),
+    };
+    let renewed = lease.spec.as_ref().and_then(|it| it.renew_time.as_ref());
+    let renewed = renewed.map(|it| SystemTime::from(it.0));
+    match (holder(lease), renewed) {
+        (None, _) => group.failed(
             what,
-            format!("{wanted} replicas are asked for, and only one may decide"),
-            format!(
-                "kubectl -n {} scale deployment {OPERATOR} --replicas=1",
-                facts.namespace
-            ),
-        ),
-        (_, _) => group.failed(
-            what,
-            format!("{ready} of {wanted} pods are Ready: no release moves, and gated changes wait"),
+            "the Lease was given back, and nobody has taken it",
             look,
         ),
+        (Some(holder), Some(at)) if at + LAPSED < now => group.failed(
+            what,
+            format!(
+                "{holder} has the Lease, and renewed it last at {}",
+                time(at)
+            ),
+            look,
+        ),
+        (Some(_), Some(_) | None) => group.passed(what),
     }
 }
 
@@ -257,7 +287,7 @@ fn certificates(group: &mut Group, facts: &Facts, now: SystemTime) {
     let what = "the certificates hold for two more weeks";
     let text = match &facts.metrics {
         Read::There(text) => text,
-        Read::Absent => return group.unknown(what, "no pod of the operator is Ready"),
+        Read::Absent => return group.unknown(what, "it says nothing"),
         Read::Unknown(why) => return group.unknown(what, why.clone()),
     };
     for (metric, name) in EXPIRIES {

@@ -42,7 +42,7 @@ pub enum ClusterError {
     OtherVersion { what: &'static str, message: String },
     #[error("cannot {what}: the API server cannot be reached: {message}")]
     Unreachable { what: &'static str, message: String },
-    #[error("no pod of the operator is Ready in namespace {namespace}: kubectl aviary check")]
+    #[error("no replica of the operator decides in namespace {namespace}: kubectl aviary check")]
     NoOperator { namespace: String },
     #[error("the operator cannot be asked: {source}")]
     Operator { source: ForwardError },

@@ -54,8 +54,10 @@ fn of_release(why: &Why, release: &Release, now: Timestamp) -> Vec<String> {
 }
 
 fn of_decision(decision: &Decision, now: Timestamp) -> Vec<String> {
+    let by = decision.by.as_ref();
+    let by = by.map_or_else(String::new, |by| format!(" (asked for by {by})"));
     let mut lines = vec![format!(
-        "{}  {}: {}",
+        "{}  {}: {}{by}",
         clock(decision.at, now),
         decision.decision,
         meaning(decision)

@@ -53,6 +53,8 @@ pub(crate) async fn the_plugin_checks_what_is_right_and_names_the_mend_of_what_i
         let finding = about(&findings, what)?;
         ensure!(finding["outcome"] == "Passed", "{finding:#}");
     }
+    let decides = about(&findings, "one replica of the operator decides")?;
+    ensure!(decides["outcome"] == "Failed", "{decides:#}");
     let operator = about(&findings, "the operator runs")?;
     ensure!(
         operator["outcome"] == "Failed" && code == Some(1),
@@ -65,6 +67,13 @@ pub(crate) async fn the_plugin_checks_what_is_right_and_names_the_mend_of_what_i
         "{operator:#}"
     );
 
+    // What stands for it here: a Lease that somebody holds, and pods.
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ");
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "aviary-operator"},
+        "spec": {"holderIdentity": "aviary-operator-0", "renewTime": now.to_string()},
+    });
+    shop.apply(&lease.to_string()).await?;
     let mut operator = deployment("aviary-operator", "v1");
     operator["spec"]["replicas"] = json!(1);
     // It has a sidecar as everything here, and no pod is made without.

@@ -2,6 +2,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::version::Info;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -14,6 +15,12 @@ const NOW: u64 = 1_772_618_400;
 
 fn object<T: DeserializeOwned>(value: Value) -> Read<T> {
     Read::There(serde_json::from_value(value).unwrap())
+}
+
+fn lease(holder: &str, renewed: u64) -> Read<Lease> {
+    let renewed = Timestamp::from_second(i64::try_from(renewed).unwrap()).unwrap();
+    let renewed = renewed.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
+    object(json!({"metadata": {}, "spec": {"holderIdentity": holder, "renewTime": renewed}}))
 }
 
 fn facts() -> Facts {
@@ -31,6 +38,7 @@ fn facts() -> Facts {
         namespace: "aviary-system".to_owned(),
         crd: Read::There(CanaryRollout::crd()),
         operator: object::<Deployment>(operator),
+        lease: lease("aviary-operator-0", NOW),
         mutating: object::<MutatingWebhookConfiguration>(webhooks.clone()),
         validating: object::<ValidatingWebhookConfiguration>(webhooks),
         injected: Read::There(true),
@@ -72,14 +80,11 @@ fn an_old_cluster_is_refused() {
 #[test]
 fn types_of_another_version_are_told_by_their_fields() {
     let mut facts = facts();
-    let without = |path: &str| {
-        let mut crd = serde_json::to_value(CanaryRollout::crd()).unwrap();
-        let properties =
-            crd.pointer_mut("/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties");
-        properties.unwrap().as_object_mut().unwrap().remove(path);
-        object::<CustomResourceDefinition>(crd)
-    };
-    facts.crd = without("hooks");
+    let mut crd = serde_json::to_value(CanaryRollout::crd()).unwrap();
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    let spec = crd.pointer_mut(spec).unwrap().as_object_mut().unwrap();
+    spec.remove("hooks");
+    facts.crd = object::<CustomResourceDefinition>(crd);
     let finding = found(&facts, "CanaryRollouts");
     assert_eq!(finding.outcome, Outcome::Failed);
     assert!(
@@ -94,20 +99,45 @@ fn types_of_another_version_are_told_by_their_fields() {
 }
 
 #[test]
-fn an_operator_that_is_away_or_not_alone_fails() {
-    for (replicas, ready) in [(1, 0), (0, 0), (2, 2)] {
+fn an_operator_that_is_away_fails_and_one_that_nobody_stands_by_for_is_a_warning() {
+    for (replicas, ready, outcome) in [
+        (1, 0, Outcome::Failed),
+        (0, 0, Outcome::Failed),
+        (2, 1, Outcome::Warning),
+        (2, 2, Outcome::Passed),
+    ] {
         let mut facts = facts();
         let Read::There(operator) = &mut facts.operator else {
             unreachable!("it is there")
         };
         operator.spec.as_mut().unwrap().replicas = Some(replicas);
         operator.status.as_mut().unwrap().ready_replicas = Some(ready);
-        assert_eq!(
-            found(&facts, "operator runs").outcome,
-            Outcome::Failed,
-            "{replicas}"
-        );
+        let found = found(&facts, "operator runs").outcome;
+        assert_eq!(found, outcome, "{ready} of {replicas}");
     }
+}
+
+#[test]
+fn somebody_has_to_decide() {
+    let mut facts = facts();
+    let mut outcome = |lease| {
+        facts.lease = lease;
+        found(&facts, "decides").outcome
+    };
+    assert_eq!(
+        outcome(lease("aviary-operator-1", NOW - 30)),
+        Outcome::Passed
+    );
+    assert_eq!(
+        outcome(lease("aviary-operator-1", NOW - 90)),
+        Outcome::Failed
+    );
+    assert_eq!(outcome(lease("", NOW)), Outcome::Failed);
+    assert_eq!(outcome(Read::Absent), Outcome::Failed);
+    assert_eq!(
+        outcome(Read::Unknown("you may not".to_owned())),
+        Outcome::Unknown
+    );
 }
 
 #[test]
