@@ -1,11 +1,14 @@
 //! A view as lines: pure. The screen shows them with their colours, a pipe gets their text.
 
+mod style;
+
 use jiff::Timestamp;
-use ratatui::style::{Color, Modifier, Style};
+use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use crate::text::{clock, count, plural, share, since};
 use crate::view::{Arm, Compared, Step, View};
+use style::{bad, faint, phase_style, verdict_style, warning};
 
 /// Where texts begin.
 const INDENT: usize = 10;
@@ -322,37 +325,4 @@ fn wrapped(label: &str, row: &Row, width: usize) -> Vec<Line<'static>> {
             ])
         })
         .collect()
-}
-
-fn faint() -> Style {
-    Style::new().add_modifier(Modifier::DIM)
-}
-
-fn warning() -> Style {
-    Style::new().fg(Color::Yellow)
-}
-
-fn bad() -> Style {
-    Style::new().fg(Color::Red)
-}
-
-fn good() -> Style {
-    Style::new().fg(Color::Green)
-}
-
-fn verdict_style(verdict: &str) -> Style {
-    match verdict {
-        "Pass" => good(),
-        "Fail" => bad(),
-        _ => warning(),
-    }
-}
-
-fn phase_style(phase: &str) -> Style {
-    match phase {
-        "Stable" => good(),
-        "Failed" | "RollingBack" | "Returning" => bad(),
-        "Paused" | "Unsettled" | "Pending" => warning(),
-        _ => Style::new().fg(Color::Cyan),
-    }
 }

@@ -127,6 +127,7 @@ fn side_by_side() -> Vec<Case> {
         plugin_verbs::the_plugin_refuses_what_makes_no_sense_and_names_the_right_that_is_missing,
         plugin_verbs::the_plugin_holds_aborts_and_tries_a_release_again,
         plugin_verbs::the_plugin_promotes_what_waits_and_with_now_whatever_is_left,
+        plugin_status::the_plugin_draws_a_release_on_a_terminal_and_leaves_it_as_it_was,
         plugin_status::the_plugin_says_what_is_not_there_or_not_allowed,
         identity::another_issuer_is_taken_up_and_one_that_is_no_good_is_not,
         sticky::callers_are_told_whose_requests_stay_together,

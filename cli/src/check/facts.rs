@@ -39,6 +39,15 @@ impl<T> Read<T> {
         }
     }
 
+    /// What is made of it, if it is there.
+    pub(super) fn map<U>(&self, make: impl FnOnce(&T) -> U) -> Read<U> {
+        match self {
+            Read::There(there) => Read::There(make(there)),
+            Read::Absent => Read::Absent,
+            Read::Unknown(why) => Read::Unknown(why.clone()),
+        }
+    }
+
     pub(super) fn there(&self) -> Option<&T> {
         match self {
             Read::There(there) => Some(there),

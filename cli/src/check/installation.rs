@@ -1,24 +1,19 @@
 //! Whether the cluster can run Aviary, and whether it does.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aviary_crds::CanaryRollout;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps,
-};
-use kube::CustomResourceExt;
 
 use super::certificate::{Life, expires, life};
 use super::facts::{Facts, Read};
 use super::finding::{Finding, Group};
+use super::types;
 use crate::cluster::{OPERATOR, holder};
 
 /// Native sidecars are on by default from then on.
 const OLDEST_MINOR: u32 = 30;
-const INSTALL: &str = "install it: kubectl apply -k config/default";
+pub(super) const INSTALL: &str = "install it: kubectl apply -k config/default";
 /// It lapses after 5 s; clocks differ.
 const LAPSED: Duration = Duration::from_secs(60);
 /// What the operator says of its certificates, and what each is.
@@ -40,7 +35,7 @@ const EXPIRIES: [(&str, &str); 3] = [
 pub(super) fn judge(facts: &Facts, now: SystemTime) -> Vec<Finding> {
     let mut group = Group::new("cluster");
     version(&mut group, facts);
-    types(&mut group, facts);
+    types::judge(&mut group, facts);
     let mut findings = group.findings;
     let mut group = Group::new("operator");
     operator(&mut group, facts);
@@ -65,70 +60,6 @@ fn version(group: &mut Group, facts: &Facts) {
             "upgrade the cluster to 1.30 or newer",
         ),
         Err(_) => group.unknown(what, format!("{minor} is no number")),
-    }
-}
-
-fn types(group: &mut Group, facts: &Facts) {
-    let what = "the cluster has CanaryRollouts, of this plugin's version";
-    let crd = match &facts.crd {
-        Read::There(crd) => crd,
-        Read::Absent => return group.failed(what, "it has none", INSTALL),
-        Read::Unknown(why) => return group.unknown(what, why.clone()),
-    };
-    let (ours, theirs) = (fields(&CanaryRollout::crd()), fields(crd));
-    let missing: Vec<&String> = ours.difference(&theirs).collect();
-    let newer: Vec<&String> = theirs.difference(&ours).collect();
-    if let Some(field) = missing.first() {
-        group.failed(
-            what,
-            format!(
-                "theirs is older: it has no {field}, and {} fields less",
-                missing.len()
-            ),
-            "kubectl apply -k config/default of this version, or use the plugin of theirs",
-        );
-    } else if let Some(field) = newer.first() {
-        group.warning(
-            what,
-            format!(
-                "theirs is newer: it has {field}, and {} fields more",
-                newer.len()
-            ),
-            "use the plugin of that version",
-        );
-    } else {
-        group.passed(what);
-    }
-}
-
-/// The paths of all fields, of every version that is served.
-fn fields(crd: &CustomResourceDefinition) -> BTreeSet<String> {
-    let mut fields = BTreeSet::new();
-    for version in crd.spec.versions.iter().filter(|version| version.served) {
-        let schema = version.schema.as_ref();
-        if let Some(schema) = schema.and_then(|it| it.open_api_v3_schema.as_ref()) {
-            walk(schema, "", &mut fields);
-        }
-    }
-    fields
-}
-
-fn walk(schema: &JSONSchemaProps, at: &str, fields: &mut BTreeSet<String>) {
-    for (name, property) in schema.properties.iter().flatten() {
-        let path = if at.is_empty() {
-            name.clone()
-        } else {
-            format!("{at}.{name}")
-        };
-        walk(property, &path, fields);
-        fields.insert(path);
-    }
-    if let Some(items) = &schema.items {
-        use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaPropsOrArray as Items;
-        match items {
-            Items::Schema(item) => walk(item, at, fields),
-            Items::Schemas(items) => items.iter().for_each(|item| walk(item, at, fields)),
-        }
     }
 }
 
@@ -201,41 +132,21 @@ fn decides(group: &mut Group, facts: &Facts, now: SystemTime) {
 }
 
 fn webhooks(group: &mut Group, facts: &Facts, now: SystemTime) {
-    let bundles = |configs: Vec<&Option<ByteString>>| -> Vec<Option<Vec<u8>>> {
-        configs
-            .into_iter()
-            .map(|it| it.as_ref().map(|it| it.0.clone()))
-            .collect()
-    };
-    let mutating = match &facts.mutating {
-        Read::There(config) => {
-            let hooks = config.webhooks.iter().flatten();
-            Read::There(bundles(
-                hooks.map(|it| &it.client_config.ca_bundle).collect(),
-            ))
-        }
-        Read::Absent => Read::Absent,
-        Read::Unknown(why) => Read::Unknown(why.clone()),
-    };
-    let validating = match &facts.validating {
-        Read::There(config) => {
-            let hooks = config.webhooks.iter().flatten();
-            Read::There(bundles(
-                hooks.map(|it| &it.client_config.ca_bundle).collect(),
-            ))
-        }
-        Read::Absent => Read::Absent,
-        Read::Unknown(why) => Read::Unknown(why.clone()),
-    };
+    let bytes = |it: &Option<ByteString>| it.as_ref().map(|it| it.0.clone());
+    let mutating: Read<Vec<Option<Vec<u8>>>> = facts.mutating.map(|config| {
+        let hooks = config.webhooks.iter().flatten();
+        hooks.map(|it| bytes(&it.client_config.ca_bundle)).collect()
+    });
+    let validating: Read<Vec<Option<Vec<u8>>>> = facts.validating.map(|config| {
+        let hooks = config.webhooks.iter().flatten();
+        hooks.map(|it| bytes(&it.client_config.ca_bundle)).collect()
+    });
     for (kind, of) in [("mutating", mutating), ("validating", validating)] {
         let what = format!("the {kind} webhooks are there, and the API server can verify them");
+        let gone = "they are not there: nothing is gated, nothing injected";
         match of {
             Read::There(bundles) => bundle(group, what, &bundles, now),
-            Read::Absent => group.failed(
-                what,
-                "they are not there: nothing is gated, nothing injected",
-                INSTALL,
-            ),
+            Read::Absent => group.failed(what, gone, INSTALL),
             Read::Unknown(why) => group.unknown(what, why),
         }
     }

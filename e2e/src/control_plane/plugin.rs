@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -65,11 +65,36 @@ impl Plugin {
     pub async fn run(&self, args: &[&str]) -> Result<Ended, PluginError> {
         let output = self.command(args).output();
         let output = output.await.map_err(PluginError::Run)?;
-        Ok(Ended {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        Ok(ended(&output))
+    }
+
+    /// Runs it on a terminal of 120 columns, where these keys are pressed, to its end: what the terminal got.
+    pub async fn run_on_terminal(&self, args: &[&str], keys: &str) -> Result<Ended, PluginError> {
+        let command = format!(
+            "stty rows 40 cols 120; exec {} {}",
+            self.binary.display(),
+            args.join(" ")
+        );
+        let mut child = Command::new("script")
+            .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("TERM", "xterm-256color")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(PluginError::Run)?;
+        // Open until it ends: its end is a key, too.
+        let mut stdin = child.stdin.take();
+        if let Some(stdin) = &mut stdin {
+            stdin
+                .write_all(keys.as_bytes())
+                .await
+                .map_err(PluginError::Run)?;
+        }
+        let output = child.wait_with_output().await.map_err(PluginError::Run)?;
+        Ok(ended(&output))
     }
 
     /// Starts it, to be listened to while it runs.
@@ -142,6 +167,14 @@ impl RunningPlugin {
         }
         let status = self.child.wait().await.map_err(PluginError::Run)?;
         Ok((status.code(), self.said))
+    }
+}
+
+fn ended(output: &std::process::Output) -> Ended {
+    Ended {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 

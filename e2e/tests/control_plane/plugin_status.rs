@@ -139,6 +139,34 @@ pub(crate) async fn the_plugin_shows_lists_and_follows_a_release(
     Ok(())
 }
 
+pub(crate) async fn the_plugin_draws_a_release_on_a_terminal_and_leaves_it_as_it_was(
+    scene: &Scene<'_>,
+) -> anyhow::Result<()> {
+    let shop = scene.shop().await?;
+    let namespace = format!("--namespace={}", shop.namespace);
+    let args = ["status", "web", "--watch", &namespace];
+    let ended = shop
+        .bench
+        .plugin()
+        .await?
+        .run_on_terminal(&args, "q")
+        .await?;
+    ensure!(ended.code == Some(0), "{ended}");
+    let (screen, after) = ended
+        .stdout
+        .split_once("\u{1b}[?1049l")
+        .with_context(|| format!("the first screen is back: {:?}", ended.stdout))?;
+    ensure!(screen.contains("\u{1b}[?1049h"), "{screen:?}");
+    for text in ["Stable", "q ends"] {
+        ensure!(screen.contains(text), "{text}: {screen:?}");
+    }
+    ensure!(
+        after.contains(shop.seen().stable()),
+        "it stays to be read: {after:?}"
+    );
+    Ok(())
+}
+
 pub(crate) async fn the_plugin_says_what_is_not_there_or_not_allowed(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
