@@ -10,6 +10,7 @@ mod control_plane {
     pub(crate) mod admission;
     pub(crate) mod alerts;
     pub(crate) mod alone;
+    pub(crate) mod bounds;
     pub(crate) mod break_glass;
     pub(crate) mod caller;
     pub(crate) mod deployments;
@@ -39,9 +40,9 @@ use std::sync::Arc;
 
 use control_plane::hall::{Case, Hall};
 use control_plane::{
-    admission, alerts, alone, break_glass, deployments, edited, failed, faults, hand_over, hooks,
-    identity, paused, plugin_check, plugin_status, plugin_verbs, prometheus, promotion, recreated,
-    refused, release, requests, sticky, waiting,
+    admission, alerts, alone, bounds, break_glass, deployments, edited, failed, faults, hand_over,
+    hooks, identity, paused, plugin_check, plugin_status, plugin_verbs, prometheus, promotion,
+    recreated, refused, release, requests, sticky, waiting,
 };
 use libtest_mimic::Arguments;
 
@@ -131,6 +132,7 @@ fn side_by_side() -> Vec<Case> {
         plugin_status::the_plugin_says_what_is_not_there_or_not_allowed,
         identity::another_issuer_is_taken_up_and_one_that_is_no_good_is_not,
         sticky::callers_are_told_whose_requests_stay_together,
+        bounds::callers_are_told_how_long_a_call_may_take,
         refused::a_copy_that_may_not_be_created_is_said_and_tried_again,
         refused::a_deployment_of_the_users_with_the_copys_name_is_never_adopted,
         refused::a_rollout_whose_name_is_no_label_says_so,

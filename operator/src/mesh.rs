@@ -10,9 +10,11 @@
 //!
 //! The weight arrives decided (`rollout-core`); here are only the last guards: a canary without a healthy endpoint gets none,
 //! and the stable arm is never without endpoints while anything else behind the Service has some.
+//! What a call may take is in annotations of the Service, on whichever routes it has.
 //! Not here: headless Services and those with session affinity (calls to them pass through), and ports that are not TCP.
 
 mod addresses;
+mod bounds;
 mod endpoints;
 mod protocol;
 mod routes;
@@ -34,6 +36,7 @@ use traffic_core::split::sticky;
 use crate::key::Key;
 
 pub use addresses::Addresses;
+pub use bounds::{Unread, unread};
 pub use endpoints::{pods_of, service_of};
 pub use routes::{addresses_of, part, selects};
 pub use selection::Selection;
@@ -133,6 +136,12 @@ pub enum Finding {
     },
     /// No pod of the stable revision is ready: others answer in its place.
     StableEmpty { rollout: String, service: String },
+    /// An annotation of a Service that says nothing: calls to it are not bounded by it.
+    Annotation {
+        service: String,
+        annotation: &'static str,
+        why: String,
+    },
     /// The ClusterIP and port are a second Service's, too; the first by name has them.
     SharedAddress { service: String, address: String },
 }
@@ -155,6 +164,14 @@ impl fmt::Display for Finding {
             Finding::StableEmpty { service, .. } => write!(
                 f,
                 "no pod of the stable revision behind Service {service} is ready: what else is ready answers in its place"
+            ),
+            Finding::Annotation {
+                service,
+                annotation,
+                why,
+            } => write!(
+                f,
+                "annotation {annotation} of Service {service} is ignored: {why}"
             ),
             Finding::SharedAddress { service, address } => {
                 write!(

@@ -16,6 +16,7 @@ use aviary_proxy::metrics::{Metrics, Workload};
 use clap::{CommandFactory, Parser};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 use serde_json::{Value, json};
+use traffic_core::bounds::Bounds;
 use traffic_core::config::{Arm, Protocol, Route, Split};
 use traffic_core::contract::{class, label, peer};
 
@@ -38,6 +39,7 @@ fn exported(pod: Workload) -> String {
             stable: arm,
             canary: None,
         },
+        bounds: Bounds::default(),
         revoked: Vec::new(),
     };
     let metrics = Arc::new(Metrics::of(pod));

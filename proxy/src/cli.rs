@@ -158,6 +158,9 @@ pub struct LimitFlags {
     /// Seconds that a request's head may take from its first byte; a slower one is answered with 408.
     #[arg(long, env = "AVIARY_HEADER_TIMEOUT_SECONDS", default_value_t = limits::HEADER_SECONDS.default, value_parser = within(limits::HEADER_SECONDS))]
     pub header_timeout_seconds: u64,
+    /// Milliseconds until a connection to an endpoint is there; then the request goes to another one.
+    #[arg(long, env = "AVIARY_CONNECT_TIMEOUT_MILLISECONDS", default_value_t = limits::CONNECT_MILLISECONDS.default, value_parser = within(limits::CONNECT_MILLISECONDS))]
+    pub connect_timeout_milliseconds: u64,
 }
 
 impl LimitFlags {
@@ -171,6 +174,7 @@ impl LimitFlags {
                 fields: size(self.max_headers),
             },
             head_time: Duration::from_secs(self.header_timeout_seconds),
+            connect: Duration::from_millis(self.connect_timeout_milliseconds),
         }
     }
 }

@@ -66,7 +66,10 @@ pub async fn outbound(state: Rc<State>, stream: TcpStream) {
         Detected::Silent => {
             let (first, owed) = match &route {
                 Some(route) => opaque::first_of_split(&state, &mut end, route).await,
-                None => (opaque::first_of(&mut end, address).await, Owed::default()),
+                None => (
+                    opaque::first_of(&state, &mut end, address).await,
+                    Owed::default(),
+                ),
             };
             after_silence(state, end, policy(owed), first).await;
         }
@@ -95,7 +98,7 @@ pub async fn inbound(state: Rc<State>, stream: TcpStream) {
         Detected::Opaque => opaque::pass_through(&state, end, address).await,
         // In a box: a plain connection does not pay for a handshake.
         Detected::Tls => Box::pin(over_tls(state, end, address, None)).await,
-        Detected::Silent => match opaque::first_of(&mut end, address).await {
+        Detected::Silent => match opaque::first_of(&state, &mut end, address).await {
             First::Tls(app) => Box::pin(over_tls(state, end, address, app)).await,
             first => {
                 let policy = Policy::Inbound(state.app(address));

@@ -14,8 +14,10 @@ use std::time::Instant;
 
 use aviary_http1::Malformed;
 use traffic_core::balance::{Load, Sample};
+use traffic_core::bounds::{Timeout, Whose};
 
 use crate::limits::Limits;
+use crate::metrics::Place;
 use crate::net::buffers::Buffers;
 use crate::net::connect::ConnectError;
 use way::Way;
@@ -40,6 +42,16 @@ pub enum SendError {
     /// It is the caller's doing.
     #[error(transparent)]
     Caller(#[from] CallerFault),
+    /// Nobody waits for it any longer.
+    #[error("no answer within {:?}, which is {}", .0.after, longest(*.0))]
+    TimedOut(Timeout),
+}
+
+fn longest(timeout: Timeout) -> &'static str {
+    match timeout.whose {
+        Whose::Caller => "how long the caller waits",
+        Whose::Service => "how long a call to this Service may take",
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -124,14 +136,21 @@ pub enum Connections {
 pub struct InFlight {
     endpoint: Rc<Endpoint>,
     since: Instant,
+    /// Among the requests in progress to its revision, if those are counted.
+    _place: Option<Place>,
 }
 
 impl InFlight {
     pub fn start(endpoint: &Rc<Endpoint>, now: Instant) -> InFlight {
+        InFlight::at(endpoint, now, None)
+    }
+
+    pub fn at(endpoint: &Rc<Endpoint>, now: Instant, place: Option<Place>) -> InFlight {
         endpoint.change(Load::start);
         InFlight {
             endpoint: endpoint.clone(),
             since: now,
+            _place: place,
         }
     }
 

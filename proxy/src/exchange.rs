@@ -8,15 +8,18 @@
 //! Not here: the split for callers outside the mesh.
 
 pub mod flight;
+mod patience;
 pub mod peer;
 pub mod tally;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use traffic_core::config::Route;
 use traffic_core::outcome::{Class, Said, Trace};
 use traffic_core::retry::{self, Decision, Failure};
 use traffic_core::split::Pick;
@@ -24,11 +27,13 @@ use traffic_core::split::sticky::Head;
 
 use crate::drain::Stream;
 use crate::endpoint::{CallerFault, Endpoint, InFlight, Lost, SendError};
+use crate::metrics::Limit;
 use crate::net::origin::Side;
 use crate::state::destination::{Destination, LocalRoute};
 use crate::state::{App, State};
 use crate::table::ReadyRoute;
 use flight::Flight;
+use patience::{Deadline, Patience};
 use tally::Tally;
 
 /// Where the requests of a connection go.
@@ -68,6 +73,8 @@ pub struct Facts<'r> {
     pub path: Option<&'r str>,
     /// What a calling sidecar wrote.
     pub mark: Option<&'r [u8]>,
+    /// How long its caller waits, if it says so.
+    pub waits: Option<Duration>,
 }
 
 /// One request on its way.
@@ -76,6 +83,7 @@ pub struct Exchange {
     tally: Tally,
     stream: Stream,
     arrived: Instant,
+    deadline: Option<Deadline>,
 }
 
 enum Target {
@@ -162,6 +170,7 @@ impl Policy {
         facts: Facts<'_>,
         head: &impl Head,
     ) -> Exchange {
+        let mut deadline = None;
         let (target, tally) = match self {
             Policy::Outbound { destination, owed } => {
                 let route = destination
@@ -178,6 +187,8 @@ impl Policy {
                         let first = route.first_attempt(pick, clock, arrived);
                         let picked = route.arm(pick).metrics.clone();
                         let tally = Tally::outbound(picked, first, arrived);
+                        let timeout = route.ready.route.bounds.timeout(facts.waits);
+                        deadline = Deadline::of(timeout, arrived);
                         (Target::Split { route, pick }, tally)
                     }
                     // There was none when the connection came, or it went away under it: on to where it was going.
@@ -202,6 +213,7 @@ impl Policy {
             tally,
             stream: Stream::open(state.metrics()),
             arrived,
+            deadline,
         }
     }
 }
@@ -225,7 +237,8 @@ impl Exchange {
             }
             Target::Passing(app) | Target::App(app) => {
                 let endpoint = app.endpoint.clone();
-                try_once(attempt, &endpoint, self.arrived).await
+                let in_flight = InFlight::start(&endpoint, self.arrived);
+                try_once(attempt, &endpoint, in_flight, None).await
             }
         };
         match sent {
@@ -243,12 +256,18 @@ impl Exchange {
     ) -> Result<(Answered<A::Answer>, InFlight), Failed> {
         let (mut arm, mut tried, mut now) = (route.arm(pick), None, self.arrived);
         let (mut number, mut revision) = (retry::Attempt::First, route.revision(pick));
+        let Route { name, bounds, .. } = &*route.ready.route;
         loop {
-            let failed = match state.pick(&arm.endpoints, tried, now) {
-                Some(endpoint) => {
+            let place = match bounds.requests {
+                None => Ok(None),
+                Some(most) => arm.metrics.place(most).map(Some).ok_or(most),
+            };
+            let failed = match (place, state.pick(&arm.endpoints, tried, now)) {
+                (Ok(place), Some(endpoint)) => {
                     tried = Some(endpoint.address());
                     self.tally.goes_to(endpoint.address());
-                    match try_once(attempt, &endpoint, now).await {
+                    let in_flight = InFlight::at(&endpoint, now, place);
+                    match try_once(attempt, &endpoint, in_flight, self.deadline).await {
                         Ok((answered, in_flight)) => {
                             if answered.status >= 500 {
                                 self.tally.traced(|| attempt.trace());
@@ -258,12 +277,15 @@ impl Exchange {
                         Err(failed) => failed,
                     }
                 }
-                None => Failed::no_endpoint(&route.ready.route.name, revision),
+                (Ok(_), None) => Failed::no_endpoint(name, revision),
+                (Err(most), _) => {
+                    state.metrics().refused(Limit::Overflow);
+                    Failed::overflow(name, revision, most)
+                }
             };
             self.tally.traced(|| attempt.trace());
             match retry::after(pick, number, failed.why, attempt.body()) {
                 Decision::Stable => {
-                    let name = &route.ready.route.name;
                     tracing::debug!(route = name, reason = failed.reason, "sent again to stable");
                     self.tally.retry(&route.stable.metrics);
                     (arm, number) = (&route.stable, retry::Attempt::Second);
@@ -294,7 +316,13 @@ impl Exchange {
         }
         self.tally.answered(now);
         self.tally.said(Said::Status(answered.status));
-        let flight = Flight::new(answered.status, self.tally, in_flight, self.stream);
+        let idle = match &self.target {
+            Target::Split { route, .. } => route.ready.route.bounds.idle,
+            Target::Passing(_) | Target::App(_) => None,
+        };
+        let patience = Patience::of(self.deadline, idle, now);
+        let flight =
+            Flight::new(answered.status, self.tally, in_flight, self.stream).with(patience);
         (answered.answer, flight)
     }
 
@@ -352,10 +380,15 @@ impl Exchange {
 async fn try_once<A: Attempt>(
     attempt: &mut A,
     endpoint: &Rc<Endpoint>,
-    now: Instant,
+    in_flight: InFlight,
+    deadline: Option<Deadline>,
 ) -> Result<(Answered<A::Answer>, InFlight), Failed> {
-    let in_flight = InFlight::start(endpoint, now);
-    match attempt.send(endpoint).await {
+    let sent = match deadline {
+        None => attempt.send(endpoint).await,
+        // In a box: a request whose time has no end does not pay for one that has.
+        Some(deadline) => Box::pin(deadline.bounds(attempt.send(endpoint))).await,
+    };
+    match sent {
         Ok(answered) => Ok((answered, in_flight)),
         Err(error) => {
             if !matches!(error, SendError::Caller(_)) {
@@ -367,6 +400,18 @@ async fn try_once<A: Attempt>(
 }
 
 impl Failed {
+    fn overflow(route: &str, revision: &str, most: NonZeroU32) -> Failed {
+        Failed {
+            why: Failure::Unsent,
+            class: Class::Unsent,
+            status: 503,
+            reason: format!(
+                "{route} revision {revision} has {most} requests of this proxy's in progress, as many as there may be"
+            ),
+            reset: None,
+        }
+    }
+
     fn no_endpoint(route: &str, revision: &str) -> Failed {
         Failed {
             why: Failure::Unsent,
@@ -399,6 +444,7 @@ impl From<SendError> for Failed {
                 malformed.status(),
                 None,
             ),
+            SendError::TimedOut(_) => (Failure::Unknown, Class::Failure, 504, None),
         };
         Failed {
             why,

@@ -214,7 +214,15 @@ impl Caller {
                         flight.broken();
                         After::Reset
                     }
-                    Ended::Left => After::Left,
+                    Ended::Left => {
+                        flight.left();
+                        After::Left
+                    }
+                    Ended::TimedOut => {
+                        tracing::debug!("an answer took too long");
+                        flight.broken();
+                        After::Reset
+                    }
                 }
             }
             Err(refusal) => {

@@ -1,4 +1,4 @@
-//! What this proxy takes at most, as its flags say.
+//! What this proxy takes, and waits for, at most, as its flags say.
 
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ pub struct Limits {
     pub head: aviary_http1::Limits,
     /// How long a head of HTTP/1.1 may take from its first byte. Idle connections may live as long as the two applications like.
     pub head_time: Duration,
+    /// How long a connection to an endpoint, or to where nobody has a route, may take to be there.
+    pub connect: Duration,
 }
 
 /// Of an answer's head, as an endpoint sends it.
@@ -67,6 +69,7 @@ impl Default for Limits {
                 fields: size(limits::HEADERS),
             },
             head_time: Duration::from_secs(limits::HEADER_SECONDS.default),
+            connect: Duration::from_millis(limits::CONNECT_MILLISECONDS.default),
         }
     }
 }

@@ -62,7 +62,7 @@ use prometheus_client::registry::Registry;
 use traffic_core::config::Route;
 use traffic_core::contract::metric;
 
-pub use arms::ArmMetrics;
+pub use arms::{ArmMetrics, Place};
 pub use classes::ByClass;
 pub use identity::Identity;
 pub use ports::{PortMetrics, Workload};

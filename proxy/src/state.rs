@@ -120,7 +120,7 @@ impl State {
         let arms = self.endpoints.borrow_mut().install(
             table,
             self.metrics(),
-            |address| self.path(address),
+            |address| Way::plain(address, self.path(address), self.common.limits.connect),
             |way| Endpoint::new(way, &self.buffers, &self.common.limits),
         );
         let mut routes: HashMap<&str, Rc<LocalRoute>> = HashMap::new();
@@ -239,7 +239,7 @@ impl State {
             .or_insert_with(|| {
                 Rc::new(App {
                     endpoint: Rc::new(Endpoint::new(
-                        Way::plain(address, Path::Direct),
+                        Way::plain(address, Path::Direct, self.common.limits.connect),
                         &self.buffers,
                         &self.common.limits,
                     )),

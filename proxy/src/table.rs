@@ -160,6 +160,7 @@ fn epoch(split: &Split) -> (Weight, Option<(&str, u64)>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use traffic_core::bounds::Bounds;
     use traffic_core::config::{CanaryArm, Protocol, Revocation};
     use traffic_core::lease::Lease;
 
@@ -190,6 +191,7 @@ mod tests {
                 stable: arm("v1"),
                 canary: Some(canary),
             },
+            bounds: Bounds::default(),
             revoked: vec![],
         });
         let addresses =

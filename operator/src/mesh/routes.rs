@@ -13,7 +13,7 @@ use traffic_core::lease::Lease;
 use crate::key::Key;
 
 use super::endpoints::{self, PodEndpoint};
-use super::{Finding, Objects, Part, Pods, RouteEntry, TargetSplit, protocol};
+use super::{Finding, Objects, Part, Pods, RouteEntry, TargetSplit, bounds, protocol};
 
 /// Everything proxies are told about one Service; `targets` are those that it selects.
 pub fn part(objects: Objects<'_>, targets: &[TargetSplit]) -> Part {
@@ -64,6 +64,13 @@ impl Building {
         let Some(spec) = service.spec.as_ref().filter(|spec| is_balanced(spec)) else {
             return;
         };
+        let (bounds, unread) = bounds::of(service);
+        self.findings
+            .extend(unread.into_iter().map(|unread| Finding::Annotation {
+                service: full_name(service),
+                annotation: unread.annotation,
+                why: unread.why,
+            }));
         for (port, number) in routed(spec) {
             let name = format!("{}/{number}", full_name(service));
             let mut found = endpoints::of_port(service, port, objects.slices);
@@ -103,6 +110,7 @@ impl Building {
                 protocol: protocol::of(port),
                 rollout: target.rollout.clone(),
                 split,
+                bounds,
                 revoked: revoked.into_iter().map(SignedRevocation::from).collect(),
             };
             let destinations = self.destinations(objects, spec, number);

@@ -1,7 +1,9 @@
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use rollout_core::plan::Percent;
 use serde_json::{Value, json};
+use traffic_core::bounds::Bounds;
 use traffic_core::config::{Cluster, Expected, Health, Protocol, Weight};
 use traffic_core::fuse::Tolerance;
 use traffic_core::split::sticky::Key as StickyKey;
@@ -22,6 +24,14 @@ fn service(name: &str, selector: Value, spec: Value) -> Arc<Service> {
     Arc::new(object(
         json!({"metadata": {"namespace": "shop", "name": name}, "spec": all}),
     ))
+}
+
+/// The Service `web` with this annotation.
+fn annotated(name: &str, value: &str) -> Arc<Service> {
+    let mut service = Service::clone(&web());
+    let annotations = [(name.to_owned(), value.to_owned())];
+    service.metadata.annotations = Some(annotations.into());
+    Arc::new(service)
 }
 
 fn merge(into: &mut Value, from: Value) {
@@ -604,4 +614,24 @@ fn while_the_original_takes_over_the_promoted_revision_there_is_one_arm() {
     let view = view_of_services(&[web()], &[promoted]);
     assert_eq!(view.world.routes["shop/web/80"].route.split.canary, None);
     assert_eq!(view.world.clusters.len(), 1);
+}
+
+#[test]
+fn what_a_service_allows_is_in_its_routes_whether_it_is_released_or_not() {
+    for targets in [&[][..], &[target("web", Some(10))]] {
+        let view = |annotation, value| {
+            let services = [annotated(annotation, value)];
+            view(&services, &[], &Known::default(), targets)
+        };
+        let said = view("aviary.dev/request-timeout", "15s");
+        let bounds = said.world.routes["shop/web/80"].route.bounds;
+        assert_eq!(bounds.request, Some(Duration::from_secs(15)));
+        assert_eq!(said.findings, []);
+        let wrong = view("aviary.dev/max-requests", "few");
+        let bounds = wrong.world.routes["shop/web/80"].route.bounds;
+        assert_eq!(bounds, Bounds::default());
+        let texts: Vec<String> = wrong.findings.iter().map(ToString::to_string).collect();
+        let says = "annotation aviary.dev/max-requests of Service shop/web is ignored: 'few' is no number from 1 to 4294967295: leave it out for no limit";
+        assert_eq!(texts, [says]);
+    }
 }

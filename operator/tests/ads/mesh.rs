@@ -29,6 +29,7 @@ use tokio_stream::StreamExt;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint as ChannelEndpoint};
+use traffic_core::bounds::Bounds;
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Revocation, Route, SignedRevocation,
     Snapshot, Split, Weight,
@@ -137,6 +138,7 @@ fn add(world: &mut World, service: &str, canary: &str, percent: u32) {
         protocol: Protocol::Http,
         rollout: format!("shop/{service}"),
         split,
+        bounds: Bounds::default(),
         revoked: Vec::new(),
     };
     world.routes.insert(

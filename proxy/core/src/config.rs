@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bounds::Bounds;
 use crate::fuse::Tolerance;
 pub use crate::inbound::Inbound;
 use crate::lease::Lease;
@@ -108,6 +109,8 @@ pub struct Route {
     /// `<namespace>/<name>` of the CanaryRollout behind it.
     pub rollout: String,
     pub split: Split,
+    /// What the Service's owner allows a call.
+    pub bounds: Bounds,
     /// Revisions of this rollout that were rolled back.
     pub revoked: Vec<SignedRevocation>,
 }

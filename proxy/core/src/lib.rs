@@ -4,12 +4,13 @@
 //! [`contract`] has the names that the control plane knows too, and [`limits`] the numbers.
 //!
 //! In the order of a request: [`revoked`] clamps what the control plane asks for, [`lease`] says for how long it holds, [`split`]
-//! picks the revision, [`fuse`] takes the canary back where far more of it fails than of stable, [`balance`] picks the endpoint,
+//! picks the revision, [`bounds`] says how long all of it may take, [`fuse`] takes the canary back where far more of it fails than of stable, [`balance`] picks the endpoint,
 //! [`retry`] says whether a failed attempt may be sent again, and [`outcome`] what the request counts as. [`peer`] says who sent
 //! one that comes in, and [`authorize`] whether it may, by the rules in [`inbound`]. [`spiffe`] has the names of those who send and answer.
 
 pub mod authorize;
 pub mod balance;
+pub mod bounds;
 pub mod config;
 pub mod contract;
 pub mod fuse;

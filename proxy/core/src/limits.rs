@@ -1,4 +1,4 @@
-//! What a sidecar takes from its callers at most, and how a pod says otherwise: by an annotation, which the injector turns into a flag of the proxy.
+//! What a sidecar takes from its callers at most, and waits for at most, and how a pod says otherwise: by an annotation, which the injector turns into a flag of the proxy.
 //! Both sides read the number here, so that a pod with a bad one is refused when it is made and not when its proxy starts.
 
 use std::ops::RangeInclusive;
@@ -51,7 +51,22 @@ pub const HEADER_SECONDS: Limit = Limit {
     range: 1..=600,
 };
 
-pub const ALL: [Limit; 5] = [CONNECTIONS, STREAMS, HEADER_BYTES, HEADERS, HEADER_SECONDS];
+/// Milliseconds until a connection to an endpoint is there: enough for one lost SYN, and little enough to try another endpoint.
+pub const CONNECT_MILLISECONDS: Limit = Limit {
+    annotation: "aviary.dev/connect-timeout-milliseconds",
+    flag: "connect-timeout-milliseconds",
+    default: 2_000,
+    range: 10..=60_000,
+};
+
+pub const ALL: [Limit; 6] = [
+    CONNECTIONS,
+    STREAMS,
+    HEADER_BYTES,
+    HEADERS,
+    HEADER_SECONDS,
+    CONNECT_MILLISECONDS,
+];
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is no number from {least} to {most}")]

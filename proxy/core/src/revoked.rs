@@ -118,6 +118,7 @@ pub fn effective(route: &Route, memory: &RevocationMemory) -> Split {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bounds::Bounds;
     use crate::config::{Arm, CanaryArm, Protocol};
     use crate::lease::Lease;
 
@@ -163,6 +164,7 @@ mod tests {
                     sticky: None,
                 }),
             },
+            bounds: Bounds::default(),
             revoked: vec![],
         }
     }

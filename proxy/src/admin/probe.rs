@@ -5,10 +5,14 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use traffic_core::contract::TCP_PROBE_PATH;
 
 use crate::net::connect::{ConnectError, Path, connect};
+
+/// How long a port may take. Within the pod it takes no time, or does not listen.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Ports that may be tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,7 +40,7 @@ impl TcpProbes {
     pub async fn probe(&self, path: &str, own: IpAddr) -> Result<u16, ProbeError> {
         let port = self.port(path)?;
         // The proxy's own connections within the pod are not redirected.
-        connect(SocketAddr::new(own, port), Path::Direct).await?;
+        connect(SocketAddr::new(own, port), Path::Direct, PATIENCE).await?;
         Ok(port)
     }
 

@@ -40,7 +40,7 @@ pub(super) enum First {
 
 /// Goes where the connection was going.
 pub(super) async fn pass_through(state: &State, end: End, address: SocketAddr) {
-    match to_address(address).await {
+    match to_address(state, address).await {
         Some(other) => join(state, end, other).await,
         // What the caller would have seen without us, a little later.
         None => end.abandon(),
@@ -68,8 +68,8 @@ pub(super) async fn split(state: &State, end: End, route: &Rc<LocalRoute>) {
 }
 
 /// Waits for whoever speaks first, the caller or the server at `address`.
-pub(super) async fn first_of(caller: &mut End, address: SocketAddr) -> First {
-    first(caller, to_address(address).await).await
+pub(super) async fn first_of(state: &State, caller: &mut End, address: SocketAddr) -> First {
+    first(caller, to_address(state, address).await).await
 }
 
 /// The same among the endpoints of a route. The pick is taken over by the first request, if it turns out to be HTTP.
@@ -123,8 +123,8 @@ pub(super) async fn join(state: &State, ours: End, other: Other) {
     drop((other.in_flight, open));
 }
 
-async fn to_address(address: SocketAddr) -> Option<Other> {
-    match connect(address, Path::Direct).await {
+async fn to_address(state: &State, address: SocketAddr) -> Option<Other> {
+    match connect(address, Path::Direct, state.common.limits.connect).await {
         Ok(stream) => Some(Other {
             stream: stream.into(),
             in_flight: None,

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ClientConfig;
 
@@ -19,6 +20,8 @@ use crate::net::tls;
 pub struct Way {
     address: SocketAddr,
     path: Path,
+    /// How long a connection may take to be there.
+    patience: Duration,
     secured: Option<Secured>,
 }
 
@@ -40,10 +43,11 @@ struct Own {
 
 impl Way {
     /// In the clear, to whoever is there.
-    pub fn plain(address: SocketAddr, path: Path) -> Way {
+    pub fn plain(address: SocketAddr, path: Path, patience: Duration) -> Way {
         Way {
             address,
             path,
+            patience,
             secured: None,
         }
     }
@@ -86,7 +90,7 @@ impl Way {
     /// A connection on which `inner` will be spoken.
     pub async fn open(&self, inner: Inner) -> Result<Stream, ConnectError> {
         let address = self.address;
-        let tcp = connect(address, self.path).await?;
+        let tcp = connect(address, self.path, self.patience).await?;
         let Some(secured) = &self.secured else {
             return Ok(tcp.into());
         };

@@ -1,10 +1,12 @@
 //! A request whose answer is on its way, with what has to happen at its end: the outcome is counted (gRPC says in its trailers how it went),
 //! and the endpoint's load goes down. One that is dropped was left by its caller.
 
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use traffic_core::outcome::{Class, Dialect, End, Said, Trace, classify};
 
+use super::patience::Patience;
 use super::tally::Tally;
 use crate::drain::Stream;
 use crate::endpoint::InFlight;
@@ -16,6 +18,8 @@ pub struct Flight {
     grpc_status: Option<u16>,
     tally: Tally,
     in_flight: InFlight,
+    /// `None`: it may take as long as it likes.
+    patience: Option<Box<Patience>>,
     /// Held to the end: a drain waits for it.
     _stream: Stream,
 }
@@ -28,7 +32,32 @@ impl Flight {
             grpc_status: None,
             tally,
             in_flight,
+            patience: None,
             _stream: stream,
+        }
+    }
+
+    pub(super) fn with(self, patience: Option<Box<Patience>>) -> Flight {
+        Flight { patience, ..self }
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Ready when it has taken too long. `moved` says how many bytes have gone either way.
+    pub fn poll_over(&mut self, cx: &mut Context<'_>, moved: impl FnOnce() -> u64) -> Poll<()> {
+        match &mut self.patience {
+            None => Poll::Pending,
+            Some(patience) => patience.poll(cx, moved()),
+        }
+    }
+
+    /// Its caller has left: perhaps since it has waited for as long as it said, and then that was the answer's fault.
+    pub fn left(self) {
+        let waited = |patience: &Patience| patience.is_over_for_caller(Instant::now());
+        if self.patience.as_deref().is_some_and(waited) {
+            self.broken();
         }
     }
 
@@ -70,6 +99,7 @@ impl Flight {
         self.tally.end(self.class());
     }
 
+    /// It broke off, or took too long.
     pub fn broken(mut self) {
         self.tally.said(Said::Nothing);
         self.tally.end(classify(End::Broken));

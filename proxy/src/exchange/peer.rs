@@ -97,6 +97,7 @@ mod tests {
             authority,
             path,
             mark,
+            waits: None,
         };
         let own = SocketAddr::new(own.parse().unwrap(), 8080);
         of(facts, own, &ProbePaths::default())
@@ -149,6 +150,7 @@ mod tests {
                 authority: Some("web.example"),
                 path,
                 mark: None,
+                waits: None,
             };
             of(facts, SocketAddr::from(([10, 1, 0, 7], port)), &probes)
         };

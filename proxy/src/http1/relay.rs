@@ -25,6 +25,8 @@ pub(super) enum Ended {
     Broken(Broken),
     /// The caller did not wait for it.
     Left,
+    /// It took longer than it may.
+    TimedOut,
 }
 
 impl Attempt<'_, '_> {
@@ -48,13 +50,18 @@ impl Attempt<'_, '_> {
                         flight.complete();
                     }
                 };
-                self.poll_relay(
+                let relayed = self.poll_relay(
                     cx,
                     (&mut read, &mut write),
                     &mut input,
                     &mut download,
                     whole,
-                )
+                );
+                if relayed.is_pending() {
+                    let moved = || download.total() + self.upload.total();
+                    return flight.poll_over(cx, moved).map(|()| Relayed::TimedOut);
+                }
+                relayed
             })
             .await
         };
@@ -62,6 +69,7 @@ impl Attempt<'_, '_> {
             Relayed::Whole => {}
             Relayed::Broken(error) => return Ended::Broken(error),
             Relayed::Left => return Ended::Left,
+            Relayed::TimedOut => return Ended::TimedOut,
         }
         if head.status == 101 {
             return Ended::Switched { upstream, input };
@@ -108,4 +116,5 @@ enum Relayed {
     Whole,
     Broken(Broken),
     Left,
+    TimedOut,
 }

@@ -80,6 +80,8 @@ pub(super) fn read(
         authority: request.authority(),
         path: Some(request.target).filter(|target| target.starts_with('/')),
         mark,
+        // No header of HTTP says it; gRPC is spoken in HTTP/2.
+        waits: None,
     };
     let exchange = policy.begin(state, arrived, facts, &Names(&request.fields));
     let address;

@@ -2,6 +2,7 @@
 //! servers insist on.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use http::header::{
     AUTHORIZATION, CONTENT_TYPE, COOKIE, Entry, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
@@ -10,6 +11,7 @@ use http::header::{
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
+use traffic_core::bounds;
 use traffic_core::contract::header;
 use traffic_core::outcome::{Dialect, Trace};
 use traffic_core::split::sticky::Head;
@@ -22,9 +24,11 @@ static UNSENT: HeaderName = HeaderName::from_static(header::UNSENT);
 static ERROR: HeaderName = HeaderName::from_static(header::ERROR);
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// `UNAVAILABLE`, `INTERNAL` and `UNIMPLEMENTED` of gRPC.
+/// `DEADLINE_EXCEEDED`, `UNAVAILABLE`, `INTERNAL` and `UNIMPLEMENTED` of gRPC.
+const DEADLINE_EXCEEDED: u16 = 4;
 const UNAVAILABLE: u16 = 14;
 const INTERNAL: u16 = 13;
 const UNIMPLEMENTED: u16 = 12;
@@ -137,6 +141,20 @@ pub(super) fn grpc_status(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get(&GRPC_STATUS).map(HeaderValue::as_bytes)
 }
 
+/// How long the caller of gRPC waits.
+pub(super) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    bounds::grpc_timeout(headers.get(&GRPC_TIMEOUT)?.as_bytes())
+}
+
+/// The trailers of an answer that takes too long.
+pub(super) fn too_late() -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert(&GRPC_STATUS, HeaderValue::from(DEADLINE_EXCEEDED));
+    let text = HeaderValue::from_static("aviary-proxy: the answer took longer than it may");
+    trailers.insert(&GRPC_MESSAGE, text);
+    trailers
+}
+
 pub(super) fn content_type(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes)
 }
@@ -159,6 +177,7 @@ pub(super) fn refuse(refusal: &Refusal, dialect: Dialect) -> Response<()> {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             let code = match refusal.status {
                 503 => UNAVAILABLE,
+                504 => DEADLINE_EXCEEDED,
                 501 => UNIMPLEMENTED,
                 400..=499 => INTERNAL,
                 _ => UNAVAILABLE,

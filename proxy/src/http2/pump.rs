@@ -19,6 +19,7 @@ pub(super) struct Pump {
     kept: Kept,
     /// How many of the kept pieces went out in this attempt.
     replayed: usize,
+    moved: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,13 @@ impl Pump {
             is_last: false,
             kept: Kept::Nothing,
             replayed: 0,
+            moved: 0,
         }
+    }
+
+    /// Bytes that went out, in all attempts.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved
     }
 
     /// Keeps what went out, so that it can go out again.
@@ -139,6 +146,7 @@ impl Pump {
                     let mut rest = data;
                     let now = rest.split_to(room.min(length));
                     let count = now.len();
+                    self.moved += count as u64;
                     let is_last = self.is_last && rest.is_empty();
                     to.send_data(now, is_last).map_err(sink)?;
                     // Refused only for a stream that has ended, and then nobody waits for room.

@@ -68,6 +68,10 @@ pub(super) async fn serve(
             Policy::Inbound(_) => mark.as_ref().map(HeaderValue::as_bytes),
             Policy::Outbound { .. } => None,
         },
+        waits: match dialect {
+            Dialect::Grpc => head::grpc_timeout(&head.headers),
+            Dialect::Http => None,
+        },
     };
     let exchange = policy.begin(&state, arrived, facts, &head::Fields(&head.headers));
     head::prepare(&mut head, policy.address());
@@ -133,7 +137,12 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
         if let Err(reason) = attempt.poll_upload(cx, &mut sender) {
             return Poll::Ready(Ended::Left(reason));
         }
-        poll_download(cx, &mut download, &mut body, &mut to_caller, &mut flight)
+        let polled = poll_download(cx, &mut download, &mut body, &mut to_caller, &mut flight);
+        if polled.is_pending() {
+            let moved = || download.moved() + attempt.upload.moved();
+            return flight.poll_over(cx, moved).map(|()| Ended::TimedOut);
+        }
+        polled
     })
     .await;
     match ended {
@@ -145,7 +154,23 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
             flight.traced(|| attempt.head.trace());
             flight.broken();
         }
-        Ended::Left(reason) => sender.send_reset(reason),
+        Ended::Left(reason) => {
+            sender.send_reset(reason);
+            flight.left();
+        }
+        Ended::TimedOut => {
+            sender.send_reset(Reason::CANCEL);
+            match flight.dialect() {
+                // It fails only on a stream that the caller has ended.
+                Dialect::Grpc => drop(to_caller.send_trailers(head::too_late())),
+                Dialect::Http => {
+                    yield_now().await;
+                    to_caller.send_reset(Reason::CANCEL);
+                }
+            }
+            flight.traced(|| attempt.head.trace());
+            flight.broken();
+        }
     }
     drop(lease);
 }
@@ -163,6 +188,8 @@ enum Ended {
     Broken(Reason),
     /// The caller gave up, with this code.
     Left(Reason),
+    /// It took longer than it may.
+    TimedOut,
 }
 
 fn poll_download(

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,9 +26,29 @@ pub struct ArmMetrics {
     pub connections: ByClass,
     pub withheld: AtomicU64,
     duration: Histogram,
+    /// Requests in progress, of those that are counted.
+    in_progress: AtomicU32,
+}
+
+/// A request that counts as in progress until this is dropped.
+#[derive(Debug)]
+pub struct Place(Arc<ArmMetrics>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.in_progress.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl ArmMetrics {
+    /// A place among `most` requests in progress, if there is one. Only those that ask are counted.
+    pub fn place(self: &Arc<Self>, most: NonZeroU32) -> Option<Place> {
+        // It is given back by what is dropped here if there was none.
+        let before = self.in_progress.fetch_add(1, Ordering::Relaxed);
+        let place = Place(self.clone());
+        (before < most.get()).then_some(place)
+    }
+
     pub fn answered_after(&self, time: Duration) {
         self.duration.record(time);
     }
@@ -138,6 +159,7 @@ impl ArmLabels {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use traffic_core::bounds::Bounds;
     use traffic_core::config::{Arm, Protocol, Split};
 
     fn route() -> Route {
@@ -156,8 +178,23 @@ mod tests {
                 stable,
                 canary: None,
             },
+            bounds: Bounds::default(),
             revoked: vec![],
         }
+    }
+
+    #[test]
+    fn there_are_as_many_places_as_there_may_be_and_those_that_are_given_back() {
+        let arm = Arc::new(ArmMetrics::default());
+        let two = NonZeroU32::new(2).unwrap();
+        let (first, second) = (arm.place(two), arm.place(two));
+        assert!(first.is_some() && second.is_some());
+        for _ in 0..3 {
+            assert!(arm.place(two).is_none());
+        }
+        drop(first);
+        assert!(arm.place(two).is_some());
+        assert!(arm.place(NonZeroU32::MIN).is_none());
     }
 
     #[test]

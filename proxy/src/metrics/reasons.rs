@@ -39,15 +39,18 @@ pub enum Limit {
     HeadTime,
     /// Frames of HTTP/2 that cost and say nothing: resets, continuations, empty ones.
     Frames,
+    /// Requests in progress to one revision.
+    Overflow,
 }
 
 impl Limit {
-    const ALL: [Limit; 5] = [
+    const ALL: [Limit; 6] = [
         Limit::Connections,
         Limit::Streams,
         Limit::Head,
         Limit::HeadTime,
         Limit::Frames,
+        Limit::Overflow,
     ];
 
     fn as_str(self) -> &'static str {
@@ -57,6 +60,7 @@ impl Limit {
             Limit::Head => "head",
             Limit::HeadTime => "head_time",
             Limit::Frames => "frames",
+            Limit::Overflow => "overflow",
         }
     }
 }

@@ -11,9 +11,6 @@ use tokio::time::timeout;
 use super::socket;
 use super::tls::TlsError;
 
-/// Long enough for one lost SYN, short enough to try another endpoint.
-const TIMEOUT: Duration = Duration::from_secs(2);
-
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("cannot connect to {address}: {source}")]
@@ -21,8 +18,11 @@ pub enum ConnectError {
         address: SocketAddr,
         source: io::Error,
     },
-    #[error("cannot connect to {address}: no answer in {} s", TIMEOUT.as_secs())]
-    Timeout { address: SocketAddr },
+    #[error("cannot connect to {address}: no answer in {after:?}")]
+    Timeout {
+        address: SocketAddr,
+        after: Duration,
+    },
     #[error("cannot speak HTTP/2 to {address}: {reason}")]
     Handshake { address: SocketAddr, reason: String },
     #[error("no mutual TLS with {address}: {source}")]
@@ -48,10 +48,15 @@ pub enum Path {
 /// What the redirect rules know a [`Path::Hairpin`] by. The highest that needs no capability; it stays within the pod.
 pub const HAIRPIN_PRIORITY: u32 = 6;
 
-pub async fn connect(address: SocketAddr, path: Path) -> Result<TcpStream, ConnectError> {
-    let connection = timeout(TIMEOUT, open(address, path))
+/// A connection that is there within this time.
+pub async fn connect(
+    address: SocketAddr,
+    path: Path,
+    after: Duration,
+) -> Result<TcpStream, ConnectError> {
+    let connection = timeout(after, open(address, path))
         .await
-        .map_err(|_elapsed| ConnectError::Timeout { address })?
+        .map_err(|_elapsed| ConnectError::Timeout { address, after })?
         .map_err(|source| ConnectError::Refused { address, source })?;
     socket::tune(&connection).map_err(|source| ConnectError::Refused { address, source })?;
     Ok(connection)

@@ -17,7 +17,6 @@ use crate::endpoint::way::Way;
 use crate::identity::Generation;
 use crate::identity::roots::Roots;
 use crate::metrics::Metrics;
-use crate::net::connect::Path;
 use crate::table::Table;
 
 #[derive(Debug, Default)]
@@ -41,7 +40,7 @@ impl Endpoints {
         &mut self,
         table: &'t Table,
         metrics: &Arc<Metrics>,
-        path: impl Fn(SocketAddr) -> Path,
+        plain: impl Fn(SocketAddr) -> Way,
         make: impl Fn(Way) -> Endpoint,
     ) -> HashMap<&'t str, Rc<[Rc<Endpoint>]>> {
         let own = table.identity.as_ref();
@@ -60,7 +59,7 @@ impl Endpoints {
                     return known.clone();
                 }
                 let known = old.remove(&key).unwrap_or_else(|| {
-                    let way = Way::plain(address, path(address));
+                    let way = plain(address);
                     Rc::new(make(match (&key.trust, own) {
                         (Some((id, _)), Some(own)) => {
                             way.secured(id.clone(), own.clone(), metrics.clone())
@@ -129,6 +128,7 @@ mod tests {
     use crate::limits::Limits;
     use crate::metrics::Metrics;
     use crate::net::buffers::Buffers;
+    use crate::net::connect::Path;
 
     const ADDRESS: &str = "10.1.0.1:80";
 
@@ -167,7 +167,7 @@ mod tests {
             let arms = self.endpoints.install(
                 &table,
                 &self.metrics,
-                |_| Path::Direct,
+                |address| Way::plain(address, Path::Direct, Limits::default().connect),
                 |way| Endpoint::new(way, &self.buffers, &Limits::default()),
             );
             arms["c"].first().cloned()

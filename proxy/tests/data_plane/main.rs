@@ -26,4 +26,5 @@ mod share;
 mod smuggling;
 mod sticky;
 mod streams;
+mod timeouts;
 mod wire;

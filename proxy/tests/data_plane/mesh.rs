@@ -14,6 +14,7 @@ use aviary_proxy::net::origin::{OriginalDestination, Side};
 use aviary_proxy::run::{Options, Proxy, loopback};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
+use traffic_core::bounds::Bounds;
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Expected, Health, Protocol, Revocation, Route, Snapshot,
     Split, Weight,
@@ -197,6 +198,7 @@ pub(crate) struct Service {
     pub protocol: Protocol,
     pub fuse: Option<Tolerance>,
     pub sticky: Option<Key>,
+    pub bounds: Bounds,
     /// Of every endpoint.
     pub identity: Option<Expected>,
 }
@@ -212,6 +214,7 @@ impl Default for Service {
             protocol: Protocol::Detect,
             fuse: None,
             sticky: None,
+            bounds: Bounds::default(),
             identity: None,
         }
     }
@@ -257,6 +260,7 @@ impl Service {
                     sticky: self.sticky.clone(),
                 }),
             },
+            bounds: self.bounds,
             revoked: self.revoked.iter().cloned().map(Into::into).collect(),
         }
     }

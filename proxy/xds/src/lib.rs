@@ -2,13 +2,14 @@
 //! without I/O. Nothing else in the workspace names a wire type; the shells move [`Request`]s and [`Response`]s, which are
 //! opaque to them.
 //!
-//! - [`route`] with [`sticky`], [`cluster`], [`listener`], [`node`], [`load`], [`identity`]: one boundary each, both directions, round-trip tested.
+//! - [`route`] with [`bounds`] and [`sticky`], [`cluster`], [`listener`], [`node`], [`load`], [`identity`]: one boundary each, both directions, round-trip tested.
 //! - [`resources`]: a world, encoded once and versioned by content, so that a restarted control plane re-sends nothing.
 //! - [`server`]: one proxy's stream as the control plane sees it. [`client`]: the same stream as the proxy sees it.
 //!
 //! Not here: state-of-the-world xDS and wildcard subscriptions (stock Envoy needs them).
 
 mod address;
+pub mod bounds;
 pub mod client;
 pub mod cluster;
 pub mod identity;

@@ -241,6 +241,7 @@ fn route_version(route: &Route, destinations: &[SocketAddr]) -> String {
         protocol,
         rollout,
         split,
+        bounds,
         revoked,
     } = route;
     hash(&(
@@ -248,6 +249,7 @@ fn route_version(route: &Route, destinations: &[SocketAddr]) -> String {
         protocol,
         rollout,
         split,
+        bounds,
         revoked,
         destinations,
     ))

@@ -2,7 +2,7 @@
 //! to [`Weight::SCALE`]. What Envoy has no field for is in metadata `aviary.dev`.
 //!
 //! A canary at weight 0 stays listed: Envoy accepts it, its clusters stay warm, and a rollback or a first step changes a number
-//! and nothing else. The route timeout is off: Envoy's default of 15 s would cut requests that worked without a mesh.
+//! and nothing else.
 
 use std::time::Duration;
 
@@ -10,16 +10,14 @@ use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::config::route::v3 as wire;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
-use envoy_types::pb::envoy::config::route::v3::route_action::HashPolicy;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
-use envoy_types::pb::envoy::config::route::v3::weighted_cluster::{
-    ClusterWeight, RandomValueSpecifier,
-};
-use envoy_types::pb::google::protobuf::{self, Struct, UInt32Value};
+use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
+use envoy_types::pb::google::protobuf::{Struct, UInt32Value};
 use traffic_core::config::{Arm, CanaryArm, Protocol, Route, Split, Weight};
 use traffic_core::fuse::Tolerance;
 use traffic_core::lease::Lease;
 
+use crate::bounds::{self, BoundsProblem};
 use crate::metadata::{self, FieldProblem, Fields, KEY};
 use crate::sticky::{self, StickyProblem};
 
@@ -52,6 +50,8 @@ pub enum RouteProblem {
     Field(#[from] FieldProblem),
     #[error(transparent)]
     Sticky(#[from] StickyProblem),
+    #[error(transparent)]
+    Bounds(#[from] BoundsProblem),
     #[error("a hash policy, and no canary")]
     StickyAlone,
     #[error("a fuse of {0} millionths, the limit is 500000")]
@@ -81,6 +81,7 @@ pub fn encode(route: &Route) -> wire::RouteConfiguration {
         protocol,
         rollout,
         split,
+        bounds: allowed,
         revoked,
     } = route;
     let mut about = metadata::fields([
@@ -93,6 +94,10 @@ pub fn encode(route: &Route) -> wire::RouteConfiguration {
         ("stable", metadata::nested(arm_fields(&split.stable))),
         ("revoked", metadata::revocations(revoked)),
     ]);
+    if let Some(requests) = allowed.requests {
+        let requests = metadata::text(requests.to_string());
+        about.fields.insert(bounds::REQUESTS.to_owned(), requests);
+    }
     let mut canary_units = 0;
     // The lease is no part of the message: it is the resource's TTL, see [`ttl`].
     if let Some(CanaryArm {
@@ -129,16 +134,12 @@ pub fn encode(route: &Route) -> wire::RouteConfiguration {
         sticky::encode(canary.and_then(|canary| canary.sticky.as_ref()));
     let action = wire::RouteAction {
         hash_policy,
-        timeout: Some(protobuf::Duration {
-            seconds: 0,
-            nanos: 0,
-        }),
         cluster_specifier: Some(ClusterSpecifier::WeightedClusters(wire::WeightedCluster {
             clusters,
             random_value_specifier,
             ..wire::WeightedCluster::default()
         })),
-        ..wire::RouteAction::default()
+        ..bounds::encode(allowed)
     };
     let every_path = wire::RouteMatch {
         path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
@@ -196,9 +197,8 @@ pub fn decode(
 /// What is done with requests.
 #[derive(Clone, Copy)]
 struct Acts<'w> {
-    weighted: &'w [ClusterWeight],
-    hash_policy: &'w [HashPolicy],
-    random: Option<&'w RandomValueSpecifier>,
+    action: &'w wire::RouteAction,
+    weighted: &'w wire::WeightedCluster,
 }
 
 fn action(config: &wire::RouteConfiguration) -> Result<Acts<'_>, RouteProblem> {
@@ -220,15 +220,10 @@ fn action(config: &wire::RouteConfiguration) -> Result<Acts<'_>, RouteProblem> {
         _ => return Err(RouteProblem::NotEveryPath),
     }
     match &route.action {
-        Some(Action::Route(wire::RouteAction {
-            cluster_specifier: Some(ClusterSpecifier::WeightedClusters(weighted)),
-            hash_policy,
-            ..
-        })) => Ok(Acts {
-            weighted: &weighted.clusters,
-            hash_policy,
-            random: weighted.random_value_specifier.as_ref(),
-        }),
+        Some(Action::Route(action)) => match &action.cluster_specifier {
+            Some(ClusterSpecifier::WeightedClusters(weighted)) => Ok(Acts { action, weighted }),
+            _ => Err(RouteProblem::NotWeightedClusters),
+        },
         _ => Err(RouteProblem::NotWeightedClusters),
     }
 }
@@ -236,7 +231,7 @@ fn action(config: &wire::RouteConfiguration) -> Result<Acts<'_>, RouteProblem> {
 fn read(
     name: &str,
     about: &Struct,
-    acts: Acts<'_>,
+    Acts { action, weighted }: Acts<'_>,
     ttl: Option<Duration>,
 ) -> Result<Route, RouteProblem> {
     let about = Fields(about);
@@ -264,8 +259,9 @@ fn read(
         return Err(RouteProblem::SameCluster(stable.cluster));
     }
     let of_canary = canary.as_ref().map(|(arm, _, _)| arm);
-    let weight = weight_of_canary(acts.weighted, &stable, of_canary)?;
-    let sticky = sticky::decode(acts.hash_policy, acts.random)?;
+    let weight = weight_of_canary(&weighted.clusters, &stable, of_canary)?;
+    let random = weighted.random_value_specifier.as_ref();
+    let sticky = sticky::decode(&action.hash_policy, random)?;
     if canary.is_none() && sticky.is_some() {
         return Err(RouteProblem::StickyAlone);
     }
@@ -287,6 +283,7 @@ fn read(
                 sticky,
             }),
         },
+        bounds: bounds::decode(action, about)?,
         revoked: about.revocations("revoked")?,
     })
 }

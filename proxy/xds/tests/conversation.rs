@@ -13,6 +13,7 @@ use aviary_xds::resources::{alias, destination};
 use aviary_xds::server::{Urgency, Verdict};
 use aviary_xds::{DeltaClient, DeltaServer, Kind, Node, Request, Resources, Response};
 use proptest::prelude::*;
+use traffic_core::bounds::Bounds;
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Route, Snapshot, Split, Weight,
 };
@@ -71,6 +72,7 @@ impl Service {
                     sticky: None,
                 }),
             },
+            bounds: Bounds::default(),
             revoked: Vec::new(),
         }
     }

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use super::facts::{Facts, Rival, Target};
 use super::{Problem, Severity, query};
 use crate::error_budget;
+use crate::mesh;
 
 /// Prometheus has nothing to say about less.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
@@ -150,7 +151,7 @@ fn service(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>) 
         problems.push(refuse(
             FIELD,
             format!(
-                "Service {name} has sessionAffinity: ClientIP, which keeps each caller on one pod, so its requests cannot be divided by weight; take it out (kubectl patch service {name} -n {} -p '{{\"spec\":{{\"sessionAffinity\":\"None\"}}}}'), or name another Service",
+                "Service {name} has sessionAffinity: ClientIP, which keeps each caller on one pod, so its requests cannot be divided by weight; take it out (kubectl patch service {name} -n {} -p '{{\"spec\":{{\"sessionAffinity\":\"None\"}}}}'), or name another Service. What keeps a user on one version is spec.split.sticky",
                 rollout.namespace().unwrap_or_default()
             ),
         ));
@@ -163,6 +164,13 @@ fn service(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>) 
         ));
     }
     ports(rollout, service, problems);
+    problems.extend(mesh::unread(service).into_iter().map(|unread| {
+        let (annotation, why) = (unread.annotation, unread.why);
+        note(
+            FIELD,
+            format!("annotation {annotation} of Service {name} is ignored: {why}"),
+        )
+    }));
 }
 
 fn selector(

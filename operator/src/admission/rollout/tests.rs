@@ -391,6 +391,20 @@ fn queries_are_checked_with_the_path_of_the_check() {
 }
 
 #[test]
+fn an_annotation_of_the_service_that_cannot_be_read_is_said_and_refuses_nothing() {
+    let with_timeout = |time: &str| {
+        let annotations = json!({"aviary.dev/request-timeout": time});
+        let change = json!({"metadata": {"annotations": annotations}});
+        validate(&rollout(json!({})), &with(facts(), "Service", change))
+    };
+    assert_eq!(with_timeout("15s"), []);
+    let problems = with_timeout("15");
+    assert_eq!(only(&problems).severity, Severity::Note);
+    let says = "annotation aviary.dev/request-timeout of Service payment is ignored: '15' is no duration: write a number and a unit, like 15s, 500ms or 1m30s";
+    assert!(problems[0].to_string().contains(says), "{}", problems[0]);
+}
+
+#[test]
 fn the_operator_fetches_from_its_own_list_only() {
     let address =
         |address: &str| rollout(json!({"analysis": {"prometheus": {"address": address}}}));

@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 
 use aviary_xds::resources::alias;
 use aviary_xds::{DeltaServer, Kind, Request, Response};
+use traffic_core::bounds::Bounds;
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Route, Split, Weight,
 };
@@ -43,6 +44,7 @@ fn world(rollout: &str, percent: u32, endpoint: u8) -> Resources {
                 sticky: None,
             }),
         },
+        bounds: Bounds::default(),
         revoked: Vec::new(),
     };
     let mut resources = Resources::default();

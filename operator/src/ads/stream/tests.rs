@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use aviary_xds::resources::alias;
 use aviary_xds::{DeltaClient, Node};
+use traffic_core::bounds::Bounds;
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Route, Split, Weight,
 };
@@ -45,6 +46,7 @@ fn route(rollout: &str, percent: u32) -> Route {
                 sticky: None,
             }),
         },
+        bounds: Bounds::default(),
         revoked: Vec::new(),
     }
 }

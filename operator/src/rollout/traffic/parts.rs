@@ -87,8 +87,17 @@ impl Parts {
             let said = before
                 .as_ref()
                 .is_some_and(|before| before.findings.contains(finding));
-            if !said {
-                tracing::info!(%finding, "not everything goes through the split");
+            if said {
+                continue;
+            }
+            match finding {
+                Finding::Annotation { .. } => tracing::warn!("{finding}"),
+                Finding::SharedService { .. }
+                | Finding::NotExclusive { .. }
+                | Finding::StableEmpty { .. }
+                | Finding::SharedAddress { .. } => {
+                    tracing::info!(%finding, "not everything goes through the split");
+                }
             }
         }
         // First what is gone, then what is there: a name that stays is there.
@@ -121,6 +130,7 @@ impl Known {
         let strangers = part.findings.iter().filter_map(|finding| match finding {
             Finding::NotExclusive { endpoint, .. } => Some(endpoint.clone()),
             Finding::StableEmpty { .. }
+            | Finding::Annotation { .. }
             | Finding::SharedService { .. }
             | Finding::SharedAddress { .. } => None,
         });

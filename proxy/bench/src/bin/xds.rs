@@ -25,6 +25,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
+use traffic_core::bounds::Bounds;
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Expected, Health, Protocol, Route, Split, Weight,
 };
@@ -122,6 +123,7 @@ impl World {
                     sticky: None,
                 }),
             },
+            bounds: Bounds::default(),
             revoked: Vec::new(),
         };
         let version = self.with(|resources| {

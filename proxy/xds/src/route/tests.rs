@@ -1,14 +1,18 @@
 use proptest::prelude::*;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use traffic_core::bounds::Bounds;
 use traffic_core::config::{Revocation, Signature, SignedRevocation};
 use traffic_core::lease::Lease;
 
+use envoy_types::pb::envoy::config::route::v3::route_action::HashPolicy;
 use envoy_types::pb::envoy::config::route::v3::route_action::hash_policy::{
     ConnectionProperties, Cookie, Header, PolicySpecifier,
 };
-use envoy_types::pb::google::protobuf::BoolValue;
+use envoy_types::pb::envoy::config::route::v3::weighted_cluster::RandomValueSpecifier;
 use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{self, BoolValue};
 use traffic_core::split::sticky::{InvalidKey, Key};
 
 use super::*;
@@ -38,6 +42,7 @@ fn route(canary: Option<(u32, u64)>) -> Route {
                 sticky: Some(Key::header("x-user-id").unwrap()),
             }),
         },
+        bounds: Bounds::default(),
         revoked: Vec::new(),
     }
 }
@@ -272,6 +277,54 @@ fn a_hash_policy_that_is_not_ours_is_refused() {
 }
 
 #[test]
+fn what_is_not_bounded_is_so_for_envoy_too_and_grpc_says_its_own_time() {
+    let mut config = encode(&route(None));
+    let zero = Some(protobuf::Duration::default());
+    let action = act(&mut config);
+    assert_eq!((action.timeout, action.idle_timeout), (zero, zero));
+    let most = action.max_stream_duration.unwrap();
+    assert_eq!(
+        (most.grpc_timeout_header_max, most.max_stream_duration),
+        (zero, None)
+    );
+    *action = wire::RouteAction {
+        timeout: None,
+        idle_timeout: None,
+        max_stream_duration: None,
+        ..action.clone()
+    };
+    let silent = decode(&config, None).unwrap();
+    assert_eq!(silent.bounds, Bounds::default());
+}
+
+#[test]
+fn times_and_limits_that_cannot_be_are_refused() {
+    let time = |seconds, nanos| Some(protobuf::Duration { seconds, nanos });
+    for wrong in [time(-1, 0), time(0, -1), time(86_401, 0), time(i64::MAX, 0)] {
+        let timeout = problem(|config| act(config).timeout = wrong);
+        assert_eq!(
+            timeout,
+            RouteProblem::Bounds(BoundsProblem::Time("timeout"))
+        );
+        let idle = problem(|config| act(config).idle_timeout = wrong);
+        assert_eq!(
+            idle,
+            RouteProblem::Bounds(BoundsProblem::Time("idle timeout"))
+        );
+    }
+    for none in [0, u64::from(u32::MAX) + 1] {
+        let requests = problem(|config| {
+            let text = metadata::text(none.to_string());
+            about(config).fields.insert("requests".to_owned(), text);
+        });
+        assert_eq!(
+            requests,
+            RouteProblem::Bounds(BoundsProblem::Requests(none))
+        );
+    }
+}
+
+#[test]
 fn the_nack_text_names_the_route_and_the_field() {
     let mut config = encode(&route(None));
     about(&mut config)
@@ -313,6 +366,14 @@ fn any_route() -> impl Strategy<Value = Route> {
             "[A-Za-z0-9_.!-]{1,20}".prop_map(|name| Key::cookie(&name).unwrap()),
         ]),
     ));
+    let time = proptest::option::of(1_u64..86_400_000);
+    let bounds = (time.clone(), time, proptest::option::of(1_u32..)).prop_map(
+        |(request, idle, requests)| Bounds {
+            request: request.map(Duration::from_millis),
+            idle: idle.map(Duration::from_millis),
+            requests: requests.and_then(NonZeroU32::new),
+        },
+    );
     (
         name,
         name,
@@ -320,10 +381,11 @@ fn any_route() -> impl Strategy<Value = Route> {
         protocol,
         name,
         canary,
+        bounds,
         proptest::collection::vec(revocation, 0..4),
     )
         .prop_map(
-            |(namespace, service, port, protocol, rollout, canary, revoked)| Route {
+            |(namespace, service, port, protocol, rollout, canary, bounds, revoked)| Route {
                 name: format!("{namespace}/{service}/{port}"),
                 rollout: format!("{namespace}/{rollout}"),
                 split: Split {
@@ -350,6 +412,7 @@ fn any_route() -> impl Strategy<Value = Route> {
                 service,
                 port,
                 protocol,
+                bounds,
                 revoked,
             },
         )

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 
+use traffic_core::bounds::Bounds;
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Route, Split, Weight,
 };
@@ -33,6 +34,7 @@ pub(crate) fn route(service: &str, percent: u32) -> Route {
             stable: arm("v1"),
             canary: Some(canary),
         },
+        bounds: Bounds::default(),
         revoked: Vec::new(),
     }
 }
