@@ -89,7 +89,7 @@ impl Endpoint {
     pub fn new(way: Way, buffers: &Rc<Buffers>, limits: &Limits) -> Endpoint {
         let way = Rc::new(way);
         Endpoint {
-            load: Cell::default(),
+            load: Cell::new(Load::new(Instant::now())),
             http1: Rc::new(http1::Pool::new(way.clone())),
             http2: Rc::new(http2::Pool::new(way.clone(), buffers.clone(), limits)),
             way,
@@ -117,10 +117,11 @@ impl Endpoint {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut Load)) {
+    fn change<T>(&self, change: impl FnOnce(&mut Load) -> T) -> T {
         let mut load = self.load.get();
-        change(&mut load);
+        let told = change(&mut load);
         self.load.set(load);
+        told
     }
 }
 
@@ -161,11 +162,23 @@ impl InFlight {
             .change(|load| load.observe(Sample::Answered(time), now));
     }
 
+    /// All of an answer came, and it is no failure.
+    pub fn well(&self) {
+        if self.endpoint.load().is_suspect() {
+            self.endpoint.change(|load| load.well(Instant::now()));
+        }
+    }
+
     /// No answer, a server error, or a broken one.
     pub fn failed(&self, now: Instant) {
         let time = now.saturating_duration_since(self.since);
-        self.endpoint
+        let out = self
+            .endpoint
             .change(|load| load.observe(Sample::Failed(time), now));
+        if let Some(out) = out {
+            let address = self.endpoint.address();
+            tracing::debug!(%address, ?out, "it fails again and again: others are asked, as long as half of them are left");
+        }
     }
 }
 

@@ -5,15 +5,26 @@
 //! sample counts at once, a faster one gradually, and without samples it decays, so that an endpoint that was slow is tried again. A failure
 //! counts as a sample of at least [`PENALTY`]: else the endpoint that fails fastest would look best and draw all traffic.
 //!
-//! An endpoint without samples is compared by requests in flight alone, so a new one gets its share but no flood.
-//! Not here: slow start, outlier ejection, load seen by other workers or proxies.
+//! An endpoint without samples is compared by requests in flight alone, so a new one gets its share but no flood. And not all of its share at
+//! once: it is cold, so beside older ones it begins with [`COLDEST`] of it, and has all of it after [`WARM`]. Among equally
+//! new ones nothing is held back.
+//!
+//! What fails again and again is out for a while ([`outlier`](crate::outlier)): never more than half of the endpoints. If more would have to
+//! be, it is not them; then nobody is out, and only the cost decides.
+//! Not here: load seen by other workers or proxies.
 
 use std::time::{Duration, Instant};
+
+use crate::outlier::Outlier;
 
 /// The time in which an old sample loses 63 % of its influence.
 const DECAY: Duration = Duration::from_secs(10);
 /// What a failed request counts as, at least.
 const PENALTY: Duration = Duration::from_secs(1);
+/// How long a new endpoint is cold.
+pub const WARM: Duration = Duration::from_secs(10);
+/// The share that it begins with, of what an older one would get.
+pub const COLDEST: f64 = 0.1;
 
 /// How an attempt ended, for the balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +40,9 @@ pub enum Sample {
 pub struct Load {
     in_flight: u32,
     latency: Option<Latency>,
+    /// Since when it is known; `None`: since ever.
+    since: Option<Instant>,
+    outlier: Outlier,
 }
 
 /// Peak EWMA in seconds.
@@ -39,6 +53,14 @@ struct Latency {
 }
 
 impl Load {
+    /// Of an endpoint that comes now.
+    pub fn new(now: Instant) -> Load {
+        Load {
+            since: Some(now),
+            ..Load::default()
+        }
+    }
+
     pub fn start(&mut self) {
         self.in_flight += 1;
     }
@@ -51,11 +73,11 @@ impl Load {
         self.in_flight
     }
 
-    /// Learns from an attempt.
-    pub fn observe(&mut self, sample: Sample, now: Instant) {
-        let seconds = match sample {
-            Sample::Answered(time) => time.as_secs_f64(),
-            Sample::Failed(time) => time.max(PENALTY).as_secs_f64(),
+    /// Learns from an attempt. Says for how long the endpoint is out from now on, if it is because of it.
+    pub fn observe(&mut self, sample: Sample, now: Instant) -> Option<Duration> {
+        let (seconds, out) = match sample {
+            Sample::Answered(time) => (time.as_secs_f64(), None),
+            Sample::Failed(time) => (time.max(PENALTY).as_secs_f64(), self.outlier.failed(now)),
         };
         let seconds = match self.latency {
             Some(old) if seconds < old.seconds => {
@@ -65,6 +87,28 @@ impl Load {
             Some(_) | None => seconds,
         };
         self.latency = Some(Latency { seconds, at: now });
+        out
+    }
+
+    /// Whether a whole answer would change anything: see [`Load::well`].
+    pub fn is_suspect(&self) -> bool {
+        self.outlier.is_suspect()
+    }
+
+    /// A whole answer came that is no failure.
+    pub fn well(&mut self, now: Instant) {
+        self.outlier.well(now);
+    }
+
+    fn is_out(&self, now: Instant) -> bool {
+        self.outlier.is_out(now)
+    }
+
+    /// How much of its share it may have.
+    fn warmth(&self, now: Instant) -> f64 {
+        let Some(since) = self.since else { return 1.0 };
+        let age = now.saturating_duration_since(since).as_secs_f64();
+        (age / WARM.as_secs_f64()).clamp(COLDEST, 1.0)
     }
 
     /// The latency as it counts at `now`, if there ever was a sample.
@@ -94,13 +138,65 @@ pub fn pick(
         1 => Some(0),
         _ => {
             let (first, second) = two(count, random);
-            Some(if is_cheaper(load(second), load(first), now) {
-                second
-            } else {
-                first
-            })
+            let drawn = [(first, load(first)), (second, load(second))];
+            if drawn.iter().any(|(_, load)| load.is_out(now)) {
+                return among_those_in(count, load, random, now);
+            }
+            Some(better(drawn, random, now))
         }
     }
+}
+
+/// The same where somebody is out.
+fn among_those_in(
+    count: usize,
+    load: impl Fn(usize) -> Load,
+    random: u64,
+    now: Instant,
+) -> Option<usize> {
+    let all = || 0..count;
+    let is_in = |index: &usize| !load(*index).is_out(now);
+    let left = all().filter(is_in).count();
+    if left * 2 < count {
+        let (first, second) = two(count, random);
+        return Some(better(
+            [first, second].map(|at| (at, load(at))),
+            random,
+            now,
+        ));
+    }
+    if left < 2 {
+        return all().find(is_in);
+    }
+    let (first, second) = two(left, random);
+    let first = all().filter(is_in).nth(first)?;
+    let second = all().filter(is_in).nth(second)?;
+    Some(better(
+        [first, second].map(|at| (at, load(at))),
+        random,
+        now,
+    ))
+}
+
+/// The cheaper of two, as long as it is not too cold beside the other.
+fn better([(first, one), (second, other)]: [(usize, Load); 2], random: u64, now: Instant) -> usize {
+    let (chosen, by, instead, than) = if is_cheaper(other, one, now) {
+        (second, other, first, one)
+    } else {
+        (first, one, second, other)
+    };
+    let (warmth, others) = (by.warmth(now), than.warmth(now));
+    if warmth < others && chance(random) * others >= warmth {
+        instead
+    } else {
+        chosen
+    }
+}
+
+/// In 0..1. Other bits than those that the two were drawn by.
+fn chance(random: u64) -> f64 {
+    let mixed = random.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) as f64 / 2f64.powi(64)
 }
 
 /// Two different indices below `count` (at least 2).
@@ -190,6 +286,100 @@ mod tests {
         );
         busy.finish();
         assert_eq!(busy.in_flight(), 0);
+    }
+
+    /// Fails until it is out.
+    fn out(now: Instant) -> Load {
+        let mut load = Load::default();
+        while load.observe(Sample::Failed(Duration::ZERO), now).is_none() {}
+        assert!(load.is_out(now));
+        load
+    }
+
+    #[test]
+    fn at_most_half_are_out_and_the_others_share_what_they_would_get() {
+        let now = Instant::now();
+        for count in 1..12 {
+            for bad in 0..=count {
+                // Cost must not decide here: only who is out.
+                let mut loads = vec![answered(10, now); count];
+                for load in loads.iter_mut().take(bad) {
+                    let outlier = out(now).outlier;
+                    *load = Load { outlier, ..*load };
+                }
+                let shares = shares(&loads, now);
+                let nobody = bad * 2 > count;
+                let left = if nobody { count } else { count - bad };
+                for (index, share) in shares.iter().enumerate() {
+                    let expected = if nobody || index >= bad {
+                        10_000 / left
+                    } else {
+                        0
+                    };
+                    assert!(
+                        share.abs_diff(expected) <= expected / 4,
+                        "{bad} of {count} fail: {shares:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_one_is_never_out() {
+        let now = Instant::now();
+        assert_eq!(shares(&[out(now)], now), [10_000]);
+        assert_eq!(shares(&[out(now), answered(10, now)], now), [0, 10_000]);
+        assert!(
+            shares(&[out(now), out(now)], now)
+                .iter()
+                .all(|n| *n > 4_000)
+        );
+    }
+
+    #[test]
+    fn who_was_out_is_tried_again() {
+        let now = Instant::now();
+        let loads = [out(now), answered(10, now)];
+        let later = now + crate::outlier::SHORTEST;
+        assert!(!loads[0].is_out(later));
+        let forgiven = now + Duration::from_secs(90);
+        let other = answered(100, forgiven);
+        assert_eq!(shares(&[loads[0], other], forgiven), [10_000, 0]);
+    }
+
+    #[test]
+    fn a_new_endpoint_gets_its_share_little_by_little() {
+        let now = Instant::now();
+        let old = Load::default();
+        let mut before = 0;
+        for tenth in 0..=10 {
+            let at = now + WARM * tenth / 10;
+            let shares = shares(&[Load::new(now), old, old, old], at);
+            let (share, full) = (shares[0], 2_500);
+            assert!(
+                share + 100 >= before,
+                "it only grows: {share} after {before}"
+            );
+            before = share;
+            match tenth {
+                0 | 1 => assert!(share < full / 4, "{shares:?}"),
+                10 => assert!(share.abs_diff(full) < 300, "{shares:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn among_endpoints_that_are_all_new_nothing_is_held_back() {
+        let now = Instant::now();
+        let shares = shares(&[Load::new(now); 4], now);
+        assert!(
+            shares.iter().all(|n| (2_200..2_800).contains(n)),
+            "{shares:?}"
+        );
+        // And one that is alone gets everything.
+        assert_eq!(pick(1, |_| Load::new(now), 7, now), Some(0));
     }
 
     #[test]

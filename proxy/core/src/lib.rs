@@ -4,7 +4,7 @@
 //! [`contract`] has the names that the control plane knows too, and [`limits`] the numbers.
 //!
 //! In the order of a request: [`revoked`] clamps what the control plane asks for, [`lease`] says for how long it holds, [`split`]
-//! picks the revision, [`bounds`] says how long all of it may take, [`fuse`] takes the canary back where far more of it fails than of stable, [`balance`] picks the endpoint,
+//! picks the revision, [`bounds`] says how long all of it may take, [`fuse`] takes the canary back where far more of it fails than of stable, [`balance`] picks the endpoint among those that [`outlier`] leaves,
 //! [`retry`] says whether a failed attempt may be sent again, and [`outcome`] what the request counts as. [`peer`] says who sent
 //! one that comes in, and [`authorize`] whether it may, by the rules in [`inbound`]. [`spiffe`] has the names of those who send and answer.
 
@@ -18,6 +18,7 @@ pub mod inbound;
 pub mod lease;
 pub mod limits;
 pub mod outcome;
+pub mod outlier;
 pub mod peer;
 pub mod retry;
 pub mod revoked;

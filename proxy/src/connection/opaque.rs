@@ -171,7 +171,10 @@ async fn to_arm(
     let endpoint: Rc<Endpoint> = state.pick(&arm.endpoints, not, now).ok_or(None)?;
     let in_flight = InFlight::start(&endpoint, now);
     match endpoint.way().open(Inner::Tcp).await {
-        Ok(stream) => Ok((in_flight, stream)),
+        Ok(stream) => {
+            in_flight.well();
+            Ok((in_flight, stream))
+        }
         Err(error) => {
             tracing::debug!(%error, "attempt failed");
             in_flight.failed(Instant::now());

@@ -96,7 +96,14 @@ impl Flight {
         if let Some(status) = self.grpc_status {
             self.tally.said(Said::Grpc(status));
         }
-        self.tally.end(self.class());
+        let class = self.class();
+        match class {
+            // By its head it was answered.
+            Class::Failure if self.status < 500 => self.in_flight.failed(Instant::now()),
+            Class::Failure | Class::ClientClosed | Class::Unsent => {}
+            Class::Success => self.in_flight.well(),
+        }
+        self.tally.end(class);
     }
 
     /// It broke off, or took too long.

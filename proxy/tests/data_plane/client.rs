@@ -88,7 +88,11 @@ impl Client {
 
     /// A unary gRPC call that the server answers with `code`.
     pub(crate) async fn grpc(&mut self, code: u16) -> Answer {
-        let mut request = post(&format!("/grpc/{code}"), "message");
+        self.grpc_at(&format!("/grpc/{code}")).await
+    }
+
+    pub(crate) async fn grpc_at(&mut self, path: &str) -> Answer {
+        let mut request = post(path, "message");
         request
             .headers_mut()
             .insert(CONTENT_TYPE, "application/grpc".parse().unwrap());

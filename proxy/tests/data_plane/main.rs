@@ -17,6 +17,7 @@ mod inbound;
 mod mesh;
 mod mtls;
 mod outcomes;
+mod outliers;
 mod probes;
 mod protocols;
 mod routes;

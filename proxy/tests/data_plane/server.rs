@@ -144,6 +144,11 @@ async fn answer(
             .insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         return Ok(response);
     }
+    if let Some(path) = path.strip_prefix("/grpc-at/") {
+        let (name, code) = path.split_once('/').unwrap();
+        let code = if name == state.name { code } else { "0" };
+        return Ok(grpc(request, code.parse().unwrap()).await);
+    }
     if let Some(code) = path.strip_prefix("/grpc/") {
         return Ok(grpc(request, code.parse().unwrap()).await);
     }

@@ -1,0 +1,91 @@
+//! Endpoints that fail again and again, beside others that do not.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::sleep;
+use traffic_core::outlier::CONSECUTIVE;
+
+use crate::client::{Client, eventually};
+use crate::mesh::{Mesh, Service};
+use crate::server::Server;
+
+/// A proxy whose Service has these two endpoints.
+async fn between(one: &Server, other: &Server) -> Mesh {
+    let service = Service {
+        stable: vec![one.address, other.address],
+        ..Service::default()
+    };
+    Mesh::with(&service).await
+}
+
+/// How many of so many requests fail, over both versions of HTTP.
+async fn failed(mesh: &Mesh, path: &str, requests: usize) -> usize {
+    let mut clients = Client::both(mesh.outbound).await;
+    let mut failed = 0;
+    for number in 0..requests {
+        let answer = clients[number % 2].get(path).await;
+        failed += usize::from(answer.status == StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    failed
+}
+
+#[tokio::test]
+async fn one_that_fails_gets_no_more_than_a_few_requests() {
+    let (bad, good) = (Server::start("bad").await, Server::start("good").await);
+    let mesh = between(&bad, &good).await;
+    let failed = failed(&mesh, "/fails-at/bad", 200).await;
+    assert!(failed <= usize::from(CONSECUTIVE), "{failed}");
+    assert_eq!(good.requests(), 200 - failed);
+}
+
+/// The cost alone would choose it: it fails quickly, and the other one has just been slow.
+#[tokio::test]
+async fn one_that_fails_is_out_although_it_is_the_quicker_one() {
+    let (bad, good) = (Server::start("bad").await, Server::start("good").await);
+    let mesh = between(&bad, &good).await;
+    loop {
+        let (outbound, asked) = (mesh.outbound, [bad.requests(), good.requests()]);
+        let held = tokio::spawn(async move { Client::http1(outbound).await.get("/held").await });
+        let is_held = || [bad.requests(), good.requests()] != asked;
+        eventually("a request is held", is_held).await;
+        let server = if bad.requests() > asked[0] {
+            &bad
+        } else {
+            &good
+        };
+        if server.address == good.address {
+            sleep(Duration::from_secs(3)).await;
+        }
+        server.state.held.add_permits(1);
+        held.await.unwrap();
+        if server.address == good.address {
+            break;
+        }
+    }
+    let failed = failed(&mesh, "/fails-at/bad", 100).await;
+    assert!(failed <= usize::from(CONSECUTIVE), "{failed}");
+}
+
+#[tokio::test]
+async fn what_fails_everywhere_is_asked_everywhere() {
+    let (one, other) = (Server::start("v1").await, Server::start("v1").await);
+    let mesh = between(&one, &other).await;
+    assert_eq!(failed(&mesh, "/fails-at/v1", 100).await, 100);
+    let asked = [one.requests(), other.requests()];
+    assert!(asked.iter().all(|n| *n > 20), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_call_of_grpc_fails_by_what_it_says_at_its_end() {
+    let (bad, good) = (Server::start("bad").await, Server::start("good").await);
+    let mesh = between(&bad, &good).await;
+    let mut client = Client::http2(mesh.outbound).await;
+    let mut unavailable = 0;
+    for _ in 0..100 {
+        let answer = client.grpc_at("/grpc-at/bad/14").await;
+        unavailable += usize::from(answer.trailers.unwrap()["grpc-status"] == "14");
+    }
+    assert!(unavailable <= usize::from(CONSECUTIVE), "{unavailable}");
+    assert!(good.requests() >= 95);
+}
