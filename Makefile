@@ -59,7 +59,8 @@ check: ## What CI looks at besides the tests: formatting, lints, generated files
 	cargo fmt --manifest-path $(BENCH) --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --manifest-path $(BENCH) --target-dir target -- -D warnings
-	@cargo run -q -p aviary-crds --bin crdgen | diff -u crds/canaryrollouts.yaml - || { echo "crds/canaryrollouts.yaml is out of date: run make generate"; exit 1; }
+	@for crd in canaryrollouts callerpolicies; do \
+	  cargo run -q -p aviary-crds --bin crdgen -- $$crd | diff -u crds/$$crd.yaml - || { echo "crds/$$crd.yaml is out of date: run make generate"; exit 1; }; done
 
 fmt: ## Format all code
 	cargo fmt --all
@@ -68,9 +69,9 @@ fmt: ## Format all code
 lint: ## Clippy, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 
-generate: ## Write the generated files (the CustomResourceDefinition)
-	cargo run -q -p aviary-crds --bin crdgen > crds/canaryrollouts.yaml.new
-	mv crds/canaryrollouts.yaml.new crds/canaryrollouts.yaml
+generate: ## Write the generated files (the CustomResourceDefinitions)
+	@for crd in canaryrollouts callerpolicies; do \
+	  cargo run -q -p aviary-crds --bin crdgen -- $$crd > crds/$$crd.yaml.new && mv crds/$$crd.yaml.new crds/$$crd.yaml || exit 1; done
 
 images: setup ## Image archives of the operator, the proxy and the demo's workload, in target/images
 	@$(E2E) e2e-cluster -- images --out $(IMAGES_DIR) --profile release

@@ -1,4 +1,4 @@
-//! The user's contract: `CanaryRollout`, group `aviary.dev`, version `v1alpha1`.
+//! The user's contract: `CanaryRollout` and `CallerPolicy`, group `aviary.dev`, version `v1alpha1`.
 //!
 //! The doc comments of every field are user documentation: `kubectl explain canaryrollout.spec` prints them.
 //! What the API server can check by itself is a CEL rule here, with a message that says how to mend it;
@@ -13,6 +13,7 @@
 pub mod condition;
 pub mod decimal;
 pub mod hook;
+pub mod policy;
 pub mod prometheus;
 pub mod request;
 pub mod revision;
@@ -20,6 +21,7 @@ pub mod spec;
 pub mod status;
 pub mod units;
 
+pub use policy::{CallerPolicy, CallerPolicySpec};
 pub use request::{REQUEST_ANNOTATION, REQUESTED_BY_ANNOTATION, Request, Verb};
 pub use spec::{CanaryRollout, CanaryRolloutSpec};
 pub use status::CanaryRolloutStatus;
@@ -45,8 +47,16 @@ pub const FINALIZER: &str = "aviary.dev/traffic";
 
 /// The CustomResourceDefinition as YAML, as it is committed in `crds/canaryrollouts.yaml`.
 pub fn manifest() -> Result<String, serde_saphyr::SerializeError> {
-    use kube::CustomResourceExt;
-    let yaml = serde_saphyr::to_string(&CanaryRollout::crd())?;
+    yaml::<CanaryRollout>()
+}
+
+/// The same of `crds/callerpolicies.yaml`.
+pub fn policy_manifest() -> Result<String, serde_saphyr::SerializeError> {
+    yaml::<CallerPolicy>()
+}
+
+fn yaml<K: kube::CustomResourceExt>() -> Result<String, serde_saphyr::SerializeError> {
+    let yaml = serde_saphyr::to_string(&K::crd())?;
     Ok(format!(
         "# Generated from the crate aviary-crds by `make generate`: do not edit.\n{yaml}"
     ))

@@ -10,6 +10,12 @@ fn the_committed_yaml_is_what_the_generator_prints() {
         committed == generated,
         "crds/canaryrollouts.yaml is out of date: run `make generate`"
     );
+    let committed = include_str!("../callerpolicies.yaml");
+    let generated = aviary_crds::policy_manifest().expect("the CRD serialises");
+    assert!(
+        committed == generated,
+        "crds/callerpolicies.yaml is out of date: run `make generate`"
+    );
 }
 
 #[test]
@@ -61,12 +67,14 @@ fn every_default_of_the_types_is_also_in_the_schema() {
 /// `kubectl apply` warns about formats that it does not know, so no field may have one.
 #[test]
 fn no_number_has_a_format_that_kubectl_warns_about() {
-    let yaml = aviary_crds::manifest().expect("the CRD serialises");
-    for format in ["uint", "double", "float"] {
-        assert!(
-            !yaml.contains(&format!("format: {format}")),
-            "a field has the format {format}"
-        );
+    for yaml in [aviary_crds::manifest(), aviary_crds::policy_manifest()] {
+        let yaml = yaml.expect("the CRD serialises");
+        for format in ["uint", "double", "float"] {
+            assert!(
+                !yaml.contains(&format!("format: {format}")),
+                "a field has the format {format}"
+            );
+        }
     }
 }
 
@@ -84,16 +92,18 @@ fn every_field_of_the_spec_is_documented() {
             }
         }
     }
-    let yaml = aviary_crds::manifest().expect("the CRD serialises");
-    let crd: serde_json::Value = serde_saphyr::from_str(&yaml).expect("the manifest is YAML");
-    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
-    let mut missing = Vec::new();
-    walk("spec", spec, &mut missing);
-    assert_eq!(
-        missing,
-        Vec::<String>::new(),
-        "fields without a description for `kubectl explain`"
-    );
+    for yaml in [aviary_crds::manifest(), aviary_crds::policy_manifest()] {
+        let yaml = yaml.expect("the CRD serialises");
+        let crd: serde_json::Value = serde_saphyr::from_str(&yaml).expect("the manifest is YAML");
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let mut missing = Vec::new();
+        walk("spec", spec, &mut missing);
+        assert_eq!(
+            missing,
+            Vec::<String>::new(),
+            "fields without a description for `kubectl explain`"
+        );
+    }
 }
 
 fn schema() -> serde_json::Value {

@@ -32,6 +32,7 @@ mod control_plane {
     pub(crate) mod release;
     pub(crate) mod requests;
     pub(crate) mod sticky;
+    pub(crate) mod strict;
     pub(crate) mod waiting;
 }
 
@@ -42,7 +43,7 @@ use control_plane::hall::{Case, Hall};
 use control_plane::{
     admission, alerts, alone, bounds, break_glass, deployments, edited, failed, faults, hand_over,
     hooks, identity, paused, plugin_check, plugin_status, plugin_verbs, prometheus, promotion,
-    recreated, refused, release, requests, sticky, waiting,
+    recreated, refused, release, requests, sticky, strict, waiting,
 };
 use libtest_mimic::Arguments;
 
@@ -133,6 +134,9 @@ fn side_by_side() -> Vec<Case> {
         identity::another_issuer_is_taken_up_and_one_that_is_no_good_is_not,
         sticky::callers_are_told_whose_requests_stay_together,
         bounds::callers_are_told_how_long_a_call_may_take,
+        strict::a_namespace_refuses_plaintext_once_nobody_calls_in_the_clear,
+        strict::a_policy_reaches_the_sidecars_of_the_pods_that_it_selects,
+        strict::a_policy_that_makes_no_sense_is_refused_with_the_mend,
         refused::a_copy_that_may_not_be_created_is_said_and_tried_again,
         refused::a_deployment_of_the_users_with_the_copys_name_is_never_adopted,
         refused::a_rollout_whose_name_is_no_label_says_so,
@@ -164,6 +168,7 @@ fn alone() -> Vec<Case> {
         alone::a_rollout_of_a_newer_version_hides_no_other_one,
         requests::without_the_operator_a_request_waits_for_it_and_nobody_takes_anothers_name,
         alone::an_operator_that_waits_for_evidence_rests,
+        strict::a_restarted_operator_goes_on_to_refuse_plaintext,
         alone::watches_that_the_api_server_calls_too_old_are_begun_anew_and_lose_nothing,
         alerts::alerts_fire_for_a_stalled_rollout_and_for_an_operator_that_is_away,
     ]

@@ -674,6 +674,9 @@ fn the_operator_may_do_what_it_is_for_and_nothing_else() {
         ("create", "pods+exec", "shop"),
         ("patch", "services", "shop"),
         ("get", "configmaps", "shop"),
+        ("create", "configmaps", "aviary-system"),
+        ("patch", "namespaces", "shop"),
+        ("patch", "callerpolicies.aviary.dev", "shop"),
         (
             "create",
             "validatingadmissionpolicies.admissionregistration.k8s.io",
@@ -694,6 +697,9 @@ fn the_operator_may_do_what_it_is_for_and_nothing_else() {
         ("get", "secrets/aviary-workload-ca", "aviary-system"),
         ("watch", "secrets/aviary-workload-ca", "aviary-system"),
         ("watch", "configmaps/aviary-freeze", "aviary-system"),
+        ("create", "configmaps/aviary-mtls", "aviary-system"),
+        ("patch", "configmaps/aviary-mtls", "aviary-system"),
+        ("watch", "callerpolicies.aviary.dev", "shop"),
     ] {
         if !can_i(&cluster, verb, resource, namespace) {
             wrong.push(format!(

@@ -32,11 +32,13 @@ mod view;
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use aviary_xds::{Kind, Resources};
 use rollout_core::time::Time;
 use tokio::sync::watch;
 use traffic_core::config::Revocation;
+use traffic_core::inbound::Unidentified;
 
 use crate::key::Key;
 use crate::mesh::{RouteEntry, World, WorldChange};
@@ -285,6 +287,25 @@ impl Ads {
     /// Whether the pod's sidecar has said that it accepts TLS: for which UID of the pod, and on which stream.
     pub fn accepting(&self, pod: &Key) -> Option<(Box<str>, StreamId)> {
         self.registry().accepting(pod)
+    }
+
+    /// Who has called the pod without an identity, and how long ago; `None`: its sidecar is not connected, or has not said.
+    pub fn unidentified(&self, pod: &Key) -> Option<Vec<(Unidentified, Duration)>> {
+        let registry = self.registry();
+        let callers = registry.unidentified(pod)?.iter();
+        Some(
+            callers
+                .map(|(caller, at)| (*caller, at.elapsed()))
+                .collect(),
+        )
+    }
+
+    /// Connected pods that call a namespace and have not taken over yet what they were sent of its endpoints.
+    pub fn behind(&self, namespace: &str) -> Vec<Key> {
+        let world = self.world();
+        world.as_ref().map_or_else(Vec::new, |resources| {
+            self.registry().behind(namespace, resources)
+        })
     }
 
     /// The pods whose sidecars have said so.

@@ -12,6 +12,7 @@ use crate::admission::inject::{Injector, VERSION};
 use crate::manifests::{self, ManifestError, Said};
 use crate::names;
 use crate::options::PullPolicy;
+use crate::strict::Demanded;
 use installation::{Installation, InstallationError, Source};
 
 const EXAMPLES: &str = "\
@@ -165,6 +166,9 @@ async fn injector(flags: &Inject) -> Result<Injector, InjectError> {
         namespace: flags.namespace.clone(),
         root_pem: known.root_pem,
         mark: format!("{VERSION} by manifest"),
+        // What a namespace asks for is known where the pod is created.
+        demanded: Demanded::default(),
+        policies: None,
     })
 }
 

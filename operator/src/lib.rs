@@ -24,6 +24,7 @@ pub mod rollout;
 pub mod secret;
 pub mod serve;
 pub mod signature;
+pub mod strict;
 pub mod tenure;
 pub mod text;
 

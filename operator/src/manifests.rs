@@ -145,7 +145,8 @@ fn one(
     }
     let template = workloads::template(tree, place)?;
     let pod = workload.pod(template);
-    let (patch, warnings) = match injector.inject_anew(&pod)? {
+    let namespace = pod["metadata"]["namespace"].as_str().unwrap_or_default();
+    let (patch, warnings) = match injector.inject_anew(namespace, &pod)? {
         Injection::Inject { patch, warnings } => (patch, warnings),
         Injection::LeftAlone { warnings } => {
             return Ok(warnings.into_iter().map(Said::LeftAlone).collect());

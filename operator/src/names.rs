@@ -31,6 +31,14 @@ pub use traffic_core::contract::{
 /// The sidecar's user, in the type that the Kubernetes API has for it.
 pub const PROXY_UID: i64 = traffic_core::contract::PROXY_UID as i64;
 
+/// On a namespace: whether its sidecars take plaintext.
+pub const MTLS_LABEL: &str = "aviary.dev/mtls";
+/// Its values. Without one, a namespace is permissive.
+pub const MTLS_STRICT: &str = "strict";
+pub const MTLS_PERMISSIVE: &str = "permissive";
+/// The ConfigMap in the operator's namespace that says which namespaces refuse plaintext.
+pub const STRICT_CONFIG_MAP: &str = "aviary-mtls";
+
 /// On an injected pod: the version of the operator that injected it.
 pub const INJECTED_ANNOTATION: &str = "aviary.dev/injected";
 /// On an injected pod: [`INJECTION`] of the operator that injected it. Absent is 1.

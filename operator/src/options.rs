@@ -10,7 +10,7 @@ use traffic_core::spiffe::TrustDomain;
 
 use crate::allowed::Allowed;
 use crate::certificates::workload;
-use crate::names;
+use crate::{names, strict};
 
 /// The control plane of Aviary: releases, xDS, injection, admission and certificates in one process.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
@@ -90,6 +90,16 @@ pub struct Options {
         value_parser = workload::lifetime
     )]
     pub workload_certificate_lifetime: Duration,
+
+    /// For how long nobody may have called a namespace without an identity before it refuses who does (label
+    /// aviary.dev/mtls: strict). 1s to 10m.
+    #[arg(
+        long,
+        env = "AVIARY_PLAINTEXT_QUIET_TIME",
+        default_value = "10m",
+        value_parser = strict::quiet
+    )]
+    pub plaintext_quiet_time: Duration,
 
     /// Where the API server calls the webhooks.
     #[arg(long, default_value_t = listen(names::WEBHOOK_PORT))]
@@ -226,6 +236,7 @@ mod tests {
         for (flag, text) in [
             ("--trust-domain=Prod", "is no trust domain"),
             ("--workload-certificate-lifetime=1m", "write 2m to 720h"),
+            ("--plaintext-quiet-time=1h", "write 1s to 10m"),
         ] {
             let error = parse(&[flag]).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");

@@ -1,20 +1,22 @@
 //! What the kubelet asks of a pod by HTTP and gRPC: requests that come without TLS, and that a sidecar lets through all the same.
 //!
 //! Not among them, since a sidecar cannot tell them from anybody else's connection: probes by HTTPS, whose requests it cannot read, and the requests of
-//! `lifecycle` hooks, which do something. Those of `tcpSocket` send nothing, and are accepted by every sidecar.
+//! `lifecycle` hooks, which do something. Those by `tcpSocket` are asked of the sidecar itself.
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, HTTPGetAction, PodSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use traffic_core::inbound::Probe;
 
-use crate::names::PROXY_CONTAINER;
+use crate::names::{PROXY_CONTAINER, PROXY_HEALTH_PORT};
 
 /// Sorted, without duplicates.
 pub(crate) fn of(spec: &PodSpec) -> Vec<Probe> {
     let containers = spec.init_containers.iter().flatten();
     let containers = containers.chain(&spec.containers);
     let others = containers.filter(|container| container.name != PROXY_CONTAINER);
-    let mut probes: Vec<Probe> = others.flat_map(of_container).collect();
+    // What is asked of the sidecar itself does not come in.
+    let probes = others.flat_map(of_container);
+    let mut probes: Vec<Probe> = probes.filter(|it| it.port() != PROXY_HEALTH_PORT).collect();
     probes.sort();
     probes.dedup();
     probes

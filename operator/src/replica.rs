@@ -27,6 +27,7 @@ use aviary_operator::rollout::perform::Performer;
 use aviary_operator::rollout::views::Views;
 use aviary_operator::rollout::watch::{self, Changes};
 use aviary_operator::serve::{self, TlsListener};
+use aviary_operator::strict::{self, Demanded, Kept};
 use aviary_operator::tenure::{Holder, Keeper, Tenure};
 use kube::client::ClientBuilder;
 use kube::{Client, Config};
@@ -54,6 +55,13 @@ pub(crate) struct Standby {
     access: Access,
     caller: Caller,
     notifications: notify::config::Config,
+    registry: admin::Metrics,
+    watching: Client,
+    changes: Changes,
+    demanded: Demanded,
+    kept: Kept,
+    /// Until this replica decides, another one says what is demanded.
+    following: CancellationToken,
 }
 
 /// Starts what every replica does, until `stop`.
@@ -108,6 +116,16 @@ pub(crate) async fn start(
     });
     let admission_metrics = admission::Metrics::register(&mut registry.lock());
     let (changes, changed) = Changes::new();
+    let kept = Kept::new(client.clone(), watching.clone(), &options.namespace);
+    let (demanded, following) = (Demanded::default(), stop.child_token());
+    demanded.restore(&kept).await?;
+    let follow = kept.clone().follow(demanded.clone(), following.clone());
+    let ended = stop.clone();
+    tasks.spawn(async move {
+        follow.await;
+        // A part that ends by itself would end the whole.
+        ended.cancelled().await;
+    });
     let views = watch::watch(&watching, &options.namespace, &ads, &changes, tasks);
     let prometheus = PrometheusPolicy {
         default: options.prometheus_address.clone(),
@@ -127,6 +145,8 @@ pub(crate) async fn start(
         namespace: options.namespace.clone(),
         root_pem: authority.root_pem().to_owned(),
         mark: VERSION.to_owned(),
+        demanded: demanded.clone(),
+        policies: Some(views.policies.clone()),
     };
     let admission = Admission {
         injector: Arc::new(injector),
@@ -155,7 +175,12 @@ pub(crate) async fn start(
     let access = Access::new(client.clone(), own)?;
     let caller = Caller::new(client.clone(), hooks)?;
     let name = options.pod_name.clone().unwrap_or_else(of_this_process);
-    let keeper = Keeper::new(client.clone(), watching, &options.namespace, name.clone());
+    let keeper = Keeper::new(
+        client.clone(),
+        watching.clone(),
+        &options.namespace,
+        name.clone(),
+    );
     let standby = Standby {
         name,
         client,
@@ -170,6 +195,12 @@ pub(crate) async fn start(
         access,
         caller,
         notifications: notifications.unwrap_or_default(),
+        registry,
+        watching,
+        changes,
+        demanded,
+        kept,
+        following,
         options,
     };
     Ok((keeper, standby))
@@ -212,8 +243,13 @@ impl Standby {
             stop,
             tasks,
         );
+        // From here on it is said by this one.
+        self.following.cancel();
+        if let Err(error) = self.demanded.restore(&self.kept).await {
+            tracing::warn!(%error, "which namespaces refuse plaintext is what was followed last");
+        }
         let mut driver = Driver::new(
-            self.views,
+            self.views.clone(),
             self.ads.clone(),
             self.prometheus,
             performer,
@@ -222,8 +258,22 @@ impl Standby {
             self.metrics,
         )
         .telling(notifier)
-        .naming(options.trust_domain);
+        .naming(options.trust_domain)
+        .demanding(&self.demanded);
         driver.open();
+        let demanding = strict::Keeper::new(
+            (self.client.clone(), self.watching),
+            self.views,
+            self.ads.clone(),
+            self.demanded,
+            self.changes,
+            self.kept,
+        )
+        .named(self.name.clone())
+        .during(tenure.clone())
+        .after(options.plaintext_quiet_time);
+        demanding.register(&mut self.registry.lock());
+        tasks.spawn(demanding.run(deciding.clone()));
         let listener = TlsListener::bind(options.xds_address, self.authority.server_config())
             .await
             .with_context(|| format!("cannot listen on {}", options.xds_address))?;

@@ -203,6 +203,8 @@ fn sidecar() -> Value {
         namespace: "aviary-system".to_owned(),
         root_pem: String::new(),
         mark: String::new(),
+        demanded: Default::default(),
+        policies: Some(aviary_operator::rollout::views::Views::new().0.policies),
     };
     let mut annotations = json!({
         names::PROXY_LOG_LEVEL_ANNOTATION: "warn,aviary_proxy::ads=debug",
@@ -216,7 +218,7 @@ fn sidecar() -> Value {
         "readinessProbe": {"tcpSocket": {"port": 8080}},
         "livenessProbe": {"httpGet": {"port": 8080, "path": "/live", "httpHeaders": [{"name": "Host", "value": "web"}]}},
     }]}});
-    match injector.inject(&pod).unwrap() {
+    match injector.inject("shop", &pod).unwrap() {
         Injection::Inject { patch, .. } => json_patch::patch(&mut pod, &patch).unwrap(),
         left @ Injection::LeftAlone { .. } => panic!("{left:?}"),
     }

@@ -8,13 +8,14 @@
 //! ```
 //!
 //! While there is a stream, what becomes of first attempts is told on a second one beside it (`reports`), and the pod's certificate is
-//! kept new (`certificates`); the failures of either are its own.
+//! kept new (`certificates`); the failures of either are its own. On the first one it is told who calls this pod without an identity (`callers`).
 //!
 //! A canary's weight is only lent: when the control plane is not heard in time it goes back to stable, with or without a stream.
 //!
 //! Not here: what a snapshot does (the data plane).
 
 mod backoff;
+mod callers;
 mod certificates;
 mod connect;
 mod failure;
@@ -35,6 +36,7 @@ pub(crate) use certificates::seconds;
 pub use connect::AddressError;
 
 use backoff::Backoff;
+use callers::Callers;
 use certificates::Certificates;
 use connect::Connector;
 use failure::Failure;
@@ -155,6 +157,7 @@ impl AdsLink {
 
     async fn exchange(&mut self, responses: &mut Streaming<Response>) -> End {
         let mut demanded = Vec::new();
+        let mut callers = Callers::new(Instant::now());
         let held = &mut self.held;
         loop {
             let output = tokio::select! {
@@ -172,6 +175,10 @@ impl AdsLink {
                     _ => held.client.demand(demanded.drain(..)),
                 },
                 () = identified(&mut self.identified) => held.client.accept_tls(),
+                () = callers.due() => {
+                    let seen = held.install.unidentified();
+                    callers.tell(&mut held.client, &seen, Instant::now())
+                }
                 () = lease_ends(&held.client) => {
                     held.lapse();
                     continue;

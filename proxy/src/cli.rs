@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use traffic_core::contract;
+use traffic_core::inbound::{Inbound, InvalidProbe, Probe};
 use traffic_core::limits::{self, InvalidLimit, Limit};
 
 use crate::control::ControlPlane;
@@ -138,6 +139,28 @@ pub struct Run {
     pub workload: String,
     #[arg(long, env = "POD_IP")]
     pub pod_ip: Option<IpAddr>,
+    /// Who may call until the control plane has said it: `open`, whoever calls, or `closed`, nobody but probes.
+    #[arg(long, env = "AVIARY_UNTIL_TOLD", value_enum, default_value_t = UntilTold::Open)]
+    pub until_told: UntilTold,
+    /// The pod's probes, for `closed`: ports and paths, such as `8080/healthz`, and the ports of gRPC probes, separated by spaces.
+    #[arg(long, env = "AVIARY_PROBES", default_value = "", value_parser = probes)]
+    pub probes: Probes,
+}
+
+/// What to do with callers of whom nothing was said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UntilTold {
+    Open,
+    Closed,
+}
+
+/// A pod's probes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Probes(pub Vec<Probe>);
+
+fn probes(text: &str) -> Result<Probes, InvalidProbe> {
+    let words = text.split_ascii_whitespace().map(str::parse);
+    words.collect::<Result<_, _>>().map(Probes)
 }
 
 /// What a pod's annotations can say too.
@@ -216,6 +239,10 @@ impl Run {
             },
             probe_paths: self.probe_path.iter().cloned().collect(),
             tcp_probes: self.tcp_probe_ports.0.iter().copied().collect(),
+            until_told: match self.until_told {
+                UntilTold::Open => Inbound::default(),
+                UntilTold::Closed => Inbound::closed(self.probes.0.clone()),
+            },
         }
     }
 

@@ -7,10 +7,13 @@ mod opaque;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use traffic_core::config::Protocol;
 
+use crate::caller::Caller;
 use crate::exchange::{Owed, Policy};
 use crate::identity::Inner;
 use crate::metrics::PassThrough;
@@ -24,6 +27,9 @@ use crate::state::destination::Destination;
 use crate::state::{Lookup, State};
 use crate::{http1, http2};
 use opaque::{First, Other};
+
+/// How long whoever must show who it is may say nothing at all.
+const FIRST_WORD: Duration = Duration::from_secs(10);
 
 /// Serves one connection of the application's.
 pub async fn outbound(state: Rc<State>, stream: TcpStream) {
@@ -82,52 +88,91 @@ pub async fn inbound(state: Rc<State>, stream: TcpStream) {
     let Some(address) = origin(&state, &stream, Side::Inbound) else {
         return;
     };
+    let caller = Caller::of(&stream);
     let mut end = End::new(stream, state.buffers.clone());
-    let Ok(detected) = detect(&mut end, Protocol::Detect).await else {
+    let Ok(mut detected) = detect(&mut end, Protocol::Detect).await else {
         return;
     };
+    if detected == Detected::Silent && !state.is_open() {
+        // The application does not speak to somebody who has shown nothing.
+        match timeout(FIRST_WORD, detect(&mut end, Protocol::Http)).await {
+            Ok(Ok(spoken)) => detected = spoken,
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
     match detected {
         Detected::Http1 => {
-            let policy = Policy::Inbound(state.app(address));
+            let policy = to_app(&state, address, caller);
             http1::serve(state, policy, end).await;
         }
         Detected::Http2 => {
-            let policy = Policy::Inbound(state.app(address));
+            let policy = to_app(&state, address, caller);
             Box::pin(http2::serve(state, policy, end)).await;
         }
-        Detected::Opaque => opaque::pass_through(&state, end, address).await,
+        Detected::Opaque => opaque::let_in(&state, end, address, &caller, None).await,
         // In a box: a plain connection does not pay for a handshake.
-        Detected::Tls => Box::pin(over_tls(state, end, address, None)).await,
-        Detected::Silent => match opaque::first_of(&state, &mut end, address).await {
-            First::Tls(app) => Box::pin(over_tls(state, end, address, app)).await,
-            first => {
-                let policy = Policy::Inbound(state.app(address));
-                after_silence(state, end, policy, first).await;
-            }
-        },
+        Detected::Tls => Box::pin(over_tls(state, end, address, caller, None)).await,
+        Detected::Silent => {
+            let app = match opaque::first_of(&state, &mut end, address).await {
+                First::Http1 => {
+                    let policy = to_app(&state, address, caller);
+                    return http1::serve(state, policy, end).await;
+                }
+                First::Http2 => {
+                    let policy = to_app(&state, address, caller);
+                    return Box::pin(http2::serve(state, policy, end)).await;
+                }
+                First::Tls(app) => {
+                    return Box::pin(over_tls(state, end, address, caller, app)).await;
+                }
+                First::Opaque(app) => app,
+                First::Nobody => return end.abandon(),
+            };
+            opaque::let_in(&state, end, address, &caller, Some(app)).await;
+        }
         Detected::Closed => {}
     }
 }
 
+fn to_app(state: &State, address: SocketAddr, caller: Caller) -> Policy {
+    Policy::Inbound {
+        app: state.app(address),
+        caller,
+    }
+}
+
 /// Serves a caller that begins with TLS. `app`: a connection to the application, if there is one already.
-async fn over_tls(state: Rc<State>, end: End, address: SocketAddr, app: Option<Other>) {
+async fn over_tls(
+    state: Rc<State>,
+    end: End,
+    address: SocketAddr,
+    caller: Caller,
+    app: Option<Other>,
+) {
     let (inner, end) = match answer(&state, end, address).await {
         Answered::Sidecar(inner, end) => (inner, end),
-        Answered::Application(end) => return opaque::go_on(&state, end, address, app).await,
+        Answered::Application(end) => {
+            let caller = caller.with_own_tls();
+            return opaque::let_in(&state, end, address, &caller, app).await;
+        }
         Answered::Nobody => return,
+    };
+    let caller = match end.stream.peer() {
+        Some(id) => caller.proven(id.clone()),
+        None => caller,
     };
     match inner {
         Inner::Http1 => {
             drop(app);
-            let policy = Policy::Inbound(state.app(address));
+            let policy = to_app(&state, address, caller);
             http1::serve(state, policy, end).await;
         }
         Inner::Http2 => {
             drop(app);
-            let policy = Policy::Inbound(state.app(address));
+            let policy = to_app(&state, address, caller);
             http2::serve(state, policy, end).await;
         }
-        Inner::Tcp => opaque::go_on(&state, end, address, app).await,
+        Inner::Tcp => opaque::let_in(&state, end, address, &caller, app).await,
     }
 }
 

@@ -19,10 +19,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use traffic_core::config::{SignedRevocation, Snapshot};
+use traffic_core::inbound::Unidentified;
 use traffic_core::outcome::{Counts, Second};
 
 use crate::identity::Generation;
@@ -66,6 +67,11 @@ pub trait Install: Send + Sync + 'static {
     /// Whether every worker has an identity, and with it accepts mutual TLS: the control plane is told then. A data plane that never will has none to tell.
     fn identified(&self) -> watch::Receiver<bool> {
         watch::channel(false).1
+    }
+
+    /// Who has called this pod without an identity, and how long ago: the control plane is told, so that nobody is refused who called a moment ago. Sorted.
+    fn unidentified(&self) -> Vec<(Unidentified, Duration)> {
+        Vec::new()
     }
 
     /// The stream to the control plane opened or ended: `/ready`, metrics, and how long a connection to a new

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
 use traffic_core::config::{SignedRevocation, Snapshot, Weight};
+use traffic_core::inbound::Unidentified;
 use traffic_core::outcome::{Counts, Second};
 use traffic_core::revoked::RevocationMemory;
 
@@ -20,6 +21,7 @@ use crate::command::Command;
 use crate::control::{Install, Installed, Link, Outcome, Outcomes, Reporting};
 use crate::link::LinkState;
 use crate::metrics::Metrics;
+use crate::plaintext::PlainCallers;
 use crate::table::Table;
 
 #[derive(Debug)]
@@ -31,6 +33,8 @@ pub struct Data {
     clock: Arc<WallClock>,
     /// Whether every worker has an identity.
     identified: Arc<watch::Sender<bool>>,
+    /// Who has called without one.
+    plaintext: Arc<PlainCallers>,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +57,14 @@ impl Data {
             link,
             clock,
             identified: Arc::default(),
+            plaintext: Arc::default(),
         }
+    }
+
+    /// Whom the workers have seen call without an identity.
+    #[must_use]
+    pub fn knowing(self, plaintext: Arc<PlainCallers>) -> Data {
+        Data { plaintext, ..self }
     }
 
     /// What the proxy does now, as JSON: routes with the weights that really hold, clusters, revocations.
@@ -177,6 +188,10 @@ impl Install for Data {
 
     fn identified(&self) -> watch::Receiver<bool> {
         self.identified.subscribe()
+    }
+
+    fn unidentified(&self) -> Vec<(Unidentified, Duration)> {
+        self.plaintext.seen(Instant::now())
     }
 
     fn outcomes(&self, now: Second) -> Outcomes {

@@ -5,6 +5,7 @@
 //!
 //! If an application cannot be reached, nothing of the request was processed, and a calling proxy may send it elsewhere. It is told so:
 //! REFUSED_STREAM in HTTP/2, a 503 with a marker header (which no proxy passes on) in HTTP/1.1.
+//! One of a caller that may not have it is answered here and sent nowhere.
 //! Not here: the split for callers outside the mesh.
 
 pub mod flight;
@@ -13,18 +14,22 @@ pub mod peer;
 pub mod tally;
 
 use std::cell::RefCell;
+use std::future::pending;
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use traffic_core::authorize::Request;
 use traffic_core::config::Route;
 use traffic_core::outcome::{Class, Said, Trace};
 use traffic_core::retry::{self, Decision, Failure};
 use traffic_core::split::Pick;
 use traffic_core::split::sticky::Head;
 
+use crate::caller::Caller;
 use crate::drain::Stream;
 use crate::endpoint::{CallerFault, Endpoint, InFlight, Lost, SendError};
 use crate::metrics::Limit;
@@ -45,7 +50,7 @@ pub enum Policy {
         owed: Owed,
     },
     /// The world calls the application.
-    Inbound(Rc<App>),
+    Inbound { app: Rc<App>, caller: Caller },
 }
 
 /// A pick that was counted for a connection before it said that it is HTTP: its first request that does not follow its user takes it, as long as the
@@ -69,12 +74,12 @@ impl Owed {
 pub struct Facts<'r> {
     /// From its target or Host.
     pub authority: Option<&'r str>,
-    /// Its path and query, if its target is one.
-    pub path: Option<&'r str>,
     /// What a calling sidecar wrote.
     pub mark: Option<&'r [u8]>,
     /// How long its caller waits, if it says so.
     pub waits: Option<Duration>,
+    /// What it asks for.
+    pub request: Request<'r>,
 }
 
 /// One request on its way.
@@ -87,9 +92,14 @@ pub struct Exchange {
 }
 
 enum Target {
-    Split { route: Rc<LocalRoute>, pick: Pick },
+    Split {
+        route: Rc<LocalRoute>,
+        pick: Pick,
+    },
     Passing(Rc<App>),
     App(Rc<App>),
+    /// Nowhere: its caller may not have it. Why.
+    Denied(String),
 }
 
 /// What a version of HTTP does to send a request to one endpoint.
@@ -134,6 +144,8 @@ pub enum Delivery {
     Unknown,
 }
 
+/// RFC 9110, 15.5.4.
+const FORBIDDEN: u16 = 403;
 /// RFC 9113, 7.
 pub const REFUSED_STREAM: u32 = 7;
 
@@ -150,7 +162,7 @@ impl Policy {
     pub fn address(&self) -> SocketAddr {
         match self {
             Policy::Outbound { destination, .. } => destination.address,
-            Policy::Inbound(app) => app.endpoint.address(),
+            Policy::Inbound { app, .. } => app.endpoint.address(),
         }
     }
 
@@ -158,7 +170,18 @@ impl Policy {
     pub fn side(&self) -> Side {
         match self {
             Policy::Outbound { .. } => Side::Outbound,
-            Policy::Inbound(_) => Side::Inbound,
+            Policy::Inbound { .. } => Side::Inbound,
+        }
+    }
+
+    /// Resolves when whoever calls may not send bytes to the application any more.
+    pub async fn expelled(&self, state: &State) -> io::Error {
+        match self {
+            Policy::Outbound { .. } => pending().await,
+            Policy::Inbound { app, caller } => {
+                let port = app.endpoint.address().port();
+                state.expelled(caller, port).await
+            }
         }
     }
 
@@ -198,14 +221,19 @@ impl Policy {
                     ),
                 }
             }
-            Policy::Inbound(app) => {
-                let peer = peer::of(facts, app.endpoint.address(), &state.common.probes);
-                let port = app.metrics.borrow().clone();
-                let port = port.unwrap_or_else(|| state.metrics().port(0));
-                (
-                    Target::App(app.clone()),
-                    Tally::inbound(port, peer, arrived),
-                )
+            Policy::Inbound { app, caller } => {
+                let own = app.endpoint.address();
+                if let Err(denied) = state.admit(caller, own.port(), Some(facts.request)) {
+                    (Target::Denied(denied.reason), Tally::nobody(arrived))
+                } else {
+                    let peer = peer::of(facts, own, &state.common.probes);
+                    let port = app.metrics.borrow().clone();
+                    let port = port.unwrap_or_else(|| state.metrics().port(0));
+                    (
+                        Target::App(app.clone()),
+                        Tally::inbound(port, peer, arrived),
+                    )
+                }
             }
         };
         Exchange {
@@ -239,6 +267,15 @@ impl Exchange {
                 let endpoint = app.endpoint.clone();
                 let in_flight = InFlight::start(&endpoint, self.arrived);
                 try_once(attempt, &endpoint, in_flight, None).await
+            }
+            Target::Denied(reason) => {
+                return Err(Refusal {
+                    status: FORBIDDEN,
+                    reason: reason.clone(),
+                    reset: None,
+                    // Another endpoint would say the same.
+                    delivery: Delivery::Unknown,
+                });
             }
         };
         match sent {
@@ -318,7 +355,7 @@ impl Exchange {
         self.tally.said(Said::Status(answered.status));
         let idle = match &self.target {
             Target::Split { route, .. } => route.ready.route.bounds.idle,
-            Target::Passing(_) | Target::App(_) => None,
+            Target::Passing(_) | Target::App(_) | Target::Denied(_) => None,
         };
         let patience = Patience::of(self.deadline, idle, now);
         let flight =
@@ -364,7 +401,7 @@ impl Exchange {
                 }
                 (failed.reason, failed.reset)
             }
-            Target::Split { .. } | Target::Passing(_) | Target::App(_) => {
+            Target::Split { .. } | Target::Passing(_) | Target::App(_) | Target::Denied(_) => {
                 (failed.reason, failed.reset)
             }
         };

@@ -88,7 +88,7 @@ pub(crate) async fn serve(state: Rc<State>, policy: Policy, end: End) {
             After::Left => return,
             After::Linger => return caller.linger().await,
             After::Reset => return caller.stream.reset_on_close(),
-            After::Tunnel(switched) => return caller.tunnel(&state, *switched).await,
+            After::Tunnel(switched) => return caller.tunnel(&state, &policy, *switched).await,
         }
     }
 }
@@ -308,7 +308,8 @@ impl Caller {
         }
     }
 
-    async fn tunnel(self, state: &State, switched: Switched) {
+    /// Ends when both sides have ended it, or the caller may not call any more.
+    async fn tunnel(self, state: &State, policy: &Policy, switched: Switched) {
         let Switched {
             upstream,
             input,
@@ -320,7 +321,8 @@ impl Caller {
             input: self.input,
         };
         let theirs = End { stream, input };
-        if let Err(error) = tunnel::join(ours, theirs, &state.buffers).await {
+        let expelled = policy.expelled(state);
+        if let Err(error) = tunnel::join_until(ours, theirs, &state.buffers, expelled).await {
             tracing::debug!(%error, "upgraded connection ended");
         }
         drop((slot, flight));

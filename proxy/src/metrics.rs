@@ -37,11 +37,13 @@
 //! | `aviary_config_routes` | gauge | | destinations with a route |
 //! | `aviary_passthrough_connections_total` | counter | `reason` | outbound connections without a route: `no_route` (the control plane said so) or `no_answer` (it did not answer in time) |
 //! | `aviary_refused_total` | counter | `reason` | what reached a limit: `connections` (too many callers' connections), `streams` (too many requests in progress on one HTTP/2 connection), `head` (a request's head too large), `head_time` (it did not come in time), `frames` (HTTP/2 frames that cost and say nothing) |
+//! | `aviary_inbound_refused_total` | counter | `reason`, `caller`, `called` | requests and opaque connections that were not let in: `plaintext` or `own_tls` where callers must show an identity, `not_granted` (no policy lets this caller call), `untold` (nobody has said yet who may call). `caller` and `called` are SPIFFE IDs, empty for none; of many callers the first are told apart, the rest are `others` |
 //! | `aviary_tls_handshakes_total` | counter | `side`, `result` | handshakes of mutual TLS with other sidecars, `outbound` (to an endpoint that must prove its identity; one that fails is as if nobody listened) or `inbound`, by `success` or `failure` |
 //! | `aviary_streams_active` | gauge | | requests and opaque connections in progress |
 
 mod arms;
 mod classes;
+mod denials;
 mod handshakes;
 mod histogram;
 mod identity;
@@ -64,11 +66,13 @@ use traffic_core::contract::metric;
 
 pub use arms::{ArmMetrics, Place};
 pub use classes::ByClass;
+pub use denials::Refusal;
 pub use identity::Identity;
 pub use ports::{PortMetrics, Workload};
 pub use reasons::{Limit, PassThrough};
 
 use arms::Arms;
+use denials::Denials;
 use handshakes::Handshakes;
 use ports::Ports;
 use reasons::{PassedThrough, Refused};
@@ -87,6 +91,7 @@ pub struct Metrics {
     pub streams: AtomicI64,
     passed_through: PassedThrough,
     refused: Refused,
+    denials: Denials,
 }
 
 impl Metrics {
@@ -114,6 +119,11 @@ impl Metrics {
 
     pub fn refused(&self, limit: Limit) {
         self.refused.add(limit);
+    }
+
+    /// A caller was not let in: SPIFFE IDs of who called, and of this pod; empty for none.
+    pub fn denied(&self, why: Refusal, caller: &str, called: &str) {
+        self.denials.add(why, caller, called);
     }
 
     /// The text of `/metrics`.
@@ -171,6 +181,7 @@ impl Collector for Metrics {
         self.identity.encode(&mut encoder)?;
         self.handshakes.encode(&mut encoder)?;
         self.passed_through.encode(&mut encoder)?;
+        self.denials.encode(&mut encoder)?;
         self.refused.encode(&mut encoder)
     }
 }

@@ -21,6 +21,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
+use traffic_core::config::Inbound;
 
 use crate::admin::probe::TcpProbes;
 use crate::admin::{self, Admin};
@@ -35,6 +36,7 @@ use crate::link::LinkState;
 use crate::metrics::{Metrics, Workload};
 use crate::net::listen::{self, BindError};
 use crate::net::origin::{OriginalDestination, OwnListeners, Side};
+use crate::plaintext::PlainCallers;
 use crate::state::Common;
 use crate::worker;
 
@@ -52,6 +54,8 @@ pub struct Options {
     /// Ports of the application that anybody may have tried.
     pub tcp_probes: TcpProbes,
     pub probe_paths: ProbePaths,
+    /// What to do with what comes in, until the control plane has said it.
+    pub until_told: Inbound,
 }
 
 /// The addresses to listen on for these ports: outbound on loopback only, or any pod that reaches it could borrow this pod's way out.
@@ -124,6 +128,7 @@ impl Proxy {
         let metrics = Arc::new(Metrics::of(options.workload));
         let link = Arc::new(LinkState::new());
         let clock = Arc::new(WallClock::new(std::time::Instant::now(), SystemTime::now()));
+        let plaintext = Arc::<PlainCallers>::default();
         let (phase, phases) = Phases::new();
         let (demand, demands) = mpsc::channel(DEMANDS);
         let common = Common {
@@ -137,6 +142,8 @@ impl Proxy {
             token: format!("{:016x}", fastrand::u64(..)).into(),
             limits: options.limits,
             probes: Arc::new(options.probe_paths),
+            until_told: Arc::new(options.until_told),
+            plaintext: plaintext.clone(),
         };
         let workers: Vec<WorkerThread> = (0..options.workers.max(1))
             .map(|number| WorkerThread::start(number, common.clone()))
@@ -150,7 +157,9 @@ impl Proxy {
             bound.iter().map(|(_, address)| *address).collect()
         };
         Ok(Proxy {
-            data: Arc::new(Data::new(senders, metrics.clone(), link.clone(), clock)),
+            data: Arc::new(
+                Data::new(senders, metrics.clone(), link.clone(), clock).knowing(plaintext),
+            ),
             metrics,
             outbound: addresses(&outbound),
             inbound: addresses(&inbound),

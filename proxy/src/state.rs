@@ -1,6 +1,7 @@
 //! What one worker knows: destinations, endpoints with their pools, the application's ports. Nothing in here is shared with another thread but
 //! the counters and the splits, so nothing on the way of a request takes a lock or a channel.
 
+mod access;
 pub mod destination;
 mod endpoints;
 pub mod fuse;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use traffic_core::balance;
+use traffic_core::config::Inbound;
 
 use crate::clock::WallClock;
 use crate::control::Demand;
@@ -31,7 +33,9 @@ use crate::net::buffers::Buffers;
 use crate::net::connect::Path;
 use crate::net::local::Local;
 use crate::net::origin::{OriginalDestination, OwnListeners};
+use crate::plaintext::PlainCallers;
 use crate::table::Table;
+use access::Access;
 use destination::{Arm, Destination, LocalRoute};
 use endpoints::Endpoints;
 use fuse::RouteFuse;
@@ -54,6 +58,10 @@ pub struct Common {
     pub token: Arc<str>,
     pub limits: Limits,
     pub probes: Arc<ProbePaths>,
+    /// What to do with what comes in, until the control plane has said it.
+    pub until_told: Arc<Inbound>,
+    /// Who has called without an identity.
+    pub plaintext: Arc<PlainCallers>,
 }
 
 pub struct State {
@@ -65,6 +73,7 @@ pub struct State {
     endpoints: RefCell<Endpoints>,
     /// What this proxy is to others, once it knows.
     identity: RefCell<Option<Arc<Generation>>>,
+    access: Access,
     /// The application's ports, and destinations whose route went away under a connection.
     others: RefCell<HashMap<SocketAddr, Rc<App>>>,
     installed: Notify,
@@ -91,6 +100,7 @@ pub enum Lookup {
 impl State {
     pub fn new(common: Common) -> State {
         State {
+            access: Access::new(&common.until_told),
             common,
             buffers: Rc::default(),
             local: Local::default(),
@@ -117,6 +127,7 @@ impl State {
     /// Takes over a table. From the next pick on it holds; connections are not touched.
     pub fn install(&self, table: &Table) {
         self.identity.replace(table.identity.clone());
+        self.access.install(table.inbound.as_ref());
         let arms = self.endpoints.borrow_mut().install(
             table,
             self.metrics(),

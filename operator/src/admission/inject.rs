@@ -14,6 +14,7 @@ mod limits;
 mod ports;
 mod probes;
 mod quantity;
+mod until_told;
 mod wishes;
 mod workload;
 
@@ -25,17 +26,21 @@ use serde_json::{Value, json};
 
 use super::Admission;
 use super::review::{Answer, Review, add, remove};
+use crate::key::Key;
 use crate::names;
 use crate::options::PullPolicy;
+use crate::rollout::views::{Allowing, By, Store};
+use crate::strict::Demanded;
 pub use limits::LimitError;
 pub use ports::PortsError;
 use probes::Probes;
 pub use quantity::InvalidQuantity;
+use until_told::UntilTold;
 pub use wishes::InvalidWish;
 use wishes::Wishes;
 
 /// What sidecars are made from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Injector {
     pub image: String,
     pub pull_policy: PullPolicy,
@@ -45,6 +50,10 @@ pub struct Injector {
     pub root_pem: String,
     /// What injects, in the annotation of each pod: [`VERSION`] at admission.
     pub mark: String,
+    /// Where plaintext is refused.
+    pub demanded: Demanded,
+    /// Who may call whom; `None`: whoever likes.
+    pub policies: Option<Store<Allowing>>,
 }
 
 /// The mark of the webhook.
@@ -62,6 +71,12 @@ pub enum Injection {
 pub enum InvalidPod {
     #[error(transparent)]
     Wish(#[from] InvalidWish),
+    #[error(
+        "annotation {annotation}: namespace {namespace} refuses plaintext ({label}: strict), and whatever comes to these ports would bypass the sidecar that refuses it: take the annotation out of the pod, or label the namespace {label}=permissive",
+        annotation = names::SKIP_INBOUND_ANNOTATION,
+        label = names::MTLS_LABEL
+    )]
+    Bypass { namespace: String },
     #[error(
         "container {container} has a name that is the sidecar's, but its {differs} is not what the injector makes: give it another name; if the pod is a copy of an injected one, take {init} and {proxy} out of it, and it gets new ones; if another webhook changes every container, exempt these two from it",
         init = names::INIT_CONTAINER,
@@ -81,32 +96,32 @@ pub enum InvalidPod {
 }
 
 impl Injector {
-    pub fn inject(&self, pod: &Value) -> Result<Injection, InvalidPod> {
+    pub fn inject(&self, namespace: &str, pod: &Value) -> Result<Injection, InvalidPod> {
         let spec = &pod["spec"];
         check_users(spec)?;
         if !reserved(spec) {
-            return self.first(pod);
+            return self.first(namespace, pod);
         }
         let mark = &pod["metadata"]["annotations"][names::INJECTED_ANNOTATION];
         if mark.is_null() || *mark == json!(self.mark) || !is_injected(spec) {
             return self.again(pod);
         }
-        self.anew(pod)
+        self.anew(namespace, pod)
     }
 
     /// The same, and of a pod with a sidecar that an injector put there one with this injector's.
-    pub fn inject_anew(&self, pod: &Value) -> Result<Injection, InvalidPod> {
+    pub fn inject_anew(&self, namespace: &str, pod: &Value) -> Result<Injection, InvalidPod> {
         let spec = &pod["spec"];
         check_users(spec)?;
         if is_injected(spec) {
-            self.anew(pod)
+            self.anew(namespace, pod)
         } else {
-            self.inject(pod)
+            self.inject(namespace, pod)
         }
     }
 
     /// A pod without anything of ours.
-    fn first(&self, pod: &Value) -> Result<Injection, InvalidPod> {
+    fn first(&self, namespace: &str, pod: &Value) -> Result<Injection, InvalidPod> {
         let spec = &pod["spec"];
         if let Some(reason) = cannot_be_meshed(spec) {
             let warning = format!("pod {}: no sidecar, since {reason}", pod_name(pod));
@@ -115,13 +130,27 @@ impl Injector {
             });
         }
         let wishes = Wishes::of(pod)?;
-        let probes = Probes::of(spec, &wishes.inbound);
+        let strict = self.demanded.is_demanded(namespace);
+        if strict && !wishes.inbound.is_empty() {
+            let namespace = namespace.to_owned();
+            return Err(InvalidPod::Bypass { namespace });
+        }
+        let until_told = if strict || self.may_be_selected(namespace, pod) {
+            UntilTold::closed(spec)
+        } else {
+            UntilTold::Open
+        };
+        let mut probes = Probes::of(spec, &wishes.inbound);
+        if strict {
+            probes.warnings.extend(probes::refused_in_the_clear(spec));
+        }
         // Before the indices of containers change.
         let mut patch = probes.rewritten.clone();
         if !spec["initContainers"].is_array() {
             patch.push(add(["spec", "initContainers"], json!([])));
         }
-        for (index, container) in ["0", "1"].into_iter().zip(self.ours(pod, &wishes, &probes)) {
+        let ours = self.ours(pod, &wishes, &probes, &until_told);
+        for (index, container) in ["0", "1"].into_iter().zip(ours) {
             patch.push(add(["spec", "initContainers", index], container));
         }
         if !spec["volumes"].is_array() {
@@ -146,7 +175,7 @@ impl Injector {
         let wishes = Wishes::of(pod)?;
         let probes = Probes::of(&pod["spec"], &wishes.inbound);
         let mut patch = probes.rewritten.clone();
-        for our in self.ours(pod, &wishes, &probes) {
+        for our in self.ours(pod, &wishes, &probes, &UntilTold::found_in(pod)) {
             let name = name_of(&our);
             let not_ours = |differs| InvalidPod::Reserved {
                 container: name.to_owned(),
@@ -177,14 +206,14 @@ impl Injector {
     }
 
     /// A pod that another injector has seen: without what that one made, it is one that nobody has.
-    fn anew(&self, pod: &Value) -> Result<Injection, InvalidPod> {
+    fn anew(&self, namespace: &str, pod: &Value) -> Result<Injection, InvalidPod> {
         let spec = &pod["spec"];
         let ours = [names::PROXY_CONTAINER, names::INIT_CONTAINER];
         let mut patch = without(spec, "initContainers", &ours);
         patch.extend(without(spec, "volumes", &[containers::TOKEN_VOLUME]));
         let mut bare = pod.clone();
         json_patch::patch(&mut bare, &patch).map_err(|_| InvalidPod::Misshapen)?;
-        match self.first(&bare)? {
+        match self.first(namespace, &bare)? {
             Injection::Inject {
                 patch: Patch(more),
                 warnings,
@@ -199,9 +228,29 @@ impl Injector {
         }
     }
 
+    /// Whether a CallerPolicy selects the pod, as far as they are known yet.
+    fn may_be_selected(&self, namespace: &str, pod: &Value) -> bool {
+        let Some(policies) = &self.policies else {
+            return false;
+        };
+        let labels = &pod["metadata"]["labels"];
+        let selects = |policy: &Allowing| {
+            let mut selector = policy.selector.iter();
+            selector.all(|(name, value)| labels[name] == *value.as_str())
+        };
+        let known = policies.by(By::Namespace, &Key::new(namespace, ""));
+        !policies.is_listed() || known.iter().any(|policy| selects(policy))
+    }
+
     /// The two containers.
-    fn ours(&self, pod: &Value, wishes: &Wishes, probes: &Probes) -> [Value; 2] {
-        let mut proxy = containers::proxy(self, workload::of(pod), wishes);
+    fn ours(
+        &self,
+        pod: &Value,
+        wishes: &Wishes,
+        probes: &Probes,
+        until_told: &UntilTold,
+    ) -> [Value; 2] {
+        let mut proxy = containers::proxy(self, workload::of(pod), wishes, until_told);
         if let Some(args) = proxy["args"].as_array_mut() {
             args.extend(probes.flags().into_iter().map(Value::from));
         }
@@ -233,7 +282,10 @@ pub(super) async fn handle(
     Json(review): Json<Review>,
 ) -> Response {
     let request = review.request;
-    let answer = match admission.injector.inject(&request.object) {
+    let answer = match admission
+        .injector
+        .inject(&request.namespace, &request.object)
+    {
         Ok(Injection::Inject { patch, warnings }) => Answer::Patch { patch, warnings },
         Ok(Injection::LeftAlone { warnings }) => Answer::Allow { warnings },
         Err(error) => Answer::Deny {
@@ -328,7 +380,8 @@ fn difference(our: &Value, theirs: &Value) -> Option<&'static str> {
 fn arguments(of: &Value) -> Option<Vec<&Value>> {
     let of_probes = |argument: &&Value| {
         let text = argument.as_str().unwrap_or_default();
-        probes::FLAGS.iter().any(|flag| text.starts_with(flag))
+        let flags = probes::FLAGS.iter().chain([&until_told::PROBES]);
+        { flags }.any(|flag| text.starts_with(flag))
     };
     let all = of["args"].as_array()?.iter();
     Some(all.filter(|argument| !of_probes(argument)).collect())

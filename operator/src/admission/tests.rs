@@ -65,6 +65,8 @@ fn admission(rollouts: impl Rollouts + 'static) -> Admission {
             namespace: "aviary-system".to_owned(),
             root_pem: "PEM".to_owned(),
             mark: "1".to_owned(),
+            demanded: Default::default(),
+            policies: None,
         }),
         rollouts: Arc::new(rollouts),
         lookup: Arc::new(Nothing),

@@ -14,8 +14,10 @@ use std::sync::Arc;
 
 use aviary_xds::Resources;
 use rollout_core::time::{Span, Time};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use traffic_core::config::Revocation;
+use traffic_core::inbound::Unidentified;
 use traffic_core::lease::LEASE;
 
 use super::tally::{Counted, Tally};
@@ -28,6 +30,9 @@ const MOST_REVOCATIONS: usize = 100_000;
 /// Names one stream of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StreamId(u64);
+
+/// Who has called without an identity, as a sidecar has said on this stream, and when that was.
+type Callers = (StreamId, Vec<(Unidentified, Instant)>);
 
 /// That a sidecar accepts TLS, was said for the pod with this UID on this stream.
 type Accepting = (Box<str>, StreamId);
@@ -42,6 +47,7 @@ pub(super) struct Registry {
     lost: BTreeSet<Key>,
     /// The pods whose sidecars accept TLS, as they have said on their newest stream, which may be over.
     accepting: HashMap<Key, Accepting>,
+    unidentified: HashMap<Key, Callers>,
     revoked: BTreeSet<Revocation>,
     last_stream: u64,
     last_rejection: u64,
@@ -198,9 +204,42 @@ impl Registry {
         self.accepting.keys().cloned().collect()
     }
 
+    /// Who has called the pod without an identity, as its sidecar says on the stream that speaks for it. Says whether it does.
+    pub(super) fn called(
+        &mut self,
+        key: &Key,
+        stream: StreamId,
+        callers: Vec<(Unidentified, Instant)>,
+    ) -> bool {
+        let speaks = self.pods.get(key).is_some_and(|pod| pod.stream == stream);
+        if speaks {
+            self.unidentified.insert(key.clone(), (stream, callers));
+        }
+        speaks
+    }
+
+    /// `None`: the sidecar is not connected, or has not said.
+    pub(super) fn unidentified(&self, key: &Key) -> Option<&[(Unidentified, Instant)]> {
+        let pod = self.pods.get(key)?;
+        let (stream, callers) = self.unidentified.get(key)?;
+        let is_open = matches!(pod.link, Link::Open(_));
+        (is_open && pod.stream == *stream).then_some(callers)
+    }
+
+    /// Connected pods that have not taken over what they are to know of the endpoints of a namespace.
+    pub(super) fn behind(&self, namespace: &str, resources: &Resources) -> Vec<Key> {
+        let open = self
+            .pods
+            .iter()
+            .filter(|(_, pod)| matches!(pod.link, Link::Open(_)));
+        let behind = open.filter(|(_, pod)| pod.view.is_behind(namespace, resources));
+        behind.map(|(key, _)| key.clone()).collect()
+    }
+
     /// The pod is gone, and with it whatever it has said. Says whether there was anything.
     pub(super) fn gone(&mut self, key: &Key) -> bool {
         let accepted = self.accepting.remove(key).is_some();
+        self.unidentified.remove(key);
         self.forget(key) || accepted
     }
 

@@ -246,6 +246,13 @@ impl Session {
                 registry.accepts(&self.pod, self.stream, &self.uid, accepts)
             });
         }
+        if let Some(report) = received.report {
+            let now = Instant::now();
+            let at = |age: Duration| now.checked_sub(age).unwrap_or(now);
+            let callers = report.into_iter().map(|(caller, age)| (caller, at(age)));
+            let callers = callers.collect();
+            self.ads.registry().called(&self.pod, self.stream, callers);
+        }
         if let Some(text) = received.rejection {
             tracing::warn!(kind = %received.kind, reason = &*text, "the proxy rejected its configuration and keeps the last one");
             self.ads

@@ -107,6 +107,17 @@ impl View {
         standing
     }
 
+    /// Whether there is anything about the endpoints behind a namespace's routes that the proxy has not accepted.
+    pub(super) fn is_behind(&self, namespace: &str, resources: &Resources) -> bool {
+        let routes = self.routes.keys().filter_map(|name| {
+            let route = resources.resolve(Kind::Route, name)?;
+            let of = route.name.split_once('/').map(|(of, _)| of);
+            (of == Some(namespace)).then_some(route)
+        });
+        let mut clusters = routes.flat_map(|route| &route.clusters);
+        clusters.any(|name| !self.has_endpoints(name, resources))
+    }
+
     /// Whether the proxy has accepted what is served about the cluster now.
     fn has_endpoints(&self, name: &str, resources: &Resources) -> bool {
         let version = |kind: Kind| {

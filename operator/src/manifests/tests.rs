@@ -11,6 +11,8 @@ fn injector() -> Injector {
         namespace: "aviary-system".to_owned(),
         root_pem: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".to_owned(),
         mark: format!("{VERSION} by manifest"),
+        demanded: Default::default(),
+        policies: None,
     }
 }
 

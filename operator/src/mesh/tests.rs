@@ -120,6 +120,7 @@ impl Pods for Known {
         Some(Expected {
             id: account.as_str().into(),
             accepts: address.port() == 8080,
+            demands: false,
         })
     }
 }
@@ -240,6 +241,7 @@ fn an_endpoint_is_told_with_who_answers_there() {
     let expected = Expected {
         id: "web".into(),
         accepts: true,
+        demands: false,
     };
     assert_eq!(identity("v1"), Some(expected));
     assert_eq!(identity("v2"), None);

@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
-use super::views::{By, Guarded, PodSeen, Seen, Views, What};
+use super::views::{Allowing, By, Guarded, PodSeen, Seen, Views, What};
 use super::{deployment, replica_sets};
 use crate::key::Key;
 use crate::mesh;
@@ -41,6 +41,10 @@ pub enum Change {
     },
     /// Whether a namespace's pods get sidecars.
     Namespace(String),
+    /// Whether this namespace refuses plaintext.
+    Demand(String),
+    /// Who may call the pods of this CallerPolicy's namespace.
+    Policy(Key),
     /// Something that every rollout may depend on: a whole list came anew, or the freeze.
     Everything,
 }
@@ -235,6 +239,14 @@ pub fn of_claim((before, after): Pair<'_, PersistentVolumeClaim>) -> Vec<Change>
         .collect()
 }
 
+pub fn of_policy((before, after): Pair<'_, Allowing>) -> Vec<Change> {
+    let policy = after.or(before);
+    policy
+        .map(|policy| Change::Policy(policy.key.clone()))
+        .into_iter()
+        .collect()
+}
+
 pub fn of_freeze(_: Pair<'_, ConfigMap>) -> Vec<Change> {
     vec![Change::Everything]
 }
@@ -252,9 +264,12 @@ pub(super) fn woken(views: &Views, change: &Change) -> Vec<Key> {
                 .filter_map(|original| Some(claim.beside(original.labels().get(ROLLOUT_LABEL)?)))
                 .collect()
         }
-        Change::Revisions(_) | Change::ReplicaSet(_) | Change::Pod(_) | Change::Endpoints(_) => {
-            Vec::new()
-        }
+        Change::Revisions(_)
+        | Change::ReplicaSet(_)
+        | Change::Pod(_)
+        | Change::Endpoints(_)
+        | Change::Demand(_)
+        | Change::Policy(_) => Vec::new(),
         Change::Lacking {
             namespace,
             labelled,

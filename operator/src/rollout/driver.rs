@@ -28,7 +28,6 @@ use super::changes::{self, Change};
 use super::evidence::{Answer, Question};
 use super::heard::Heard;
 use super::hooks::{Call, CallError, Called, Caller};
-use super::identities::Identities;
 use super::measure;
 use super::measure::access::Access;
 use super::perform::Performer;
@@ -45,6 +44,7 @@ use crate::ads::{Ads, Touched};
 use crate::key::Key;
 use crate::metrics::Metrics;
 use crate::notify::{self, Notifier};
+use crate::strict::Demanded;
 
 /// How long changes of endpoints are gathered, at least: for so many times as long as it takes to make what they are about.
 const GATHER: Duration = Duration::from_millis(50);
@@ -167,7 +167,14 @@ impl Driver {
     /// Which trust domain pods have their names of; without it they have none.
     #[must_use]
     pub fn naming(mut self, trust_domain: TrustDomain) -> Driver {
-        self.traffic.identities = Identities::of(trust_domain);
+        self.traffic.naming(trust_domain);
+        self
+    }
+
+    /// Which namespaces refuse plaintext, and where they have their names of (after [`Driver::naming`]).
+    #[must_use]
+    pub fn demanding(mut self, demanded: &Demanded) -> Driver {
+        self.traffic.demanding(demanded);
         self
     }
 

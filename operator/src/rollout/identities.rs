@@ -18,6 +18,7 @@ use super::views::{PodSeen, Sidecar, Views};
 use crate::ads::{Ads, StreamId};
 use crate::key::Key;
 use crate::names::PROXY_HEALTH_PORT;
+use crate::strict::Demanded;
 
 /// Knows the identities of pods.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,8 @@ pub(super) struct Identities {
     /// `None`: nobody has an identity.
     domain: Option<TrustDomain>,
     accepting: HashMap<Key, Accepting>,
+    /// Where nothing but TLS is taken.
+    demanded: Demanded,
 }
 
 /// A pod whose sidecar has said that it accepts TLS.
@@ -42,7 +45,13 @@ impl Identities {
         Identities {
             domain: Some(domain),
             accepting: HashMap::new(),
+            demanded: Demanded::default(),
         }
+    }
+
+    /// Where nothing but TLS is taken.
+    pub(super) fn demanding(&mut self, demanded: Demanded) {
+        self.demanded = demanded;
     }
 
     /// Looks at all pods.
@@ -93,6 +102,7 @@ impl Identities {
         Some(Expected {
             id: id.shared(),
             accepts: accepting.is_some_and(|it| it.addresses.contains(&address.ip())),
+            demands: self.demanded.is_demanded(&pod.key.namespace),
         })
     }
 }

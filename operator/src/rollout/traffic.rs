@@ -15,6 +15,7 @@ use rollout_core::state::{Revoked, State};
 use rollout_core::{CanarySplit, Split};
 use traffic_core::config::Revocation;
 use traffic_core::fuse::Tolerance;
+use traffic_core::spiffe::TrustDomain;
 use traffic_core::split::sticky;
 
 use super::changes::Change;
@@ -25,6 +26,7 @@ use super::revisions::{Named, Revisions};
 use super::views::{By, Views};
 use crate::key::Key;
 use crate::mesh::{self, TargetSplit, WorldChange};
+use crate::strict::Demanded;
 
 use parts::{Known, Parts};
 
@@ -164,6 +166,18 @@ impl Splits {
 }
 
 impl Traffic {
+    /// Which trust domain pods have their names of.
+    pub(super) fn naming(&mut self, domain: TrustDomain) {
+        self.inbounds.domain = Some(domain.clone());
+        self.identities = Identities::of(domain);
+    }
+
+    /// Where plaintext is refused.
+    pub(super) fn demanding(&mut self, demanded: &Demanded) {
+        self.identities.demanding(demanded.clone());
+        self.inbounds.demanded = demanded.clone();
+    }
+
     /// How one rollout's traffic is to go from now on; `None`: its Services are balanced over all pods. Says whether that is
     /// another way than before.
     pub fn set(&mut self, key: &Key, split: Option<RolloutSplit>) -> bool {
@@ -182,7 +196,7 @@ impl Traffic {
 
     /// Notes what a change is about. Says whether there may be something to publish.
     pub(super) fn touch(&mut self, views: &Views, change: &Change) -> bool {
-        self.inbounds.touch(change);
+        self.inbounds.touch(views, change);
         match change {
             Change::Everything => self.stale = Stale::All,
             Change::Service(service) | Change::Endpoints(service) => {
@@ -193,6 +207,13 @@ impl Traffic {
             Change::Revisions(deployment) => {
                 self.stale.add(services_of_deployment(views, deployment));
             }
+            // The endpoints of all its pods are others now.
+            Change::Demand(namespace) => {
+                let pods = views.pods.by(By::Namespace, &Key::new(namespace, ""));
+                let services = pods.iter().flat_map(|pod| services_of(views, &pod.key));
+                self.stale.add(services);
+            }
+            Change::Policy(_) => {}
             Change::Rollout(_)
             | Change::Target(_)
             | Change::Deployment(_)
@@ -260,6 +281,7 @@ impl Traffic {
             identities: self.identities.clone(),
             ..Traffic::default()
         };
+        traffic.inbounds = self.inbounds.afresh();
         for (key, split) in &self.splits.by_rollout {
             traffic.set(key, Some(split.clone()));
         }

@@ -2,6 +2,7 @@
 
 mod lacks;
 mod pods;
+mod policies;
 mod shapes;
 mod store;
 
@@ -19,6 +20,7 @@ use crate::key::Key;
 
 pub use lacks::{Lacks, What};
 pub use pods::{PodSeen, Sidecar};
+pub use policies::Allowing;
 pub use store::{By, Seen, Store, Writer};
 
 /// A CanaryRollout, or what is known of one that this version cannot read: one of a newer version hides no other.
@@ -77,6 +79,7 @@ pub struct Views {
     pub freezes: Store<ConfigMap>,
     /// Those whose pods get sidecars, by their name alone.
     pub namespaces: Store<Key>,
+    pub policies: Store<Allowing>,
 }
 
 /// Those who fill the stores.
@@ -93,6 +96,7 @@ pub struct Writers {
     pub claims: Writer<PersistentVolumeClaim>,
     pub freezes: Writer<ConfigMap>,
     pub namespaces: Writer<Key>,
+    pub policies: Writer<Allowing>,
 }
 
 impl Views {
@@ -111,6 +115,7 @@ impl Views {
             claims: Writer::new(shapes::CLAIMS),
             freezes: Writer::new(shapes::FREEZES),
             namespaces: Writer::new(shapes::NAMESPACES),
+            policies: Writer::new(shapes::POLICIES),
         };
         let views = Views {
             rollouts: writers.rollouts.as_reader(),
@@ -125,6 +130,7 @@ impl Views {
             claims: writers.claims.as_reader(),
             freezes: writers.freezes.as_reader(),
             namespaces: writers.namespaces.as_reader(),
+            policies: writers.policies.as_reader(),
         };
         (views, writers)
     }
@@ -144,6 +150,7 @@ impl Views {
             claims,
             freezes,
             namespaces,
+            policies,
         } = self;
         rollouts.listed().await;
         originals.listed().await;
@@ -157,6 +164,7 @@ impl Views {
         claims.listed().await;
         freezes.listed().await;
         namespaces.listed().await;
+        policies.listed().await;
     }
 
     pub fn rollout(&self, key: &Key) -> Option<Arc<Guarded>> {

@@ -6,7 +6,7 @@ mod strip;
 
 use std::fmt::Debug;
 
-use aviary_crds::{CANARY_OF_LABEL, CanaryRollout, INJECT_LABEL, ROLLOUT_LABEL};
+use aviary_crds::{CANARY_OF_LABEL, CallerPolicy, CanaryRollout, INJECT_LABEL, ROLLOUT_LABEL};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use super::changes::{self, About, Change};
 use super::replica_sets;
-use super::views::{Guarded, PodSeen, Seen, Views, Writer};
+use super::views::{Allowing, Guarded, PodSeen, Seen, Views, Writer};
 use super::write::Kind;
 use crate::ads::Ads;
 use crate::key::Key;
@@ -37,6 +37,11 @@ impl Changes {
     pub fn new() -> (Changes, mpsc::UnboundedReceiver<Change>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Changes(sender), receiver)
+    }
+
+    /// Something has changed that is no object.
+    pub(crate) fn tell(&self, change: Change) {
+        self.send(change);
     }
 
     fn send(&self, change: Change) {
@@ -151,6 +156,14 @@ pub fn watch(
         |namespace| Key::of(&namespace),
         writers.namespaces,
         changes::of_namespace,
+    );
+    let policies: Api<DeserializeGuard<CallerPolicy>> = Api::all(client.clone());
+    start.watch(
+        policies,
+        all.clone(),
+        Allowing::from,
+        writers.policies,
+        changes::of_policy,
     );
     let pods = Api::all(client.clone());
     tasks.spawn(follow_pods(

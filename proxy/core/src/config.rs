@@ -129,6 +129,8 @@ pub struct Expected {
     pub id: Arc<str>,
     /// The endpoint's sidecar has said that it accepts TLS. While it has not, nobody may count on it.
     pub accepts: bool,
+    /// Its namespace refuses plaintext: nothing may be sent there in the clear, whatever the sidecar has said.
+    pub demands: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

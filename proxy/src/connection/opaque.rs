@@ -8,6 +8,7 @@ use traffic_core::config::Protocol;
 use traffic_core::outcome::Class;
 use traffic_core::retry::{self, Attempt, Body, Decision, Failure};
 
+use crate::caller::Caller;
 use crate::drain;
 use crate::endpoint::{Endpoint, InFlight};
 use crate::exchange::Owed;
@@ -38,20 +39,40 @@ pub(super) enum First {
     Nobody,
 }
 
+/// Carries what is not read to the application at `address`, for as long as the caller may send it. `app`: a connection to it, if there is one already.
+pub(super) async fn let_in(
+    state: &State,
+    end: End,
+    address: SocketAddr,
+    caller: &Caller,
+    app: Option<Other>,
+) {
+    if state.admit(caller, address.port(), None).is_err() {
+        // Whoever sends it learns by a reset that nobody has taken it.
+        return end.abandon();
+    }
+    let app = match app {
+        Some(app) => Some(app),
+        None => to_address(state, address).await,
+    };
+    let Some(Other { stream, in_flight }) = app else {
+        return end.abandon();
+    };
+    let open = drain::Stream::open(state.metrics());
+    let theirs = End::new(stream, state.buffers.clone());
+    let expelled = state.expelled(caller, address.port());
+    if let Err(error) = tunnel::join_until(end, theirs, &state.buffers, expelled).await {
+        tracing::debug!(%error, "opaque connection ended");
+    }
+    drop((in_flight, open));
+}
+
 /// Goes where the connection was going.
 pub(super) async fn pass_through(state: &State, end: End, address: SocketAddr) {
     match to_address(state, address).await {
         Some(other) => join(state, end, other).await,
         // What the caller would have seen without us, a little later.
         None => end.abandon(),
-    }
-}
-
-/// The same, by the connection that there is already, if there is one.
-pub(super) async fn go_on(state: &State, end: End, address: SocketAddr, other: Option<Other>) {
-    match other {
-        Some(other) => join(state, end, other).await,
-        None => pass_through(state, end, address).await,
     }
 }
 

@@ -45,9 +45,14 @@ impl Identify for Data {
 mod tests {
     use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+    use futures::FutureExt;
+    use tokio::sync::mpsc;
+
     use super::*;
     use crate::clock::WallClock;
+    use crate::command::Command;
     use crate::control::{Install, Link};
+    use crate::identity::testing::Authority;
     use crate::link::LinkState;
     use crate::metrics::Metrics;
 
@@ -58,10 +63,14 @@ mod tests {
     }
 
     fn pod() -> Pod {
+        pod_with(Vec::new())
+    }
+
+    fn pod_with(workers: Vec<mpsc::UnboundedSender<Command>>) -> Pod {
         let (metrics, link) = (Arc::<Metrics>::default(), Arc::new(LinkState::new()));
         let clock = Arc::new(WallClock::new(Instant::now(), SystemTime::now()));
         Pod {
-            data: Data::new(Vec::new(), metrics.clone(), link.clone(), clock),
+            data: Data::new(workers, metrics.clone(), link.clone(), clock),
             metrics,
             link,
         }
@@ -71,6 +80,29 @@ mod tests {
         Renewal::Issued {
             expires_at: UNIX_EPOCH + Duration::from_secs(seconds),
         }
+    }
+
+    #[tokio::test]
+    async fn nobody_hears_that_tls_is_accepted_before_every_worker_has_the_identity() {
+        let (senders, mut workers): (Vec<_>, Vec<_>) =
+            (0..2).map(|_| mpsc::unbounded_channel()).unzip();
+        let Pod { data, .. } = pod_with(senders);
+        let identified = data.identified();
+        let mut handed = data.identify(Authority::new().generation(1));
+        let mut acknowledge = |worker: usize| {
+            let Ok(Command::Install(table, done)) = workers[worker].try_recv() else {
+                panic!("worker {worker} was given nothing");
+            };
+            assert!(table.identity.is_some());
+            done.send(()).unwrap();
+        };
+        for worker in 0..2 {
+            assert!(handed.as_mut().now_or_never().is_none());
+            assert!(!*identified.borrow(), "before worker {worker}");
+            acknowledge(worker);
+        }
+        handed.await;
+        assert!(*identified.borrow());
     }
 
     #[test]

@@ -5,10 +5,14 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use crate::identity::{Generation, Inner};
 use crate::metrics::Metrics;
@@ -16,13 +20,57 @@ use crate::net::connect::{ConnectError, Path, connect};
 use crate::net::stream::Stream;
 use crate::net::tls;
 
+/// How long a request waits for this proxy's first identity, where nothing may be sent without one.
+const FIRST_IDENTITY: Duration = Duration::from_secs(2);
+
 #[derive(Debug)]
 pub struct Way {
     address: SocketAddr,
     path: Path,
     /// How long a connection may take to be there.
     patience: Duration,
-    secured: Option<Secured>,
+    security: Security,
+}
+
+#[derive(Debug)]
+enum Security {
+    Plain,
+    Secured(Secured),
+    /// By TLS or not at all, as soon as this proxy has an identity.
+    Awaiting(Awaiting),
+}
+
+#[derive(Debug)]
+struct Awaiting {
+    /// Whom to expect.
+    id: Arc<str>,
+    arrival: Rc<Arrival>,
+    metrics: Arc<Metrics>,
+}
+
+/// Where this proxy's first identity arrives.
+#[derive(Debug, Default)]
+pub struct Arrival {
+    arrived: RefCell<Option<Arc<Generation>>>,
+    news: Notify,
+}
+
+impl Arrival {
+    pub fn set(&self, generation: &Arc<Generation>) {
+        self.arrived.replace(Some(generation.clone()));
+        self.news.notify_waiters();
+    }
+
+    /// Cancel safe.
+    async fn wait(&self) -> Arc<Generation> {
+        loop {
+            let news = self.news.notified();
+            if let Some(generation) = &*self.arrived.borrow() {
+                return generation.clone();
+            }
+            news.await;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -48,15 +96,25 @@ impl Way {
             address,
             path,
             patience,
-            secured: None,
+            security: Security::Plain,
         }
+    }
+
+    /// To `id` and nobody else, and not before this proxy has an identity.
+    pub fn awaiting(self, id: Arc<str>, arrival: Rc<Arrival>, metrics: Arc<Metrics>) -> Way {
+        let security = Security::Awaiting(Awaiting {
+            id,
+            arrival,
+            metrics,
+        });
+        Way { security, ..self }
     }
 
     /// To `id` and nobody else.
     pub fn secured(self, id: Arc<str>, generation: Arc<Generation>, metrics: Arc<Metrics>) -> Way {
         let config = None;
         Way {
-            secured: Some(Secured {
+            security: Security::Secured(Secured {
                 id,
                 own: RefCell::new(Own { generation, config }),
                 metrics,
@@ -71,12 +129,15 @@ impl Way {
 
     /// Whether whoever is there must prove who they are.
     pub fn is_secured(&self) -> bool {
-        self.secured.is_some()
+        match &self.security {
+            Security::Plain => false,
+            Security::Secured(_) | Security::Awaiting(_) => true,
+        }
     }
 
     /// From the next connection on, this proxy shows this one.
     pub fn renew(&self, generation: &Arc<Generation>) {
-        if let Some(secured) = &self.secured {
+        if let Security::Secured(secured) = &self.security {
             let mut own = secured.own.borrow_mut();
             if !Arc::ptr_eq(&own.generation, generation) {
                 *own = Own {
@@ -90,15 +151,30 @@ impl Way {
     /// A connection on which `inner` will be spoken.
     pub async fn open(&self, inner: Inner) -> Result<Stream, ConnectError> {
         let address = self.address;
-        let tcp = connect(address, self.path, self.patience).await?;
-        let Some(secured) = &self.secured else {
-            return Ok(tcp.into());
+        let (config, metrics) = match &self.security {
+            Security::Plain => return Ok(self.connect().await?.into()),
+            Security::Secured(secured) => (secured.config(), &secured.metrics),
+            Security::Awaiting(awaiting) => (awaiting.config(address).await?, &awaiting.metrics),
         };
+        let tcp = self.connect().await?;
         // In a box: what a plain connection needs is a small part of it.
-        let connected = Box::pin(tls::connect(tcp, secured.config(), address.ip(), inner)).await;
-        secured.metrics.handshakes.outbound(&connected);
+        let connected = Box::pin(tls::connect(tcp, config, address.ip(), inner)).await;
+        metrics.handshakes.outbound(&connected);
         let mesh = connected.map_err(|source| ConnectError::Tls { address, source })?;
         Ok(mesh.into())
+    }
+
+    async fn connect(&self) -> Result<TcpStream, ConnectError> {
+        connect(self.address, self.path, self.patience).await
+    }
+}
+
+impl Awaiting {
+    /// With the identity that this proxy has, or gets in a moment.
+    async fn config(&self, address: SocketAddr) -> Result<Arc<ClientConfig>, ConnectError> {
+        let own = timeout(FIRST_IDENTITY, self.arrival.wait()).await;
+        let own = own.map_err(|_elapsed| ConnectError::NoIdentity { address })?;
+        Ok(Arc::new(own.client(self.id.clone())))
     }
 }
 

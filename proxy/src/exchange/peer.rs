@@ -49,12 +49,12 @@ impl FromIterator<ProbePath> for ProbePaths {
 }
 
 impl ProbePaths {
-    fn contain(&self, port: u16, path: Option<&str>) -> bool {
-        let path = path.filter(|_| !self.0.is_empty());
-        path.is_some_and(|path| {
-            let path = path.to_owned();
-            self.0.contains(&ProbePath { port, path })
-        })
+    fn contain(&self, port: u16, path: &str) -> bool {
+        let probe = |path: &str| ProbePath {
+            port,
+            path: path.to_owned(),
+        };
+        !self.0.is_empty() && self.0.contains(&probe(path))
     }
 }
 
@@ -68,7 +68,7 @@ pub fn of(facts: Facts<'_>, own: SocketAddr, probes: &ProbePaths) -> Peer {
     }
     let named = facts.authority.and_then(named);
     let is_own = named.is_some_and(|named| named.to_canonical() == own.ip().to_canonical());
-    if is_own || probes.contain(own.port(), facts.path) {
+    if is_own || probes.contain(own.port(), facts.request.path) {
         Peer::Probe
     } else {
         Peer::Outside
@@ -89,15 +89,24 @@ fn named(authority: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use traffic_core::authorize::Request;
+
     use super::*;
 
+    fn get(path: &str) -> Request<'_> {
+        Request {
+            method: "GET",
+            path,
+            upgrade: false,
+        }
+    }
+
     fn sender(authority: Option<&str>, mark: Option<&[u8]>, own: &str) -> Peer {
-        let path = Some("/healthz?full");
         let facts = Facts {
             authority,
-            path,
             mark,
             waits: None,
+            request: get("/healthz?full"),
         };
         let own = SocketAddr::new(own.parse().unwrap(), 8080);
         of(facts, own, &ProbePaths::default())
@@ -148,20 +157,22 @@ mod tests {
         let sender = |port, path| {
             let facts = Facts {
                 authority: Some("web.example"),
-                path,
                 mark: None,
                 waits: None,
+                request: get(path),
             };
             of(facts, SocketAddr::from(([10, 1, 0, 7], port)), &probes)
         };
-        assert_eq!(sender(8080, Some("/healthz?full")), Peer::Probe);
+        assert_eq!(sender(8080, "/healthz?full"), Peer::Probe);
         for (port, path) in [
-            (8080, Some("/healthz")),
-            (8080, Some("/live")),
-            (9090, Some("/healthz?full")),
-            (8080, None),
+            (8080, "/healthz"),
+            (8080, "/live"),
+            (9090, "/healthz?full"),
+            (8080, "*"),
+            (8080, "http://web.example/healthz?full"),
+            (8080, ""),
         ] {
-            assert_eq!(sender(port, path), Peer::Outside, "{port} {path:?}");
+            assert_eq!(sender(port, path), Peer::Outside, "{port} {path}");
         }
         for bad in ["", "8080", "/healthz", "0/x", "70000/x", "http/x"] {
             let error = bad.parse::<ProbePath>().unwrap_err().to_string();

@@ -73,15 +73,19 @@ pub(super) fn read(
     let limits = state.common.limits;
     let request = Request::read(head, &mut space, &limits.request(policy.side()))?;
     let mark = match policy {
-        Policy::Inbound(_) => request.fields.get(header::PEER),
+        Policy::Inbound { .. } => request.fields.get(header::PEER),
         Policy::Outbound { .. } => None,
     };
     let facts = Facts {
         authority: request.authority(),
-        path: Some(request.target).filter(|target| target.starts_with('/')),
         mark,
         // No header of HTTP says it; gRPC is spoken in HTTP/2.
         waits: None,
+        request: traffic_core::authorize::Request {
+            method: request.method,
+            path: request.target,
+            upgrade: request.wants_upgrade(),
+        },
     };
     let exchange = policy.begin(state, arrived, facts, &Names(&request.fields));
     let address;

@@ -27,11 +27,12 @@ static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// `DEADLINE_EXCEEDED`, `UNAVAILABLE`, `INTERNAL` and `UNIMPLEMENTED` of gRPC.
+/// `DEADLINE_EXCEEDED`, `PERMISSION_DENIED`, `UNIMPLEMENTED`, `INTERNAL` and `UNAVAILABLE` of gRPC.
 const DEADLINE_EXCEEDED: u16 = 4;
-const UNAVAILABLE: u16 = 14;
-const INTERNAL: u16 = 13;
+const PERMISSION_DENIED: u16 = 7;
 const UNIMPLEMENTED: u16 = 12;
+const INTERNAL: u16 = 13;
+const UNAVAILABLE: u16 = 14;
 
 /// The fields of a head, by name.
 pub(super) struct Fields<'f>(pub(super) &'f HeaderMap);
@@ -179,6 +180,7 @@ pub(super) fn refuse(refusal: &Refusal, dialect: Dialect) -> Response<()> {
                 503 => UNAVAILABLE,
                 504 => DEADLINE_EXCEEDED,
                 501 => UNIMPLEMENTED,
+                403 => PERMISSION_DENIED,
                 400..=499 => INTERNAL,
                 _ => UNAVAILABLE,
             };

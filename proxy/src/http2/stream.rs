@@ -12,6 +12,7 @@ use http::header::HeaderValue;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response};
 use tokio::task::yield_now;
+use traffic_core::authorize;
 use traffic_core::outcome::Dialect;
 
 use super::attempt::{Answer, Attempt, Head};
@@ -63,14 +64,18 @@ pub(super) async fn serve(
     let mark = head::take_mark(&mut head.headers);
     let facts = Facts {
         authority: head::authority(&head),
-        path: head.uri.path_and_query().map(PathAndQuery::as_str),
         mark: match &*policy {
-            Policy::Inbound(_) => mark.as_ref().map(HeaderValue::as_bytes),
+            Policy::Inbound { .. } => mark.as_ref().map(HeaderValue::as_bytes),
             Policy::Outbound { .. } => None,
         },
         waits: match dialect {
             Dialect::Grpc => head::grpc_timeout(&head.headers),
             Dialect::Http => None,
+        },
+        request: authorize::Request {
+            method: head.method.as_str(),
+            path: head.uri.path_and_query().map_or("", PathAndQuery::as_str),
+            upgrade: false,
         },
     };
     let exchange = policy.begin(&state, arrived, facts, &head::Fields(&head.headers));

@@ -30,6 +30,8 @@ pub enum ConnectError {
         address: SocketAddr,
         source: TlsError,
     },
+    #[error("{address} takes nothing in the clear, and this pod has no certificate yet")]
+    NoIdentity { address: SocketAddr },
     #[error("the attempt to connect to {address} was abandoned")]
     Abandoned { address: SocketAddr },
     #[error("{address} has {most} connections of this proxy's already, all in use")]

@@ -1,6 +1,6 @@
 //! Bytes both ways, unread: opaque connections, and connections that left HTTP by an upgrade.
 
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,8 +16,22 @@ use super::pump::{Broken, Pump};
 use super::stream::{ReadHalf, WriteHalf};
 
 /// Copies until both ends are done. If one breaks, the other one is told so by a reset: an end would say that all is there.
-pub async fn join(mut one: End, mut other: End, buffers: &Rc<Buffers>) -> io::Result<()> {
-    let joined = copy(&mut one, &mut other, buffers).await;
+pub async fn join(one: End, other: End, buffers: &Rc<Buffers>) -> io::Result<()> {
+    join_until(one, other, buffers, pending()).await
+}
+
+/// The same, until `end`: then both are reset, since not all may be there.
+pub async fn join_until(
+    mut one: End,
+    mut other: End,
+    buffers: &Rc<Buffers>,
+    end: impl Future<Output = io::Error>,
+) -> io::Result<()> {
+    let joined = tokio::select! {
+        biased;
+        joined = copy(&mut one, &mut other, buffers) => joined,
+        ended = end => Err(ended),
+    };
     if joined.is_err() {
         one.stream.reset_on_close();
         other.stream.reset_on_close();

@@ -2,7 +2,8 @@
 //! connection says who was there when it was made, so it serves nobody else's requests.
 //!
 //! Once this worker has spoken TLS with an endpoint it goes on with it as long as the control plane lists that identity there, also when it says no more that
-//! the endpoint accepts TLS: a control plane that has just started has not heard that yet, and nobody who made it forget may read along.
+//! the endpoint accepts TLS: a control plane that has just started has not heard that yet, and nobody who made it forget may read along. To an endpoint that demands
+//! TLS nothing goes in the clear: what is called before this proxy has an identity waits for it a moment.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use std::time::Instant;
 use traffic_core::config::{Cluster, Endpoint as Listed, Health};
 
 use crate::endpoint::Endpoint;
-use crate::endpoint::way::Way;
+use crate::endpoint::way::{Arrival, Way};
 use crate::identity::Generation;
 use crate::identity::roots::Roots;
 use crate::metrics::Metrics;
@@ -22,6 +23,8 @@ use crate::table::Table;
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
     all: HashMap<Key, Rc<Endpoint>>,
+    /// For those who wait for this proxy's identity.
+    arrival: Rc<Arrival>,
     /// Who is spoken to by TLS, and where.
     secured: HashSet<(SocketAddr, Arc<str>)>,
 }
@@ -32,6 +35,8 @@ struct Key {
     address: SocketAddr,
     /// Who must be there, and who vouches for that.
     trust: Option<(Arc<str>, Arc<Roots>)>,
+    /// Who must be there, as soon as anybody can prove it to this proxy.
+    awaited: Option<Arc<str>>,
 }
 
 impl Endpoints {
@@ -45,7 +50,10 @@ impl Endpoints {
     ) -> HashMap<&'t str, Rc<[Rc<Endpoint>]>> {
         let own = table.identity.as_ref();
         self.secured = match own {
-            Some(_) => self.by_tls(table),
+            Some(own) => {
+                self.arrival.set(own);
+                self.by_tls(table)
+            }
             None => HashSet::new(),
         };
         let mut old = std::mem::take(&mut self.all);
@@ -54,17 +62,29 @@ impl Endpoints {
             let healthy = healthy(cluster).map(|listed| {
                 let trust = own.and_then(|own| self.trust(listed, own));
                 let address = listed.address;
-                let key = Key { address, trust };
+                let awaited = listed
+                    .identity
+                    .as_ref()
+                    .filter(|it| own.is_none() && it.demands);
+                let awaited = awaited.map(|it| it.id.clone());
+                let key = Key {
+                    address,
+                    trust,
+                    awaited,
+                };
                 if let Some(known) = self.all.get(&key) {
                     return known.clone();
                 }
                 let known = old.remove(&key).unwrap_or_else(|| {
                     let way = plain(address);
-                    Rc::new(make(match (&key.trust, own) {
-                        (Some((id, _)), Some(own)) => {
+                    Rc::new(make(match (&key.trust, own, &key.awaited) {
+                        (Some((id, _)), Some(own), _) => {
                             way.secured(id.clone(), own.clone(), metrics.clone())
                         }
-                        (None, _) | (_, None) => way,
+                        (_, _, Some(id)) => {
+                            way.awaiting(id.clone(), self.arrival.clone(), metrics.clone())
+                        }
+                        (None, _, None) | (_, None, None) => way,
                     }))
                 });
                 if let Some(own) = own {
@@ -86,7 +106,7 @@ impl Endpoints {
         is_secured.then(|| (id.clone(), own.roots().clone()))
     }
 
-    /// Of those who are listed: who has said that they accept TLS, and with whom it was spoken before.
+    /// Of those who are listed: who has said that they accept TLS, or takes nothing else, and with whom it was spoken before.
     fn by_tls(&self, table: &Table) -> HashSet<(SocketAddr, Arc<str>)> {
         let listed = table.clusters.values().flat_map(|it| &it.endpoints);
         let mut secured = HashSet::new();
@@ -96,7 +116,7 @@ impl Endpoints {
         {
             let Some(expected) = identity else { continue };
             let key = (*address, expected.id.clone());
-            if expected.accepts || self.secured.contains(&key) {
+            if expected.accepts || expected.demands || self.secured.contains(&key) {
                 secured.insert(key);
             }
         }
@@ -138,6 +158,8 @@ mod tests {
         endpoints: Endpoints,
         metrics: Arc<Metrics>,
         buffers: Rc<Buffers>,
+        /// Whether they take nothing else than TLS.
+        demands: bool,
     }
 
     impl Worker {
@@ -153,6 +175,7 @@ mod tests {
                 identity: expected.map(|(id, accepts)| Expected {
                     id: id.into(),
                     accepts,
+                    demands: self.demands,
                 }),
             };
             let cluster = Cluster {
@@ -196,6 +219,23 @@ mod tests {
             let endpoint = Worker::default().has(identity, expected);
             assert_eq!(endpoint.way().is_secured(), is_secured, "{expected:?}");
         }
+    }
+
+    #[test]
+    fn nothing_goes_in_the_clear_to_whoever_demands_tls() {
+        let own = Authority::new().generation(1);
+        let mut worker = Worker {
+            demands: true,
+            ..Worker::default()
+        };
+        let waiting = worker.has(None, Some((ID, false)));
+        assert!(waiting.way().is_secured());
+        let same = worker.has(None, Some((ID, true)));
+        assert!(Rc::ptr_eq(&waiting, &same));
+        let secured = worker.has(Some(&own), Some((ID, false)));
+        assert!(secured.way().is_secured() && !Rc::ptr_eq(&waiting, &secured));
+        worker.demands = false;
+        assert!(!worker.has(None, Some((ID, true))).way().is_secured());
     }
 
     #[test]

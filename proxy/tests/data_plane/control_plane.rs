@@ -14,6 +14,7 @@ use aviary_proxy::{ads, control};
 use aviary_xds::grpc::{DiscoveryRequest, DiscoveryResponse, Server as AdsServer, Service as Ads};
 use aviary_xds::identity::{self, SignRequest, SignResponse};
 use aviary_xds::load::{self, Report};
+use aviary_xds::node;
 use aviary_xds::resources::INBOUND;
 use aviary_xds::server::Verdict;
 use aviary_xds::{DeltaServer, Kind, Request as XdsRequest, Resources, Response as XdsResponse};
@@ -69,6 +70,8 @@ struct Shared {
     acknowledged: watch::Sender<String>,
     /// What the proxy says of what it is to do with what comes in.
     inbound: watch::Sender<Option<Verdict>>,
+    /// Who calls the proxy's pod without an identity, as it said last.
+    reported: Mutex<Option<node::Report>>,
     /// Whether what is sent of that is no message.
     is_garbling: AtomicBool,
     ads_streams: AtomicUsize,
@@ -101,6 +104,7 @@ impl ControlPlane {
             heard: Mutex::default(),
             acknowledged: watch::Sender::default(),
             inbound: watch::Sender::default(),
+            reported: Mutex::default(),
             is_garbling: AtomicBool::default(),
             ads_streams: AtomicUsize::default(),
             load_streams: AtomicUsize::default(),
@@ -176,9 +180,7 @@ impl ControlPlane {
     pub(crate) async fn commands(&self, inbound: &Inbound) -> Verdict {
         self.shared.inbound.send_replace(None);
         let pod = format!("{}/{}", POD.0, POD.1);
-        let mut resources = self.shared.resources.lock().unwrap();
-        resources.insert_inbound(&pod, inbound);
-        drop(resources);
+        { self.shared.resources.lock().unwrap() }.insert_inbound(&pod, inbound);
         self.shared.changes.send_replace(());
         let mut said = self.shared.inbound.subscribe();
         let said = said.wait_for(Option::is_some);
@@ -186,6 +188,15 @@ impl ControlPlane {
             .await
             .expect("the proxy says nothing");
         said.unwrap().clone().unwrap()
+    }
+
+    /// Who calls the proxy's pod without an identity, as it said last.
+    pub(crate) fn reported(&self) -> Option<node::Report> {
+        self.shared.reported.lock().unwrap().clone()
+    }
+
+    pub(crate) fn forgets_reports(&self) {
+        *self.shared.reported.lock().unwrap() = None;
     }
 
     /// Whether [`commands`](ControlPlane::commands) arrive as nonsense.
@@ -325,7 +336,12 @@ impl Shared {
             }
             let heartbeat = server.heartbeat_at(&self.resources.lock().unwrap());
             tokio::select! {
-                request = requests.message() => drop(server.on_request(request.ok()??).unwrap()),
+                request = requests.message() => {
+                    let received = server.on_request(request.ok()??).unwrap();
+                    if received.report.is_some() {
+                        *self.reported.lock().unwrap() = received.report;
+                    }
+                }
                 changed = changes.changed() => changed.ok()?,
                 _ = hang_up.changed() => return None,
                 () = sleep_until(heartbeat.unwrap_or_else(Instant::now).into()), if heartbeat.is_some() => {}

@@ -16,8 +16,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use traffic_core::bounds::Bounds;
 use traffic_core::config::{
-    Arm, CanaryArm, Cluster, Endpoint, Expected, Health, Protocol, Revocation, Route, Snapshot,
-    Split, Weight,
+    Arm, CanaryArm, Cluster, Endpoint, Expected, Health, Inbound, Protocol, Revocation, Route,
+    Snapshot, Split, Weight,
 };
 use traffic_core::fuse::Tolerance;
 use traffic_core::lease::Lease;
@@ -53,6 +53,7 @@ pub(crate) struct Given {
     pub tcp_probes: Vec<u16>,
     /// Ports and paths of probes that are asked under another name.
     pub probe_paths: Vec<&'static str>,
+    pub until_told: Inbound,
 }
 
 impl Default for Given {
@@ -66,6 +67,7 @@ impl Default for Given {
             drain_deadline: Duration::from_secs(20),
             tcp_probes: vec![],
             probe_paths: vec![],
+            until_told: Inbound::default(),
         }
     }
 }
@@ -113,6 +115,7 @@ impl Mesh {
                 .map(|path| path.parse().unwrap())
                 .collect(),
             tcp_probes: given.tcp_probes.into_iter().collect(),
+            until_told: given.until_told,
         })
         .unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

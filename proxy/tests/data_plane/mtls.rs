@@ -4,9 +4,12 @@ mod authority;
 mod detection;
 mod ends;
 mod peers;
+mod policies;
 mod renewal;
 mod sent_once;
+mod strict;
 mod tap;
+mod told;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -96,6 +99,20 @@ impl Pair {
     async fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.calling.outbound).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    /// A connection that has left HTTP.
+    async fn upgraded(&self) -> TcpStream {
+        let mut stream = self.connect().await;
+        let request =
+            "GET /chat HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 101"));
         stream
     }
 
@@ -195,15 +212,7 @@ async fn a_caller_that_was_silent_at_first_may_still_speak_http() {
 async fn an_upgraded_connection_stays_secret() {
     let app = Server::start("web").await;
     let pair = Pair::of_one_mesh(app.address, Chosen::default()).await;
-    let mut stream = pair.connect().await;
-    let request =
-        "GET /chat HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 101"));
+    let mut stream = pair.upgraded().await;
     stream.write_all(SECRET.as_bytes()).await.unwrap();
     let mut echo = vec![0; SECRET.len()];
     let read = stream.read_exact(&mut echo);

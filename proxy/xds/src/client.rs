@@ -180,10 +180,11 @@ impl DeltaClient {
         output
     }
 
-    /// Tells the control plane who has called this pod without an identity, and how long ago.
+    /// Tells the control plane who has called this pod without an identity, and how long ago; nothing as long as probes are not known.
     pub fn report(&mut self, seen: &[(Unidentified, Duration)]) -> Output {
         let mut output = Output::default();
-        if self.stream.as_ref().is_some_and(|stream| stream.listens) {
+        let listens = self.stream.as_ref().is_some_and(|stream| stream.listens);
+        if listens && self.inbound.is_some() {
             output.requests.push(Request {
                 node: Some(node::encode_report(seen)),
                 ..subscribe(Kind::Listener, Vec::new())

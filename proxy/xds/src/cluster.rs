@@ -2,7 +2,8 @@
 //!
 //! The EDS service name is the cluster's own name: two Envoy clusters that share one stall for 15 s (envoy#47302).
 //!
-//! Who answers at an endpoint is in its metadata `aviary.dev`: `identity`, a SPIFFE ID, and `tls`, whether its sidecar accepts TLS. What of that is wrong is
+//! Who answers at an endpoint is in its metadata `aviary.dev`: `identity`, a SPIFFE ID, `tls`, whether its sidecar accepts TLS, and `strict`, where it
+//! takes nothing else. What of that is wrong is
 //! refused with the whole message, and never left out: an endpoint whose identity was left out would be called in plaintext.
 
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ use crate::metadata::{self, FieldProblem, Fields, KEY};
 const IDENTITY: &str = "identity";
 /// Whether its sidecar accepts TLS.
 const TLS: &str = "tls";
+/// Whether nothing else is taken there.
+const STRICT: &str = "strict";
 
 /// A Cluster or ClusterLoadAssignment that is not one of ours; the text goes into the NACK.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -184,11 +187,19 @@ fn encode_endpoint(endpoint: &Endpoint) -> eds::LbEndpoint {
 }
 
 fn encode_identity(expected: &Expected) -> core::Metadata {
-    let Expected { id, accepts } = expected;
-    let about = metadata::fields([
+    let Expected {
+        id,
+        accepts,
+        demands,
+    } = expected;
+    let mut about = metadata::fields([
         (IDENTITY, metadata::text(&**id)),
         (TLS, metadata::boolean(*accepts)),
     ]);
+    if *demands {
+        let demands = metadata::boolean(true);
+        about.fields.insert(STRICT.to_owned(), demands);
+    }
     core::Metadata {
         filter_metadata: [(KEY.to_owned(), about)].into(),
         ..core::Metadata::default()
@@ -203,13 +214,18 @@ fn identity(index: usize, wire: &eds::LbEndpoint) -> Result<Option<Expected>, Cl
     let field = |problem| ClusterProblem::Metadata { index, problem };
     let about = Fields(about);
     let accepts = about.boolean_if_any(TLS).map_err(field)?;
-    match (about.text_if_any(IDENTITY).map_err(field)?, accepts) {
-        (Some(id), accepts) => {
+    let demands = about.boolean_if_any(STRICT).map_err(field)?;
+    match (
+        about.text_if_any(IDENTITY).map_err(field)?,
+        accepts.or(demands),
+    ) {
+        (Some(id), _) => {
             let id = SpiffeId::parse(id);
             let id = id.map_err(|problem| ClusterProblem::Identity { index, problem })?;
             Ok(Some(Expected {
                 id: id.shared(),
                 accepts: accepts.unwrap_or_default(),
+                demands: demands.unwrap_or_default(),
             }))
         }
         (None, Some(_)) => Err(ClusterProblem::Nobody(index)),

@@ -9,22 +9,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aviary_xds::client::{Generation, Output};
-use aviary_xds::resources::{alias, destination};
+use aviary_xds::resources::{INBOUND, alias, destination};
 use aviary_xds::server::{Urgency, Verdict};
 use aviary_xds::{DeltaClient, DeltaServer, Kind, Node, Request, Resources, Response};
 use proptest::prelude::*;
 use traffic_core::bounds::Bounds;
 use traffic_core::config::{
-    Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Route, Snapshot, Split, Weight,
+    Arm, CanaryArm, Cluster, Endpoint, Health, Inbound, Protocol, Route, Snapshot, Split, Weight,
 };
+use traffic_core::inbound::Mtls;
 use traffic_core::lease::{LEASE, Lease};
 
 const SERVICES: [&str; 2] = ["web", "api"];
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// The control plane has a new world.
-    World(Vec<Option<Service>>),
+    /// The control plane has a new world, with these rules for what comes in, if it knows the pod.
+    World(Vec<Option<Service>>, Option<Mtls>),
     ServerSends,
     ClientReads,
     ServerReads,
@@ -42,6 +43,15 @@ struct Service {
     canary: Option<(u8, u32)>,
     /// Tells one set of endpoints from another.
     endpoints: u8,
+}
+
+const POD: &str = "shop/web-1";
+
+fn rules(mtls: Mtls) -> Inbound {
+    Inbound {
+        mtls,
+        ..Inbound::default()
+    }
 }
 
 fn address(service: usize) -> SocketAddr {
@@ -108,6 +118,7 @@ struct Conversation {
     routes: BTreeMap<SocketAddr, Route>,
     clusters: BTreeMap<String, Cluster>,
     resources: Resources,
+    rules: Option<Inbound>,
     shown: (Generation, Arc<Snapshot>),
     now: Instant,
     /// When the proxy last heard anything of the control plane.
@@ -120,12 +131,13 @@ impl Conversation {
         let now = Instant::now();
         let mut conversation = Conversation {
             client: DeltaClient::new(0.5),
-            server: DeltaServer::default(),
+            server: DeltaServer::of(POD.to_owned()),
             to_client: VecDeque::new(),
             to_server: VecDeque::new(),
             routes: BTreeMap::new(),
             clusters: BTreeMap::new(),
             resources: Resources::default(),
+            rules: None,
             shown: (Generation::default(), Arc::default()),
             now,
             heard: now,
@@ -136,7 +148,7 @@ impl Conversation {
     }
 
     fn connect(&mut self) {
-        self.server = DeltaServer::default();
+        self.server = DeltaServer::of(POD.to_owned());
         self.to_client.clear();
         self.to_server.clear();
         let output = self.client.connected(&Node::default());
@@ -145,7 +157,7 @@ impl Conversation {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::World(services) => self.set_world(&services),
+            Event::World(services, mtls) => self.set_world(&services, mtls),
             Event::ServerSends => self
                 .to_client
                 .extend(self.server.next(&self.resources, self.now)),
@@ -177,7 +189,7 @@ impl Conversation {
         }
     }
 
-    fn set_world(&mut self, services: &[Option<Service>]) {
+    fn set_world(&mut self, services: &[Option<Service>], mtls: Option<Mtls>) {
         self.routes.clear();
         self.clusters.clear();
         for (number, (name, service)) in SERVICES.iter().zip(services).enumerate() {
@@ -190,6 +202,10 @@ impl Conversation {
             self.routes.insert(address(number), route);
         }
         self.resources = Resources::default();
+        self.rules = mtls.map(rules);
+        if let Some(rules) = &self.rules {
+            self.resources.insert_inbound(POD, rules);
+        }
         for (destination, route) in &self.routes {
             self.resources.insert_route(route, &[*destination]);
         }
@@ -324,6 +340,11 @@ impl Conversation {
             .map(|(name, cluster)| (name.clone(), &**cluster))
             .collect();
         assert_eq!(shown, clusters);
+        // What was told last stays when it is told no more.
+        if let Some(rules) = &self.rules {
+            assert_eq!(self.installed.inbound.as_deref(), Some(rules));
+            assert_eq!(self.server.inbound(), Some(&Verdict::Accepted));
+        }
     }
 }
 
@@ -332,9 +353,16 @@ fn service() -> impl Strategy<Value = Service> {
     (canary, 0u8..3).prop_map(|(canary, endpoints)| Service { canary, endpoints })
 }
 
+fn world() -> impl Strategy<Value = Event> {
+    let services = proptest::collection::vec(proptest::option::weighted(0.8, service()), 2);
+    let mtls = proptest::sample::select(vec![Mtls::Permissive, Mtls::Strict]);
+    let mtls = proptest::option::weighted(0.8, mtls);
+    (services, mtls).prop_map(|(services, mtls)| Event::World(services, mtls))
+}
+
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        3 => proptest::collection::vec(proptest::option::weighted(0.8, service()), 2).prop_map(Event::World),
+        3 => world(),
         6 => Just(Event::ServerSends),
         6 => Just(Event::ClientReads),
         6 => Just(Event::ServerReads),
@@ -374,7 +402,7 @@ proptest! {
             // Leases are renewed.
             let mut bodies = response.resources.iter().filter_map(|each| each.resource.as_ref());
             prop_assert!(bodies.next().is_none(), "sent again: {:?}", response.resources);
-            prop_assert!(response.removed_resources.iter().all(|name| name.starts_with("dst/")));
+            prop_assert!(response.removed_resources.iter().all(|name| name.starts_with("dst/") || name == INBOUND));
         }
     }
 }

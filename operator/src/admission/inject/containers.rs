@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Injector;
+use super::until_told::UntilTold;
 use super::wishes::{Wishes, default_resources};
 use crate::names;
 
@@ -49,7 +50,12 @@ pub(super) fn init(injector: &Injector, wishes: &Wishes) -> Value {
 /// that is away, would take every pod out of its Service; and a proxy that is dead fails the app's own probes, which
 /// come through it. There is no liveness probe: a proxy that is starved of CPU would be killed for it, with every
 /// connection that it holds.
-pub(super) fn proxy(injector: &Injector, workload: &str, wishes: &Wishes) -> Value {
+pub(super) fn proxy(
+    injector: &Injector,
+    workload: &str,
+    wishes: &Wishes,
+    until_told: &UntilTold,
+) -> Value {
     let field = |path: &str| json!({"fieldRef": {"apiVersion": "v1", "fieldPath": path}});
     let xds = format!(
         "https://{}.{}.svc:{}",
@@ -59,6 +65,7 @@ pub(super) fn proxy(injector: &Injector, workload: &str, wishes: &Wishes) -> Val
     );
     let mut args = vec!["run".to_owned()];
     args.extend_from_slice(&wishes.flags);
+    args.extend(until_told.flags());
     json!({
         "name": names::PROXY_CONTAINER,
         "image": image(injector, wishes),

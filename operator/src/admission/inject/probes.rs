@@ -117,6 +117,30 @@ impl Probes {
     }
 }
 
+/// What the kubelet asks in a way that a sidecar cannot tell from anybody else's, where it refuses plaintext.
+pub(super) fn refused_in_the_clear(spec: &Value) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let containers = LISTS.iter().filter_map(|list| spec[list].as_array());
+    for container in containers.flatten() {
+        let name = container["name"].as_str().unwrap_or_default();
+        for probe in PROBES {
+            if container[probe]["httpGet"]["scheme"] == "HTTPS" {
+                warnings.push(format!(
+                    "container {name}: {probe} (httpGet by HTTPS) is refused, since its namespace refuses TLS that is no sidecar's: let the probe use HTTP"
+                ));
+            }
+        }
+        for hook in HOOKS {
+            if !container["lifecycle"][hook]["httpGet"].is_null() {
+                warnings.push(format!(
+                    "container {name}: the kubelet calls {hook} (httpGet) in plaintext, which its namespace refuses: use exec"
+                ));
+            }
+        }
+    }
+    warnings
+}
+
 /// The port that a probe of ours has the sidecar try.
 fn rewritten(get: &Value) -> Option<u16> {
     if get["port"] != json!(names::PROXY_HEALTH_PORT) {

@@ -1,4 +1,18 @@
+use kube_runtime::watcher::Event;
+
 use super::*;
+use crate::rollout::views::Views;
+
+/// No CallerPolicy, but these.
+fn policies(all: Vec<Allowing>) -> Store<Allowing> {
+    let (views, mut writers) = Views::new();
+    writers.policies.apply(Event::Init);
+    for policy in all {
+        writers.policies.apply(Event::InitApply(policy));
+    }
+    writers.policies.apply(Event::InitDone);
+    views.policies
+}
 
 fn injector() -> Injector {
     Injector {
@@ -7,6 +21,8 @@ fn injector() -> Injector {
         namespace: "aviary-system".to_owned(),
         root_pem: "-----BEGIN CERTIFICATE-----".to_owned(),
         mark: VERSION.to_owned(),
+        demanded: Demanded::default(),
+        policies: Some(policies(Vec::new())),
     }
 }
 
@@ -27,7 +43,7 @@ fn pod() -> Value {
 }
 
 fn injected(pod: &Value) -> (Value, Vec<String>) {
-    match injector().inject(pod).unwrap() {
+    match injector().inject("shop", pod).unwrap() {
         Injection::Inject { patch, warnings } => {
             let mut result = pod.clone();
             json_patch::patch(&mut result, &patch).unwrap();
@@ -38,7 +54,7 @@ fn injected(pod: &Value) -> (Value, Vec<String>) {
 }
 
 fn left_alone(pod: &Value) -> Vec<String> {
-    match injector().inject(pod).unwrap() {
+    match injector().inject("shop", pod).unwrap() {
         Injection::LeftAlone { warnings } => warnings,
         Injection::Inject { patch, .. } => panic!("injected: {patch}"),
     }
@@ -216,7 +232,7 @@ fn a_limit_that_is_none_is_refused_by_name() {
         for bad in ["", "0", "many", "1e3", "10000000000000000000000"] {
             let mut pod = pod();
             pod["metadata"]["annotations"] = json!({limit.annotation: bad});
-            let error = injector().inject(&pod).unwrap_err().to_string();
+            let error = injector().inject("shop", &pod).unwrap_err().to_string();
             let expected = format!(
                 "annotation {}: '{bad}' is no number from ",
                 limit.annotation
@@ -231,7 +247,7 @@ fn a_port_that_is_none_is_refused_by_name() {
     for bad in ["http", "0", "65536", "-1", "80;81", "80 81"] {
         let mut pod = pod();
         pod["metadata"]["annotations"] = json!({"aviary.dev/skip-outbound-ports": bad});
-        let error = injector().inject(&pod).unwrap_err().to_string();
+        let error = injector().inject("shop", &pod).unwrap_err().to_string();
         assert!(
             error.contains("annotation aviary.dev/skip-outbound-ports: '"),
             "{error}"
@@ -340,7 +356,7 @@ fn the_sidecar_of_another_injector_is_replaced() {
     other.image = "aviary.local/aviary-proxy:old".to_owned();
     other.root_pem = "another".to_owned();
     other.mark = "manifest 0.0.9".to_owned();
-    let Injection::Inject { patch, .. } = other.inject(&pod).unwrap() else {
+    let Injection::Inject { patch, .. } = other.inject("shop", &pod).unwrap() else {
         panic!("left alone");
     };
     let mut old = pod.clone();
@@ -381,7 +397,7 @@ fn a_pod_of_a_job_ends_with_its_containers() {
 }
 
 fn refused(pod: &Value) -> String {
-    injector().inject(pod).unwrap_err().to_string()
+    injector().inject("shop", pod).unwrap_err().to_string()
 }
 
 #[test]
@@ -469,7 +485,7 @@ fn no_pod_makes_the_injector_fail_to_patch_it() {
         json!({"spec": {"initContainers": [], "volumes": []}, "metadata": {}}),
     ] {
         // An API server never sends a pod without metadata or spec; a patch of one fails, and nothing panics.
-        if let Injection::Inject { patch, .. } = injector().inject(&pod).unwrap() {
+        if let Injection::Inject { patch, .. } = injector().inject("shop", &pod).unwrap() {
             let mut result = pod.clone();
             let applied = json_patch::patch(&mut result, &patch);
             assert_eq!(
@@ -478,4 +494,124 @@ fn no_pod_makes_the_injector_fail_to_patch_it() {
             );
         }
     }
+}
+
+fn strict() -> Injector {
+    let injector = injector();
+    injector.demanded.set(["shop".to_owned()].into());
+    injector
+}
+
+fn args(pod: &Value) -> Vec<&str> {
+    let containers = pod["spec"]["initContainers"].as_array().unwrap();
+    let proxy = containers
+        .iter()
+        .find(|each| each["name"] == "aviary-proxy");
+    let args = proxy.unwrap()["args"].as_array().unwrap();
+    args.iter().map(|arg| arg.as_str().unwrap()).collect()
+}
+
+#[test]
+fn where_plaintext_is_refused_a_new_sidecar_lets_in_probes_until_it_is_told_who_may_call() {
+    let mut pod = pod();
+    pod["spec"]["containers"][0]["livenessProbe"] = json!({"grpc": {"port": 9090}});
+    assert_eq!(args(&injected(&pod).0), ["run"]);
+    let Injection::Inject { patch, warnings } = strict().inject("shop", &pod).unwrap() else {
+        panic!("left alone");
+    };
+    assert_eq!(warnings, Vec::<String>::new());
+    let mut result = pod.clone();
+    json_patch::patch(&mut result, &patch).unwrap();
+    assert_eq!(
+        args(&result),
+        ["run", "--until-told=closed", "--probes=8080/ready 9090"]
+    );
+    // Another webhook may add a container meanwhile, and the namespace may be another way.
+    let other = json!({"name": "log", "livenessProbe": {"httpGet": {"port": 2020}}});
+    let containers = result["spec"]["containers"].as_array_mut().unwrap();
+    containers.push(other);
+    for injector in [strict(), injector()] {
+        let Injection::Inject { patch, .. } = injector.inject("shop", &result).unwrap() else {
+            panic!("left alone");
+        };
+        let mut again = result.clone();
+        json_patch::patch(&mut again, &patch).unwrap();
+        let expected = [
+            "run",
+            "--until-told=closed",
+            "--probes=2020/ 8080/ready 9090",
+        ];
+        assert_eq!(args(&again), expected);
+    }
+    let elsewhere = strict().inject("other", &pod).unwrap();
+    let here = injector().inject("shop", &pod).unwrap();
+    assert_eq!(elsewhere, here);
+}
+
+#[test]
+fn where_plaintext_is_refused_no_port_bypasses_the_sidecar() {
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({"aviary.dev/skip-inbound-ports": "9090"});
+    injector().inject("shop", &pod).unwrap();
+    let error = strict().inject("shop", &pod).unwrap_err().to_string();
+    for part in [
+        "skip-inbound-ports",
+        "namespace shop refuses plaintext",
+        "take the annotation out",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+#[test]
+fn where_plaintext_is_refused_whoever_makes_a_pod_hears_what_the_kubelet_cannot_ask() {
+    let mut pod = pod();
+    let app = &mut pod["spec"]["containers"][0];
+    app["livenessProbe"] = json!({"httpGet": {"port": 8443, "scheme": "HTTPS"}});
+    app["lifecycle"] = json!({"preStop": {"httpGet": {"port": 8080, "path": "/quit"}}});
+    let Injection::Inject { warnings, .. } = strict().inject("shop", &pod).unwrap() else {
+        panic!("left alone");
+    };
+    let [probe, hook] = &warnings[..] else {
+        panic!("{warnings:?}");
+    };
+    assert!(
+        probe.contains("livenessProbe (httpGet by HTTPS) is refused"),
+        "{probe}"
+    );
+    assert!(hook.contains("preStop (httpGet) in plaintext"), "{hook}");
+}
+
+#[test]
+fn a_pod_that_a_policy_selects_or_may_select_is_closed_until_it_is_told_who_may_call() {
+    let is_closed =
+        |injector: &Injector, namespace: &str| match injector.inject(namespace, &pod()).unwrap() {
+            Injection::Inject { patch, .. } => {
+                let mut result = pod();
+                json_patch::patch(&mut result, &patch).unwrap();
+                args(&result).contains(&"--until-told=closed")
+            }
+            Injection::LeftAlone { .. } => panic!("left alone"),
+        };
+    let selecting = |app: Option<&str>| {
+        let label = app.map(|app| ("app".to_owned(), app.to_owned()));
+        let policy = Allowing {
+            key: Key::new("shop", "policy"),
+            selector: label.into_iter().collect(),
+            allow: Vec::new(),
+        };
+        Injector {
+            policies: Some(policies(vec![policy])),
+            ..injector()
+        }
+    };
+    assert!(is_closed(&selecting(None), "shop"));
+    assert!(is_closed(&selecting(Some("payment")), "shop"));
+    assert!(!is_closed(&selecting(Some("other")), "shop"));
+    assert!(!is_closed(&selecting(None), "other"));
+    let young = Injector {
+        policies: Some(Views::new().0.policies),
+        ..injector()
+    };
+    assert!(is_closed(&young, "shop"), "nobody knows of policies yet");
 }

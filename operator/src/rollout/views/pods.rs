@@ -1,5 +1,6 @@
 //! What is kept of a pod: a cluster has many, they change often, and little of them matters.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use aviary_crds::REVISION_LABEL;
@@ -24,6 +25,8 @@ pub struct PodSeen {
     pub skipped: Box<[u16]>,
     /// What the kubelet asks of it; of a pod without a sidecar nothing is kept.
     pub probes: Box<[Probe]>,
+    /// By which policies select it; of a pod without a sidecar none are kept.
+    pub labels: Box<[(Box<str>, Box<str>)]>,
     /// The label of a copy's pod.
     pub revision: Option<Box<str>>,
     /// The ReplicaSet that controls it.
@@ -66,11 +69,19 @@ impl From<Pod> for PodSeen {
                 .get(REVISION_LABEL)
                 .map(|it| it.as_str().into()),
             replica_set: owner.map(|owner| owner.name.as_str().into()),
+            labels: meshed.map(|_| labels(&pod)).unwrap_or_default(),
             sidecar,
             probes: meshed.map(probes::of).unwrap_or_default().into(),
             leaves: pod.metadata.deletion_timestamp.is_some(),
         }
     }
+}
+
+fn labels(pod: &Pod) -> Box<[(Box<str>, Box<str>)]> {
+    let labels = pod.labels().iter();
+    labels
+        .map(|(name, value)| (name.as_str().into(), value.as_str().into()))
+        .collect()
 }
 
 fn addresses(pod: &Pod) -> Box<[IpAddr]> {
@@ -118,6 +129,14 @@ impl Sidecar {
 }
 
 impl PodSeen {
+    /// Whether it has these labels, and perhaps others.
+    pub fn has(&self, labels: &BTreeMap<String, String>) -> bool {
+        labels.iter().all(|(name, value)| {
+            let mut own = self.labels.iter();
+            own.any(|(of, is)| **of == **name && **is == **value)
+        })
+    }
+
     /// A copy's pod that nobody sees.
     pub fn is_unmeshed(&self) -> bool {
         !self.leaves && self.sidecar == Sidecar::None

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 
 use super::store::{By, Links, Packing, Shape};
-use super::{Guarded, PodSeen, What, lacks};
+use super::{Allowing, Guarded, PodSeen, What, lacks};
 use crate::key::Key;
 use crate::mesh;
 
@@ -95,7 +95,9 @@ pub(super) const PODS: Shape<PodSeen> = Shape {
             };
             (by, lacks::of_namespace(&pod.key.namespace))
         });
-        set.chain(revision).chain(lacks).collect()
+        let namespace = (By::Namespace, lacks::of_namespace(&pod.key.namespace));
+        let links = set.chain(revision).chain(lacks);
+        links.chain([namespace]).collect()
     },
     packing: None,
 };
@@ -124,6 +126,12 @@ pub(super) const CLAIMS: Shape<PersistentVolumeClaim> = Shape {
     key: Key::of,
     links: |_| Vec::new(),
     packing: Packing::JSON,
+};
+
+pub(super) const POLICIES: Shape<Allowing> = Shape {
+    key: |policy| policy.key.clone(),
+    links: |policy| vec![(By::Namespace, lacks::of_namespace(&policy.key.namespace))],
+    packing: None,
 };
 
 pub(super) const FREEZES: Shape<ConfigMap> = Shape {

@@ -29,7 +29,7 @@ pub enum By {
     Revision,
     /// The revision in its label, of a pod that is to have a sidecar and has none.
     Unmeshed,
-    /// The namespace that it is in.
+    /// The namespace that it is in; the name is empty.
     Namespace,
     /// The namespace, of a pod without a sidecar that gets one there.
     Bare,

@@ -25,6 +25,7 @@ pub(super) fn accepting(service_account: &str) -> Option<Expected> {
     Some(Expected {
         id: id(service_account).into(),
         accepts: true,
+        demands: false,
     })
 }
 

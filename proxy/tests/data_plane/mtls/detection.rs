@@ -80,7 +80,7 @@ async fn a_connection_that_was_made_in_vain_is_not_kept() {
 }
 
 /// An application with TLS of its own, and what a client of it believes.
-async fn with_tls() -> (std::net::SocketAddr, RootCertStore) {
+pub(super) async fn with_tls() -> (std::net::SocketAddr, RootCertStore) {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(["app.example".to_owned()]).unwrap();

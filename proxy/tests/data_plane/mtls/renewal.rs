@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aviary_proxy::control::Identify;
+use aviary_proxy::identity::Generation;
 use futures::future::join_all;
+use rcgen::SanType;
 use tokio::time::sleep;
 
-use super::authority::Authority;
+use super::authority::{self, Authority};
 use super::{Chosen, Pair, SECRET, handshakes};
 use crate::client::Client;
 use crate::mesh::counts;
@@ -77,4 +79,33 @@ async fn a_renewal_and_a_change_of_roots_cost_no_request() {
     // A renewal under the same roots keeps connections, a change of roots makes new ones.
     assert!(connections[2] > connections[1] && connections[4] > connections[3]);
     pair.assert_secret();
+}
+
+/// The pool of an endpoint outlives a certificate: its next connection shows the new one.
+#[tokio::test]
+async fn a_connection_that_is_made_after_a_renewal_shows_the_new_certificate() {
+    let app = Server::start("web").await;
+    let pair = Pair::before(app.address, Chosen::default()).await;
+    let root = Authority::new("root");
+    let called = root.identity(1, "web", &[&root]);
+    pair.called.data.identify(called).await;
+    // Nobody believes the first one any more.
+    let id = authority::id("api");
+    let (leaf, key) = root.leaf(|params| {
+        params.subject_alt_names = vec![SanType::URI(id.as_str().try_into().unwrap())];
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    });
+    let old = Generation::new(1, &id, vec![leaf], key, vec![root.root()]).unwrap();
+    pair.calling.data.identify(old.into()).await;
+    pair.calling.install(&pair.service).await;
+    for mut client in Client::both(pair.calling.outbound).await {
+        let status = client.post("/echo", SECRET).await.status;
+        assert!(status.is_server_error(), "{status}");
+    }
+    let renewed = root.identity(2, "api", &[&root]);
+    pair.calling.data.identify(renewed).await;
+    for mut client in Client::both(pair.calling.outbound).await {
+        assert_eq!(client.post("/echo", SECRET).await.text, SECRET);
+    }
+    assert_eq!(app.requests(), 2);
 }

@@ -19,6 +19,7 @@ fn expected(account: &str, accepts: bool) -> Option<Expected> {
     Some(Expected {
         id: format!("spiffe://cluster.local/ns/shop/sa/{account}").into(),
         accepts,
+        demands: false,
     })
 }
 
@@ -168,7 +169,10 @@ fn unhealthy_endpoints_are_left_out_and_healthy_wins_over_draining() {
 fn who_answers_survives_the_wire_and_whether_they_accept_tls() {
     let mut cluster = cluster();
     cluster.endpoints[0].identity = expected("web", true);
-    cluster.endpoints[1].identity = expected("web", false);
+    cluster.endpoints[1].identity = expected("web", false).map(|it| Expected {
+        demands: true,
+        ..it
+    });
     assert_eq!(decode_endpoints(&encode_endpoints(&cluster)), Ok(cluster));
 }
 
