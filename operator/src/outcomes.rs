@@ -66,6 +66,19 @@ impl Outcomes {
         self.board().follow(rollout, subject);
     }
 
+    /// Whether anybody wants to hear of this cluster: what nobody does need not be read.
+    pub fn is_followed(&self, cluster: &str) -> bool {
+        Name::read(cluster).is_some_and(|name| self.board().is_followed(&name))
+    }
+
+    /// So many reports were not read, since nobody follows their clusters.
+    pub fn unread(&self, reports: usize) {
+        self.count(Counters {
+            unfollowed: reports.try_into().unwrap_or(u64::MAX),
+            ..Counters::default()
+        });
+    }
+
     /// What one proxy says. `now`: milliseconds since the Unix epoch.
     ///
     /// What it says counts for no rollout that it is `behind` with. Callers differ: were those with an old weight and those with the new

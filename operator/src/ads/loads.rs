@@ -72,10 +72,13 @@ async fn listen(
         let reports = match message {
             None => return Status::ok("the proxy ended the stream"),
             Some(Err(status)) => return status,
-            Some(Ok(message)) => load::decode(&message),
+            Some(Ok(message)) => {
+                load::decode_wanted(&message, |cluster| ads.outcomes().is_followed(cluster))
+            }
         };
         match reports {
-            Ok(reports) => {
+            Ok((reports, unread)) => {
+                ads.outcomes().unread(unread);
                 let now = Timestamp::now().as_millisecond();
                 let behind = |rollout: &Key| ads.is_behind(rollout, pod);
                 ads.outcomes().take(&mut speaker, &reports, now, &behind);

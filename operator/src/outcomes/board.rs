@@ -49,8 +49,8 @@ pub(super) enum Added {
 #[derive(Default)]
 pub(super) struct Board {
     followed: HashMap<Key, Followed>,
-    /// Who follows a Service.
-    by_service: HashMap<Key, Vec<Key>>,
+    /// Who follows a Service, by `<namespace>/<service>`.
+    by_service: HashMap<String, Vec<Key>>,
 }
 
 struct Followed {
@@ -75,7 +75,8 @@ impl Arms {
 
 /// `<namespace>/<service>/<port>/<revision>`
 pub(super) struct Name<'a> {
-    pub(super) service: Key,
+    /// `<namespace>/<service>`
+    pub(super) service: &'a str,
     port: u16,
     pub(super) revision: &'a str,
 }
@@ -85,7 +86,7 @@ impl<'a> Name<'a> {
         let mut parts = cluster.splitn(4, '/');
         let (namespace, service) = (parts.next()?, parts.next()?);
         Some(Name {
-            service: Key::new(namespace, service),
+            service: &cluster[..namespace.len() + 1 + service.len()],
             port: parts.next()?.parse().ok()?,
             revision: parts.next()?,
         })
@@ -99,15 +100,16 @@ impl Board {
             return;
         }
         if let Some(before) = self.followed.remove(rollout)
-            && let Some(followers) = self.by_service.get_mut(&before.subject.service)
+            && let Some(followers) = self.by_service.get_mut(&before.service())
         {
             followers.retain(|each| each != rollout);
             if followers.is_empty() {
-                self.by_service.remove(&before.subject.service);
+                self.by_service.remove(&before.service());
             }
         }
         if let Some(subject) = subject {
-            let followers = self.by_service.entry(subject.service.clone()).or_default();
+            let service = subject.service.to_string();
+            let followers = self.by_service.entry(service).or_default();
             followers.push(rollout.clone());
             let followed = Followed {
                 subject: subject.clone(),
@@ -119,7 +121,7 @@ impl Board {
     }
 
     pub(super) fn is_followed(&self, name: &Name<'_>) -> bool {
-        let followers = self.by_service.get(&name.service).into_iter().flatten();
+        let followers = self.by_service.get(name.service).into_iter().flatten();
         let mut subjects = followers.filter_map(|rollout| self.followed.get(rollout));
         subjects.any(|followed| followed.arm(name).is_some())
     }
@@ -138,7 +140,7 @@ impl Board {
         behind: &dyn Fn(&Key) -> bool,
     ) -> Added {
         let mut added = Added::Unfollowed;
-        for rollout in self.by_service.get(&name.service).into_iter().flatten() {
+        for rollout in self.by_service.get(name.service).into_iter().flatten() {
             let Some(followed) = self.followed.get_mut(rollout) else {
                 continue;
             };
@@ -179,6 +181,10 @@ impl Board {
 }
 
 impl Followed {
+    fn service(&self) -> String {
+        self.subject.service.to_string()
+    }
+
     /// Which of the two sums is its.
     fn arm(&self, name: &Name<'_>) -> Option<fn(&mut Arms) -> &mut Counts> {
         let Subject {

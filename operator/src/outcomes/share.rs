@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use traffic_core::outcome::{Class, Counts, Failures};
 
 use super::board::Name;
-use crate::key::Key;
 
 /// First attempts of one revision in one second that one proxy is believed.
 pub(super) const MOST: u64 = 10_000;
@@ -14,7 +13,7 @@ pub(super) const MOST: u64 = 10_000;
 /// What one proxy has said of the open seconds: by second, Service and revision, over all ports, how many started and ended.
 /// Only of what is followed: a proxy cannot have more remembered by making up names.
 #[derive(Default)]
-pub(super) struct Share(BTreeMap<(i64, Key, Box<str>), (u64, u64)>);
+pub(super) struct Share(BTreeMap<(i64, Box<str>, Box<str>), (u64, u64)>);
 
 impl Share {
     pub(super) fn forget_before(&mut self, second: i64) {
@@ -32,7 +31,7 @@ impl Share {
 
     /// Takes off what is too much. Says whether something was.
     pub(super) fn limit(&mut self, of: &Name<'_>, second: i64, counts: &mut Counts) -> bool {
-        let key = (second, of.service.clone(), of.revision.into());
+        let key = (second, of.service.into(), of.revision.into());
         let (started, ended) = self.0.entry(key).or_default();
         let may_start = counts.started.min(MOST - *started);
         let capped = may_start < counts.started;

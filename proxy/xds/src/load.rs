@@ -196,6 +196,14 @@ fn metric(name: &str, requests: u64, value: f64) -> wire::EndpointLoadMetricStat
 
 /// All or nothing of a message.
 pub fn decode(request: &Request) -> Result<Vec<Report>, InvalidReport> {
+    decode_wanted(request, |_| true).map(|(reports, _)| reports)
+}
+
+/// All or nothing of what a message says of clusters that are `wanted`, and how many reports of others there are: those are not read.
+pub fn decode_wanted(
+    request: &Request,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(Vec<Report>, usize), InvalidReport> {
     let stats = &request.cluster_stats;
     if stats.len() > MOST_REPORTS {
         return Err(InvalidReport {
@@ -203,15 +211,16 @@ pub fn decode(request: &Request) -> Result<Vec<Report>, InvalidReport> {
             problem: ReportProblem::TooMany(stats.len()),
         });
     }
-    stats
-        .iter()
-        .map(|stats| {
-            report(stats).map_err(|problem| InvalidReport {
-                cluster: stats.cluster_name.chars().take(LONGEST_NAME).collect(),
-                problem,
-            })
+    let read = stats.iter().filter(|stats| wanted(&stats.cluster_name));
+    let read = read.map(|stats| {
+        report(stats).map_err(|problem| InvalidReport {
+            cluster: stats.cluster_name.chars().take(LONGEST_NAME).collect(),
+            problem,
         })
-        .collect()
+    });
+    let reports: Vec<Report> = read.collect::<Result<_, _>>()?;
+    let unread = stats.len() - reports.len();
+    Ok((reports, unread))
 }
 
 fn report(stats: &wire::ClusterStats) -> Result<Report, ReportProblem> {

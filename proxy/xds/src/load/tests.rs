@@ -279,3 +279,22 @@ fn a_message_has_a_limit_and_what_a_newer_proxy_says_besides_is_no_error() {
     metrics.push(metric("bytes", 3, 3.0));
     assert_eq!(decode(&many), Ok(vec![report]));
 }
+
+#[test]
+fn what_nobody_wants_is_counted_and_not_read() {
+    let of = |cluster: &str| Report {
+        cluster: cluster.to_owned(),
+        second: 7,
+        counts: Counts::default(),
+    };
+    let (wanted, other) = (of("shop/payment/80/v2"), of("shop/cart/80/v1"));
+    let mut nonsense = stats(&other);
+    nonsense.upstream_locality_stats.clear();
+    let request = Request {
+        node: None,
+        cluster_stats: vec![nonsense, stats(&wanted), stats(&other)],
+    };
+    let read = decode_wanted(&request, |cluster| cluster.starts_with("shop/payment/"));
+    assert_eq!(read, Ok((vec![wanted], 2)));
+    assert!(decode(&request).is_err());
+}
