@@ -77,6 +77,7 @@ impl World {
                     identity: options.sidecar.map(|_| Expected {
                         id: format!("{TRUST}/called").into(),
                         accepts: true,
+                        demands: false,
                     }),
                 }],
             });
