@@ -26,12 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The script of a shell.
 pub fn script(shell: Shell) -> Exit {
+    let mut script = Vec::new();
     generate(
         shell,
         &mut Command::command(),
         "kubectl-aviary",
-        &mut std::io::stdout(),
+        &mut script,
     );
+    out::line(String::from_utf8_lossy(&script).trim_end());
     Exit::Done
 }
 

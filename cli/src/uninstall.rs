@@ -51,7 +51,12 @@ impl Leaving {
                     "gets the template of revision {revision} back, which serves, and is resumed"
                 )
             }
-            Action::Blocked { why } => format!("cannot be left now: {why}"),
+            Action::Blocked { why } => {
+                return format!(
+                    "{}: Deployment {target} cannot be left now: {why}",
+                    self.namespace()
+                );
+            }
         };
         let (namespace, name) = (self.namespace(), self.rollout.name_any());
         format!("{namespace}: Deployment {target} {what}; CanaryRollout {name} is deleted")

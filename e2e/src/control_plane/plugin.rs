@@ -155,11 +155,6 @@ impl RunningPlugin {
         }
     }
 
-    /// What it has printed on either output, as far as it was listened to.
-    pub fn said(&self) -> &str {
-        &self.said
-    }
-
     /// Waits for its end: how it ended, and all that it printed on either output.
     pub async fn end(mut self) -> Result<(Option<i32>, String), PluginError> {
         while let Some(line) = self.lines.recv().await {
