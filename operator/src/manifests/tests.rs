@@ -224,7 +224,7 @@ fn who_wants_none_or_cannot_have_one_gets_none_and_it_is_said() {
 
 #[test]
 fn errors_name_the_document_and_the_object() {
-    let bad = DEPLOYMENT.replace("{app: web,", "{app: web,").replace(
+    let bad = DEPLOYMENT.replace(
         "      labels:",
         "      annotations: {aviary.dev/proxy-cpu: lots}\n      labels:",
     );
