@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::error::Error;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -355,7 +356,7 @@ impl Keeper {
         let event = Event {
             type_,
             reason: reason.to_owned(),
-            action: cut(text.clone(), 120),
+            action: action(&text),
             note: Some(cut(text, NOTE)),
             secondary: None,
         };
@@ -363,6 +364,13 @@ impl Keeper {
             tracing::warn!(namespace, %error, "no Event of the namespace could be made");
         }
     }
+}
+
+/// The recorder takes events of one reason and action for repetitions of the first, whatever their notes say, and these begin alike.
+fn action(text: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    format!("{} #{:016x}", cut(text.to_owned(), 100), hasher.finish())
 }
 
 fn recorder(client: Client, instance: Option<String>) -> Recorder {
@@ -400,5 +408,20 @@ fn name_callers(facts: &mut [PodFacts], views: &Views) {
         if let Some(name) = name.and_then(|address: IpAddr| names.get(&address)) {
             call.caller.clone_from(name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_anew_is_no_repetition_though_it_begins_alike() {
+        let begin = "of a namespace ".repeat(20);
+        let [one, other] = ["one", "other"].map(|end| action(&format!("{begin}{end}")));
+        assert_ne!(one, other);
+        // The API refuses longer ones.
+        assert!(one.len() <= 128, "{one}");
+        assert_eq!(one, action(&format!("{begin}one")));
     }
 }
