@@ -211,6 +211,7 @@ impl ControlPlane {
         }
         resources.insert_route(route, &[SERVICE.parse().unwrap()]);
         drop(resources);
+        self.shared.acknowledged.send_replace(String::new());
         self.shared.changes.send_replace(());
     }
 
@@ -321,8 +322,10 @@ impl Shared {
                 accepts = true;
                 self.accepting_streams.fetch_add(1, Ordering::SeqCst);
             }
+            let has_endpoints = self.has_endpoints(&server);
             for sent in server.routes().into_values().filter_map(|route| route.sent) {
                 match sent.verdict {
+                    Verdict::Accepted if !has_endpoints => {}
                     Verdict::Accepted => drop(self.acknowledged.send_replace(sent.version)),
                     Verdict::Rejected(text) => panic!("the proxy says: {text}"),
                     Verdict::Pending => {}
@@ -347,6 +350,15 @@ impl Shared {
                 () = sleep_until(heartbeat.unwrap_or_else(Instant::now).into()), if heartbeat.is_some() => {}
             }
         }
+    }
+
+    /// Whether the proxy has installed the endpoints that it was sent last.
+    fn has_endpoints(&self, server: &DeltaServer) -> bool {
+        let resources = self.resources.lock().unwrap();
+        server.accepted_clusters().iter().all(|(name, accepted)| {
+            let current = resources.resolve(Kind::Endpoints, name);
+            accepted.endpoints.as_deref() == current.map(|current| &*current.version)
+        })
     }
 
     /// Hears out a proxy that tells outcomes.
