@@ -14,8 +14,9 @@ pub const ANALYSIS: &str = "Analysis";
 pub const PROMOTED: &str = "Promoted";
 /// True when the last release was rolled back.
 pub const ROLLED_BACK: &str = "RolledBack";
-/// True while a release runs and callers outside the mesh call its Service: no weight holds them, and no check sees them. The message
-/// says about how many requests that are. Unknown without an answer of Prometheus.
+/// True while a release runs and requests of callers outside the mesh come to pods that do not split them: no weight holds those, and no check sees
+/// them. The message says about how many that are. HTTP requests are split by the pods themselves otherwise, and are evidence like all others; opaque
+/// TCP connections are neither split nor counted. Unknown without an answer of Prometheus.
 pub const OUTSIDE_CALLERS: &str = "OutsideCallers";
 /// False while pods of the rollout's namespace should have a sidecar and have none, or one that lacks what this operator counts on: no
 /// weight holds what they call, and no check sees it. The message has the command that mends it.

@@ -189,20 +189,28 @@ impl Ads {
         rollouts.remove("");
         for (name, entry) in change.routes {
             let before = resources.resolve(Kind::Route, &name).cloned();
-            let other = match entry {
+            let (other, applications) = match entry {
                 Some(RouteEntry {
                     route,
                     destinations,
-                }) => resources.insert_route(&route, &destinations),
-                None => resources.remove_route(&name),
+                    applications,
+                }) => (resources.insert_route(&route, &destinations), applications),
+                None => (resources.remove_route(&name), Vec::new()),
             };
-            if !other {
+            let mut called = resources.set_applications(&name, &applications);
+            if other {
+                called.extend_from_slice(resources.applications_of(&name));
+            }
+            if !other && called.is_empty() {
                 continue;
             }
+            changed.extend(called.into_iter().map(|name| (Kind::Route, name)));
             let after = resources.resolve(Kind::Route, &name).cloned();
             for route in before.into_iter().chain(after) {
-                let names = std::iter::once(&route.name).chain(&route.aliases);
-                changed.extend(names.map(|name| (Kind::Route, name.clone())));
+                if other {
+                    let names = std::iter::once(&route.name).chain(&route.aliases);
+                    changed.extend(names.map(|name| (Kind::Route, name.clone())));
+                }
                 rollouts.extend(route.rollout.clone().filter(|rollout| !rollout.is_empty()));
             }
         }

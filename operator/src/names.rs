@@ -44,7 +44,7 @@ pub const INJECTED_ANNOTATION: &str = "aviary.dev/injected";
 /// On an injected pod: [`INJECTION`] of the operator that injected it. Absent is 1.
 pub const INJECTION_ANNOTATION: &str = "aviary.dev/injection";
 /// Counts what injection has brought that a release can depend on, so that older pods are told of and newer versions that change nothing for
-/// them are not. 2: `tcpSocket` probes ask the application.
+/// them are not. 2: `tcpSocket` probes ask the application, and the revision is picked for callers without a sidecar.
 pub const INJECTION: u32 = 2;
 /// On a pod: inbound ports that bypass the sidecar, separated by commas.
 pub const SKIP_INBOUND_ANNOTATION: &str = "aviary.dev/skip-inbound-ports";

@@ -17,13 +17,13 @@ use aviary_proxy::control::Link;
 use aviary_xds::grpc::Client;
 use aviary_xds::{Kind, Request, load};
 use mesh::{
-    Mesh, Proxy, destination, key, now, percent, weight, world, world_lent, world_revoking,
-    world_with_canary,
+    Mesh, Proxy, application, destination, key, now, percent, weight, world, world_lent,
+    world_revoking, world_with_canary,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
-use traffic_core::config::{Revocation, SignedRevocation};
+use traffic_core::config::{Revocation, SignedRevocation, Snapshot};
 use traffic_core::outcome::{Counts, PerClass};
 
 const WEB: &str = "shop/web";
@@ -58,6 +58,42 @@ async fn a_proxy_gets_the_route_it_calls_and_acknowledges_it() {
     );
     assert_eq!(mesh.ads.connected(), [Key::new("shop", "web-1")].into());
     assert_eq!(mesh.ads.counts().streams, 1);
+}
+
+/// To pick a revision for callers that have no sidecar.
+#[tokio::test]
+async fn a_pod_that_is_called_gets_the_route_whose_endpoint_it_is_while_there_is_something_to_split()
+ {
+    let mesh = Mesh::serving(world(&[("web", 10)])).await;
+    let mut proxy = mesh.proxy("web-1").await;
+    proxy.is_called("web").await;
+    let address = application("web");
+    let splits = |wanted| {
+        move |snapshot: &Snapshot| {
+            let route = snapshot.applications.get(&address);
+            route.and_then(Option::as_deref).map(weight) == Some(wanted)
+        }
+    };
+    proxy.until("the split", splits(percent(10))).await;
+    mesh.until("it counts", |ads| standing(ads) == acks(1, 1, &[]))
+        .await;
+    mesh.ads.set_world(world(&[("web", 20)]));
+    proxy.until("the next weight", splits(percent(20))).await;
+    // Endpoints come and go without another route.
+    let mut over = (*world(&[("web", 20)])).clone();
+    let route = over.routes.get_mut("shop/web/80");
+    route.expect("it is there").applications.clear();
+    mesh.ads.set_world(Arc::new(over));
+    proxy
+        .until("nothing to split", |snapshot| {
+            snapshot.applications.get(&address) == Some(&None)
+        })
+        .await;
+    mesh.until("it counts no more", |ads| standing(ads) == acks(0, 0, &[]))
+        .await;
+    mesh.ads.set_world(world(&[("web", 20)]));
+    proxy.until("the split again", splits(percent(20))).await;
+    assert!(proxy.every_snapshot_is_whole());
 }
 
 #[tokio::test]

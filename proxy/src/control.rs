@@ -5,7 +5,7 @@
 //! the client names no worker and no socket, the data plane names no xDS type.
 //!
 //! ```text
-//!   worker --- Demand ---> ads::run --- subscribe dst/<ip>:<port> ---> control plane
+//!   worker --- Demand ---> ads::run --- subscribe dst/<ip>:<port>, app/<ip>:<port> ---> control plane
 //!   worker <-- Snapshot -- Install::install <-- ads::run <------------ routes, clusters, endpoints
 //!   worker <-- Generation --- Data::identify <-- whoever fetches this pod's certificate
 //!   worker --- Outcome --> Install::outcomes -> ads::run --- each second, LRS ----> control plane
@@ -15,24 +15,24 @@
 //! not before: from then on no worker picks by an older snapshot.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
-use traffic_core::config::{SignedRevocation, Snapshot};
+use traffic_core::config::{SignedRevocation, Snapshot, Wanted};
 use traffic_core::inbound::Unidentified;
 use traffic_core::outcome::{Counts, Second};
 
 use crate::identity::Generation;
 
-/// An original destination that a pod called and for which the data plane has no entry in its snapshot.
+/// An original destination that a pod called, or an address at which it was called, for which the data plane has no entry in its snapshot.
 ///
-/// The answer is a snapshot whose `routes` contain the address (`None` for "no route there"). A demand may be
+/// The answer is a snapshot whose `routes` or `applications` contain the address (`None` for "no route there"). A demand may be
 /// repeated, for example after a connection that had no answer within a second.
-pub type Demand = SocketAddr;
+pub type Demand = Wanted;
 
 /// How many demands may wait for the client. When it is full a connection is passed through and asks again next time.
 pub const DEMANDS: usize = 1024;

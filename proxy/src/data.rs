@@ -95,6 +95,18 @@ impl Data {
                 "picks": ready.interleaver.requests(),
             })
         });
+        let mut applications: Vec<_> = table.applications.iter().collect();
+        applications.sort_by_key(|(address, _)| **address);
+        let applications = applications.into_iter().map(|(address, ready)| {
+            let ready = ready.as_ref();
+            let canary = ready.and_then(|ready| ready.split.canary.as_ref());
+            serde_json::json!({
+                "address": address.to_string(),
+                "route": ready.map(|ready| &ready.route.name),
+                "weight": canary.map(|canary| canary.weight.to_string()),
+                "picks": ready.map(|ready| ready.interleaver.requests()),
+            })
+        });
         let mut clusters: Vec<_> = table.clusters.values().collect();
         clusters.sort_by(|a, b| a.name.cmp(&b.name));
         let clusters = clusters.into_iter().map(|cluster| {
@@ -111,6 +123,7 @@ impl Data {
             "inbound": table.inbound.as_deref().map(inbound::dump),
             "installs": self.metrics.installs.load(Ordering::Relaxed),
             "routes": routes.collect::<Vec<_>>(),
+            "applications": applications.collect::<Vec<_>>(),
             "clusters": clusters.collect::<Vec<_>>(),
             "revocations": revocations.iter().map(|each| &each.revocation).map(|r| serde_json::json!({
                 "rollout": r.rollout, "revision": r.revision, "run": r.run,
@@ -143,7 +156,8 @@ impl Install for Data {
     fn install(&self, snapshot: Arc<Snapshot>) -> Installed {
         let acknowledgements: Vec<oneshot::Receiver<()>> = {
             let mut state = self.state();
-            for route in snapshot.routes.values().flatten() {
+            let applications = snapshot.applications.values();
+            for route in snapshot.routes.values().chain(applications).flatten() {
                 state.memory.learn(&route.revoked);
             }
             let table = Table::prepare(

@@ -6,7 +6,9 @@
 //! If an application cannot be reached, nothing of the request was processed, and a calling proxy may send it elsewhere. It is told so:
 //! REFUSED_STREAM in HTTP/2, a 503 with a marker header (which no proxy passes on) in HTTP/1.1.
 //! One of a caller that may not have it is answered here and sent nowhere.
-//! Not here: the split for callers outside the mesh.
+//!
+//! A caller without a sidecar has its revision picked where it comes in, while a release is under way ([`crate::state::application`]). What is meant for this
+//! very pod (probes, scrapes) is never split: a dead application would look alive through another pod.
 
 pub mod flight;
 mod patience;
@@ -25,6 +27,7 @@ use std::time::{Duration, Instant};
 use traffic_core::authorize::Request;
 use traffic_core::config::Route;
 use traffic_core::outcome::{Class, Said, Trace};
+use traffic_core::peer::Peer;
 use traffic_core::retry::{self, Decision, Failure};
 use traffic_core::split::Pick;
 use traffic_core::split::sticky::Head;
@@ -32,8 +35,9 @@ use traffic_core::split::sticky::Head;
 use crate::caller::Caller;
 use crate::drain::Stream;
 use crate::endpoint::{CallerFault, Endpoint, InFlight, Lost, SendError};
-use crate::metrics::Limit;
+use crate::metrics::{Limit, PortMetrics};
 use crate::net::origin::Side;
+use crate::state::application::Application;
 use crate::state::destination::{Destination, LocalRoute};
 use crate::state::{App, State};
 use crate::table::ReadyRoute;
@@ -95,11 +99,31 @@ enum Target {
     Split {
         route: Rc<LocalRoute>,
         pick: Pick,
+        /// This pod's application, if it is of the picked revision and called by somebody without a sidecar.
+        own: Option<Rc<App>>,
     },
     Passing(Rc<App>),
     App(Rc<App>),
     /// Nowhere: its caller may not have it. Why.
     Denied(String),
+}
+
+/// Where one attempt goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// To an endpoint of a route, whose sidecar reads this proxy's mark.
+    Endpoint,
+    /// As it is to where it was going, with no mark.
+    AsItIs,
+}
+
+/// Whether a request carries this proxy's mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marking {
+    Never,
+    Always,
+    /// Only if its first attempt, to this pod's own application, comes to nothing.
+    LaterOn,
 }
 
 /// What a version of HTTP does to send a request to one endpoint.
@@ -110,6 +134,7 @@ pub trait Attempt {
     fn send(
         &mut self,
         endpoint: &Rc<Endpoint>,
+        hop: Hop,
     ) -> impl Future<Output = Result<Answered<Self::Answer>, SendError>>;
 
     /// Whether another attempt could send all of it.
@@ -212,7 +237,8 @@ impl Policy {
                         let tally = Tally::outbound(picked, first, arrived);
                         let timeout = route.ready.route.bounds.timeout(facts.waits);
                         deadline = Deadline::of(timeout, arrived);
-                        (Target::Split { route, pick }, tally)
+                        let own = None;
+                        (Target::Split { route, pick, own }, tally)
                     }
                     // There was none when the connection came, or it went away under it: on to where it was going.
                     None => (
@@ -229,10 +255,22 @@ impl Policy {
                     let peer = peer::of(facts, own, &state.common.probes);
                     let port = app.metrics.borrow().clone();
                     let port = port.unwrap_or_else(|| state.metrics().port(0));
-                    (
-                        Target::App(app.clone()),
-                        Tally::inbound(port, peer, arrived),
-                    )
+                    // Also asked of a probe's: so it is known before the first caller comes.
+                    let application = match peer {
+                        Peer::Outside | Peer::Probe => state.application(app, arrived),
+                        Peer::Mesh => None,
+                    };
+                    match application.filter(|_| peer == Peer::Outside) {
+                        Some(application) => {
+                            let bounds = &application.route.ready.route.bounds;
+                            deadline = Deadline::of(bounds.timeout(facts.waits), arrived);
+                            split_here(state, (&application, app), port, arrived, head)
+                        }
+                        None => (
+                            Target::App(app.clone()),
+                            Tally::inbound(port, peer, arrived),
+                        ),
+                    }
                 }
             }
         };
@@ -246,10 +284,37 @@ impl Policy {
     }
 }
 
+/// Picks for a caller without a sidecar.
+fn split_here(
+    state: &State,
+    (application, app): (&Application, &Rc<App>),
+    port: Arc<PortMetrics>,
+    arrived: Instant,
+    head: &impl Head,
+) -> (Target, Tally) {
+    let (route, clock) = (&application.route, &state.common.clock);
+    let pick = route
+        .pick_of_user(head, clock, arrived)
+        .unwrap_or_else(|| route.pick(clock, arrived));
+    let first = route.first_attempt(pick, clock, arrived);
+    let tally = Tally::outbound(route.arm(pick).metrics.clone(), first, arrived);
+    let (own, tally) = if application.is_picked(pick) {
+        (Some(app.clone()), tally.held(port))
+    } else {
+        (None, tally)
+    };
+    let route = route.clone();
+    (Target::Split { route, pick, own }, tally)
+}
+
 impl Exchange {
-    /// Whether a revision was picked for it: then it carries this proxy's mark, and may be sent to more than one endpoint.
-    pub fn is_split(&self) -> bool {
-        matches!(self.target, Target::Split { .. })
+    /// Whether it carries this proxy's mark. Whatever does at some time may be sent to more than one endpoint.
+    pub fn marking(&self) -> Marking {
+        match &self.target {
+            Target::Split { own: None, .. } => Marking::Always,
+            Target::Split { own: Some(_), .. } => Marking::LaterOn,
+            Target::Passing(_) | Target::App(_) | Target::Denied(_) => Marking::Never,
+        }
     }
 
     /// Sends it until there is an answer or no way left.
@@ -259,14 +324,15 @@ impl Exchange {
         attempt: &mut A,
     ) -> Result<(A::Answer, Flight), Refusal> {
         let sent = match &self.target {
-            Target::Split { route, pick } => {
+            Target::Split { route, pick, own } => {
                 let (route, pick) = (route.clone(), *pick);
-                self.split(state, attempt, &route, pick).await
+                let own = own.as_ref().map(|app| app.endpoint.clone());
+                self.split(state, attempt, &route, pick, own).await
             }
             Target::Passing(app) | Target::App(app) => {
                 let endpoint = app.endpoint.clone();
                 let in_flight = InFlight::start(&endpoint, self.arrived);
-                try_once(attempt, &endpoint, in_flight, None).await
+                try_once(attempt, (&endpoint, Hop::AsItIs), in_flight, None).await
             }
             Target::Denied(reason) => {
                 return Err(Refusal {
@@ -290,6 +356,7 @@ impl Exchange {
         attempt: &mut A,
         route: &LocalRoute,
         pick: Pick,
+        mut own: Option<Rc<Endpoint>>,
     ) -> Result<(Answered<A::Answer>, InFlight), Failed> {
         let (mut arm, mut tried, mut now) = (route.arm(pick), None, self.arrived);
         let (mut number, mut revision) = (retry::Attempt::First, route.revision(pick));
@@ -299,12 +366,20 @@ impl Exchange {
                 None => Ok(None),
                 Some(most) => arm.metrics.place(most).map(Some).ok_or(most),
             };
-            let failed = match (place, state.pick(&arm.endpoints, tried, now)) {
-                (Ok(place), Some(endpoint)) => {
+            let next = match own.take() {
+                Some(endpoint) => Some((endpoint, Hop::AsItIs)),
+                None => {
+                    let picked = state.pick(&arm.endpoints, tried, now);
+                    picked.map(|endpoint| (endpoint, Hop::Endpoint))
+                }
+            };
+            let failed = match (place, next) {
+                (Ok(place), Some((endpoint, hop))) => {
                     tried = Some(endpoint.address());
                     self.tally.goes_to(endpoint.address());
                     let in_flight = InFlight::at(&endpoint, now, place);
-                    match try_once(attempt, &endpoint, in_flight, self.deadline).await {
+                    let to = (&endpoint, hop);
+                    match try_once(attempt, to, in_flight, self.deadline).await {
                         Ok((answered, in_flight)) => {
                             if answered.status >= 500 {
                                 self.tally.traced(|| attempt.trace());
@@ -345,7 +420,12 @@ impl Exchange {
         } else {
             in_flight.answered(now);
         }
-        if let Target::App(app) = &self.target {
+        let app = match &self.target {
+            Target::App(app) => Some(app),
+            Target::Split { own, .. } => own.as_ref().filter(|_| self.tally.is_held()),
+            Target::Passing(_) | Target::Denied(_) => None,
+        };
+        if let Some(app) = app {
             let mut known = app.metrics.borrow_mut();
             let port =
                 known.get_or_insert_with(|| state.metrics().port(app.endpoint.address().port()));
@@ -416,14 +496,14 @@ impl Exchange {
 
 async fn try_once<A: Attempt>(
     attempt: &mut A,
-    endpoint: &Rc<Endpoint>,
+    (endpoint, hop): (&Rc<Endpoint>, Hop),
     in_flight: InFlight,
     deadline: Option<Deadline>,
 ) -> Result<(Answered<A::Answer>, InFlight), Failed> {
     let sent = match deadline {
-        None => attempt.send(endpoint).await,
+        None => attempt.send(endpoint, hop).await,
         // In a box: a request whose time has no end does not pay for one that has.
-        Some(deadline) => Box::pin(deadline.bounds(attempt.send(endpoint))).await,
+        Some(deadline) => Box::pin(deadline.bounds(attempt.send(endpoint, hop))).await,
     };
     match sent {
         Ok(answered) => Ok((answered, in_flight)),

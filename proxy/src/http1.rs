@@ -26,7 +26,7 @@ use traffic_core::contract::header;
 use crate::drain::{Phase, Phases};
 use crate::endpoint::http1::Upstream;
 use crate::exchange::flight::Flight;
-use crate::exchange::{Delivery, Policy, Refusal};
+use crate::exchange::{Delivery, Marking, Policy, Refusal};
 use crate::metrics::Limit;
 use crate::net::end::End;
 use crate::net::input::Input;
@@ -171,7 +171,7 @@ impl Caller {
             arrived,
             &mut out,
         );
-        let (asked, exchange) = match read {
+        let (asked, exchange, marked) = match read {
             Ok(read) => read,
             Err(malformed) => {
                 if malformed == Malformed::TooManyFields {
@@ -181,7 +181,7 @@ impl Caller {
             }
         };
         self.input.consume(head);
-        let is_split = exchange.is_split();
+        let marking = exchange.marking();
         let (mut read, mut write) = self.stream.split();
         let mut attempt = Attempt::new(
             state,
@@ -192,8 +192,9 @@ impl Caller {
                 write: &mut write,
                 input: &mut self.input,
             },
-        );
-        if !is_split {
+        )
+        .with_marked(marked);
+        if marking == Marking::Never {
             attempt.once();
         }
         match exchange.run(state, &mut attempt).await {

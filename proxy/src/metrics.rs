@@ -16,14 +16,18 @@
 //! or stream refused): see `traffic_core::outcome`. The success rate of a revision over a window is
 //! `first_attempts{class="success"}` / `first_attempts{class=~"success|failure|unsent"}`.
 //!
+//! With `source="outside"`, and else without that label: requests of callers without a sidecar that came to this pod, whose revision it has picked by the
+//! weight of a release under way. They are evidence like all others.
+//!
 //! Seen from the called side. Labels `namespace`, `workload` (the pod's Deployment, or another owner) and `port` (the application's; `0` for
 //! ports that never accepted a connection):
 //!
 //! | `aviary_inbound_requests_total` | counter | `peer`, `class` | requests, at their end |
 //! | `aviary_inbound_duration_seconds` | histogram | | from the arrival of a request's head to the head of its answer |
 //!
-//! `peer` is `mesh` (a sidecar picked the revision), `probe` (the authority is the pod's own address: probes, scrapes) or `outside`
-//! (anybody else: no weight holds them, and no check sees them); see `peer`. Opaque connections are not counted.
+//! `peer` is `mesh` (a sidecar picked the revision: the caller's, or this one for a caller that has none), `probe` (the authority is the pod's own address, or
+//! the path a declared probe's: probes, scrapes) or `outside` (anybody else: nobody picked a revision for them, since no release is under way, or this pod
+//! has not heard of it); see `peer`. Opaque connections are not counted.
 //!
 //! The proxy itself:
 //!
@@ -64,7 +68,7 @@ use prometheus_client::registry::Registry;
 use traffic_core::config::Route;
 use traffic_core::contract::metric;
 
-pub use arms::{ArmMetrics, Place};
+pub use arms::{ArmMetrics, Place, Source};
 pub use classes::ByClass;
 pub use denials::Refusal;
 pub use identity::Identity;
@@ -105,7 +109,12 @@ impl Metrics {
 
     /// The handle of a revision of `route`; its series exist from now on.
     pub fn arm(&self, route: &Route, revision: &str) -> Arc<ArmMetrics> {
-        self.arms.arm(route, revision)
+        self.arm_of(route, revision, Source::Application)
+    }
+
+    /// The same, for requests of this source.
+    pub fn arm_of(&self, route: &Route, revision: &str, source: Source) -> Arc<ArmMetrics> {
+        self.arms.arm(route, revision, source)
     }
 
     /// The handle of an application's port; its series exist from now on.

@@ -2,6 +2,7 @@
 //! the counters and the splits, so nothing on the way of a request takes a lock or a channel.
 
 mod access;
+pub mod application;
 pub mod destination;
 mod endpoints;
 pub mod fuse;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use traffic_core::balance;
-use traffic_core::config::Inbound;
+use traffic_core::config::{Inbound, Wanted};
 
 use crate::clock::WallClock;
 use crate::control::Demand;
@@ -34,8 +35,9 @@ use crate::net::connect::Path;
 use crate::net::local::Local;
 use crate::net::origin::{OriginalDestination, OwnListeners};
 use crate::plaintext::PlainCallers;
-use crate::table::Table;
+use crate::table::{ReadyRoute, Table};
 use access::Access;
+use application::Application;
 use destination::{Arm, Destination, LocalRoute};
 use endpoints::Endpoints;
 use fuse::RouteFuse;
@@ -70,6 +72,7 @@ pub struct State {
     pub local: Local,
     pub outcomes: Outcomes,
     destinations: RefCell<HashMap<SocketAddr, Rc<Destination>>>,
+    applications: RefCell<HashMap<SocketAddr, Option<Rc<Application>>>>,
     endpoints: RefCell<Endpoints>,
     /// What this proxy is to others, once it knows.
     identity: RefCell<Option<Arc<Generation>>>,
@@ -87,6 +90,8 @@ pub struct App {
     pub endpoint: Rc<Endpoint>,
     /// From the first answer on: a scan of all ports must not create series for each.
     pub metrics: RefCell<Option<Arc<PortMetrics>>>,
+    /// When its route was asked for last.
+    asked: Cell<Option<Instant>>,
 }
 
 /// What is known about a destination.
@@ -106,6 +111,7 @@ impl State {
             local: Local::default(),
             outcomes: Outcomes::default(),
             destinations: RefCell::default(),
+            applications: RefCell::default(),
             endpoints: RefCell::default(),
             identity: RefCell::default(),
             others: RefCell::default(),
@@ -136,10 +142,7 @@ impl State {
         );
         let mut routes: HashMap<&str, Rc<LocalRoute>> = HashMap::new();
         let mut destinations = self.destinations.borrow_mut();
-        let before = destinations.values().filter_map(|it| it.route());
-        let fuses: HashMap<String, Rc<RouteFuse>> = before
-            .filter_map(|route| Some((route.ready.route.name.clone(), route.fuse.clone()?)))
-            .collect();
+        let fuses = fuses_of(destinations.values().filter_map(|it| it.route()));
         destinations.retain(|address, destination| {
             let kept = table.routes.contains_key(address);
             if !kept {
@@ -147,35 +150,64 @@ impl State {
             }
             kept
         });
+        let local = |ready: &Arc<ReadyRoute>, fuses: &Fuses| {
+            let is_judged = !ready.route.rollout.is_empty();
+            let arm = |metrics: &Arc<ArmMetrics>, cluster: &str| Arm {
+                metrics: metrics.clone(),
+                endpoints: arms.get(cluster).cloned().unwrap_or_default(),
+                ledger: is_judged.then(|| self.outcomes.of(cluster)),
+            };
+            let canary = ready.canary.as_ref().zip(ready.split.canary.as_ref());
+            let fuse = fuses.get(&ready.route.name);
+            Rc::new(LocalRoute {
+                fuse: RouteFuse::of(ready, fuse, Instant::now()),
+                stable: arm(&ready.stable, &ready.split.stable.cluster),
+                canary: canary.map(|(metrics, canary)| arm(metrics, &canary.arm.cluster)),
+                ready: ready.clone(),
+            })
+        };
         for (address, ready) in &table.routes {
             let route = ready.as_ref().map(|ready| {
-                routes
-                    .entry(&ready.route.name)
-                    .or_insert_with(|| {
-                        let is_judged = !ready.route.rollout.is_empty();
-                        let arm = |metrics: &Arc<ArmMetrics>, cluster: &str| Arm {
-                            metrics: metrics.clone(),
-                            endpoints: arms.get(cluster).cloned().unwrap_or_default(),
-                            ledger: is_judged.then(|| self.outcomes.of(cluster)),
-                        };
-                        let canary = ready.canary.as_ref().zip(ready.split.canary.as_ref());
-                        let fuse = fuses.get(&ready.route.name);
-                        Rc::new(LocalRoute {
-                            fuse: RouteFuse::of(ready, fuse, Instant::now()),
-                            stable: arm(&ready.stable, &ready.split.stable.cluster),
-                            canary: canary
-                                .map(|(metrics, canary)| arm(metrics, &canary.arm.cluster)),
-                            ready: ready.clone(),
-                        })
-                    })
-                    .clone()
+                let known = routes.entry(&ready.route.name);
+                known.or_insert_with(|| local(ready, &fuses)).clone()
             });
             destinations
                 .entry(*address)
                 .or_insert_with(|| Rc::new(Destination::new(*address)))
                 .set(route);
         }
+        let mut applications = self.applications.borrow_mut();
+        let before = applications.values().flatten().map(|it| it.route.clone());
+        let fuses = fuses_of(before);
+        let mut routes: HashMap<&str, Rc<LocalRoute>> = HashMap::new();
+        let now = table.applications.iter().map(|(address, ready)| {
+            let application = ready.as_ref().and_then(|ready| {
+                let known = routes.entry(&ready.route.name);
+                let route = known.or_insert_with(|| local(ready, &fuses)).clone();
+                Application::new(route, *address, &table.clusters)
+            });
+            (*address, application)
+        });
+        *applications = now.collect();
         self.installed.notify_waiters();
+    }
+
+    /// The split that holds for callers without a sidecar at an address of this pod's own; `None`: there is none, or nobody knows yet. It is asked for
+    /// when the application has answered there once, which is when its first probe has: who tries all ports must not make all of them known.
+    pub fn application(&self, app: &App, now: Instant) -> Option<Rc<Application>> {
+        let address = app.endpoint.address();
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        if let Some(known) = self.applications.borrow().get(&address) {
+            return known.clone();
+        }
+        let asked = app.asked.get();
+        let is_due = asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ANSWER);
+        if is_due && app.metrics.borrow().is_some() {
+            app.asked.set(Some(now));
+            // While too many wait it is asked again later.
+            let _ = self.common.demands.try_send(Wanted::Application(address));
+        }
+        None
     }
 
     /// The way to an endpoint of a route.
@@ -192,7 +224,8 @@ impl State {
         if let Some(lookup) = self.known(address) {
             return lookup;
         }
-        if self.common.demands.try_send(address).is_err() || !self.common.link.is_hopeful() {
+        let wanted = Wanted::Destination(address);
+        if self.common.demands.try_send(wanted).is_err() || !self.common.link.is_hopeful() {
             return Lookup::NoAnswer;
         }
         let answer = async {
@@ -255,6 +288,7 @@ impl State {
                         &self.common.limits,
                     )),
                     metrics: RefCell::new(None),
+                    asked: Cell::new(None),
                 })
             })
             .clone()
@@ -282,4 +316,13 @@ impl State {
                 || app.metrics.borrow().is_some()
         });
     }
+}
+
+type Fuses = HashMap<String, Rc<RouteFuse>>;
+
+/// The fuses of routes, by the routes' names.
+fn fuses_of(routes: impl Iterator<Item = Rc<LocalRoute>>) -> Fuses {
+    routes
+        .filter_map(|route| Some((route.ready.route.name.clone(), route.fuse.clone()?)))
+        .collect()
 }

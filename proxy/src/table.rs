@@ -13,13 +13,15 @@ use traffic_core::split::sticky::{self, Head, Key, Seed};
 use traffic_core::split::{Interleaver, Pick};
 
 use crate::identity::Generation;
-use crate::metrics::{ArmMetrics, Metrics};
+use crate::metrics::{ArmMetrics, Metrics, Source};
 
 /// Everything a worker needs to serve, by original destination.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     /// `None`: the control plane knows no route there.
     pub routes: HashMap<SocketAddr, Option<Arc<ReadyRoute>>>,
+    /// By an address of this pod's. With splits of their own: what comes in and what goes out are two sequences.
+    pub applications: HashMap<SocketAddr, Option<Arc<ReadyRoute>>>,
     pub clusters: HashMap<String, Arc<Cluster>>,
     /// What this proxy is to others. It travels with the clusters: a worker never has the endpoints of one moment and the roots of another.
     pub identity: Option<Arc<Generation>>,
@@ -74,40 +76,17 @@ impl Table {
         metrics: &Metrics,
         mut seed: impl FnMut() -> u64,
     ) -> Table {
-        let before: HashMap<&str, &Arc<ReadyRoute>> = previous
-            .routes
-            .values()
-            .flatten()
-            .map(|ready| (ready.route.name.as_str(), ready))
-            .collect();
-        // Several addresses (IPv4 and IPv6) may lead to one route; they share its split.
-        let mut ready: HashMap<&str, Arc<ReadyRoute>> = HashMap::new();
-        for route in snapshot.routes.values().flatten() {
-            ready.entry(&route.name).or_insert_with(|| {
-                let split = revoked::effective(route, memory);
-                match before.get(route.name.as_str()) {
-                    Some(&old) if *old.route == **route && old.split == split => old.clone(),
-                    old => Arc::new(ReadyRoute::new(
-                        route,
-                        split,
-                        old.map(|old| &***old),
-                        metrics,
-                        &mut seed,
-                    )),
-                }
-            });
-        }
-        let routes = snapshot.routes.iter().map(|(address, route)| {
-            let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-            (
-                address,
-                route
-                    .as_ref()
-                    .and_then(|route| ready.get(route.name.as_str()).cloned()),
-            )
-        });
+        let mut ready = |routes: &HashMap<_, _>, previous: &Routes, source: Source| {
+            let of = |route: &Route, revision: &str| metrics.arm_of(route, revision, source);
+            self::ready(routes, previous, memory, of, &mut seed)
+        };
         Table {
-            routes: routes.collect(),
+            routes: ready(&snapshot.routes, &previous.routes, Source::Application),
+            applications: ready(
+                &snapshot.applications,
+                &previous.applications,
+                Source::Outside,
+            ),
             clusters: snapshot.clusters.clone(),
             identity: previous.identity.clone(),
             inbound: snapshot.inbound.clone(),
@@ -115,19 +94,58 @@ impl Table {
     }
 }
 
+type Routes = HashMap<SocketAddr, Option<Arc<ReadyRoute>>>;
+
+/// Makes routes ready, with what they had before.
+fn ready(
+    routes: &HashMap<SocketAddr, Option<Arc<Route>>>,
+    previous: &Routes,
+    memory: &RevocationMemory,
+    metrics: impl Fn(&Route, &str) -> Arc<ArmMetrics>,
+    seed: &mut impl FnMut() -> u64,
+) -> Routes {
+    let before: HashMap<&str, &Arc<ReadyRoute>> = previous
+        .values()
+        .flatten()
+        .map(|ready| (ready.route.name.as_str(), ready))
+        .collect();
+    // Several addresses (IPv4 and IPv6) may lead to one route; they share its split.
+    let mut ready: HashMap<&str, Arc<ReadyRoute>> = HashMap::new();
+    for route in routes.values().flatten() {
+        ready.entry(&route.name).or_insert_with(|| {
+            let split = revoked::effective(route, memory);
+            match before.get(route.name.as_str()) {
+                Some(&old) if *old.route == **route && old.split == split => old.clone(),
+                old => {
+                    let old = old.map(|old| &***old);
+                    Arc::new(ReadyRoute::new(route, split, old, &metrics, seed))
+                }
+            }
+        });
+    }
+    let routes = routes.iter().map(|(address, route)| {
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+        let ready = route
+            .as_ref()
+            .and_then(|route| ready.get(route.name.as_str()).cloned());
+        (address, ready)
+    });
+    routes.collect()
+}
+
 impl ReadyRoute {
     fn new(
         route: &Arc<Route>,
         split: Split,
         old: Option<&ReadyRoute>,
-        metrics: &Metrics,
+        metrics: impl Fn(&Route, &str) -> Arc<ArmMetrics>,
         seed: &mut impl FnMut() -> u64,
     ) -> ReadyRoute {
         let interleaver = match old {
             Some(old) if epoch(&old.split) == epoch(&split) => old.interleaver.clone(),
             Some(_) | None => Arc::new(Interleaver::new(weight(&split), seed())),
         };
-        let of = |arm: &Arm| metrics.arm(route, &arm.revision);
+        let of = |arm: &Arm| metrics(route, &arm.revision);
         ReadyRoute {
             stable: of(&split.stable),
             canary: split.canary.as_ref().map(|canary| of(&canary.arm)),
@@ -198,6 +216,7 @@ mod tests {
             ["10.0.0.1:80", "[fd00::1]:80"].map(|a| (a.parse().unwrap(), Some(route.clone())));
         Snapshot {
             routes: addresses.into_iter().collect(),
+            applications: HashMap::from([("10.1.0.1:8080".parse().unwrap(), Some(route))]),
             clusters: HashMap::new(),
             inbound: None,
         }
@@ -224,6 +243,23 @@ mod tests {
             .clone()
             .unwrap();
         assert!(Arc::ptr_eq(&ready(&table), &other));
+    }
+
+    #[test]
+    fn what_comes_in_has_a_split_and_series_of_its_own() {
+        let table = prepare(
+            &snapshot(10, 1),
+            &Table::default(),
+            &RevocationMemory::default(),
+        );
+        let inside = table.applications[&"10.1.0.1:8080".parse().unwrap()].clone();
+        let (inside, outbound) = (inside.unwrap(), ready(&table));
+        assert_eq!(inside.split, outbound.split);
+        assert!(!Arc::ptr_eq(&inside.interleaver, &outbound.interleaver));
+        assert!(!Arc::ptr_eq(&inside.stable, &outbound.stable));
+        let same = prepare(&snapshot(10, 1), &table, &RevocationMemory::default());
+        let again = same.applications[&"10.1.0.1:8080".parse().unwrap()].clone();
+        assert!(Arc::ptr_eq(&inside, &again.unwrap()));
     }
 
     #[test]

@@ -121,6 +121,12 @@ fn connections_are_redirected_both_ways_and_reach_where_they_were_going() {
                 "priority {priority}: no {series} in {text}"
             );
         }
+        // From within the pod, as `kubectl port-forward` calls: past the proxy, to this very application.
+        let answer = spaces.call_http(&spaces.pod, &at(pod, 8080));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let text = spaces.ask(&spaces.pod, &["metrics", "127.0.0.1:15020"]);
+        let outside = inbound.replace("\"probe\"", "\"outside\"");
+        assert!(text.contains(&format!("{outside} 1\n")), "{text}");
         // Directly to the proxy's own ports: refused, not looped.
         assert_eq!(spaces.call(&spaces.world, &at(pod, 15006)), "");
     }

@@ -114,9 +114,14 @@ impl Building {
                 revoked: revoked.into_iter().map(SignedRevocation::from).collect(),
             };
             let destinations = self.destinations(objects, spec, number);
+            let applications = match &route.split.canary {
+                Some(_) => applications(&found),
+                None => Vec::new(),
+            };
             self.routes.push(RouteEntry {
                 route,
                 destinations,
+                applications,
             });
             self.clusters.push(stable);
             self.clusters.extend(canary.map(|(cluster, _)| cluster));
@@ -223,6 +228,13 @@ impl Arms {
         }
         arms
     }
+}
+
+/// Where pods are called, whatever they are of: kube-proxy sends callers to all of them.
+fn applications(found: &[PodEndpoint]) -> Vec<SocketAddr> {
+    let pods = found.iter().filter(|each| each.pod.is_some());
+    let addresses: BTreeSet<SocketAddr> = pods.map(|each| each.endpoint.address).collect();
+    addresses.into_iter().collect()
 }
 
 fn identity(pods: &dyn Pods, target: &TargetSplit, each: &PodEndpoint) -> Option<Expected> {

@@ -637,3 +637,36 @@ fn what_a_service_allows_is_in_its_routes_whether_it_is_released_or_not() {
         assert_eq!(texts, [says]);
     }
 }
+
+#[test]
+fn pods_are_told_what_to_split_for_callers_without_a_sidecar_while_a_release_is_under_way() {
+    let pods = Known {
+        revisions: revisions(&[("web-1", "v1"), ("web-canary-x", "v2")]),
+        ..Known::default()
+    };
+    let mut elsewhere = ready("10.1.0.9", "gone");
+    elsewhere.as_object_mut().unwrap().remove("targetRef");
+    let unready = json!({"ready": false, "serving": false, "terminating": false});
+    let slices = [slice(
+        "web",
+        "IPv4",
+        &[
+            ready("10.1.0.2", "web-canary-x"),
+            ready("10.1.0.1", "web-1"),
+            // kube-proxy may not have heard yet.
+            endpoint("10.1.0.3", "other", unready),
+            elsewhere,
+        ],
+    )];
+    let applications = |canary| {
+        let view = view(&[web()], &slices, &pods, &[target("web", canary)]);
+        let entry = &view.world.routes["shop/web/80"];
+        let texts = entry.applications.iter().map(ToString::to_string);
+        texts.collect::<Vec<_>>()
+    };
+    let all = ["10.1.0.1:8080", "10.1.0.2:8080", "10.1.0.3:8080"];
+    for weight in [0, 10, 100] {
+        assert_eq!(applications(Some(weight)), all, "{weight}");
+    }
+    assert!(applications(None).is_empty());
+}

@@ -24,6 +24,9 @@ pub struct RouteEntry {
     pub route: Route,
     /// Sorted, without duplicates. No two routes share one.
     pub destinations: Vec<SocketAddr>,
+    /// The addresses of its endpoints, while there is something to split: their sidecars ask for the route, to pick for callers that have none. Sorted, without
+    /// duplicates.
+    pub applications: Vec<SocketAddr>,
 }
 
 /// What is different in another world; `None`: it is not there any more.

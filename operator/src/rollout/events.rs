@@ -326,10 +326,10 @@ pub fn because(cause: Cause, detail: &str) -> String {
     }
 }
 
-/// What callers outside the mesh mean for a release, and what to do about them.
+/// What requests mean for a release that nobody has picked a revision for, and what to do about them.
 pub fn from_outside(requests: u64) -> String {
     format!(
-        "about {requests} requests a minute come from callers outside the mesh: they are spread over stable and canary pods by the number of pods, not by weight, and no check sees them; give the callers a sidecar (label their namespace {}=enabled), or let them call through a gateway that has one",
+        "about {requests} requests a minute of callers outside the mesh are spread over stable and canary pods by the number of pods, not by weight, and no check sees them: the pods that they come to do not pick a revision for them, because their sidecars are older than this operator, or have not heard from it since the release began. Make those pods anew (kubectl rollout restart), or give the callers a sidecar (label their namespace {}=enabled)",
         aviary_crds::INJECT_LABEL
     )
 }

@@ -50,7 +50,7 @@ impl Lacking {
         }
         if old > 0 {
             said.push(format!(
-                "{} the sidecar of an older operator, behind which tcpSocket probes always pass",
+                "{} the sidecar of an older operator, behind which tcpSocket probes always pass, and callers without a sidecar are held by no weight",
                 pods(old)
             ));
         }

@@ -32,7 +32,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint as Channe
 use traffic_core::bounds::Bounds;
 use traffic_core::config::{
     Arm, CanaryArm, Cluster, Endpoint, Health, Protocol, Revocation, Route, SignedRevocation,
-    Snapshot, Split, Weight,
+    Snapshot, Split, Wanted, Weight,
 };
 use traffic_core::lease::Lease;
 use traffic_core::revoked::RevocationMemory;
@@ -59,6 +59,11 @@ pub(crate) fn weight(route: &Route) -> Weight {
         .canary
         .as_ref()
         .map_or(Weight::ZERO, |canary| canary.weight)
+}
+
+/// Where the pod behind the Service is called itself.
+pub(crate) fn application(service: &str) -> SocketAddr {
+    SocketAddr::new([10, 1, 0, 1].into(), destination(service).port())
 }
 
 pub(crate) fn destination(service: &str) -> SocketAddr {
@@ -146,6 +151,7 @@ fn add(world: &mut World, service: &str, canary: &str, percent: u32) {
         RouteEntry {
             route,
             destinations: vec![destination(service)],
+            applications: vec![application(service)],
         },
     );
 }
@@ -502,7 +508,14 @@ impl Proxy {
     }
 
     pub(crate) async fn call(&mut self, service: &str) {
-        self.demands.send(destination(service)).await.unwrap();
+        let wanted = Wanted::Destination(destination(service));
+        self.demands.send(wanted).await.unwrap();
+    }
+
+    /// Callers without a sidecar call the pod behind the Service, which this is.
+    pub(crate) async fn is_called(&mut self, service: &str) {
+        let wanted = Wanted::Application(application(service));
+        self.demands.send(wanted).await.unwrap();
     }
 
     /// The first snapshot whose route for the service is as wanted.

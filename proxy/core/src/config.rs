@@ -150,11 +150,28 @@ pub struct Cluster {
     pub endpoints: Vec<Endpoint>,
 }
 
+/// What a proxy asks the route of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Wanted {
+    /// An address that its application calls.
+    Destination(SocketAddr),
+    /// An address of its own at which its application is called: by callers without a sidecar, whose requests nobody has split.
+    Application(SocketAddr),
+}
+
+impl From<SocketAddr> for Wanted {
+    fn from(destination: SocketAddr) -> Wanted {
+        Wanted::Destination(destination)
+    }
+}
+
 /// Everything a proxy knows at one moment: swapped whole, never changed in place.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// By original destination. `None`: the control plane knows no route there, so pass through.
     pub routes: HashMap<SocketAddr, Option<Arc<Route>>>,
+    /// By an address of this pod's at which its application answers: the route whose endpoint that is. `None`: there is nothing to split.
+    pub applications: HashMap<SocketAddr, Option<Arc<Route>>>,
     /// By cluster name.
     pub clusters: HashMap<String, Arc<Cluster>>,
     /// What to do with what comes in. `None`: the control plane has not said.

@@ -68,6 +68,9 @@ pub mod label {
     pub const WORKLOAD: &str = "workload";
     /// Who sent a request that came in: one of [`peer`](super::peer).
     pub const PEER: &str = "peer";
+    /// On outbound metrics: [`OUTSIDE`](super::peer::OUTSIDE) for requests of callers without a sidecar, whose revision the called pod has picked. Absent on all
+    /// others.
+    pub const SOURCE: &str = "source";
     /// Why a connection was passed through, or something was refused.
     pub const REASON: &str = "reason";
     /// The SPIFFE ID of who called; empty if it has shown none.

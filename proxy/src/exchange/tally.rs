@@ -27,6 +27,8 @@ pub struct Tally {
     account: Account,
     /// As long as it has not ended.
     first: Option<FirstAttempt>,
+    /// The application's port at which it came in and is served, if a revision was picked for it here.
+    held: Option<Arc<PortMetrics>>,
     arrived: Instant,
     counted: Option<Class>,
 }
@@ -43,6 +45,17 @@ impl Tally {
         tally
     }
 
+    /// Of a caller without a sidecar; this pod's application is of the picked revision.
+    pub fn held(mut self, port: Arc<PortMetrics>) -> Tally {
+        self.held = Some(port);
+        self
+    }
+
+    /// Whether it is this pod's application that is asked.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     pub fn inbound(port: Arc<PortMetrics>, peer: Peer, arrived: Instant) -> Tally {
         Tally::of(Account::Port(port, peer), arrived)
     }
@@ -55,6 +68,7 @@ impl Tally {
         Tally {
             account,
             first: None,
+            held: None,
             arrived,
             counted: None,
         }
@@ -66,11 +80,15 @@ impl Tally {
             arm.first_attempts.add(Class::Unsent);
             self.account = Account::Arm(next.clone(), Attempt::Second);
             self.first_ended(Class::Unsent);
+            self.held_ended(Class::Unsent);
         }
     }
 
     /// The application's port turned out to be one, perhaps while this request was on its way.
     pub fn of_port(&mut self, port: &Arc<PortMetrics>) {
+        if let Some(held) = &mut self.held {
+            held.clone_from(port);
+        }
         if let Account::Port(account, _) = &mut self.account
             && !Arc::ptr_eq(account, port)
         {
@@ -105,6 +123,9 @@ impl Tally {
         if let Some(first) = &mut self.first {
             first.answered(time);
         }
+        if let Some(port) = &self.held {
+            port.answered_after(time);
+        }
         match &self.account {
             Account::Arm(arm, Attempt::First) => arm.answered_after(time),
             Account::Port(port, _) => port.answered_after(time),
@@ -119,6 +140,7 @@ impl Tally {
         }
         self.counted = Some(class);
         self.first_ended(class);
+        self.held_ended(class);
         match &self.account {
             Account::Arm(arm, attempt) => {
                 arm.requests.add(class);
@@ -129,6 +151,13 @@ impl Tally {
             }
             Account::Port(port, peer) => port.requests(*peer).add(class),
             Account::Nobody => {}
+        }
+    }
+
+    /// A sidecar has picked its revision: this one.
+    fn held_ended(&mut self, class: Class) {
+        if let Some(port) = self.held.take() {
+            port.requests(Peer::Mesh).add(class);
         }
     }
 

@@ -21,7 +21,7 @@ use super::request::Asked;
 use super::trace;
 use crate::endpoint::http1::{Origin, Upstream, Wanted};
 use crate::endpoint::{CallerFault, Cause, Endpoint, Lost, SendError};
-use crate::exchange::{self, Answered};
+use crate::exchange::{self, Answered, Hop};
 use crate::net::input::Input;
 use crate::net::pump::{Broken, Pump};
 use crate::net::stream::{ReadHalf, WriteHalf};
@@ -47,6 +47,8 @@ pub(super) struct Attempt<'c, 's> {
     continued: bool,
     /// Of a request that failed and is not kept any more.
     trace: Option<Trace>,
+    /// The head with this proxy's mark, for the first attempt that needs it.
+    marked: Option<Vec<u8>>,
 }
 
 /// How far the request's body is.
@@ -96,7 +98,14 @@ impl<'c, 's> Attempt<'c, 's> {
             watched: Watched::There,
             continued: false,
             trace: None,
+            marked: None,
         }
+    }
+
+    /// Attempts that go to an endpoint of a route have this head instead.
+    pub(super) fn with_marked(mut self, head: Option<Vec<u8>>) -> Attempt<'c, 's> {
+        self.marked = head;
+        self
     }
 
     /// It goes to one endpoint only: nothing of its body has to be kept.
@@ -317,7 +326,16 @@ impl<E: Into<SendError>> From<E> for Undelivered {
 impl exchange::Attempt for Attempt<'_, '_> {
     type Answer = Answer;
 
-    async fn send(&mut self, endpoint: &Rc<Endpoint>) -> Result<Answered<Answer>, SendError> {
+    async fn send(
+        &mut self,
+        endpoint: &Rc<Endpoint>,
+        hop: Hop,
+    ) -> Result<Answered<Answer>, SendError> {
+        if hop == Hop::Endpoint
+            && let Some(head) = self.marked.take()
+        {
+            self.upload.replace_head(head);
+        }
         let mut wanted = if self.asked.is_repeatable {
             Wanted::Any
         } else {

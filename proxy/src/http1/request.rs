@@ -8,7 +8,7 @@ use aviary_http1::{Edit, Framing, Limits, Malformed, Persistence, Request, Versi
 use traffic_core::contract::header;
 use traffic_core::split::sticky::Head;
 
-use crate::exchange::{Exchange, Facts, Policy};
+use crate::exchange::{Exchange, Facts, Marking, Policy};
 use crate::state::State;
 
 /// What is still needed of a request after its head is written.
@@ -61,24 +61,25 @@ impl Head for Names<'_, '_, '_> {
     }
 }
 
-/// Reads `head`, begins the exchange, and writes the head for the endpoint to `out`.
+/// Reads `head`, begins the exchange, and writes the head for the endpoint to `out`. If its first attempt goes without this proxy's mark and others with it, the
+/// head with it comes too.
 pub(super) fn read(
     head: &[u8],
     state: &State,
     policy: &Policy,
     arrived: Instant,
     out: &mut Vec<u8>,
-) -> Result<(Asked, Exchange), Malformed> {
+) -> Result<(Asked, Exchange, Option<Vec<u8>>), Malformed> {
     let mut space = lines();
     let limits = state.common.limits;
     let request = Request::read(head, &mut space, &limits.request(policy.side()))?;
-    let mark = match policy {
+    let written = match policy {
         Policy::Inbound { .. } => request.fields.get(header::PEER),
         Policy::Outbound { .. } => None,
     };
     let facts = Facts {
         authority: request.authority(),
-        mark,
+        mark: written,
         // No header of HTTP says it; gRPC is spoken in HTTP/2.
         waits: None,
         request: traffic_core::authorize::Request {
@@ -88,24 +89,40 @@ pub(super) fn read(
         },
     };
     let exchange = policy.begin(state, arrived, facts, &Names(&request.fields));
-    let address;
-    let mut with = [("", ""); 2];
-    let mut count = 0;
-    if exchange.is_split() {
-        with[count] = (header::PEER, &*state.common.token);
-        count += 1;
-    }
+    let mark = (header::PEER, &*state.common.token);
     // HTTP/1.0 needs no Host; the endpoint is spoken to in 1.1, which does.
-    if request.version == Version::Http10 && !request.has_host() {
-        address = policy.address().to_string();
-        with[count] = ("Host", &address);
-        count += 1;
-    }
-    let edit = Edit {
-        without: &[header::PEER],
-        with: &with[..count],
+    let lacks_host = request.version == Version::Http10 && !request.has_host();
+    let address = lacks_host.then(|| policy.address().to_string());
+    let host = address.as_ref().map(|address| ("Host", address.as_str()));
+    let write = |out: &mut Vec<u8>, mark: Option<(&str, &str)>| {
+        let mut with = [("", ""); 2];
+        let mut count = 0;
+        for field in mark.into_iter().chain(host) {
+            with[count] = field;
+            count += 1;
+        }
+        let edit = Edit {
+            without: &[header::PEER],
+            with: &with[..count],
+        };
+        request.write(out, &edit);
     };
-    request.write(out, &edit);
+    let marked = match exchange.marking() {
+        Marking::Always => {
+            write(out, Some(mark));
+            None
+        }
+        Marking::Never => {
+            write(out, None);
+            None
+        }
+        Marking::LaterOn => {
+            write(out, None);
+            let mut marked = Vec::with_capacity(out.len() + header::ADDED_BYTES);
+            write(&mut marked, Some(mark));
+            Some(marked)
+        }
+    };
     let asked = Asked {
         version: request.version,
         framing: request.framing,
@@ -114,8 +131,8 @@ pub(super) fn read(
         upgrade: request.wants_upgrade(),
         expects_continue: request.expects_continue(),
         is_repeatable: request.is_safe() && request.framing == Framing::Empty,
-        mark: mark.and_then(|mark| Some(std::str::from_utf8(mark).ok()?.to_owned())),
+        mark: written.and_then(|mark| Some(std::str::from_utf8(mark).ok()?.to_owned())),
         answer: limits.answer(policy.side()),
     };
-    Ok((asked, exchange))
+    Ok((asked, exchange, marked))
 }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -17,13 +18,15 @@ use traffic_core::retry;
 use super::pump::{Broken, Pump};
 use crate::endpoint::http2::Lease;
 use crate::endpoint::{CallerFault, Cause, Endpoint, Lost, SendError};
-use crate::exchange::{self, Answered};
+use crate::exchange::{self, Answered, Hop};
 
 /// Connections that turn out to be closing. Another one is worth a try, endlessly many are not.
 const CLOSING: usize = 3;
 
 pub(super) struct Attempt {
     pub(super) head: Head,
+    /// This proxy's, for attempts that go to an endpoint of a route, if the head has it not.
+    pub(super) mark: Option<Arc<str>>,
     pub(super) body: RecvStream,
     pub(super) respond: SendResponse<Bytes>,
     pub(super) upload: Pump,
@@ -133,7 +136,11 @@ impl Attempt {
 impl exchange::Attempt for Attempt {
     type Answer = Answer;
 
-    async fn send(&mut self, endpoint: &Rc<Endpoint>) -> Result<Answered<Answer>, SendError> {
+    async fn send(
+        &mut self,
+        endpoint: &Rc<Endpoint>,
+        hop: Hop,
+    ) -> Result<Answered<Answer>, SendError> {
         let mut closing = 0;
         loop {
             let lease = endpoint.http2.acquire().await.map_err(Cause::Connect)?;
@@ -146,9 +153,12 @@ impl exchange::Attempt for Attempt {
                 }
                 continue;
             }
-            let Some(head) = self.head.take() else {
+            let Some(mut head) = self.head.take() else {
                 return Err(Cause::Closed("the request went out already".to_owned()).into());
             };
+            if let (Hop::Endpoint, Some(mark)) = (hop, &self.mark) {
+                super::head::mark(&mut head.headers, mark);
+            }
             let answer = self.on(lease, head).await?;
             self.upload.forget();
             return Ok(Answered {

@@ -19,7 +19,7 @@ use super::attempt::{Answer, Attempt, Head};
 use super::head;
 use super::pump::{Broken, Pump};
 use crate::exchange::flight::Flight;
-use crate::exchange::{Delivery, Facts, Policy, Refusal};
+use crate::exchange::{Delivery, Facts, Marking, Policy, Refusal};
 use crate::metrics::Limit;
 use crate::state::State;
 
@@ -81,14 +81,21 @@ pub(super) async fn serve(
     let exchange = policy.begin(&state, arrived, facts, &head::Fields(&head.headers));
     head::prepare(&mut head, policy.address());
     let is_empty = body.is_end_stream();
-    let (head, upload) = if exchange.is_split() {
-        head::mark(&mut head.headers, &state.common.token);
-        (Head::Kept(head), Pump::keeping(is_empty))
-    } else {
-        (Head::Once(Some(head)), Pump::once(is_empty))
+    let token = &state.common.token;
+    let (head, mark, upload) = match exchange.marking() {
+        Marking::Always => {
+            head::mark(&mut head.headers, token);
+            (Head::Kept(head), None, Pump::keeping(is_empty))
+        }
+        Marking::LaterOn => {
+            let mark = Some(token.clone());
+            (Head::Kept(head), mark, Pump::keeping(is_empty))
+        }
+        Marking::Never => (Head::Once(Some(head)), None, Pump::once(is_empty)),
     };
     let mut attempt = Attempt {
         head,
+        mark,
         body,
         respond,
         upload,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::DescriptorEncoder;
 use traffic_core::config::Route;
-use traffic_core::contract::{label, metric};
+use traffic_core::contract::{label, metric, peer};
 
 use super::classes::ByClass;
 use super::histogram::Histogram;
@@ -61,6 +61,16 @@ struct ArmLabels {
     service: String,
     port: u16,
     revision: String,
+    source: Source,
+}
+
+/// Whose requests they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// This pod's application.
+    Application,
+    /// Callers without a sidecar, who called this pod.
+    Outside,
 }
 
 /// An arm's metrics, and when a route named it last, as far as scrapes saw it.
@@ -74,12 +84,13 @@ struct Kept {
 pub(super) struct Arms(Mutex<BTreeMap<ArmLabels, Kept>>);
 
 impl Arms {
-    pub(super) fn arm(&self, route: &Route, revision: &str) -> Arc<ArmMetrics> {
+    pub(super) fn arm(&self, route: &Route, revision: &str, source: Source) -> Arc<ArmMetrics> {
         let labels = ArmLabels {
             namespace: route.namespace.clone(),
             service: route.service.clone(),
             port: route.port,
             revision: revision.to_owned(),
+            source,
         };
         let mut arms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = arms.entry(labels).or_insert_with(|| Kept {
@@ -147,12 +158,17 @@ impl Arms {
 
 impl ArmLabels {
     fn pairs(&self) -> Labels<'static> {
-        vec![
+        let mut pairs = vec![
             (label::DST_NAMESPACE, self.namespace.clone()),
             (label::DST_SERVICE, self.service.clone()),
             (label::DST_PORT, self.port.to_string()),
             (label::REVISION, self.revision.clone()),
-        ]
+        ];
+        match self.source {
+            Source::Application => {}
+            Source::Outside => pairs.push((label::SOURCE, peer::OUTSIDE.to_owned())),
+        }
+        pairs
     }
 }
 
@@ -200,8 +216,8 @@ mod tests {
     #[test]
     fn a_revision_is_forgotten_an_hour_after_its_last_use_and_not_while_it_is_used() {
         let arms = Arms::default();
-        let used = arms.arm(&route(), "v1");
-        drop(arms.arm(&route(), "v2"));
+        let used = arms.arm(&route(), "v1", Source::Application);
+        drop(arms.arm(&route(), "v2", Source::Outside));
         let now = Instant::now();
         let known = || arms.0.lock().unwrap().len();
         arms.forget_unused(now + UNUSED / 2);

@@ -28,6 +28,8 @@ pub struct Pump {
     buffers: Rc<Buffers>,
     /// What is to be written, or was and is kept.
     out: Vec<u8>,
+    /// So much of it is the head.
+    head: usize,
     written: usize,
     /// So many bytes of the input go out as they are, after `out`.
     direct: usize,
@@ -68,6 +70,7 @@ impl Pump {
         Pump {
             body,
             buffers,
+            head: head.len(),
             out: head,
             written: 0,
             direct: 0,
@@ -103,6 +106,14 @@ impl Pump {
         debug_assert!(self.is_kept() || self.total == 0);
         self.written = 0;
         self.total = 0;
+    }
+
+    /// Another head goes out next time, before what is kept of the body. Only while everything is kept.
+    pub fn replace_head(&mut self, head: Vec<u8>) {
+        debug_assert!(self.is_kept());
+        let length = head.len();
+        self.out.splice(..self.head, head);
+        self.head = length;
     }
 
     /// Bytes that went out since the beginning.

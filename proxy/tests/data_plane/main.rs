@@ -18,6 +18,7 @@ mod mesh;
 mod mtls;
 mod outcomes;
 mod outliers;
+mod outside;
 mod probes;
 mod protocols;
 mod routes;

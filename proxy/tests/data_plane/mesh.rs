@@ -204,6 +204,8 @@ pub(crate) struct Service {
     pub bounds: Bounds,
     /// Of every endpoint.
     pub identity: Option<Expected>,
+    /// Where the application of the pod that gets this is called, if it is one of the endpoints.
+    pub application: Option<SocketAddr>,
 }
 
 impl Default for Service {
@@ -219,6 +221,7 @@ impl Default for Service {
             sticky: None,
             bounds: Bounds::default(),
             identity: None,
+            application: None,
         }
     }
 }
@@ -284,8 +287,11 @@ impl Service {
                 }),
             )
         };
+        let route = Some(Arc::new(self.route()));
+        let applications = self.application.map(|address| (address, route.clone()));
         Snapshot {
-            routes: HashMap::from([(SERVICE.parse().unwrap(), Some(Arc::new(self.route())))]),
+            applications: applications.into_iter().collect(),
+            routes: HashMap::from([(SERVICE.parse().unwrap(), route)]),
             clusters: HashMap::from([cluster("v1", &self.stable), cluster("v2", &self.canary)]),
             ..Snapshot::default()
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aviary_proxy::control::{Install, Link};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use traffic_core::config::Snapshot;
+use traffic_core::config::{Snapshot, Wanted};
 
 use crate::client::{Client, eventually};
 use crate::mesh::{Given, Mesh, SERVICE, Service};
@@ -18,7 +18,8 @@ async fn a_new_destination_is_asked_for_and_its_first_connection_is_split() {
     mesh.data.link(Link::Connected);
     let outbound = mesh.outbound;
     let first = tokio::spawn(async move { Client::http1(outbound).await.get("/").await.text });
-    assert_eq!(mesh.demands.recv().await, Some(SERVICE.parse().unwrap()));
+    let service = Wanted::Destination(SERVICE.parse().unwrap());
+    assert_eq!(mesh.demands.recv().await, Some(service));
     mesh.install(&Service::new(server.address, server.address, 100))
         .await;
     assert_eq!(first.await.unwrap(), "v2");
@@ -36,7 +37,8 @@ async fn without_an_answer_a_connection_is_passed_through_and_the_next_one_asks_
             Client::http1(mesh.outbound).await.get("/").await.text,
             "plain"
         );
-        assert_eq!(mesh.demands.recv().await, Some(server.address));
+        let address = Wanted::Destination(server.address);
+        assert_eq!(mesh.demands.recv().await, Some(address));
     }
     let text = mesh.metrics.render().unwrap();
     assert!(

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   demand(dst) ─> RDS dst/<ip>:<port> ─> route ─> CDS and EDS of its clusters ─> Snapshot ─> install ─> ACK
+//!   demand(app) ─> RDS app/<ip>:<port> ─────^
 //!   connected() ─> LDS inbound/self ─────────────────────────────────────────────────^
 //! ```
 //!
@@ -19,11 +20,10 @@
 //! Revocations are the data plane's business.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use traffic_core::config::{Cluster, Inbound, Route, Snapshot};
+use traffic_core::config::{Cluster, Inbound, Route, Snapshot, Wanted};
 use traffic_core::inbound::Unidentified;
 
 use crate::kind::{ByKind, Kind, LISTENER};
@@ -62,9 +62,9 @@ pub struct Output {
 
 #[derive(Debug, Default)]
 pub struct DeltaClient {
-    destinations: BTreeMap<SocketAddr, Destination>,
+    destinations: BTreeMap<Wanted, Destination>,
     /// In the order in which they were demanded.
-    demanded: VecDeque<SocketAddr>,
+    demanded: VecDeque<Wanted>,
     /// The newest that was received, by name.
     routes: HashMap<String, Arc<HeldRoute>>,
     /// Those that a received or a visible route names.
@@ -141,11 +141,11 @@ impl DeltaClient {
         }
     }
 
-    /// The pod calls these destinations.
-    pub fn demand(&mut self, destinations: impl IntoIterator<Item = SocketAddr>) -> Output {
+    /// The pod calls these destinations, or is called at these addresses.
+    pub fn demand(&mut self, destinations: impl IntoIterator<Item = impl Into<Wanted>>) -> Output {
         let mut output = Output::default();
         let mut fresh = Vec::new();
-        for destination in destinations {
+        for destination in destinations.into_iter().map(Into::into) {
             self.destinations.entry(destination).or_insert_with(|| {
                 fresh.push(alias(destination));
                 self.demanded.push_back(destination);
@@ -197,7 +197,7 @@ impl DeltaClient {
     fn forget_destinations(&mut self) -> Vec<String> {
         let mut forgotten = Vec::new();
         while self.demanded.len() > MOST_DESTINATIONS {
-            let nowhere = |address: &SocketAddr| {
+            let nowhere = |address: &Wanted| {
                 let known = self.destinations.get(address);
                 known.is_none_or(|each| each.answer == Answer::Nowhere)
             };

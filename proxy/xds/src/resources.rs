@@ -11,16 +11,20 @@ use std::time::Duration;
 
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
-use traffic_core::config::{Cluster, Inbound, Route};
+use traffic_core::config::{Cluster, Inbound, Route, Wanted};
 
 use crate::kind::{ByKind, Kind};
 use crate::{cluster, listener, route};
 
-const PREFIX: &str = "dst/";
+const DESTINATION: &str = "dst/";
+const APPLICATION: &str = "app/";
 
-/// The name under which a proxy asks for the route of a destination: `dst/<ip>:<port>`.
-pub fn alias(destination: SocketAddr) -> String {
-    format!("{PREFIX}{destination}")
+/// The name under which a proxy asks for a route: `dst/<ip>:<port>`, or `app/<ip>:<port>`.
+pub fn alias(wanted: impl Into<Wanted>) -> String {
+    match wanted.into() {
+        Wanted::Destination(address) => format!("{DESTINATION}{address}"),
+        Wanted::Application(address) => format!("{APPLICATION}{address}"),
+    }
 }
 
 /// The name of the listener that is each proxy's own: what it does with what comes in. Whose it is the stream says, so nobody can ask for another's.
@@ -28,9 +32,21 @@ pub fn alias(destination: SocketAddr) -> String {
 /// As the name of a route it asks for nothing, but says that a sidecar accepts TLS: it has a certificate, and all that comes in may be TLS.
 pub const INBOUND: &str = "inbound/self";
 
-/// The destination in an alias.
+/// What is asked for by an alias.
+pub fn wanted(alias: &str) -> Option<Wanted> {
+    let address = |text: &str| text.parse().ok();
+    match alias.strip_prefix(DESTINATION) {
+        Some(text) => address(text).map(Wanted::Destination),
+        None => address(alias.strip_prefix(APPLICATION)?).map(Wanted::Application),
+    }
+}
+
+/// The destination in an alias, if it is one's.
 pub fn destination(alias: &str) -> Option<SocketAddr> {
-    alias.strip_prefix(PREFIX)?.parse().ok()
+    match wanted(alias)? {
+        Wanted::Destination(address) => Some(address),
+        Wanted::Application(_) => None,
+    }
 }
 
 /// One encoded resource.
@@ -64,6 +80,10 @@ pub struct Resources {
     by_name: ByKind<BTreeMap<String, Arc<Resource>>>,
     /// From a route's alias to its name.
     aliases: HashMap<String, String>,
+    /// The same of applications, of which several Services may select one: the first by name answers.
+    applications: HashMap<String, BTreeSet<String>>,
+    /// The applications of a route, sorted.
+    of_route: HashMap<String, Vec<String>>,
     /// The names of a rollout's routes.
     of_rollout: HashMap<String, BTreeSet<String>>,
     /// The listeners in use, by version: most pods have the same one.
@@ -80,7 +100,8 @@ impl Resources {
         if self.has(Kind::Route, &route.name, &version) {
             return false;
         }
-        let aliases: Vec<String> = destinations.iter().copied().map(alias).collect();
+        let aliases = destinations.iter().copied().map(Wanted::Destination);
+        let aliases: Vec<String> = aliases.map(alias).collect();
         let arms = std::iter::once(&route.split.stable)
             .chain(route.split.canary.iter().map(|canary| &canary.arm));
         let resource = Resource {
@@ -100,6 +121,43 @@ impl Resources {
         of_rollout.insert(route.name.clone());
         self.by_name[Kind::Route].insert(route.name.clone(), Arc::new(resource));
         true
+    }
+
+    /// The route is that of these applications from now on. Gives the names that are answered in another way than before. Endpoints come and go, so
+    /// they are no part of the route's version.
+    pub fn set_applications(&mut self, route: &str, addresses: &[SocketAddr]) -> Vec<String> {
+        let names = addresses.iter().copied().map(Wanted::Application);
+        let mut names: Vec<String> = names.map(alias).collect();
+        names.sort_unstable();
+        names.dedup();
+        let before = if names.is_empty() {
+            self.of_route.remove(route).unwrap_or_default()
+        } else {
+            let before = self.of_route.insert(route.to_owned(), names.clone());
+            before.unwrap_or_default()
+        };
+        if before == names {
+            return Vec::new();
+        }
+        for name in &before {
+            if let Some(routes) = self.applications.get_mut(name) {
+                routes.remove(route);
+                if routes.is_empty() {
+                    self.applications.remove(name);
+                }
+            }
+        }
+        for name in &names {
+            let routes = self.applications.entry(name.clone()).or_default();
+            routes.insert(route.to_owned());
+        }
+        let concerned: BTreeSet<String> = before.into_iter().chain(names).collect();
+        concerned.into_iter().collect()
+    }
+
+    /// The names of the applications that a route is that of.
+    pub fn applications_of(&self, route: &str) -> &[String] {
+        self.of_route.get(route).map_or(&[], Vec::as_slice)
     }
 
     /// Says of which kinds there is another resource than before.
@@ -220,7 +278,10 @@ impl Resources {
     pub fn resolve(&self, kind: Kind, name: &str) -> Option<&Arc<Resource>> {
         let of_kind = &self.by_name[kind];
         of_kind.get(name).or_else(|| match kind {
-            Kind::Route => of_kind.get(self.aliases.get(name)?),
+            Kind::Route => match self.aliases.get(name) {
+                Some(route) => of_kind.get(route),
+                None => of_kind.get(self.applications.get(name)?.first()?),
+            },
             Kind::Cluster | Kind::Endpoints | Kind::Listener => None,
         })
     }
@@ -281,11 +342,41 @@ mod tests {
     fn an_alias_names_a_destination_in_both_address_families() {
         for text in ["10.96.0.1:80", "[fd00::1]:443"] {
             let address: SocketAddr = text.parse().unwrap();
-            assert_eq!(alias(address), format!("dst/{text}"));
-            assert_eq!(destination(&alias(address)), Some(address));
+            for (asked, name) in [
+                (Wanted::Destination(address), format!("dst/{text}")),
+                (Wanted::Application(address), format!("app/{text}")),
+            ] {
+                assert_eq!(alias(asked), name);
+                assert_eq!(wanted(&name), Some(asked));
+            }
         }
-        assert_eq!(destination("shop/web/80"), None);
-        assert_eq!(destination("dst/web:80"), None);
+        for other in ["shop/web/80", "dst/web:80", "app/web:80", INBOUND] {
+            assert_eq!(wanted(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_application_of_two_services_has_the_route_of_the_first_by_name() {
+        let mut world = world(&[route("web", 10), route("api", 10)], &[]);
+        let address: SocketAddr = "10.1.0.1:8080".parse().unwrap();
+        let name = alias(Wanted::Application(address));
+        let found = |world: &Resources| {
+            let found = world.resolve(Kind::Route, &name);
+            found.map(|found| found.name.clone())
+        };
+        assert_eq!(found(&world), None);
+        let concerned = world.set_applications("shop/web/80", &[address]);
+        assert_eq!(concerned, std::slice::from_ref(&name));
+        assert_eq!(found(&world).as_deref(), Some("shop/web/80"));
+        world.set_applications("shop/api/80", &[address]);
+        assert_eq!(found(&world).as_deref(), Some("shop/api/80"));
+        assert!(world.set_applications("shop/api/80", &[address]).is_empty());
+        let concerned = world.set_applications("shop/api/80", &[]);
+        assert_eq!(concerned, std::slice::from_ref(&name));
+        assert_eq!(found(&world).as_deref(), Some("shop/web/80"));
+        world.set_applications("shop/web/80", &[]);
+        assert_eq!(found(&world), None);
+        assert!(world.applications.is_empty() && world.of_route.is_empty());
     }
 
     #[test]

@@ -333,11 +333,16 @@ impl DeltaServer {
         let (nonce, leases) = (self.last_nonce, self.leases);
         let subscriptions = &mut self.kinds[kind];
         subscriptions.unanswered_nonces.insert(nonce);
-        let mut bodies: BTreeMap<String, Arc<Resource>> = BTreeMap::new();
+        let mut bodies: BTreeMap<String, (Arc<Resource>, Vec<String>)> = BTreeMap::new();
         for (name, target) in changed {
             let renew_at = leases.renew_at(&target, now);
-            subscriptions.give(name, Some(Given::of(&target)), nonce, renew_at);
-            bodies.insert(target.name.clone(), target);
+            subscriptions.give(name.clone(), Some(Given::of(&target)), nonce, renew_at);
+            let body = bodies.entry(target.name.clone());
+            let (body, aliases) = body.or_insert_with(|| (Arc::clone(&target), Vec::new()));
+            // What this proxy alone asks it by.
+            if name != body.name && !body.aliases.contains(&name) {
+                aliases.push(name);
+            }
         }
         for name in &gone {
             subscriptions.give(name.clone(), None, nonce, None);
@@ -346,7 +351,7 @@ impl DeltaServer {
             type_url: kind.type_url().to_owned(),
             resources: bodies
                 .into_values()
-                .map(|each| wire(kind, &each, leases))
+                .map(|(each, aliases)| wire(kind, &each, aliases, leases))
                 .collect(),
             removed_resources: match kind {
                 Kind::Cluster | Kind::Endpoints | Kind::Route => gone,
@@ -374,10 +379,10 @@ impl Scope<'_> {
     }
 }
 
-fn wire(kind: Kind, resource: &Resource, leases: Leases) -> WireResource {
+fn wire(kind: Kind, resource: &Resource, more: Vec<String>, leases: Leases) -> WireResource {
     WireResource {
         name: resource.name.clone(),
-        aliases: resource.aliases.clone(),
+        aliases: resource.aliases.iter().cloned().chain(more).collect(),
         version: resource.version.clone(),
         resource: Some(resource.wire_body(kind)),
         ttl: leases.ttl(resource).map(leases::duration),

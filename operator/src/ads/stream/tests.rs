@@ -161,6 +161,7 @@ fn a_tally_that_follows_every_move_is_the_one_that_counts_everybody_anew() {
                 let entry = RouteEntry {
                     route: route(owner, percent),
                     destinations: vec![web()],
+                    applications: Vec::new(),
                 };
                 let mut world = World::default();
                 world.routes.insert(entry.route.name.clone(), entry);

@@ -15,7 +15,7 @@ use super::{Answer, DeltaClient, HeldInbound, HeldRoute, Output};
 use crate::cluster::{self, InvalidCluster};
 use crate::kind::{Kind, UnknownType};
 use crate::listener::{self, InvalidListener};
-use crate::resources::{INBOUND, destination};
+use crate::resources::{INBOUND, wanted};
 use crate::route::{self, InvalidRoute};
 use crate::server::limits;
 use crate::{Request, Response};
@@ -46,7 +46,9 @@ enum Invalid {
     },
     #[error("resource `{name}` has a body named `{inner}`")]
     OtherName { name: String, inner: String },
-    #[error("route `{0}` has no alias `dst/<ip>:<port>`: a proxy finds routes by destination")]
+    #[error(
+        "route `{0}` has no alias `dst/<ip>:<port>` or `app/<ip>:<port>`: a proxy finds routes by address"
+    )]
     NoAlias(String),
     #[error(transparent)]
     Route(#[from] InvalidRoute),
@@ -128,7 +130,7 @@ impl DeltaClient {
         let destinations: Vec<_> = resource
             .aliases
             .iter()
-            .filter_map(|alias| destination(alias))
+            .filter_map(|alias| wanted(alias))
             .collect();
         if destinations.is_empty() {
             return Err(Invalid::NoAlias(resource.name));
@@ -198,7 +200,7 @@ impl DeltaClient {
             // Whoever knows nothing of this pod has taken nothing back.
             Kind::Listener => {}
             Kind::Route => {
-                let address = destination(name);
+                let address = wanted(name);
                 for (each, wanted) in &mut self.destinations {
                     let routed = matches!(&wanted.answer, Answer::Route(route) if route == name);
                     if address == Some(*each) || routed {

@@ -1,3 +1,5 @@
+use std::net::SocketAddr;
+
 use prost::Message;
 use traffic_core::config::{Revocation, Weight};
 
@@ -471,4 +473,35 @@ fn a_pod_that_scans_addresses_is_remembered_by_its_services_and_last_thousand_ca
         "unsubscribed, too"
     );
     assert_eq!(pair.rejected, [""; 0]);
+}
+
+/// To pick for callers that have no sidecar.
+#[test]
+fn an_application_is_told_the_route_whose_endpoint_it_is_as_long_as_there_is_one() {
+    let address: SocketAddr = "10.1.0.1:8080".parse().unwrap();
+    let mut world = full_world(10, &["10.1.0.2:8080"]);
+    world.set_applications("shop/web/80", &[address]);
+    let mut pair = settled(&world);
+    let told = |pair: &Pair| {
+        let route = pair.client.snapshot.applications.get(&address)?;
+        Some(route.as_ref().map(|route| route.name.clone()))
+    };
+    assert_eq!(told(&pair), None, "nobody asked");
+    let output = pair.client.demand([Wanted::Application(address)]);
+    pair.carry(output);
+    pair.run(&world);
+    assert_eq!(told(&pair), Some(Some("shop/web/80".to_owned())));
+    let mut raised = full_world(20, &["10.1.0.2:8080"]);
+    raised.set_applications("shop/web/80", &[address]);
+    pair.run(&raised);
+    let weight = |pair: &Pair| {
+        let route = pair.client.snapshot.applications[&address].clone();
+        route.and_then(|route| Some(route.split.canary.as_ref()?.weight))
+    };
+    assert_eq!(weight(&pair), Some(Weight::percent(20).unwrap()));
+    // It is the endpoint of nothing that is split any more, and what it calls goes on.
+    raised.set_applications("shop/web/80", &[]);
+    pair.run(&raised);
+    assert_eq!(told(&pair), Some(None));
+    assert_eq!(pair.shown("web"), percent(20));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use traffic_core::config::{Cluster, Route, Snapshot, Weight};
+use traffic_core::config::{Cluster, Route, Snapshot, Wanted, Weight};
 
 use super::{
     Answer, DeltaClient, Destination, HeldCluster, HeldRoute, Output, Shown, leases, subscribe,
@@ -98,14 +98,14 @@ impl DeltaClient {
         for (destination, Destination { shown, answer: _ }) in &self.destinations {
             match shown {
                 None => {}
-                Some(Shown::PassThrough) => drop(snapshot.routes.insert(*destination, None)),
+                Some(Shown::PassThrough) => put(&mut snapshot, *destination, None),
                 Some(Shown::Route(held)) => {
                     let route = if self.leases.has_lapsed(&held.route.name, &held.version) {
                         Arc::new(leases::decayed(&held.route))
                     } else {
                         Arc::clone(&held.route)
                     };
-                    snapshot.routes.insert(*destination, Some(route));
+                    put(&mut snapshot, *destination, Some(route));
                     for name in clusters_of(&held.route) {
                         let known = self
                             .clusters
@@ -120,11 +120,14 @@ impl DeltaClient {
         snapshot.inbound = self.inbound.as_ref().map(|held| Arc::clone(&held.inbound));
         let Snapshot {
             routes,
+            applications,
             clusters,
             inbound,
         } = &snapshot;
         let shown = &self.snapshot;
-        if (routes, clusters, inbound) == (&shown.routes, &shown.clusters, &shown.inbound) {
+        if (routes, applications) == (&shown.routes, &shown.applications)
+            && (clusters, inbound) == (&shown.clusters, &shown.inbound)
+        {
             return;
         }
         self.snapshot = Arc::new(snapshot);
@@ -137,6 +140,13 @@ impl HeldCluster {
     fn is_complete(&self) -> bool {
         self.cluster_version.is_some() && self.endpoints_version.is_some()
     }
+}
+
+fn put(snapshot: &mut Snapshot, wanted: Wanted, route: Option<Arc<Route>>) {
+    match wanted {
+        Wanted::Destination(address) => snapshot.routes.insert(address, route),
+        Wanted::Application(address) => snapshot.applications.insert(address, route),
+    };
 }
 
 fn shown_route(destination: &Destination) -> Option<&Arc<HeldRoute>> {
