@@ -49,7 +49,7 @@ fn all() -> Vec<Story> {
         outages::without_prometheus_a_release_holds_and_then_goes_on,
         outages::without_the_api_server_traffic_goes_on,
         surroundings::a_deployment_that_is_recreated_with_another_version_loses_no_request,
-        surroundings::callers_outside_the_mesh_are_said_while_a_release_runs,
+        surroundings::callers_outside_the_mesh_are_split_by_weight,
         bad_input::nonsense_is_refused_and_the_message_says_how_to_mend_it,
         bad_input::a_rollout_without_its_deployment_or_service_waits_and_says_so,
         identity::nobody_on_the_way_reads_what_sidecars_say_to_each_other,

@@ -1,11 +1,16 @@
 //! What else happens in a cluster while people are served.
 
+use std::time::Duration;
+
 use anyhow::{Context, ensure};
 use aviary_crds::status::Phase;
-use aviary_e2e::harness::{Faults, Workload, condition};
+use aviary_e2e::harness::{Faults, Waited, Workload, condition, eventually, shares, soaks};
 use serde_json::Value;
 
 use super::theatre::Scene;
+
+/// Pods on a busy machine.
+const STARTS: Duration = Duration::from_secs(180);
 
 /// Whoever calls through the mesh is sent to pods that are there, whatever Deployment they belong to.
 pub(crate) async fn a_deployment_that_is_recreated_with_another_version_loses_no_request(
@@ -68,11 +73,11 @@ pub(crate) async fn a_deployment_that_is_recreated_with_another_version_loses_no
     Ok(())
 }
 
-/// They are spread by kube-proxy, and no check sees them: a person has to know.
-pub(crate) async fn callers_outside_the_mesh_are_said_while_a_release_runs(
+/// kube-proxy brings them to any pod, and the pod that they come to picks the revision.
+pub(crate) async fn callers_outside_the_mesh_are_split_by_weight(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
-    let workload = Workload::of_a_story().steps(&[(50, "60s"), (100, "6s")]);
+    let workload = Workload::of_a_story().steps(&[(10, "20s"), (100, "6s")]);
     let shop = scene.shop(&workload).await?;
     let outsider = workload
         .client()
@@ -88,19 +93,34 @@ pub(crate) async fn callers_outside_the_mesh_are_said_while_a_release_runs(
         .kubectl
         .apply(&scene.namespace, &outsider)
         .await?;
+    let calls = || async {
+        match shop.stats_of("outsider").await {
+            Ok(stats) if stats.sent > 400 => Waited::There(()),
+            Ok(stats) => Waited::not_yet(format!("{} sent", stats.sent)),
+            Err(error) => Waited::not_yet(error),
+        }
+    };
+    eventually("the outsider calls", STARTS, calls).await?;
+
     let mark = shop.record.mark();
     shop.release("v2", Faults::None).await?;
-    let said = shop
-        .until(mark, "OutsideCallers is True", |status| {
-            condition(status, "OutsideCallers").is_some_and(|c| c.status == "True")
-        })
-        .await?
-        .status;
-    let condition = condition(&said, "OutsideCallers").context("no condition")?;
-    ensure!(
-        condition.message.contains("outside the mesh"),
-        "{condition:?}"
-    );
-    shop.until_event("CallsFromOutside").await?;
+    shop.until_promoted(mark).await?;
+    let moments = shop.record.since(mark);
+    let stats = shop.stats_of("outsider").await?;
+    let seen = shares(&soaks(&moments), &stats, "v2");
+    ensure!(seen.len() == 2, "there were {} soaks: {seen:?}", seen.len());
+    for share in &seen {
+        ensure!(
+            share.deviation().is_some_and(|points| points <= 1.0),
+            "the outsider saw {share:?}"
+        );
+    }
+    for moment in &moments {
+        let said = condition(&moment.status, "OutsideCallers");
+        ensure!(
+            said.is_none_or(|said| said.status != "True"),
+            "some were not split: {said:?}"
+        );
+    }
     Ok(())
 }

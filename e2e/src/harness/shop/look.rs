@@ -112,9 +112,14 @@ impl Shop {
         Ok(eventually(&format!("an event {reason}"), Duration::from_secs(30), look).await?)
     }
 
-    /// What the caller has seen so far, through the API server's proxy to its pod.
+    /// What the caller has seen so far.
     pub async fn stats(&self) -> Result<Stats, ShopError> {
-        let pods = self.pods("app=client").await?;
+        self.stats_of("client").await
+    }
+
+    /// What the caller with this label `app` has seen so far, through the API server's proxy to its pod.
+    pub async fn stats_of(&self, app: &str) -> Result<Stats, ShopError> {
+        let pods = self.pods(&format!("app={app}")).await?;
         let pod = pods
             .iter()
             .find(|pod| pod.metadata.deletion_timestamp.is_none())
