@@ -13,7 +13,10 @@ pub(super) const MOST: u64 = 10_000;
 /// What one proxy has said of the open seconds: by second, Service and revision, over all ports, how many started and ended.
 /// Only of what is followed: a proxy cannot have more remembered by making up names.
 #[derive(Default)]
-pub(super) struct Share(BTreeMap<(i64, Box<str>, Box<str>), (u64, u64)>);
+pub(super) struct Share(BTreeMap<Subject, (u64, u64)>);
+
+/// A second, a Service and a revision.
+type Subject = (i64, Box<str>, Box<str>);
 
 impl Share {
     pub(super) fn forget_before(&mut self, second: i64) {
