@@ -53,6 +53,7 @@ fn all() -> Vec<Story> {
         bad_input::nonsense_is_refused_and_the_message_says_how_to_mend_it,
         bad_input::a_rollout_without_its_deployment_or_service_waits_and_says_so,
         identity::nobody_on_the_way_reads_what_sidecars_say_to_each_other,
+        identity::a_namespace_turns_strict_and_back_and_no_request_of_the_mesh_fails,
         injection::only_labelled_pods_of_labelled_namespaces_get_a_sidecar,
         injection::a_version_without_a_sidecar_gets_no_traffic,
     ]
