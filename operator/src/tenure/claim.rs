@@ -124,11 +124,6 @@ impl Claim {
         holder.filter(|holder| !holder.is_empty())
     }
 
-    /// The version that was seen last.
-    pub(super) fn version(&self) -> Option<String> {
-        self.seen.as_ref()?.lease.resource_version()
-    }
-
     fn ours(&self, before: &LeaseSpec, clock: Timestamp) -> LeaseSpec {
         let was_ours = before.holder_identity.as_deref() == Some(&self.identity);
         let transitions = before.lease_transitions.unwrap_or(0);

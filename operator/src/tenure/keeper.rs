@@ -1,12 +1,13 @@
 //! The Lease at the API server.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use kube_runtime::watcher::{self, Event, watcher};
 use tokio::time::{sleep, sleep_until, timeout};
 
@@ -46,13 +47,10 @@ impl Keeper {
 
     /// Waits until it is ours. Cancel safe: who stops waiting has at most taken it, and nobody renews it.
     pub async fn acquire(&mut self) -> Tenure {
+        let mut seen = pin!(self.follow());
         let mut told = None;
+        self.look_again().await;
         loop {
-            if let Err(error) = self.read().await {
-                tracing::warn!(%error, "the Lease cannot be read");
-                sleep(AGAIN).await;
-                continue;
-            }
             let sent = Instant::now();
             match self.claim.take(names::LEASE, sent, Timestamp::now()) {
                 Next::Wait { until, holder } => {
@@ -60,14 +58,18 @@ impl Keeper {
                         tracing::info!(holder, "another replica decides; this one stands by");
                         told = Some(holder);
                     }
-                    self.changed(until).await;
+                    tokio::select! {
+                        Some(lease) = seen.next() => self.claim.look(lease, Instant::now()),
+                        // A watch that says nothing may be broken.
+                        () = sleep_until(until.into()) => self.look_again().await,
+                    }
                 }
                 Next::Write(write) => match self.send(&write).await {
                     Ok(Asked::Ours) => {
                         tracing::info!("this replica decides");
                         return Tenure::until(sent + GIVE_UP);
                     }
-                    Ok(Asked::NotOurs) => {}
+                    Ok(Asked::NotOurs) => self.look_again().await,
                     Err(error) => {
                         tracing::warn!(%error, "the Lease cannot be taken");
                         sleep(AGAIN).await;
@@ -95,9 +97,7 @@ impl Keeper {
                 }
                 Ok(Asked::NotOurs) => {
                     // Another's, or of a version that we have not seen: people may annotate it.
-                    if let Err(error) = self.read().await {
-                        tracing::warn!(%error, "the Lease cannot be read");
-                    }
+                    self.look_again().await;
                     if self.claim.is_of_another() {
                         return;
                     }
@@ -127,12 +127,39 @@ impl Keeper {
 
     /// Waits until another replica has it; for at most this long.
     pub async fn succeeded(&mut self, patience: Duration) {
-        let end = Instant::now() + patience;
-        while Instant::now() < end && !self.claim.is_of_another() {
-            self.changed(end).await;
-            if self.read().await.is_err() {
-                return;
+        let mut seen = pin!(self.follow());
+        let another = async {
+            while !self.claim.is_of_another() {
+                if let Some(lease) = seen.next().await {
+                    self.claim.look(lease, Instant::now());
+                }
             }
+        };
+        timeout(patience, another).await.ok();
+    }
+
+    /// The Lease whenever it is another one; it never ends. `None`: there is none.
+    fn follow(&self) -> impl Stream<Item = Option<Lease>> + use<> {
+        let only = watcher::Config::default().fields(&format!("metadata.name={}", names::LEASE));
+        watcher(self.watching.clone(), only).filter_map(|event| async {
+            match event {
+                Ok(Event::Apply(lease) | Event::InitApply(lease)) => Some(Some(lease)),
+                Ok(Event::Delete(_)) => Some(None),
+                Ok(Event::Init | Event::InitDone) => None,
+                // It is looked at again when it would have run out.
+                Err(error) => {
+                    tracing::debug!(%error, "the Lease is not watched");
+                    sleep(AGAIN).await;
+                    None
+                }
+            }
+        })
+    }
+
+    async fn look_again(&mut self) {
+        if let Err(error) = self.read().await {
+            tracing::warn!(%error, "the Lease cannot be read");
+            sleep(AGAIN).await;
         }
     }
 
@@ -160,35 +187,6 @@ impl Keeper {
                 self.claim.look(Some(lease), Instant::now());
                 Ok(Asked::Ours)
             }
-        }
-    }
-
-    /// Waits until the Lease is another one than it was seen last, and no longer than until then.
-    async fn changed(&self, until: Instant) {
-        let seen = self.claim.version();
-        let only = watcher::Config::default()
-            .fields(&format!("metadata.name={}", names::LEASE))
-            .timeout(60);
-        let events = watcher(self.watching.clone(), only).map_ok(|event| match event {
-            Event::Apply(lease) | Event::InitApply(lease) => lease.resource_version() != seen,
-            Event::Delete(_) => true,
-            Event::Init | Event::InitDone => false,
-        });
-        let mut events = std::pin::pin!(events);
-        let another = async {
-            loop {
-                match events.next().await {
-                    Some(Ok(true)) => return,
-                    Some(Ok(false)) => {}
-                    // It is read when it would have run out.
-                    Some(Err(_)) => sleep(AGAIN).await,
-                    None => std::future::pending().await,
-                }
-            }
-        };
-        tokio::select! {
-            () = another => {}
-            () = sleep_until(until.into()) => {}
         }
     }
 }
