@@ -14,7 +14,7 @@
 //! Not here: headless Services and those with session affinity (calls to them pass through), and ports that are not TCP.
 
 mod addresses;
-mod bounds;
+pub(crate) mod bounds;
 mod endpoints;
 mod protocol;
 mod routes;

@@ -99,9 +99,10 @@ pub(crate) async fn a_replica_that_ends_hands_over_and_the_release_goes_on(
         // It sends proxies away when the other one is there.
         std::thread::scope(|threads| {
             threads.spawn(|| scene.bench.operator.stop());
-            block_in_place(|| Handle::current().block_on(pair.second_decides()))
+            block_in_place(|| Handle::current().block_on(pair.second_decides()))?;
+            eprintln!("handed over in {:?}", began.elapsed());
+            anyhow::Ok(())
         })?;
-        eprintln!("handed over in {:?}", began.elapsed());
         let seen = shop.seen();
         ensure!(weight(&seen) == weight(&before), "the weight stays: {seen}");
         let seen = is_taken_back(&shop).await?;

@@ -12,6 +12,9 @@ const REQUEST_TIMEOUT: &str = "aviary.dev/request-timeout";
 const STREAM_IDLE_TIMEOUT: &str = "aviary.dev/stream-idle-timeout";
 const MAX_REQUESTS: &str = "aviary.dev/max-requests";
 
+/// The annotations that are read here.
+pub const ANNOTATIONS: [&str; 3] = [REQUEST_TIMEOUT, STREAM_IDLE_TIMEOUT, MAX_REQUESTS];
+
 /// An annotation that says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unread {

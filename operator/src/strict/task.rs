@@ -70,6 +70,7 @@ struct Labelled {
 }
 
 struct Said {
+    reason: &'static str,
     text: String,
     at: Instant,
 }
@@ -323,13 +324,12 @@ impl Keeper {
     }
 
     /// In the log, and as an Event of the namespace: `kubectl events -n NAMESPACE`.
-    async fn say(&mut self, namespace: &str, type_: EventType, reason: &str, text: String) {
+    async fn say(&mut self, namespace: &str, type_: EventType, reason: &'static str, text: String) {
         let now = Instant::now();
+        // What it waits for may be something else each second; anything else is news.
         let is_said = self.said.get(namespace).is_some_and(|said| {
             let quiet = if said.text == text { SAY_AGAIN } else { SAY };
-            let is_late = now.duration_since(said.at) < quiet;
-            let is_news = matches!(type_, EventType::Normal) && said.text != text;
-            is_late && !is_news
+            said.reason == reason && now.duration_since(said.at) < quiet
         });
         if is_said {
             return;
@@ -340,6 +340,7 @@ impl Keeper {
         }
         let uid = self.labelled.get(namespace).and_then(|it| it.uid.clone());
         let said = Said {
+            reason,
             text: text.clone(),
             at: now,
         };

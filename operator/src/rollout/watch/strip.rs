@@ -5,6 +5,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
+use crate::mesh::bounds;
+
 /// What `kubectl apply` keeps of the manifest: as large as the object itself.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -26,7 +28,8 @@ pub(super) fn claim(claim: &mut PersistentVolumeClaim) {
 
 pub(super) fn service(service: &mut Service) {
     service.managed_fields_mut().clear();
-    service.annotations_mut().clear();
+    let is_read = |name: &String| bounds::ANNOTATIONS.contains(&name.as_str());
+    service.annotations_mut().retain(|name, _| is_read(name));
     service.labels_mut().clear();
     service.status = None;
 }
@@ -44,5 +47,23 @@ pub(super) fn slice(slice: &mut EndpointSlice) {
             target.uid = None;
             target.namespace = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_service_the_annotations_that_say_something_are_kept() {
+        let mut annotated = Service::default();
+        let annotations = annotated.annotations_mut();
+        for name in bounds::ANNOTATIONS.into_iter().chain([LAST_APPLIED]) {
+            annotations.insert(name.to_owned(), "1s".to_owned());
+        }
+        service(&mut annotated);
+        let kept: Vec<&String> = annotated.annotations().keys().collect();
+        assert_eq!(kept.len(), bounds::ANNOTATIONS.len(), "{kept:?}");
+        assert!(!annotated.annotations().contains_key(LAST_APPLIED));
     }
 }
