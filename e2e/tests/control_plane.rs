@@ -156,9 +156,6 @@ fn side_by_side() -> Vec<Case> {
 /// They disturb everybody.
 fn alone() -> Vec<Case> {
     cases![
-        hand_over::a_replica_that_ends_hands_over_and_the_release_goes_on,
-        hand_over::a_replica_that_dies_is_succeeded_and_the_release_goes_on,
-        hand_over::a_replica_that_stood_still_during_a_write_raises_nothing,
         alone::a_strangers_container_named_like_the_sidecar_holds_nothing,
         alone::a_rollout_made_invalid_while_the_operator_was_away_can_be_deleted,
         alone::an_unreadable_memory_stalls_the_release_and_changes_nothing,
@@ -171,6 +168,9 @@ fn alone() -> Vec<Case> {
         strict::a_restarted_operator_goes_on_to_refuse_plaintext,
         alone::watches_that_the_api_server_calls_too_old_are_begun_anew_and_lose_nothing,
         alerts::alerts_fire_for_a_stalled_rollout_and_for_an_operator_that_is_away,
+        hand_over::a_replica_that_ends_hands_over_and_the_release_goes_on,
+        hand_over::a_replica_that_dies_is_succeeded_and_the_release_goes_on,
+        hand_over::a_replica_that_stood_still_during_a_write_raises_nothing,
     ]
 }
 
