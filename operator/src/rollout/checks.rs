@@ -122,6 +122,8 @@ pub struct Scope {
     pub job: Option<String>,
     /// Stable has requests too, so that the canary can be judged beside it.
     pub beside_stable: bool,
+    /// For how long every proxy has used the present weight.
+    pub settled: Duration,
 }
 
 impl Scope {
@@ -158,11 +160,16 @@ impl Scope {
         })
     }
 
-    /// PromQL for the requests a minute that came to the Deployment's pods, or to the canary's, from outside the mesh. Over the
-    /// last minute; over the interval if that is longer, since it is what says how often sidecars are scraped.
-    pub fn outside(&self) -> String {
+    /// PromQL for the requests a minute that came to the Deployment's pods, or to the canary's, from outside the mesh and were not split. Over the
+    /// last minute; over the interval if that is longer, since it is what says how often sidecars are scraped. But only over the time in which every
+    /// proxy has used this weight: before a release nobody splits. `None`: that is too short.
+    pub fn outside(&self) -> Option<String> {
         let workload = |name: &str| name.replace('.', "[.]");
-        format!(
+        let counted = self.interval.max(MINUTE).min(self.settled);
+        if counted < self.interval {
+            return None;
+        }
+        Some(format!(
             r#"sum(rate({}{}{{{},{}="{}",{}="{}",{}=~"{}|{}"}}[{}])) * {}"#,
             metric::INBOUND_REQUESTS,
             metric::TOTAL,
@@ -174,9 +181,9 @@ impl Scope {
             label::WORKLOAD,
             workload(&self.deployment),
             workload(&copy::name(&self.deployment, &self.canary)),
-            window(self.interval.max(MINUTE)),
+            window(counted),
             MINUTE.as_secs()
-        )
+        ))
     }
 
     /// PromQL for the most samples that a series of the Service, of any revision, has in this long.
@@ -216,6 +223,7 @@ mod tests {
             metrics: MetricsSource::Aviary,
             job: None,
             beside_stable: true,
+            settled: Duration::from_secs(600),
         }
     }
 
@@ -268,7 +276,7 @@ mod tests {
     #[test]
     fn callers_outside_the_mesh_are_counted_over_a_minute_or_over_a_longer_interval() {
         assert_eq!(
-            scope().outside(),
+            scope().outside().unwrap(),
             r#"sum(rate(aviary_inbound_requests_total{job="aviary-proxy",peer="outside",namespace="shop",workload=~"payment|payment-canary-bbbb"}[60000ms])) * 60"#
         );
         let slow = Scope {
@@ -276,11 +284,19 @@ mod tests {
             deployment: "payment.v1".into(),
             ..scope()
         };
-        let query = slow.outside();
+        let query = slow.outside().unwrap();
         assert!(
             query.contains(r#"workload=~"payment[.]v1|payment[.]v1-canary-bbbb"}[300000ms]"#),
             "{query}"
         );
+        // What came before every proxy had the weight was nobody's to split.
+        let young = |settled| Scope {
+            settled: Duration::from_secs(settled),
+            ..scope()
+        };
+        let query = young(25).outside().unwrap();
+        assert!(query.contains("[25000ms]"), "{query}");
+        assert_eq!(young(9).outside(), None);
     }
 
     #[test]
@@ -332,7 +348,7 @@ mod tests {
             let text = scope().promql(&query).unwrap();
             assert!(promql_parser::parser::parse(&text).is_ok(), "{text}");
         }
-        let text = scope().outside();
+        let text = scope().outside().unwrap();
         assert!(promql_parser::parser::parse(&text).is_ok(), "{text}");
     }
 }

@@ -7,7 +7,7 @@ use aviary_crds::prometheus::PrometheusAuth;
 use rollout_core::desired;
 use rollout_core::observation::Window;
 use rollout_core::plan::Percent;
-use rollout_core::state::State;
+use rollout_core::state::{Phase, State};
 use rollout_core::time::{Span, Time};
 
 use super::checks::{Check, Scope};
@@ -29,6 +29,15 @@ pub struct Question {
     pub address: Option<String>,
     /// What it is shown.
     pub auth: Option<PrometheusAuth>,
+}
+
+/// For how long every proxy has used the present weight.
+fn settled(state: &State, now: Time) -> Duration {
+    let since = match state.phase {
+        Phase::Soaking { since, .. } => since,
+        _ => now,
+    };
+    Duration::from_millis(u64::try_from((now - since).0).unwrap_or(0))
 }
 
 /// What came of it.
@@ -106,6 +115,7 @@ impl Evidence {
                 metrics: named.metrics,
                 job: named.job,
                 beside_stable: desired(state).weight() < Percent::ALL,
+                settled: settled(state, look.now),
             },
             checks: parsed.checks.clone(),
             // The operator fetches for nobody: an address outside the allow-list is no evidence.

@@ -160,7 +160,7 @@ async fn outside(prometheus: Option<&Prometheus>, scope: &Scope) -> Option<u64> 
     if scope.metrics != MetricsSource::Aviary {
         return None;
     }
-    let data = ask::ask(prometheus?, &scope.outside(), ask::PATIENCE).await;
+    let data = ask::ask(prometheus?, &scope.outside()?, ask::PATIENCE).await;
     answer::outside(&data.ok()?)
 }
 

@@ -98,6 +98,7 @@ fn scope() -> Scope {
         metrics: MetricsSource::Aviary,
         job: None,
         beside_stable: false,
+        settled: Duration::from_secs(600),
     }
 }
 

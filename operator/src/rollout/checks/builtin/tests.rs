@@ -15,6 +15,7 @@ fn scope(metrics: MetricsSource) -> Scope {
         metrics,
         job: None,
         beside_stable: true,
+        settled: Duration::from_secs(600),
     }
 }
 
@@ -80,7 +81,8 @@ fn only_the_job_that_is_named_is_believed() {
         } else {
             r#"{job="aviary-proxy","#
         };
-        assert!(named.outside().contains(own), "{}", named.outside());
+        let outside = named.outside().unwrap();
+        assert!(outside.contains(own), "{outside}");
     }
     let odd = Scope {
         job: Some(r#"a"} or vector(1) #\"#.into()),
