@@ -119,6 +119,7 @@ fn scope() -> Scope {
         metrics: MetricsSource::Aviary,
         job: None,
         beside_stable: false,
+        settled: Duration::from_secs(600),
     }
 }
 
@@ -144,7 +145,7 @@ fn every_built_in_query_finds_its_series_in_a_sidecar_s_metrics() {
 
 #[test]
 fn calls_from_outside_are_those_to_the_deployment_s_own_pods_and_to_the_canary_s() {
-    let text = scope().outside();
+    let text = scope().outside().unwrap();
     for (workload, found) in [
         ("web".to_owned(), 4),
         (format!("web-canary-{REVISION}"), 4),

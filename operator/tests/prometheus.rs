@@ -41,6 +41,7 @@ fn scope(metrics: MetricsSource, namespace: &str) -> Scope {
         metrics,
         job: None,
         beside_stable: false,
+        settled: Duration::from_secs(600),
     }
 }
 

@@ -13,7 +13,7 @@ const STREAM_IDLE_TIMEOUT: &str = "aviary.dev/stream-idle-timeout";
 const MAX_REQUESTS: &str = "aviary.dev/max-requests";
 
 /// The annotations that are read here.
-pub const ANNOTATIONS: [&str; 3] = [REQUEST_TIMEOUT, STREAM_IDLE_TIMEOUT, MAX_REQUESTS];
+pub(crate) const ANNOTATIONS: [&str; 3] = [REQUEST_TIMEOUT, STREAM_IDLE_TIMEOUT, MAX_REQUESTS];
 
 /// An annotation that says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
