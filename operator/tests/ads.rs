@@ -578,9 +578,8 @@ fn failing(second: i64) -> load::Report {
     }
 }
 
-#[tokio::test]
-async fn what_a_proxy_reports_reaches_whoever_follows_it() {
-    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+/// From now on somebody wants to hear of this rollout.
+fn followed(mesh: &Mesh) -> Key {
     let rollout = Key::new("shop", "web");
     let subject = Subject {
         service: rollout.clone(),
@@ -588,8 +587,14 @@ async fn what_a_proxy_reports_reaches_whoever_follows_it() {
         stable: "v1".to_owned(),
         canary: "v2".to_owned(),
     };
-    let outcomes = mesh.ads.outcomes();
-    outcomes.follow(&rollout, Some(&subject));
+    mesh.ads.outcomes().follow(&rollout, Some(&subject));
+    rollout
+}
+
+#[tokio::test]
+async fn what_a_proxy_reports_reaches_whoever_follows_it() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let (rollout, outcomes) = (followed(&mesh), mesh.ads.outcomes());
     let (reports, mut answers) = reporting(&mesh, Some("shop/web-1")).await.unwrap();
     let wanted = answers.message().await.unwrap().unwrap();
     assert_eq!(wanted, load::wanted());
@@ -625,9 +630,15 @@ async fn reports_are_refused_without_a_token_and_nonsense_ends_their_stream_and_
     answers.message().await.unwrap().unwrap();
     let mut nonsense = failing(0);
     nonsense.counts.started = u64::MAX;
-    for message in load::encode(&[nonsense]) {
-        reports.send(message).await.unwrap();
-    }
+    let message = load::encode(&[nonsense]).next().unwrap();
+    // What nobody wants to hear of is not read.
+    reports.send(message.clone()).await.unwrap();
+    mesh.until("left unread", |ads| {
+        ads.outcomes().counters().unfollowed == 1
+    })
+    .await;
+    followed(&mesh);
+    reports.send(message).await.unwrap();
     let end = answers.message().await.unwrap_err();
     assert_eq!(end.code(), Code::InvalidArgument);
     assert!(end.message().contains("the limit is"), "{}", end.message());
