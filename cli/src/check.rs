@@ -9,6 +9,7 @@ mod finding;
 mod installation;
 mod pods;
 mod release;
+mod sidecar;
 mod types;
 mod words;
 

@@ -18,6 +18,7 @@ use kube::{Api, Client, CustomResourceExt, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::sidecar::sidecar;
 use crate::cluster::{Cluster, ClusterError, OPERATOR, OPERATOR_ADMIN};
 use crate::template::Template;
 
@@ -166,7 +167,7 @@ async fn injected(cluster: &Cluster) -> Read<bool> {
         ..PostParams::default()
     };
     match pods.create(&dry, &pod).await {
-        Ok(pod) => Read::There(super::pods::is_meshed(&pod)),
+        Ok(pod) => Read::There(sidecar(&pod).is_some()),
         Err(error) => {
             Read::Unknown(ClusterError::of("create pods here, to try one", error).to_string())
         }

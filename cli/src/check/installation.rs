@@ -8,12 +8,11 @@ use k8s_openapi::ByteString;
 use super::certificate::{Life, expires, life};
 use super::facts::{Facts, Read};
 use super::finding::{Finding, Group};
-use super::types;
+use super::types::{self, INSTALL};
 use crate::cluster::{OPERATOR, holder};
 
 /// Native sidecars are on by default from then on.
 const OLDEST_MINOR: u32 = 30;
-pub(super) const INSTALL: &str = "install it: kubectl apply -k config/default";
 /// It lapses after 5 s; clocks differ.
 const LAPSED: Duration = Duration::from_secs(60);
 /// What the operator says of its certificates, and what each is.

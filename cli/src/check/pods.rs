@@ -8,8 +8,8 @@ use kube::ResourceExt;
 
 use super::facts::{Pods, Read};
 use super::finding::{Finding, Group};
+use super::sidecar::{PROXY, sidecar};
 
-const PROXY: &str = "aviary-proxy";
 /// Names of pods that are told.
 const NAMED: usize = 5;
 
@@ -123,14 +123,8 @@ fn named(names: &[String]) -> String {
 }
 
 /// It has the sidecar, in either form.
-pub(super) fn is_meshed(pod: &Pod) -> bool {
+fn is_meshed(pod: &Pod) -> bool {
     sidecar(pod).is_some()
-}
-
-fn sidecar(pod: &Pod) -> Option<&Container> {
-    let spec = pod.spec.as_ref()?;
-    let native = spec.init_containers.iter().flatten();
-    native.chain(&spec.containers).find(|it| it.name == PROXY)
 }
 
 fn own(pod: &Pod) -> impl Iterator<Item = &Container> {

@@ -10,7 +10,8 @@ use kube::CustomResourceExt;
 
 use super::facts::{Facts, Read};
 use super::finding::Group;
-use super::installation::INSTALL;
+
+pub(super) const INSTALL: &str = "install it: kubectl apply -k config/default";
 
 pub(super) fn judge(group: &mut Group, facts: &Facts) {
     let what = "the cluster has CanaryRollouts, of this plugin's version";

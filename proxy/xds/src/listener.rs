@@ -30,9 +30,13 @@ use traffic_core::inbound::{
 use traffic_core::spiffe::{InvalidId, SpiffeId};
 
 use crate::metadata::{self, FieldProblem, Fields, KEY};
-use crate::resources::INBOUND;
 
 const MTLS: &str = "mtls";
+/// The name of the listener that is each proxy's own: what it does with what comes in. Whose it is the stream says, so nobody can ask for another's.
+///
+/// As the name of a route it asks for nothing, but says that a sidecar accepts TLS: it has a certificate, and all that comes in may be TLS.
+pub const INBOUND: &str = "inbound/self";
+
 const PERMISSIVE: &str = "permissive";
 const STRICT: &str = "strict";
 

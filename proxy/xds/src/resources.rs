@@ -14,6 +14,7 @@ use prost::Message;
 use traffic_core::config::{Cluster, Inbound, Route, Wanted};
 
 use crate::kind::{ByKind, Kind};
+pub use crate::listener::INBOUND;
 use crate::{cluster, listener, route};
 
 const DESTINATION: &str = "dst/";
@@ -26,11 +27,6 @@ pub fn alias(wanted: impl Into<Wanted>) -> String {
         Wanted::Application(address) => format!("{APPLICATION}{address}"),
     }
 }
-
-/// The name of the listener that is each proxy's own: what it does with what comes in. Whose it is the stream says, so nobody can ask for another's.
-///
-/// As the name of a route it asks for nothing, but says that a sidecar accepts TLS: it has a certificate, and all that comes in may be TLS.
-pub const INBOUND: &str = "inbound/self";
 
 /// What is asked for by an alias.
 pub fn wanted(alias: &str) -> Option<Wanted> {
