@@ -11,6 +11,7 @@
 //! very pod (probes, scrapes) is never split: a dead application would look alive through another pod.
 
 pub mod flight;
+mod outside;
 mod patience;
 pub mod peer;
 pub mod tally;
@@ -27,7 +28,6 @@ use std::time::{Duration, Instant};
 use traffic_core::authorize::Request;
 use traffic_core::config::Route;
 use traffic_core::outcome::{Class, Said, Trace};
-use traffic_core::peer::Peer;
 use traffic_core::retry::{self, Decision, Failure};
 use traffic_core::split::Pick;
 use traffic_core::split::sticky::Head;
@@ -35,9 +35,8 @@ use traffic_core::split::sticky::Head;
 use crate::caller::Caller;
 use crate::drain::Stream;
 use crate::endpoint::{CallerFault, Endpoint, InFlight, Lost, SendError};
-use crate::metrics::{Limit, PortMetrics};
+use crate::metrics::Limit;
 use crate::net::origin::Side;
-use crate::state::application::Application;
 use crate::state::destination::{Destination, LocalRoute};
 use crate::state::{App, State};
 use crate::table::ReadyRoute;
@@ -252,25 +251,9 @@ impl Policy {
                 if let Err(denied) = state.admit(caller, own.port(), Some(facts.request)) {
                     (Target::Denied(denied.reason), Tally::nobody(arrived))
                 } else {
-                    let peer = peer::of(facts, own, &state.common.probes);
-                    let port = app.metrics.borrow().clone();
-                    let port = port.unwrap_or_else(|| state.metrics().port(0));
-                    // Also asked of a probe's: so it is known before the first caller comes.
-                    let application = match peer {
-                        Peer::Outside | Peer::Probe => state.application(app, arrived),
-                        Peer::Mesh => None,
-                    };
-                    match application.filter(|_| peer == Peer::Outside) {
-                        Some(application) => {
-                            let bounds = &application.route.ready.route.bounds;
-                            deadline = Deadline::of(bounds.timeout(facts.waits), arrived);
-                            split_here(state, (&application, app), port, arrived, head)
-                        }
-                        None => (
-                            Target::App(app.clone()),
-                            Tally::inbound(port, peer, arrived),
-                        ),
-                    }
+                    let (target, tally, until) = outside::begin(state, app, arrived, facts, head);
+                    deadline = until;
+                    (target, tally)
                 }
             }
         };
@@ -282,29 +265,6 @@ impl Policy {
             deadline,
         }
     }
-}
-
-/// Picks for a caller without a sidecar.
-fn split_here(
-    state: &State,
-    (application, app): (&Application, &Rc<App>),
-    port: Arc<PortMetrics>,
-    arrived: Instant,
-    head: &impl Head,
-) -> (Target, Tally) {
-    let (route, clock) = (&application.route, &state.common.clock);
-    let pick = route
-        .pick_of_user(head, clock, arrived)
-        .unwrap_or_else(|| route.pick(clock, arrived));
-    let first = route.first_attempt(pick, clock, arrived);
-    let tally = Tally::outbound(route.arm(pick).metrics.clone(), first, arrived);
-    let (own, tally) = if application.is_picked(pick) {
-        (Some(app.clone()), tally.held(port))
-    } else {
-        (None, tally)
-    };
-    let route = route.clone();
-    (Target::Split { route, pick, own }, tally)
 }
 
 impl Exchange {
