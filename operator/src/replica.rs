@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use aviary_operator::admin::{self, Health};
+use aviary_operator::admission::gate::Watched;
 use aviary_operator::admission::inject::{Injector, VERSION};
 use aviary_operator::admission::rollout::{Cluster, PrometheusPolicy};
 use aviary_operator::admission::{self, Admission};
@@ -132,12 +133,12 @@ pub(crate) async fn start(
         allowed: options.prometheus_allow.clone(),
     };
     let hooks = AllowList::from(options.hook_allow.clone());
-    let lookup = Arc::new(Cluster {
-        client: client.clone(),
-        rollouts: views.rollouts.clone(),
-        prometheus: prometheus.clone(),
-        hooks: hooks.clone(),
-    });
+    let lookup = Arc::new(Cluster::new(
+        client.clone(),
+        views.rollouts.clone(),
+        prometheus.clone(),
+        hooks.clone(),
+    ));
 
     let injector = Injector {
         image: options.proxy_image.clone(),
@@ -150,7 +151,7 @@ pub(crate) async fn start(
     };
     let admission = Admission {
         injector: Arc::new(injector),
-        rollouts: Arc::new(views.rollouts.clone()),
+        rollouts: Arc::new(Watched::new(views.rollouts.clone(), client.clone())),
         lookup,
         metrics: admission_metrics,
     };

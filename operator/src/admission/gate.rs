@@ -7,6 +7,7 @@
 mod change;
 mod decision;
 mod fate;
+mod live;
 mod words;
 
 use aviary_crds::CanaryRollout;
@@ -20,10 +21,10 @@ use serde_json::{Value, json};
 
 use super::Admission;
 use super::review::{Answer, Review, add, remove};
-use crate::key::Key;
-use crate::rollout::views::{Guarded, Store};
+use crate::rollout::views::Guarded;
 pub use change::Change;
 pub use decision::{Decision, Edit, decide};
+pub use live::{Look, LookError, Watched};
 
 /// What the gate knows of a CanaryRollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,6 +59,9 @@ pub struct Failed {
 /// Where CanaryRollouts are looked up: a cache, since every change of a Deployment waits for the answer.
 pub trait Rollouts: Send + Sync {
     fn get(&self, namespace: &str, name: &str) -> Option<RolloutFacts>;
+
+    /// The same of the API server itself, which knows what a cache has not heard yet.
+    fn look<'a>(&'a self, namespace: &'a str, name: &'a str) -> Look<'a>;
 
     /// False while "there is none" may only mean that the cache is still empty.
     fn synced(&self) -> bool {
@@ -119,21 +123,21 @@ fn ended_badly(phase: Option<Phase>) -> bool {
     }
 }
 
-impl Rollouts for Store<Guarded> {
-    fn get(&self, namespace: &str, name: &str) -> Option<RolloutFacts> {
-        let rollout = Store::get(self, &Key::new(namespace, name))?;
-        Some(match &rollout.0 {
+impl RolloutFacts {
+    pub(crate) fn of(name: &str, rollout: &Guarded) -> RolloutFacts {
+        match &rollout.0 {
             Ok(rollout) => RolloutFacts::from(&**rollout),
             Err(_) => RolloutFacts {
                 name: name.to_owned(),
                 illegible: true,
                 ..RolloutFacts::default()
             },
-        })
+        }
     }
 
-    fn synced(&self) -> bool {
-        self.is_listed()
+    /// Whether this is what releases the Deployment, as far as anybody can tell.
+    pub(crate) fn releases(&self, deployment: &str) -> bool {
+        self.illegible || self.target == deployment
     }
 }
 
@@ -155,9 +159,19 @@ pub(super) async fn handle(
         new: &request.object,
         manager: request.field_manager(),
     };
-    let facts = change
-        .rollout()
-        .and_then(|name| admission.rollouts.get(&request.namespace, name));
+    let facts = match facts(admission.rollouts.as_ref(), &change).await {
+        Ok(facts) => facts,
+        Err(error) => {
+            tracing::warn!(
+                namespace = request.namespace,
+                deployment = request.name,
+                %error,
+                "the gate cannot tell who releases a Deployment: its change is refused"
+            );
+            let text = format!("{error}: try again in a moment");
+            return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+        }
+    };
     let decision = decide(&change, facts.as_ref());
     let edits = match &decision {
         Decision::Allow { .. } | Decision::Deny { .. } => [].as_slice(),
@@ -175,6 +189,21 @@ pub(super) async fn handle(
     let answer = answer(decision, &request.object);
     admission.metrics.count("gate", &answer);
     answer.into_response(&request)
+}
+
+/// The CanaryRollout that the label of a change names. A cache may be behind: before a Deployment loses its gate because there is no such CanaryRollout, or
+/// because it releases another one, the API server is asked.
+async fn facts(
+    rollouts: &dyn Rollouts,
+    change: &Change<'_>,
+) -> Result<Option<RolloutFacts>, LookError> {
+    let Some(name) = change.rollout() else {
+        return Ok(None);
+    };
+    match rollouts.get(change.namespace, name) {
+        Some(known) if known.releases(change.name) => Ok(Some(known)),
+        Some(_) | None => rollouts.look(change.namespace, name).await,
+    }
 }
 
 fn answer(decision: Decision, new: &Value) -> Answer {

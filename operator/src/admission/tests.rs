@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::gate::RolloutFacts;
+use super::gate::{Look, LookError, RolloutFacts};
 use super::rollout::{Facts, LookupError};
 use super::*;
 use crate::options::PullPolicy;
@@ -35,6 +35,31 @@ impl Rollouts for One {
             illegible: false,
         })
     }
+
+    fn look<'a>(&'a self, namespace: &'a str, name: &'a str) -> Look<'a> {
+        Box::pin(async move { Ok(self.get(namespace, name)) })
+    }
+}
+
+/// What it watches is behind: it has heard of none, or of one that released another Deployment. It asks, if it is answered.
+struct Behind {
+    heard: Option<RolloutFacts>,
+    answered: bool,
+}
+
+impl Rollouts for Behind {
+    fn get(&self, _: &str, _: &str) -> Option<RolloutFacts> {
+        self.heard.clone()
+    }
+
+    fn look<'a>(&'a self, namespace: &'a str, name: &'a str) -> Look<'a> {
+        Box::pin(async move {
+            match self.answered {
+                true => Ok(One.get(namespace, name)),
+                false => Err(LookError::Timeout),
+            }
+        })
+    }
 }
 
 struct NotYet;
@@ -42,6 +67,10 @@ struct NotYet;
 impl Rollouts for NotYet {
     fn get(&self, _: &str, _: &str) -> Option<RolloutFacts> {
         None
+    }
+
+    fn look<'a>(&'a self, _: &'a str, _: &'a str) -> Look<'a> {
+        Box::pin(async { Ok(None) })
     }
 
     fn synced(&self) -> bool {
@@ -178,6 +207,38 @@ async fn the_gate_lets_go_of_a_deployment_without_a_rollout() {
         patch(&response),
         json!([{"op": "remove", "path": "/metadata/labels/aviary.dev~1rollout"}])
     );
+}
+
+#[tokio::test]
+async fn the_gate_asks_before_it_lets_go_of_a_deployment() {
+    let other = RolloutFacts {
+        target: "another".to_owned(),
+        ..RolloutFacts::default()
+    };
+    for heard in [None, Some(other)] {
+        let behind = |answered| Behind {
+            heard: heard.clone(),
+            answered,
+        };
+        let body = || deployment_review(deployment("v1"), deployment("v2"));
+        let response = ask(admission(behind(true)), "/gate", body()).await;
+        assert_eq!(
+            patch(&response),
+            json!([{"op": "add", "path": "/spec/paused", "value": true}]),
+            "{heard:?}"
+        );
+        // Whoever takes the label away at once gets no further.
+        let mut without = deployment("v2");
+        without["metadata"]["labels"] = json!({});
+        let unlabelled = deployment_review(deployment("v1"), without);
+        let response = ask(admission(behind(true)), "/gate", unlabelled).await;
+        let edits = patch(&response);
+        assert!(edits.to_string().contains("aviary.dev~1rollout"), "{edits}");
+        let (status, text) = call(admission(behind(false)), "/gate", body()).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("try again in a moment"), "{text}");
+    }
 }
 
 #[tokio::test]

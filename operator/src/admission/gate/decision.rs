@@ -55,7 +55,7 @@ pub fn decide(change: &Change<'_>, facts: Option<&RolloutFacts>) -> Decision {
         return held(change, rollout);
     }
     // Labels are copied along when a Deployment is: the CanaryRollout has the last word on what it releases.
-    let Some(facts) = facts.filter(|facts| facts.target == change.name) else {
+    let Some(facts) = facts.filter(|facts| facts.releases(change.name)) else {
         return without_rollout(change, rollout, facts);
     };
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aviary_crds::prometheus::PrometheusRef;
-use aviary_crds::{CanaryRollout, units};
+use aviary_crds::{CanaryRollout, REVISION_LABEL, units};
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 
@@ -82,6 +82,14 @@ fn target(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>) {
             FIELD,
             format!(
                 "Deployment {name} has strategy Recreate, so two versions of it must not run side by side, which is what a canary is; change its spec.strategy.type to RollingUpdate if they may"
+            ),
+        ));
+    }
+    if deployment.selector.contains(REVISION_LABEL) {
+        problems.push(refuse(
+            FIELD,
+            format!(
+                "Deployment {name} selects its pods by the label {REVISION_LABEL}, by which the gate knows canary copies, so a changed template of it would roll out at once; a selector cannot be changed: create the Deployment again without it"
             ),
         ));
     }

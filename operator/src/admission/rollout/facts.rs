@@ -1,6 +1,7 @@
 //! The objects that a CanaryRollout names, and how they are fetched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use aviary_crds::CanaryRollout;
 use futures::future::BoxFuture;
@@ -9,10 +10,12 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Service};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{ApiResource, DynamicObject};
 use kube::{Api, Client, ResourceExt};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::allowed::AllowList;
-use crate::key::Key;
+use crate::key::{Key, is_name};
 use crate::rollout::views::{By, Guarded, Store};
 
 /// What [`super::validate`] looks at.
@@ -54,6 +57,8 @@ impl Facts {
 pub struct Target {
     pub name: String,
     pub strategy: Option<String>,
+    /// Which labels its selector asks for.
+    pub selector: BTreeSet<String>,
     /// The labels of its pods.
     pub labels: BTreeMap<String, String>,
     /// The volume claims that all of its pods mount together.
@@ -65,11 +70,16 @@ impl From<&DynamicObject> for Target {
         let spec = &deployment.data["spec"];
         let template = &spec["template"];
         let text = |value: &Value| value.as_str().map(str::to_owned);
+        let selector = spec["selector"]["matchLabels"].as_object();
         let labels = template["metadata"]["labels"].as_object();
         let volumes = template["spec"]["volumes"].as_array();
         Target {
             name: deployment.name_any(),
             strategy: text(&spec["strategy"]["type"]),
+            selector: selector
+                .into_iter()
+                .flat_map(|selector| selector.keys().cloned())
+                .collect(),
             labels: labels
                 .into_iter()
                 .flatten()
@@ -155,11 +165,15 @@ pub trait Lookup: Send + Sync {
 /// Service yet that was applied a moment ago. Who else names the Deployment is watched anyway.
 #[derive(Clone)]
 pub struct Cluster {
-    pub client: Client,
-    pub rollouts: Store<Guarded>,
-    pub prometheus: PrometheusPolicy,
-    pub hooks: AllowList,
+    client: Client,
+    rollouts: Store<Guarded>,
+    prometheus: PrometheusPolicy,
+    hooks: AllowList,
+    turns: Arc<Semaphore>,
 }
+
+/// CanaryRollouts that are looked up at once: anybody can have one checked, and must not make the operator ask the API server without end.
+const AT_ONCE: usize = 8;
 
 impl Lookup for Cluster {
     fn facts<'a>(
@@ -171,7 +185,23 @@ impl Lookup for Cluster {
 }
 
 impl Cluster {
+    pub fn new(
+        client: Client,
+        rollouts: Store<Guarded>,
+        prometheus: PrometheusPolicy,
+        hooks: AllowList,
+    ) -> Cluster {
+        Cluster {
+            client,
+            rollouts,
+            prometheus,
+            hooks,
+            turns: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
     async fn fetch(&self, rollout: &CanaryRollout) -> Result<Facts, LookupError> {
+        let _turn = self.turns.acquire().await;
         let namespace = rollout.namespace().unwrap_or_default();
         let deployment = ApiResource::erase::<Deployment>(&());
         let deployments: Api<DynamicObject> =
@@ -180,8 +210,8 @@ impl Cluster {
         let target = Key::new(namespace.clone(), &rollout.spec.target_ref.name);
         let rivals = self.rollouts.by(By::Deployment, &target);
         let (deployment, service) = tokio::join!(
-            deployments.get_opt(&rollout.spec.target_ref.name),
-            services.get_opt(&rollout.spec.service.name),
+            named(&deployments, &namespace, &rollout.spec.target_ref.name),
+            named(&services, &namespace, &rollout.spec.service.name),
         );
         let deployment = deployment.map_err(LookupError::Deployment)?;
         let claims = match &deployment {
@@ -207,7 +237,8 @@ impl Cluster {
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
         let mut claims = BTreeMap::new();
         for name in &target.claims {
-            if let Some(claim) = api.get_opt(name).await.map_err(LookupError::Claims)? {
+            let claim = named(&api, namespace, name).await;
+            if let Some(claim) = claim.map_err(LookupError::Claims)? {
                 let modes = claim
                     .spec
                     .and_then(|spec| spec.access_modes)
@@ -216,5 +247,17 @@ impl Cluster {
             }
         }
         Ok(claims)
+    }
+}
+
+/// `None`: there is none, or there can be none of such a name.
+async fn named<K>(api: &Api<K>, namespace: &str, name: &str) -> kube::Result<Option<K>>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    if is_name(namespace) && is_name(name) {
+        api.get_opt(name).await
+    } else {
+        Ok(None)
     }
 }

@@ -316,6 +316,18 @@ fn deployments_that_cannot_run_twice_are_refused() {
         "RollingUpdate",
     );
 
+    // The gate would let whatever is applied to it through.
+    let ungated = with(
+        facts(),
+        "Deployment",
+        json!({"spec": {"selector": {"matchLabels": {"aviary.dev/revision": "mine"}}}}),
+    );
+    refused(
+        &validate(&rollout(json!({})), &ungated),
+        "spec.targetRef.name",
+        "create the Deployment again without it",
+    );
+
     let volumes = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]);
     let mounted = with(
         facts(),

@@ -1,14 +1,23 @@
 //! A change of the Deployment goes through the real gate, and past the policy behind it.
 
-use aviary_crds::{BREAK_GLASS_ANNOTATION, ROLLOUT_LABEL};
+use aviary_crds::{BREAK_GLASS_ANNOTATION, CanaryRollout, ROLLOUT_LABEL};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::Simulation;
 use super::super::api::Type;
 use super::super::mishaps::Gate;
-use crate::admission::gate::{Change, Decision, Edit, Rollouts, decide};
+use crate::admission::gate::{Change, Decision, Edit, RolloutFacts, decide};
+use crate::key::Key;
 
 impl Simulation {
+    /// What the API server has, which a cache may not have heard of yet.
+    fn look(&self, rollout: &Key) -> Option<RolloutFacts> {
+        let stored = self.api.get(Type::CanaryRollout, rollout)?;
+        let read = CanaryRollout::deserialize(&*stored).ok()?;
+        Some(RolloutFacts::from(&read))
+    }
+
     /// A person's or a tool's update of the Deployment, through the gate.
     pub(super) fn update_deployment(&mut self, manager: &str, edit: impl FnOnce(&mut Value)) {
         let target = self.deployment_key();
@@ -50,9 +59,14 @@ impl Simulation {
                 new: &asked,
                 manager: Some(manager),
             };
-            let facts = change
-                .rollout()
-                .and_then(|name| Rollouts::get(&leader.views.rollouts, &target.namespace, name));
+            let facts = change.rollout().and_then(|name| {
+                let rollout = Key::new(&target.namespace, name);
+                let known = leader.views.rollouts.get(&rollout);
+                let known = known.map(|known| RolloutFacts::of(name, &known));
+                known
+                    .filter(|known| known.releases(&target.name))
+                    .or_else(|| self.look(&rollout))
+            });
             match decide(&change, facts.as_ref()) {
                 Decision::Allow { .. } => {}
                 Decision::Deny { message } => {
