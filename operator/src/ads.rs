@@ -28,6 +28,7 @@ mod stream;
 mod tallies;
 mod tally;
 mod view;
+mod visit;
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,6 @@
 //! One replica of the control plane, wired together: what each of them does, and what only the one that decides does besides.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,12 +83,7 @@ pub(crate) async fn start(
     health.register(&mut registry.lock());
     let asked = admin::Server::default();
     let app = admin::router(health.clone(), registry.clone(), asked.clone());
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    tasks.spawn(async move {
-        if let Err(error) = axum::serve(admin, app).await {
-            tracing::error!(%error, "the admin server ended");
-        }
-    });
+    tasks.spawn(serve::http::serve(admin, app, stop.clone()));
 
     let metrics = Metrics::default();
     let client = kubernetes(&metrics, Some(REQUEST_PATIENCE)).await?;
@@ -160,7 +154,7 @@ pub(crate) async fn start(
         .with_context(|| format!("cannot listen on {}", options.webhook_address))?;
     let ended = stop.clone();
     tasks.spawn(async move {
-        serve::webhooks::serve(listener, admission::router(admission), ended).await;
+        serve::http::serve(listener, admission::router(admission), ended).await;
     });
     webhooks.ready();
 

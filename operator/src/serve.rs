@@ -4,8 +4,8 @@
 //! say nothing keep nobody else waiting. The certificate is asked for at each handshake: it can be replaced while the listener
 //! runs.
 
+pub mod http;
 pub(crate) mod places;
-pub mod webhooks;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

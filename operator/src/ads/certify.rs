@@ -45,8 +45,8 @@ impl IdentityService {
 #[tonic::async_trait]
 impl Service for IdentityService {
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignResponse>, Status> {
-        let pod = self.door.enter(request.metadata()).await;
-        let pod = pod.inspect_err(|status| {
+        let entered = self.door.enter(&request).await;
+        let (pod, _stay) = entered.inspect_err(|status| {
             let is_refused = status.code() == Code::Unauthenticated;
             self.workloads.refused(&if is_refused {
                 Refusal::Token

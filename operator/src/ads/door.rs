@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use futures::Stream;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
-use tonic::metadata::MetadataMap;
+use tonic::{Request, Status};
 
 use super::authenticate::bearer;
 use super::remembered::Remembered;
+use super::visit::{Stay, Visit};
 use super::{Ads, AuthError, Authenticator, PodIdentity};
 
 /// A token review takes milliseconds.
@@ -39,12 +39,16 @@ impl Door {
         }
     }
 
-    /// The pod that the token of a stream belongs to.
-    pub(super) async fn enter(&self, metadata: &MetadataMap) -> Result<PodIdentity, Status> {
-        let token = bearer(metadata)?;
+    /// The pod that the token of a request belongs to. Its connection stays for as long as the [`Stay`] does.
+    pub(super) async fn enter<T>(
+        &self,
+        request: &Request<T>,
+    ) -> Result<(PodIdentity, Option<Stay>), Status> {
+        let token = bearer(request.metadata())?;
         let answer = tokio::time::timeout(AUTHENTICATION, self.authenticator.authenticate(token));
         let too_late =
             || AuthError::Unavailable("the API server did not answer in time".to_owned());
-        Ok(answer.await.map_err(|_| too_late())??)
+        let pod = answer.await.map_err(|_| too_late())??;
+        Ok((pod, Visit::of(request.extensions()).map(Visit::stay)))
     }
 }

@@ -33,7 +33,7 @@ impl Service for LoadService {
         &self,
         request: Request<Streaming<load::Request>>,
     ) -> Result<Response<Self::StreamLoadStatsStream>, Status> {
-        let pod = self.door.enter(request.metadata()).await?;
+        let (pod, stay) = self.door.enter(&request).await?;
         let key = Key::new(pod.namespace, pod.pod);
         // One proxy speaks with one voice: a newer stream of the pod ends the older one.
         let place = self.door.ads.0.reports_of_pods.take(key.clone());
@@ -44,6 +44,7 @@ impl Service for LoadService {
             let why = listen(&ads, &key, request.into_inner(), &stop, &place).await;
             tracing::debug!(pod = %key, reason = why.message(), "load reports end");
             answers.try_send(Err(why)).ok();
+            drop(stay);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(to_proxy))))
     }

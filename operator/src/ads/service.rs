@@ -7,6 +7,7 @@ use std::time::Duration;
 use aviary_xds::grpc::{DiscoveryRequest, DiscoveryResponse, Server, Service};
 use aviary_xds::{Request as XdsRequest, Response as XdsResponse};
 use aviary_xds::{identity, load};
+use futures::TryStreamExt;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use super::certify::IdentityService;
 use super::door::{Door, Responses};
 use super::loads::LoadService;
 use super::stream::Session;
+use super::visit::Visits;
 use super::{Ads, Authenticator};
 use crate::certificates::workload::Workloads;
 use crate::serve::TlsListener;
@@ -62,6 +64,10 @@ impl Ads {
         });
         let loads = LoadService { door: door.clone() };
         let service = AdsService { door };
+        let visits = Visits::new();
+        let connections = listener
+            .incoming()
+            .map_ok(move |connection| visits.welcome_tls(connection));
         let serving = tonic::transport::Server::builder()
             .max_concurrent_streams(STREAMS)
             .http2_max_header_list_size(LARGEST_HEAD)
@@ -70,7 +76,7 @@ impl Ads {
             .add_service(Server::new(service).max_decoding_message_size(LARGEST_REQUEST))
             .add_service(load::grpc::Server::new(loads).max_decoding_message_size(LARGEST_REPORT))
             .add_optional_service(identities)
-            .serve_with_incoming_shutdown(listener.incoming(), stop.clone().cancelled_owned());
+            .serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
         // A peer that answers nothing would keep a graceful end waiting for ever (hyper#4170).
         let too_late = async {
             stop.cancelled().await;
@@ -102,7 +108,7 @@ impl Service for AdsService {
         &self,
         request: Request<Streaming<XdsRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        let pod = self.door.enter(request.metadata()).await?;
+        let (pod, stay) = self.door.enter(&request).await?;
         let span = tracing::info_span!("ads", namespace = pod.namespace, pod = pod.pod);
         let (responses, to_proxy) = mpsc::channel(AHEAD);
         let session = Session::new(self.door.ads.clone(), pod, responses);
@@ -113,6 +119,7 @@ impl Service for AdsService {
                 ads.0.counters.streams.fetch_add(1, Ordering::Relaxed);
                 session.run(request.into_inner(), stop).await;
                 ads.0.counters.streams.fetch_sub(1, Ordering::Relaxed);
+                drop(stay);
             }
             .instrument(span),
         );
