@@ -5,10 +5,13 @@
 //! | `/live` | 200 while the control thread runs |
 //! | `/ready` | 200 when the listeners are bound, and the control plane was reached once and has given the pod its certificate (if it gives any), or [`READY_GRACE`] has passed: a control plane that is away must not keep pods from starting. 503 in a drain |
 //! | `/metrics` | OpenMetrics text |
-//! | `/config_dump` | JSON: routes with the weights that really hold, clusters, revocations |
+//! | `/config_dump` | from loopback only, since whom the pod calls is nobody else's business. JSON: routes with the weights that really hold, clusters, revocations |
 //! | `/probe/tcp/<port>` | 200 if the application takes connections on that port, 503 if not; only for ports of the pod's own `tcpSocket` probes, which the injector rewrites to this |
 //! | `POST /drain` | from loopback only: begins to drain, as SIGTERM does, but without leaving |
+//!
+//! Any pod reaches the port, so there are only so many connections to it ([`guests`]).
 
+mod guests;
 pub mod probe;
 
 use std::convert::Infallible;
@@ -34,6 +37,7 @@ use crate::data::Data;
 use crate::drain::Phase;
 use crate::link::LinkState;
 use crate::metrics::Metrics;
+use guests::Guests;
 use probe::{ProbeError, TcpProbes};
 
 /// How long a proxy that never reached the control plane, or got no certificate, holds its pod back.
@@ -64,6 +68,7 @@ pub async fn serve(listener: StdListener, admin: Arc<Admin>) {
             return;
         }
     };
+    let mut guests = Guests::default();
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -78,7 +83,7 @@ pub async fn serve(listener: StdListener, admin: Arc<Admin>) {
         };
         let (peer, own) = (peer.ip().to_canonical(), own.ip().to_canonical());
         let (admin, ends) = (admin.clone(), Ends { peer, own });
-        spawn_local(async move {
+        let connection = spawn_local(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let admin = admin.clone();
                 async move {
@@ -94,6 +99,7 @@ pub async fn serve(listener: StdListener, admin: Arc<Admin>) {
                 tracing::debug!(%error, "connection for health and metrics ended");
             }
         });
+        guests.enter(peer, connection.abort_handle());
     }
 }
 
@@ -116,9 +122,13 @@ impl Admin {
                     format!("cannot write metrics: {error}\n"),
                 ),
             },
-            "/config_dump" if reads => {
+            "/config_dump" if reads && ends.peer.is_loopback() => {
                 typed(format!("{:#}\n", self.data.dump()), "application/json")
             }
+            "/config_dump" if reads => text(
+                StatusCode::FORBIDDEN,
+                "only from within the pod: kubectl aviary proxy config, or kubectl port-forward\n",
+            ),
             "/drain" if method == Method::POST => self.drain(ends.peer),
             "/live" | "/ready" | "/metrics" | "/config_dump" => {
                 text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n")

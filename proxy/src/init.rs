@@ -8,7 +8,7 @@ mod rules;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
-pub use rules::{Cidr, Redirect, render};
+pub use rules::{Cidr, Own, Redirect, render};
 
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
@@ -28,8 +28,20 @@ pub enum InitError {
     },
 }
 
-/// Applies the rules in the current network namespace.
-pub fn apply(nft: &str, redirect: &Redirect) -> Result<(), InitError> {
+/// Applies the rules in the current network namespace. A kernel that cannot tell which addresses are the pod's own gets rules that do not ask it.
+pub fn apply(nft: &str, redirect: &Redirect) -> Result<Own, InitError> {
+    let refused = match run(nft, &render(redirect, Own::Asked)) {
+        Ok(()) => return Ok(Own::Asked),
+        Err(refused @ InitError::Refused { .. }) => refused,
+        Err(error) => return Err(error),
+    };
+    match run(nft, &render(redirect, Own::NotAsked)) {
+        Ok(()) => Ok(Own::NotAsked),
+        Err(_) => Err(refused),
+    }
+}
+
+fn run(nft: &str, rules: &str) -> Result<(), InitError> {
     let missing = |source| InitError::Missing {
         nft: nft.to_owned(),
         source,
@@ -42,7 +54,7 @@ pub fn apply(nft: &str, redirect: &Redirect) -> Result<(), InitError> {
         .spawn()
         .map_err(missing)?;
     let written = match child.stdin.take() {
-        Some(mut stdin) => stdin.write_all(render(redirect).as_bytes()),
+        Some(mut stdin) => stdin.write_all(rules.as_bytes()),
         None => Ok(()),
     };
     let output = child.wait_with_output().map_err(missing)?;
@@ -74,6 +86,33 @@ mod tests {
             error.contains("nft-that-does-not-exist") && error.contains("nftables"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_know_its_addresses_gets_rules_without_them() {
+        let folder = std::env::temp_dir().join(format!("aviary-init-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (nft, taken) = (folder.join("nft"), folder.join("taken"));
+        let refuses = |what: &str| {
+            let script = format!(
+                "#!/bin/sh\ncat > {taken}.new; if grep -q '{what}' {taken}.new; then echo No such file >&2; exit 1; fi; mv {taken}.new {taken}\n",
+                taken = taken.display()
+            );
+            std::fs::write(&nft, script).unwrap();
+            std::fs::set_permissions(&nft, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .unwrap();
+        };
+        let apply = || apply(&nft.display().to_string(), &Redirect::default());
+        refuses("fib");
+        assert_eq!(apply().unwrap(), Own::NotAsked);
+        let rules = std::fs::read_to_string(&taken).unwrap();
+        assert_eq!(rules, render(&Redirect::default(), Own::NotAsked));
+        refuses("redirect");
+        let error = apply().unwrap_err().to_string();
+        assert!(error.contains("No such file"), "{error}");
+        refuses("nothing");
+        assert_eq!(apply().unwrap(), Own::Asked);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -25,7 +25,12 @@ fn main() -> anyhow::Result<()> {
 
 fn redirect(flags: &Init) -> anyhow::Result<()> {
     let redirect = flags.redirect();
-    init::apply(&flags.nft, &redirect)?;
+    let own = init::apply(&flags.nft, &redirect)?;
+    if own == init::Own::NotAsked {
+        tracing::warn!(
+            "this kernel does not tell which addresses are the pod's own (nftables' fib): what is sent here for others is refused by the sidecar alone"
+        );
+    }
     tracing::info!(
         outbound = redirect.outbound_port,
         inbound = redirect.inbound_port,

@@ -54,6 +54,7 @@ fn nft_takes_the_rules_and_takes_them_again() {
         ("redirect to :15006", 2),
         ("redirect to :15001", 1),
         ("meta skuid 2102 return", 1),
+        ("fib daddr type != local return", 1),
         ("ip6 daddr fd00::/8 return", 1),
     ] {
         assert_eq!(rules.matches(rule).count(), count, "{rule} in {rules}");
@@ -127,6 +128,16 @@ fn connections_are_redirected_both_ways_and_reach_where_they_were_going() {
         let text = spaces.ask(&spaces.pod, &["metrics", "127.0.0.1:15020"]);
         let outside = inbound.replace("\"probe\"", "\"outside\"");
         assert!(text.contains(&format!("{outside} 1\n")), "{text}");
+        // To somebody else's address, by way of the pod: the pod's kernel has the last word, as it has without a sidecar.
+        let stranger = spaces.send_by_the_pod(family, pod);
+        assert_eq!(spaces.ask(&spaces.world, &["reach", &stranger]), "no");
+        assert_eq!(spaces.ask(&spaces.world, &["reach", &at(pod, 8080)]), "yes");
+        // What the sidecar goes by is told within the pod alone.
+        let dump = |space: &str, address: &str| spaces.ask(space, &["dump", &at(address, 15020)]);
+        let (within, without) = (dump(&spaces.pod, "127.0.0.1"), dump(&spaces.world, pod));
+        assert!(within.starts_with("HTTP/1.1 200"), "{within}");
+        assert!(without.starts_with("HTTP/1.1 403"), "{without}");
+        assert!(!without.contains("routes"), "{without}");
         // Directly to the proxy's own ports: refused, not looped.
         assert_eq!(spaces.call(&spaces.world, &at(pod, 15006)), "");
     }
@@ -194,6 +205,24 @@ impl Namespaces {
             run("ip", &["-n", space, "link", "set", device, "up"]);
         }
         spaces
+    }
+
+    /// Sends what the world has for an address that is nobody's to the pod, which forwards and has been told that there is no way. Where it is.
+    fn send_by_the_pod(&self, family: &str, pod: &str) -> String {
+        let (address, forwards) = match family {
+            "-4" => ("10.98.0.9", "/proc/sys/net/ipv4/ip_forward"),
+            _ => ("fd98::9", "/proc/sys/net/ipv6/conf/all/forwarding"),
+        };
+        let forward = format!("echo 1 > {forwards}");
+        run("ip", &["netns", "exec", &self.pod, "sh", "-c", &forward]);
+        for (space, way) in [
+            (&self.pod, &["prohibit", address][..]),
+            (&self.world, &[address, "via", pod]),
+        ] {
+            let add = [family, "-n", space, "route", "add"];
+            run("ip", &[&add[..], way].concat());
+        }
+        at(address, 8080)
     }
 
     /// The proxy in the pod, as the user that the rules leave alone. Without a control plane it passes everything through.
@@ -357,6 +386,17 @@ fn helper() {
                 b"GET / HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n"
             )
         ),
+        "dump" => println!(
+            "said<{}>said",
+            call(
+                address,
+                b"GET /config_dump HTTP/1.1\r\nHost: pod\r\nConnection: close\r\n\r\n"
+            )
+        ),
+        "reach" => {
+            let reached = TcpStream::connect(address).is_ok();
+            println!("said<{}>said", if reached { "yes" } else { "no" });
+        }
         "hairpin" => println!("said<{}>said", hairpin(address)),
         "metrics" => {
             println!(

@@ -1,7 +1,17 @@
 //! All that explains a failed story, from the cluster as it is: whatever cannot be had is left out with its reason.
 
+use std::time::Duration;
+
+use anyhow::Context;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::shop::Shop;
 
+/// What the kubelet, Prometheus and people ask a sidecar itself.
+const SIDECAR_ADMIN: u16 = 15020;
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Lines of each log.
 const TAIL: &str = "--tail=150";
 
@@ -65,15 +75,10 @@ impl Shop {
         };
         for pod in pods {
             let name = pod.metadata.name.unwrap_or_default();
-            let path = format!(
-                "/api/v1/namespaces/{}/pods/{name}:15020/proxy/config_dump",
-                self.namespace
-            );
-            let said = self.stage.kubectl.run(&["get", "--raw", &path]).await;
             section(
                 text,
                 &format!("configuration of the proxy of {name}"),
-                said.map(|said| said.to_string()),
+                self.dump_of_proxy(&name).await,
             );
             let said = self
                 .kubectl(&["logs", &name, "--container=aviary-proxy", TAIL])
@@ -84,6 +89,18 @@ impl Shop {
                 said.map(|said| said.to_string()),
             );
         }
+    }
+    /// It is told to the pod's own loopback alone, where a forwarded port comes from.
+    async fn dump_of_proxy(&self, pod: &str) -> anyhow::Result<String> {
+        let pods: Api<Pod> = Api::namespaced(self.stage.client.clone(), &self.namespace);
+        let mut forwarded = pods.portforward(pod, &[SIDECAR_ADMIN]).await?;
+        let stream = forwarded.take_stream(SIDECAR_ADMIN);
+        let mut stream = stream.context("nothing is forwarded")?;
+        let request = b"GET /config_dump HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await??;
+        Ok(answer)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The redirect rules as text for `nft -f -`.
 //!
-//! - In: every TCP connection goes to the inbound port, but for health and metrics and the ports that are left out.
+//! - In: every TCP connection to an address of the pod's own goes to the inbound port, but for health and metrics and the ports that are left out. A
+//!   neighbour on the link can send packets for any address to the pod: what is for others is not the sidecar's, which refuses it besides.
 //! - Out: every TCP connection goes to the outbound port, but for the proxy's own (by UID: else it would loop), those that stay in the pod
 //!   (loopback, the pod's own address), and the ports and networks that are left out.
 //! - Back in: where the proxy has picked its own pod for a call of the application's, it says so by the connection's priority, which never leaves
@@ -75,8 +76,20 @@ impl FromStr for Cidr {
     }
 }
 
+/// Whether the kernel is asked which addresses are the pod's own, by an expression (`fib`) that a kernel can be built without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    Asked,
+    /// The sidecar alone refuses what is for others.
+    NotAsked,
+}
+
 /// The whole transaction.
-pub fn render(redirect: &Redirect) -> String {
+pub fn render(redirect: &Redirect, own: Own) -> String {
+    let strangers = match own {
+        Own::Asked => "    fib daddr type != local return\n",
+        Own::NotAsked => "",
+    };
     let mut inbound = vec![redirect.admin_port];
     inbound.extend(&redirect.skip_inbound_ports);
     let mut text = format!(
@@ -86,6 +99,7 @@ pub fn render(redirect: &Redirect) -> String {
          \x20 chain inbound {{\n\
          \x20   type nat hook prerouting priority -100; policy accept;\n\
          \x20   iifname \"lo\" return\n\
+         {strangers}\
          \x20   tcp dport {} return\n\
          \x20   meta l4proto tcp redirect to :{}\n\
          \x20 }}\n\
@@ -142,13 +156,14 @@ mod tests {
     #[test]
     fn the_default_rules_are_these() {
         assert_eq!(
-            render(&Redirect::default()),
+            render(&Redirect::default(), Own::Asked),
             r#"table inet aviary
 delete table inet aviary
 table inet aviary {
   chain inbound {
     type nat hook prerouting priority -100; policy accept;
     iifname "lo" return
+    fib daddr type != local return
     tcp dport { 15020 } return
     meta l4proto tcp redirect to :15006
   }
@@ -166,7 +181,7 @@ table inet aviary {
 
     #[test]
     fn what_is_left_out_returns_before_the_redirect() {
-        let text = render(&Redirect {
+        let redirect = Redirect {
             skip_inbound_ports: vec![9090, 15020, 22],
             skip_outbound_ports: vec![5432, 3306],
             skip_outbound_cidrs: vec![
@@ -174,7 +189,9 @@ table inet aviary {
                 "fd00::1".parse().unwrap(),
             ],
             ..Redirect::default()
-        });
+        };
+        let text = render(&redirect, Own::NotAsked);
+        assert!(!text.contains("fib"), "{text}");
         let position = |rule: &str| {
             text.find(rule)
                 .unwrap_or_else(|| panic!("no `{rule}` in {text}"))

@@ -1,6 +1,10 @@
 //! What the kubelet and Prometheus see.
 
+use std::time::Duration;
+
 use aviary_proxy::control::{Install, Link};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::client::Client;
 use crate::mesh::{Given, Mesh, Service};
@@ -80,4 +84,29 @@ async fn post_drain_makes_it_unready_without_ending_it() {
     assert_eq!(client.get("/ready").await.status, 503);
     assert_eq!(client.get("/live").await.status, 200);
     assert_eq!(client.get("/nothing").await.status, 404);
+}
+
+/// Were the oldest ended by its deadline for a head, it would take longer than what is waited for here.
+#[tokio::test]
+async fn whoever_holds_connections_keeps_no_probe_out_and_loses_the_oldest() {
+    let mesh = Mesh::start(Given::default());
+    let mut held = Vec::new();
+    for _ in 0..200 {
+        held.push(TcpStream::connect(mesh.admin).await.unwrap());
+        // It was accepted when a later one is answered.
+        assert_eq!(
+            Client::http1(mesh.admin).await.get("/live").await.status,
+            200
+        );
+    }
+    let mut nothing = [0; 1];
+    let ended = tokio::time::timeout(Duration::from_secs(15), held[0].read(&mut nothing));
+    let ended = ended.await.expect("it is ended");
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    let ask = b"GET /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let newest = held.last_mut().unwrap();
+    newest.write_all(ask).await.unwrap();
+    let mut answer = String::new();
+    newest.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
