@@ -20,6 +20,7 @@ use aviary_operator::certificates::Expiries;
 use aviary_operator::certificates::workload::{LIFETIME, Terms, Workloads};
 use aviary_operator::metrics::Metrics;
 use aviary_operator::names;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::DynamicObject;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -351,6 +352,36 @@ fn ports_are_the_ones_that_the_operator_listens_on() {
 }
 
 #[test]
+fn the_network_policy_lets_in_who_calls_the_operators_ports_and_locks_out_no_api_server() {
+    let policy = the("NetworkPolicy", names::OPERATOR);
+    let read: NetworkPolicy = serde_json::from_value(policy.clone()).unwrap();
+    // A field that is misspelt would be a rule that is missing.
+    assert_eq!(serde_json::to_value(&read).unwrap(), policy);
+    let spec = &policy["spec"];
+    let deployment = the("Deployment", names::OPERATOR);
+    assert_eq!(spec["podSelector"], deployment["spec"]["selector"]);
+    assert_eq!(spec["policyTypes"], json!(["Ingress"]));
+    let ports: Vec<&Value> = list(&spec["ingress"])
+        .iter()
+        .map(|rule| &rule["ports"])
+        .collect();
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let expected: Vec<Value> = list(&container["ports"])
+        .iter()
+        .map(|port| json!([{"port": port["name"]}]))
+        .collect();
+    assert_eq!(ports, expected.iter().collect::<Vec<_>>());
+    // The docs patch the first rule.
+    assert_eq!(spec["ingress"][0]["ports"][0]["port"], "webhooks");
+    assert_eq!(spec["ingress"][0].get("from"), None);
+    let of_default = documents()
+        .into_iter()
+        .find(|(file, _)| file == "default/kustomization.yaml");
+    let (_, default) = of_default.unwrap();
+    assert!(!strings(&default["resources"]).contains(&"../network-policy"));
+}
+
+#[test]
 fn the_operator_is_two_unprivileged_processes_of_which_one_may_go() {
     let deployment = the("Deployment", names::OPERATOR);
     assert_eq!(deployment["spec"]["replicas"], 2);
@@ -563,7 +594,7 @@ fn every_manifest_is_in_a_kustomization() {
             .rsplit_once('/')
             .map_or("", |(folder, _)| folder)
             .to_owned();
-        if document["kind"] == "Kustomization" {
+        if document["kind"] == "Kustomization" || document["kind"] == "Component" {
             for resource in strings(&document["resources"]) {
                 named.insert(format!("{folder}/{resource}"));
             }
