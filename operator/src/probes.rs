@@ -22,6 +22,42 @@ pub(crate) fn of(spec: &PodSpec) -> Vec<Probe> {
     probes
 }
 
+/// What is asked by HTTP of the pod under another name than its address, hooks of a container's life included: by that name a sidecar does not know it for
+/// the kubelet's. Sorted, without duplicates.
+pub(crate) fn under_other_names(spec: &PodSpec) -> Vec<Probe> {
+    let containers = spec.init_containers.iter().flatten();
+    let containers = containers.chain(&spec.containers);
+    let others = containers.filter(|container| container.name != PROXY_CONTAINER);
+    let asked = others.flat_map(|container| {
+        let named = gets(container).filter(|get| names_a_host(get));
+        named.filter_map(|get| http(container, get))
+    });
+    let mut asked: Vec<Probe> = asked.collect();
+    asked.sort();
+    asked.dedup();
+    asked
+}
+
+fn gets(container: &Container) -> impl Iterator<Item = &HTTPGetAction> {
+    let probes = [
+        &container.startup_probe,
+        &container.liveness_probe,
+        &container.readiness_probe,
+    ];
+    let probes = probes.into_iter().flatten();
+    let lifecycle = container.lifecycle.iter();
+    let hooks = lifecycle.flat_map(|life| [&life.post_start, &life.pre_stop]);
+    let hooks = hooks.flatten().filter_map(|hook| hook.http_get.as_ref());
+    probes
+        .filter_map(|probe| probe.http_get.as_ref())
+        .chain(hooks)
+}
+
+fn names_a_host(get: &HTTPGetAction) -> bool {
+    let mut headers = get.http_headers.iter().flatten();
+    headers.any(|header| header.name.eq_ignore_ascii_case("host"))
+}
+
 fn of_container(container: &Container) -> impl Iterator<Item = Probe> + '_ {
     let probes = [
         &container.startup_probe,

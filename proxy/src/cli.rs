@@ -13,7 +13,6 @@ use traffic_core::inbound::{Inbound, InvalidProbe, Probe};
 use traffic_core::limits::{self, InvalidLimit, Limit};
 
 use crate::control::ControlPlane;
-use crate::exchange::peer::ProbePath;
 use crate::init::Redirect;
 use crate::limits::Limits;
 use crate::metrics::Workload;
@@ -114,7 +113,7 @@ pub struct Run {
     pub tcp_probe_ports: List<u16>,
     /// Port and path of a probe that is asked under another name than the pod's address, such as 8080/healthz; repeat the flag for more.
     #[arg(long, value_name = "PORT/PATH")]
-    pub probe_path: Vec<ProbePath>,
+    pub probe_path: Vec<Probe>,
     #[arg(
         long,
         env = "AVIARY_XDS_ADDRESS",
@@ -237,7 +236,7 @@ impl Run {
                 namespace: self.pod_namespace.clone(),
                 name: self.workload.clone(),
             },
-            probe_paths: self.probe_path.iter().cloned().collect(),
+            probes_elsewhere: self.probe_path.clone(),
             tcp_probes: self.tcp_probe_ports.0.iter().copied().collect(),
             until_told: match self.until_told {
                 UntilTold::Open => Inbound::default(),

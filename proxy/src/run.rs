@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until};
 use traffic_core::config::Inbound;
+use traffic_core::inbound::Probe;
 
 use crate::admin::probe::TcpProbes;
 use crate::admin::{self, Admin};
@@ -30,7 +31,6 @@ use crate::command::Command;
 use crate::control::{DEMANDS, Demand};
 use crate::data::Data;
 use crate::drain::{Phase, Phases};
-use crate::exchange::peer::ProbePaths;
 use crate::limits::Limits;
 use crate::link::LinkState;
 use crate::metrics::{Metrics, Workload};
@@ -53,7 +53,8 @@ pub struct Options {
     pub workload: Workload,
     /// Ports of the application that anybody may have tried.
     pub tcp_probes: TcpProbes,
-    pub probe_paths: ProbePaths,
+    /// Those that are asked under another name than the pod's address.
+    pub probes_elsewhere: Vec<Probe>,
     /// What to do with what comes in, until the control plane has said it.
     pub until_told: Inbound,
 }
@@ -141,7 +142,7 @@ impl Proxy {
             phases: phases.clone(),
             token: format!("{:016x}", fastrand::u64(..)).into(),
             limits: options.limits,
-            probes: Arc::new(options.probe_paths),
+            probes_elsewhere: options.probes_elsewhere.into(),
             until_told: Arc::new(options.until_told),
             plaintext: plaintext.clone(),
         };

@@ -19,13 +19,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use traffic_core::balance;
 use traffic_core::config::{Inbound, Wanted};
+use traffic_core::inbound::Probe;
 
 use crate::clock::WallClock;
 use crate::control::Demand;
 use crate::drain::Phases;
 use crate::endpoint::way::Way;
 use crate::endpoint::{Connections, Endpoint};
-use crate::exchange::peer::ProbePaths;
 use crate::identity::Generation;
 use crate::limits::Limits;
 use crate::link::LinkState;
@@ -59,7 +59,8 @@ pub struct Common {
     /// What this proxy writes into the requests that it has picked a revision for, and expects back from a sidecar that did not deliver one.
     pub token: Arc<str>,
     pub limits: Limits,
-    pub probes: Arc<ProbePaths>,
+    /// Probes that are asked under another name than the pod's address.
+    pub probes_elsewhere: Arc<[Probe]>,
     /// What to do with what comes in, until the control plane has said it.
     pub until_told: Arc<Inbound>,
     /// Who has called without an identity.

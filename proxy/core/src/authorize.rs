@@ -85,10 +85,7 @@ pub fn decide(rules: &Inbound, call: &Call<'_>) -> Result<Allowed, Refused> {
 }
 
 fn is(probe: &Probe, port: u16, request: Request<'_>) -> bool {
-    probe.port() == port
-        && probe.path() == request.path
-        && probe.method() == request.method
-        && !request.upgrade
+    probe.is(port, request.method, request.path) && !request.upgrade
 }
 
 fn covers(grant: &Grant, port: u16, id: &str) -> bool {

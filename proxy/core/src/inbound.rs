@@ -149,6 +149,11 @@ impl Probe {
             Probe::Grpc { .. } => HEALTH_CHECK,
         }
     }
+
+    /// Whether this is what is asked for, to the letter.
+    pub fn is(&self, port: u16, method: &str, path: &str) -> bool {
+        self.port() == port && self.path() == path && self.method() == method
+    }
 }
 
 /// `8080/healthz`, or `9090` for gRPC.

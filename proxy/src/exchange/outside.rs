@@ -23,7 +23,7 @@ pub(super) fn begin(
     facts: Facts<'_>,
     head: &impl Head,
 ) -> (Target, Tally, Option<Deadline>) {
-    let peer = peer::of(facts, app.endpoint.address(), &state.common.probes);
+    let peer = peer::of(facts, app.endpoint.address(), &state.common.probes_elsewhere);
     let port = app.metrics.borrow().clone();
     let port = port.unwrap_or_else(|| state.metrics().port(0));
     // Also asked of a probe's: so it is known before the first caller comes.

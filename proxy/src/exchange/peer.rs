@@ -5,70 +5,26 @@
 //!
 //! A request that a sidecar passes on without a route has no mark: nobody picked a revision for it, wherever it came from.
 
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
 
+use traffic_core::inbound::Probe;
 use traffic_core::peer::Peer;
 
 use super::Facts;
 
-/// What the pod's probes ask for under another name than its address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ProbePaths(HashSet<ProbePath>);
-
-/// A port of the application's, and a path with its query, as in `8080/healthz`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ProbePath {
-    port: u16,
-    path: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no path of a probe: write a port and a path, such as 8080/healthz")]
-pub struct InvalidProbePath(String);
-
-impl FromStr for ProbePath {
-    type Err = InvalidProbePath;
-
-    fn from_str(text: &str) -> Result<ProbePath, InvalidProbePath> {
-        let invalid = || InvalidProbePath(text.to_owned());
-        let (port, path) = text.split_at(text.find('/').ok_or_else(invalid)?);
-        let port = port.parse().ok().filter(|port| *port > 0);
-        Ok(ProbePath {
-            port: port.ok_or_else(invalid)?,
-            path: path.to_owned(),
-        })
-    }
-}
-
-impl FromIterator<ProbePath> for ProbePaths {
-    fn from_iter<I: IntoIterator<Item = ProbePath>>(paths: I) -> ProbePaths {
-        ProbePaths(paths.into_iter().collect())
-    }
-}
-
-impl ProbePaths {
-    fn contain(&self, port: u16, path: &str) -> bool {
-        let probe = |path: &str| ProbePath {
-            port,
-            path: path.to_owned(),
-        };
-        !self.0.is_empty() && self.0.contains(&probe(path))
-    }
-}
-
 /// Who sent a request that came to the pod's address `own`.
 ///
 /// Probes of the kubelet and scrapes name the pod's address as their authority; callers of a Service name the Service. A probe that is told to
-/// name another host is known by its path.
-pub fn of(facts: Facts<'_>, own: SocketAddr, probes: &ProbePaths) -> Peer {
+/// name another host is known by what it asks for: such are `elsewhere`.
+pub fn of(facts: Facts<'_>, own: SocketAddr, elsewhere: &[Probe]) -> Peer {
     if facts.mark.is_some() {
         return Peer::Mesh;
     }
     let named = facts.authority.and_then(named);
     let is_own = named.is_some_and(|named| named.to_canonical() == own.ip().to_canonical());
-    if is_own || probes.contain(own.port(), facts.request.path) {
+    let (port, request) = (own.port(), facts.request);
+    let mut elsewhere = elsewhere.iter();
+    if is_own || elsewhere.any(|probe| probe.is(port, request.method, request.path)) {
         Peer::Probe
     } else {
         Peer::Outside
@@ -109,7 +65,7 @@ mod tests {
             request: get("/healthz?full"),
         };
         let own = SocketAddr::new(own.parse().unwrap(), 8080);
-        of(facts, own, &ProbePaths::default())
+        of(facts, own, &[])
     }
 
     #[test]
@@ -150,19 +106,18 @@ mod tests {
 
     #[test]
     fn a_probe_under_another_name_is_known_by_its_port_and_path() {
-        let probes: ProbePaths = ["8080/healthz?full", "9090/live"]
-            .map(|path| path.parse().unwrap())
-            .into_iter()
-            .collect();
-        let sender = |port, path| {
+        let probes: [Probe; 2] =
+            ["8080/healthz?full", "9090/live"].map(|path| path.parse().unwrap());
+        let asked = |port, request| {
             let facts = Facts {
                 authority: Some("web.example"),
                 mark: None,
                 waits: None,
-                request: get(path),
+                request,
             };
             of(facts, SocketAddr::from(([10, 1, 0, 7], port)), &probes)
         };
+        let sender = |port, path| asked(port, get(path));
         assert_eq!(sender(8080, "/healthz?full"), Peer::Probe);
         for (port, path) in [
             (8080, "/healthz"),
@@ -174,10 +129,11 @@ mod tests {
         ] {
             assert_eq!(sender(port, path), Peer::Outside, "{port} {path}");
         }
-        for bad in ["", "8080", "/healthz", "0/x", "70000/x", "http/x"] {
-            let error = bad.parse::<ProbePath>().unwrap_err().to_string();
-            assert!(error.contains("such as 8080/healthz"), "{error}");
-        }
+        let post = Request {
+            method: "POST",
+            ..get("/healthz?full")
+        };
+        assert_eq!(asked(8080, post), Peer::Outside);
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Mesh {
                 namespace: "shop".to_owned(),
                 name: "web".to_owned(),
             },
-            probe_paths: given
+            probes_elsewhere: given
                 .probe_paths
                 .into_iter()
                 .map(|path| path.parse().unwrap())

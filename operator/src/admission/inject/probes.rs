@@ -10,12 +10,15 @@
 use std::collections::BTreeSet;
 
 use json_patch::PatchOperation;
+use k8s_openapi::api::core::v1::PodSpec;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use traffic_core::contract::TCP_PROBE_PATH;
+use traffic_core::inbound::Probe;
 
 use super::ports::Ports;
 use crate::admission::review::{add, remove};
-use crate::names;
+use crate::{names, probes};
 
 const PROBES: [&str; 3] = ["startupProbe", "livenessProbe", "readinessProbe"];
 const HOOKS: [&str; 2] = ["postStart", "preStop"];
@@ -31,8 +34,8 @@ const HTTP_PATH: &str = "--probe-path=";
 pub(super) struct Probes {
     /// Ports that the sidecar may try, once what is in `rewritten` is.
     tcp: BTreeSet<u16>,
-    /// `<port><path>` of what is asked under another name than the pod's address, by which the sidecar would not know it for a probe.
-    http: BTreeSet<String>,
+    /// What is asked under another name than the pod's address, by which the sidecar would not know it for a probe.
+    elsewhere: Vec<Probe>,
     /// What makes of each `tcpSocket` a question to the sidecar.
     pub(super) rewritten: Vec<PatchOperation>,
     pub(super) warnings: Vec<String>,
@@ -41,7 +44,12 @@ pub(super) struct Probes {
 impl Probes {
     /// `skipped`: ports that are not redirected, and so need nothing.
     pub(super) fn of(spec: &Value, skipped: &Ports) -> Probes {
-        let mut probes = Probes::default();
+        // Of a pod whose spec cannot be read the API server is going to say what is wrong.
+        let read = PodSpec::deserialize(spec).unwrap_or_default();
+        let mut probes = Probes {
+            elsewhere: probes::under_other_names(&read),
+            ..Probes::default()
+        };
         for list in LISTS {
             let containers = spec[list].as_array().into_iter().flatten();
             for (index, container) in containers.enumerate() {
@@ -50,10 +58,6 @@ impl Probes {
                 }
                 for probe in PROBES {
                     probes.tcp(container, [list, &index.to_string(), probe], skipped);
-                    probes.http(container, &container[probe]["httpGet"]);
-                }
-                for hook in HOOKS {
-                    probes.http(container, &container["lifecycle"][hook]["httpGet"]);
                 }
             }
         }
@@ -64,7 +68,8 @@ impl Probes {
     pub(super) fn flags(&self) -> Vec<String> {
         let ports: Vec<String> = self.tcp.iter().map(u16::to_string).collect();
         let ports = (!ports.is_empty()).then(|| format!("{TCP_PORTS}{}", ports.join(",")));
-        let paths = self.http.iter().map(|path| format!("{HTTP_PATH}{path}"));
+        let paths = self.elsewhere.iter();
+        let paths = paths.map(|probe| format!("{HTTP_PATH}{probe}"));
         ports.into_iter().chain(paths).collect()
     }
 
@@ -96,24 +101,6 @@ impl Probes {
         });
         self.rewritten
             .extend([remove(path("tcpSocket")), add(path("httpGet"), question)]);
-    }
-
-    fn http(&mut self, container: &Value, get: &Value) {
-        let headers = get["httpHeaders"].as_array().into_iter().flatten();
-        let mut hosts = headers.filter(|header| {
-            let name = header["name"].as_str().unwrap_or_default();
-            name.eq_ignore_ascii_case("host")
-        });
-        if hosts.next().is_none() || !get["host"].as_str().unwrap_or_default().is_empty() {
-            return;
-        }
-        // The kubelet asks for "/" if it is told nothing.
-        let path = get["path"].as_str().filter(|path| !path.is_empty());
-        let path = path.unwrap_or("/");
-        let slash = if path.starts_with('/') { "" } else { "/" };
-        if let Some(port) = port(container, &get["port"]) {
-            self.http.insert(format!("{port}{slash}{path}"));
-        }
     }
 }
 
@@ -274,6 +261,10 @@ mod tests {
             "readinessProbe": named(json!({"port": "metrics", "path": "ready?x=1"})),
             "livenessProbe": named(json!({"port": 8080, "path": "/live", "host": "other.example"})),
             "lifecycle": {"preStop": named(json!({"port": 8080, "path": "/bye"}))},
+        })), container("other", json!({
+            // A word that the sidecar cannot read would keep it from starting.
+            "livenessProbe": named(json!({"port": 8080, "path": "/a b"})),
+            "readinessProbe": named(json!({"port": 8443, "path": "/ready", "scheme": "HTTPS"})),
         }))]});
         assert_eq!(
             of(&spec).flags(),
