@@ -34,7 +34,7 @@ bench: ## The sidecar beside Envoy, HAProxy and nginx (proxy/bench), 25 minutes.
 	@proxy/bench/setup.sh
 	@proxy/bench/bench.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECS),--secs $(SECS)) $(if $(FLIPS),--flips $(FLIPS)) $(if $(SCENARIOS),--scenarios $(SCENARIOS))
 
-bench-operator: setup ## One operator and N=1000 rollouts on a real control plane. CASE=rolling, sidecars, reports, broken or large for one thing alone
+bench-operator: setup ## One operator and N=1000 rollouts on a real control plane. CASE=rolling, sidecars, certificates, reports, broken or large for one thing alone
 	cargo build --profile bench-operator -p aviary-operator -p aviary-e2e --bin aviary-operator --bin bench-operator
 	@BUILT=$$(dirname "$$(ls -t target/*/bench-operator/bench-operator target/bench-operator/bench-operator 2>/dev/null | head -n 1)"); \
 	AVIARY_OPERATOR_BIN=$${AVIARY_OPERATOR_BIN:-$$BUILT/aviary-operator} $$BUILT/bench-operator --rollouts $(or $(N),1000) --case $(or $(CASE),all) $(ARGS)

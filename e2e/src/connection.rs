@@ -12,7 +12,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
@@ -70,10 +70,21 @@ pub(crate) fn signed<T>(token: &str, body: T) -> Result<tonic::Request<T>, Conne
 }
 
 pub(crate) async fn dial(tls: TlsConnector, port: u16) -> Result<Channel, ConnectionError> {
+    dial_from(Ipv4Addr::UNSPECIFIED, tls, port).await
+}
+
+/// From an address of loopback.
+pub(crate) async fn dial_from(
+    address: Ipv4Addr,
+    tls: TlsConnector,
+    port: u16,
+) -> Result<Channel, ConnectionError> {
     let dial = tower::service_fn(move |_| {
         let tls = tls.clone();
         async move {
-            let tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((address, 0).into())?;
+            let tcp = socket.connect((Ipv4Addr::LOCALHOST, port).into()).await?;
             tcp.set_nodelay(true)?;
             let name = ServerName::try_from(SERVER_NAME).map_err(std::io::Error::other)?;
             std::io::Result::Ok(TokioIo::new(tls.connect(name, tcp).await?))

@@ -6,12 +6,14 @@
 //! asked of the operator itself, so operators of any version can be compared.
 
 mod beside;
+mod certificates;
 mod field;
 mod gauge;
 mod sidecars;
 mod statuses;
 
 pub use beside::Beside;
+pub use certificates::{CertificateError, Certified, Starting};
 pub use field::{CALLED, Field, FieldError, namespace_of};
 pub use gauge::{Gauge, GaugeError, Usage};
 pub use sidecars::{SidecarError, Sidecars};

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use aviary_crds::{CanaryRollout, CanaryRolloutStatus};
 use aviary_e2e::control_plane::{ControlPlane, Evidence, Operator, operator_binary};
 use aviary_e2e::scale::{
-    Beside, CALLED, Field, Gauge, Moment, Sidecars, Statuses, Usage, percentile,
+    Beside, CALLED, Field, Gauge, Moment, Sidecars, Starting, Statuses, Usage, percentile,
 };
 use clap::{Parser, ValueEnum};
 use kube::api::Api;
@@ -34,9 +34,9 @@ struct Arguments {
     /// Seconds of the soak of each of the four steps: with fewer than rolling / pace / 4, not all roll at the same time
     #[arg(long, default_value_t = 120)]
     soak: u64,
-    /// How many sidecars have to acknowledge each weight; 0 leaves that out
-    #[arg(long, default_value_t = 2000)]
-    sidecars: usize,
+    /// How many sidecars have to acknowledge each weight, 2000 without it (0 leaves that out); or get a certificate at the same time, 500 without it
+    #[arg(long)]
+    sidecars: Option<usize>,
     /// Measure one thing alone
     #[arg(long, value_enum, default_value = "all")]
     case: Case,
@@ -53,6 +53,8 @@ enum Case {
     Rolling,
     /// Acknowledgements
     Sidecars,
+    /// First certificates of sidecars that all start at the same moment
+    Certificates,
     /// Outcomes of three Services that every sidecar tells each second, during a release
     Reports,
     /// A thousand broken CanaryRollouts beside the others
@@ -106,7 +108,7 @@ async fn measure(arguments: Arguments) -> anyhow::Result<()> {
             bench.settle().await?;
             bench.idle().await?;
             bench.roll().await?;
-            if bench.arguments.sidecars > 0 {
+            if bench.sidecars() > 0 {
                 bench.acknowledge().await?;
             }
         }
@@ -115,6 +117,7 @@ async fn measure(arguments: Arguments) -> anyhow::Result<()> {
             bench.roll().await?;
         }
         Case::Sidecars => bench.acknowledge().await?,
+        Case::Certificates => bench.certificates().await?,
         Case::Reports => bench.reports().await?,
         Case::Broken => {
             bench.adopt().await?;
@@ -334,9 +337,22 @@ impl Bench {
         Ok(())
     }
 
-    /// Pods that call one Service, and their sidecars.
-    async fn connected(&mut self, soak: &str) -> anyhow::Result<Sidecars> {
-        let sidecars = self.arguments.sidecars;
+    fn sidecars(&self) -> usize {
+        let by_default = match self.arguments.case {
+            Case::Certificates => 500,
+            Case::All
+            | Case::Rolling
+            | Case::Sidecars
+            | Case::Reports
+            | Case::Broken
+            | Case::Large => 2000,
+        };
+        self.arguments.sidecars.unwrap_or(by_default)
+    }
+
+    /// Pods that call one Service.
+    async fn callers(&mut self, soak: &str) -> anyhow::Result<()> {
+        let sidecars = self.sidecars();
         self.say(&format!("{sidecars} pods that call one Service"));
         self.field.called(sidecars, soak, &self.evidence).await?;
         let called = format!("{CALLED}/{CALLED}");
@@ -356,6 +372,13 @@ impl Bench {
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+        Ok(())
+    }
+
+    /// The same, and their sidecars.
+    async fn connected(&mut self, soak: &str) -> anyhow::Result<Sidecars> {
+        let sidecars = self.sidecars();
+        self.callers(soak).await?;
         self.say("their sidecars connect");
         let connected = Sidecars::connect(&self.client, self.operator.xds()).await?;
         self.until("connected", sidecars, || connected.connected())
@@ -367,6 +390,33 @@ impl Bench {
         );
         self.rest().await?;
         Ok(connected)
+    }
+
+    async fn certificates(&mut self) -> anyhow::Result<()> {
+        self.callers("1h").await?;
+        let starting = Starting::prepare(&self.client).await?;
+        self.rest().await?;
+        self.say("their sidecars start");
+        let before = self.usage().await?;
+        let mut certified = starting.start(self.operator.xds()).await;
+        let after = self.usage().await?;
+        let took = percentiles(&mut certified.took);
+        let last = certified.took.iter().max().copied().unwrap_or_default();
+        self.row(
+            &format!("{} first certificates at once", certified.took.len()),
+            format!("{took}, the last {last} ms"),
+        );
+        self.row(
+            "  operator meanwhile",
+            format!(
+                "{:.2} s of processor time, {} requests, {} MB",
+                (after.cpu - before.cpu).as_secs_f64(),
+                after.requests - before.requests,
+                megabytes(after.memory)
+            ),
+        );
+        self.row("  turned away, and back", certified.again.to_string());
+        Ok(())
     }
 
     async fn reports(&mut self) -> anyhow::Result<()> {

@@ -57,16 +57,7 @@ impl Sidecars {
         let destination: SocketAddr = address
             .and_then(|ip| format!("{ip}:80").parse().ok())
             .ok_or(SidecarError::NoAddress)?;
-        let pods: Api<Pod> = Api::namespaced(client.clone(), CALLED);
-        let pods = pods
-            .list(&ListParams::default().labels("app=callers"))
-            .await?;
-        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), CALLED);
-        let tokens: Vec<(String, String)> = stream::iter(pods.items)
-            .map(|pod| token(&accounts, pod))
-            .buffer_unordered(AT_ONCE)
-            .try_collect()
-            .await?;
+        let tokens = tokens(client).await?;
         let connected = Arc::new(AtomicUsize::new(0));
         let (tell, told) = watch::channel(None);
         let mut streams = JoinSet::new();
@@ -104,6 +95,20 @@ impl Sidecars {
     pub fn connected(&self) -> usize {
         self.connected.load(Ordering::Relaxed)
     }
+}
+
+/// The names of the callers' pods, and their tokens.
+pub(super) async fn tokens(client: &Client) -> kube::Result<Vec<(String, String)>> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), CALLED);
+    let pods = pods
+        .list(&ListParams::default().labels("app=callers"))
+        .await?;
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), CALLED);
+    stream::iter(pods.items)
+        .map(|pod| token(&accounts, pod))
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
 }
 
 async fn token(accounts: &Api<ServiceAccount>, pod: Pod) -> kube::Result<(String, String)> {
