@@ -9,6 +9,7 @@ mod stories {
     pub(crate) mod gate;
     pub(crate) mod identity;
     pub(crate) mod injection;
+    pub(crate) mod lives;
     pub(crate) mod outages;
     pub(crate) mod promotion;
     pub(crate) mod rollback;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 use stories::theatre::{Story, Theatre};
 use stories::{
-    bad_input, gate, identity, injection, outages, promotion, rollback, runner, superseded,
+    bad_input, gate, identity, injection, lives, outages, promotion, rollback, runner, superseded,
     surroundings,
 };
 
@@ -56,6 +57,7 @@ fn all() -> Vec<Story> {
         identity::a_namespace_turns_strict_and_back_and_no_request_of_the_mesh_fails,
         injection::only_labelled_pods_of_labelled_namespaces_get_a_sidecar,
         injection::a_version_without_a_sidecar_gets_no_traffic,
+        lives::pods_start_and_end_in_order_and_no_request_of_others_is_lost,
     ]
 }
 

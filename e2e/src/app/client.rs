@@ -82,6 +82,16 @@ impl Caller {
         }
     }
 
+    /// Sends one request, and never another one. Who answered, or what was wrong.
+    pub async fn ask(&self) -> Result<String, String> {
+        let asked = tokio::time::timeout(self.settings.timeout, self.call(Kind::Get, 0));
+        match asked.await {
+            Ok((Some(version), None)) => Ok(version),
+            Ok((_, failure)) => Err(format!("{failure:?}")),
+            Err(_) => Err("no answer in time".to_owned()),
+        }
+    }
+
     pub fn stats(&self) -> Stats {
         let mut stats = self
             .stats

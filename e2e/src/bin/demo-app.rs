@@ -1,4 +1,4 @@
-//! `demo-app payment` and `demo-app client`: the workload of the stories and of the demo.
+//! `demo-app payment`, `demo-app client` and `demo-app ask`: the workload of the stories and of the demo.
 
 use std::time::Duration;
 
@@ -49,6 +49,14 @@ enum Part {
         #[arg(long, env = "STATS_PORT", default_value_t = 9090)]
         stats_port: u16,
     },
+    /// Sends one request, and fails if it is not answered well.
+    Ask {
+        #[arg(long, env = "TARGET", default_value = "http://payment:8080")]
+        target: http::Uri,
+        /// How long to wait for an answer.
+        #[arg(long, env = "TIMEOUT", default_value = "30s")]
+        timeout: Delay,
+    },
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -75,10 +83,7 @@ async fn main() -> anyhow::Result<()> {
             timeout,
             stats_port,
         } => {
-            anyhow::ensure!(
-                target.scheme_str() == Some("http") && target.authority().is_some(),
-                "TARGET={target} is not an address to call: write http://NAME:PORT"
-            );
+            can_be_called(&target)?;
             let settings = Settings {
                 target,
                 rate,
@@ -89,7 +94,26 @@ async fn main() -> anyhow::Result<()> {
                 .run(listen(stats_port).await?, asked_to_stop())
                 .await;
         }
+        Part::Ask { target, timeout } => {
+            can_be_called(&target)?;
+            let settings = Settings {
+                target,
+                rate: 0,
+                grpc: Share::default(),
+                timeout: timeout.0,
+            };
+            let answered = Caller::new(settings).ask().await;
+            println!("{}", answered.map_err(anyhow::Error::msg)?);
+        }
     }
+    Ok(())
+}
+
+fn can_be_called(target: &http::Uri) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        target.scheme_str() == Some("http") && target.authority().is_some(),
+        "TARGET={target} is not an address to call: write http://NAME:PORT"
+    );
     Ok(())
 }
 
