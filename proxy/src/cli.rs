@@ -197,6 +197,7 @@ impl LimitFlags {
             },
             head_time: Duration::from_secs(self.header_timeout_seconds),
             connect: Duration::from_millis(self.connect_timeout_milliseconds),
+            ..Limits::default()
         }
     }
 }

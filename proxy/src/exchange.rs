@@ -41,6 +41,7 @@ use crate::state::destination::{Destination, LocalRoute};
 use crate::state::{App, State};
 use crate::table::ReadyRoute;
 use flight::Flight;
+pub use outside::Hold;
 use patience::{Deadline, Patience};
 use tally::Tally;
 
@@ -209,14 +210,14 @@ impl Policy {
         }
     }
 
-    /// Picks, and begins to count. Of the `head` nothing is read but what a route asks for.
+    /// Picks, and begins to count. Of the `head` nothing is read but what a route asks for. An error: the request has to wait first, and to begin again then.
     pub fn begin(
         &self,
         state: &State,
         arrived: Instant,
         facts: Facts<'_>,
         head: &impl Head,
-    ) -> Exchange {
+    ) -> Result<Exchange, Hold> {
         let mut deadline = None;
         let (target, tally) = match self {
             Policy::Outbound { destination, owed } => {
@@ -251,19 +252,19 @@ impl Policy {
                 if let Err(denied) = state.admit(caller, own.port(), Some(facts.request)) {
                     (Target::Denied(denied.reason), Tally::nobody(arrived))
                 } else {
-                    let (target, tally, until) = outside::begin(state, app, arrived, facts, head);
+                    let (target, tally, until) = outside::begin(state, app, arrived, facts, head)?;
                     deadline = until;
                     (target, tally)
                 }
             }
         };
-        Exchange {
+        Ok(Exchange {
             target,
             tally,
             stream: Stream::open(state.metrics()),
             arrived,
             deadline,
-        }
+        })
     }
 }
 

@@ -35,7 +35,7 @@ use crate::net::tunnel;
 use crate::state::State;
 use attempt::Attempt;
 use relay::Ended;
-use request::Asked;
+use request::{Asked, Stopped};
 
 /// How long a caller that was answered early may go on sending before its connection is closed.
 const LINGER: Duration = Duration::from_secs(3);
@@ -162,22 +162,26 @@ impl Caller {
     }
 
     async fn exchange(&mut self, state: &State, policy: &Policy, head: usize) -> After {
-        let arrived = std::time::Instant::now();
+        let mut arrived = std::time::Instant::now();
         let mut out = state.buffers.small();
-        let read = request::read(
-            &self.input.bytes()[..head],
-            state,
-            policy,
-            arrived,
-            &mut out,
-        );
-        let (asked, exchange, marked) = match read {
-            Ok(read) => read,
-            Err(malformed) => {
-                if malformed == Malformed::TooManyFields {
-                    state.metrics().refused(Limit::Head);
+        let (asked, exchange, marked) = loop {
+            let read = request::read(
+                &self.input.bytes()[..head],
+                state,
+                policy,
+                arrived,
+                &mut out,
+            );
+            match read {
+                Ok(read) => break read,
+                // In a box: hardly any request waits.
+                Err(Stopped::Held(hold)) => arrived = Box::pin(hold.over(state)).await,
+                Err(Stopped::Malformed(malformed)) => {
+                    if malformed == Malformed::TooManyFields {
+                        state.metrics().refused(Limit::Head);
+                    }
+                    return self.refuse(Refused::Malformed(malformed)).await;
                 }
-                return self.refuse(Refused::Malformed(malformed)).await;
             }
         };
         self.input.consume(head);

@@ -20,7 +20,12 @@ pub struct Limits {
     pub head_time: Duration,
     /// How long a connection to an endpoint, or to where nobody has a route, may take to be there.
     pub connect: Duration,
+    /// How long the first request of a caller without a sidecar waits for the control plane's word what to split.
+    pub hold: Duration,
 }
+
+/// An answer takes a few milliseconds; a control plane that is busy must not cost more than a person notices.
+const HOLD: Duration = Duration::from_millis(500);
 
 /// Of an answer's head, as an endpoint sends it.
 const ANSWER_FIELDS: usize = 128;
@@ -70,6 +75,7 @@ impl Default for Limits {
             },
             head_time: Duration::from_secs(limits::HEADER_SECONDS.default),
             connect: Duration::from_millis(limits::CONNECT_MILLISECONDS.default),
+            hold: HOLD,
         }
     }
 }

@@ -50,6 +50,10 @@ impl LinkState {
         lost == CONNECTED || self.start.elapsed() < Duration::from_millis(lost) + HOPE
     }
 
+    pub fn is_connected(&self) -> bool {
+        self.lost.load(Ordering::Acquire) == CONNECTED
+    }
+
     pub fn was_ever_connected(&self) -> bool {
         self.ever.load(Ordering::Acquire) == 1
     }

@@ -37,7 +37,7 @@ use crate::net::origin::{OriginalDestination, OwnListeners};
 use crate::plaintext::PlainCallers;
 use crate::table::{ReadyRoute, Table};
 use access::Access;
-use application::Application;
+use application::{Application, Asking, Unproven};
 use destination::{Arm, Destination, LocalRoute};
 use endpoints::Endpoints;
 use fuse::RouteFuse;
@@ -74,6 +74,7 @@ pub struct State {
     pub outcomes: Outcomes,
     destinations: RefCell<HashMap<SocketAddr, Rc<Destination>>>,
     applications: RefCell<HashMap<SocketAddr, Option<Rc<Application>>>>,
+    unproven: RefCell<Unproven>,
     endpoints: RefCell<Endpoints>,
     /// What this proxy is to others, once it knows.
     identity: RefCell<Option<Arc<Generation>>>,
@@ -91,8 +92,7 @@ pub struct App {
     pub endpoint: Rc<Endpoint>,
     /// From the first answer on: a scan of all ports must not create series for each.
     pub metrics: RefCell<Option<Arc<PortMetrics>>>,
-    /// When its route was asked for last.
-    asked: Cell<Option<Instant>>,
+    asking: Cell<Asking>,
 }
 
 /// What is known about a destination.
@@ -113,6 +113,7 @@ impl State {
             outcomes: Outcomes::default(),
             destinations: RefCell::default(),
             applications: RefCell::default(),
+            unproven: RefCell::default(),
             endpoints: RefCell::default(),
             identity: RefCell::default(),
             others: RefCell::default(),
@@ -190,25 +191,13 @@ impl State {
             (*address, application)
         });
         *applications = now.collect();
+        let others = self.others.borrow();
+        // Of what is forgotten again it is asked as if for the first time.
+        let told = others
+            .values()
+            .filter(|app| applications.contains_key(&app.address()));
+        told.for_each(|app| app.asking.set(Asking::default()));
         self.installed.notify_waiters();
-    }
-
-    /// The split that holds for callers without a sidecar at an address of this pod's own; `None`: there is none, or nobody knows yet. It is asked for
-    /// when the application has answered there once, which is when its first probe has: who tries all ports must not make all of them known.
-    pub fn application(&self, app: &App, now: Instant) -> Option<Rc<Application>> {
-        let address = app.endpoint.address();
-        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
-        if let Some(known) = self.applications.borrow().get(&address) {
-            return known.clone();
-        }
-        let asked = app.asked.get();
-        let is_due = asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ANSWER);
-        if is_due && app.metrics.borrow().is_some() {
-            app.asked.set(Some(now));
-            // While too many wait it is asked again later.
-            let _ = self.common.demands.try_send(Wanted::Application(address));
-        }
-        None
     }
 
     /// The way to an endpoint of a route.
@@ -289,7 +278,7 @@ impl State {
                         &self.common.limits,
                     )),
                     metrics: RefCell::new(None),
-                    asked: Cell::new(None),
+                    asking: Cell::default(),
                 })
             })
             .clone()

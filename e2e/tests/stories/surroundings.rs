@@ -77,7 +77,7 @@ pub(crate) async fn a_deployment_that_is_recreated_with_another_version_loses_no
 pub(crate) async fn callers_outside_the_mesh_are_split_by_weight(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
-    let workload = Workload::of_a_story().steps(&[(10, "20s"), (100, "6s")]);
+    let workload = Workload::of_a_story().steps(&[(1, "8s"), (10, "8s"), (50, "8s"), (100, "6s")]);
     let shop = scene.shop(&workload).await?;
     let outsider = workload
         .client()
@@ -108,7 +108,7 @@ pub(crate) async fn callers_outside_the_mesh_are_split_by_weight(
     let moments = shop.record.since(mark);
     let stats = shop.stats_of("outsider").await?;
     let seen = shares(&soaks(&moments), &stats, "v2");
-    ensure!(seen.len() == 2, "there were {} soaks: {seen:?}", seen.len());
+    ensure!(seen.len() == 4, "there were {} soaks: {seen:?}", seen.len());
     for share in &seen {
         ensure!(
             share.deviation().is_some_and(|points| points <= 1.0),

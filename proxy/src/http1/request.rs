@@ -1,4 +1,4 @@
-//! A request's head: read, judged, and written for the endpoint, in one go and without waiting for anything.
+//! A request's head: read, judged, and written for the endpoint, in one go and without waiting for anything. One that has to wait is read again afterwards.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use aviary_http1::{Edit, Framing, Limits, Malformed, Persistence, Request, Versi
 use traffic_core::contract::header;
 use traffic_core::split::sticky::Head;
 
-use crate::exchange::{Exchange, Facts, Marking, Policy};
+use crate::exchange::{Exchange, Facts, Hold, Marking, Policy};
 use crate::state::State;
 
 /// What is still needed of a request after its head is written.
@@ -52,6 +52,24 @@ impl Asked {
     }
 }
 
+/// Why a head was not written.
+pub(super) enum Stopped {
+    Malformed(Malformed),
+    Held(Hold),
+}
+
+impl From<Malformed> for Stopped {
+    fn from(malformed: Malformed) -> Stopped {
+        Stopped::Malformed(malformed)
+    }
+}
+
+impl From<Hold> for Stopped {
+    fn from(hold: Hold) -> Stopped {
+        Stopped::Held(hold)
+    }
+}
+
 /// The fields of a head, by name.
 struct Names<'f, 'l, 'b>(&'f Fields<'l, 'b>);
 
@@ -69,7 +87,7 @@ pub(super) fn read(
     policy: &Policy,
     arrived: Instant,
     out: &mut Vec<u8>,
-) -> Result<(Asked, Exchange, Option<Vec<u8>>), Malformed> {
+) -> Result<(Asked, Exchange, Option<Vec<u8>>), Stopped> {
     let mut space = lines();
     let limits = state.common.limits;
     let request = Request::read(head, &mut space, &limits.request(policy.side()))?;
@@ -88,7 +106,7 @@ pub(super) fn read(
             upgrade: request.wants_upgrade(),
         },
     };
-    let exchange = policy.begin(state, arrived, facts, &Names(&request.fields));
+    let exchange = policy.begin(state, arrived, facts, &Names(&request.fields))?;
     let mark = (header::PEER, &*state.common.token);
     // HTTP/1.0 needs no Host; the endpoint is spoken to in 1.1, which does.
     let lacks_host = request.version == Version::Http10 && !request.has_host();

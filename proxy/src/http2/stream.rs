@@ -29,7 +29,7 @@ pub(super) async fn serve(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    let arrived = Instant::now();
+    let mut arrived = Instant::now();
     let (mut head, body) = request.into_parts();
     let dialect = head::dialect_of(&head.headers);
     if head.method == Method::CONNECT {
@@ -78,7 +78,13 @@ pub(super) async fn serve(
             upgrade: false,
         },
     };
-    let exchange = policy.begin(&state, arrived, facts, &head::Fields(&head.headers));
+    let exchange = loop {
+        match policy.begin(&state, arrived, facts, &head::Fields(&head.headers)) {
+            Ok(exchange) => break exchange,
+            // In a box: hardly any request waits.
+            Err(hold) => arrived = Box::pin(hold.over(&state)).await,
+        }
+    };
     head::prepare(&mut head, policy.address());
     let is_empty = body.is_end_stream();
     let token = &state.common.token;

@@ -1,12 +1,14 @@
 //! Callers without a sidecar, whom kube-proxy brings to any pod: the pod that they come to picks the revision.
 
+mod first;
+
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use aviary_proxy::control::Install;
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use traffic_core::config::Wanted;
 use traffic_core::outcome::Class;
 use traffic_core::peer::Peer;
 
@@ -274,34 +276,6 @@ async fn what_becomes_of_them_is_told_apart_and_told_to_the_control_plane() {
 }
 
 #[tokio::test]
-async fn a_pod_asks_what_to_split_when_its_application_has_answered() {
-    let app = Server::start("v1").await;
-    let mut mesh = Mesh::start(Given {
-        inbound: app.address,
-        ..Given::default()
-    });
-    let mut client = Client::http1(mesh.inbound).await;
-    client.get("/").await;
-    assert!(
-        mesh.demands.try_recv().is_err(),
-        "nobody knew that there is one"
-    );
-    client.get("/").await;
-    let wanted = Wanted::Application(app.address);
-    assert_eq!(mesh.demands.recv().await, Some(wanted));
-
-    let mut scanned = Mesh::start(Given {
-        inbound: nobody().await,
-        ..Given::default()
-    });
-    let mut scanner = Client::http1(scanned.inbound).await;
-    for _ in 0..3 {
-        scanner.get("/").await;
-    }
-    assert!(scanned.demands.try_recv().is_err());
-}
-
-#[tokio::test]
 async fn without_a_release_a_request_stays_where_it_is() {
     let [v1, v2] = apps().await;
     let pods = Pods::of(v1.address, v2.address, 100).await;
@@ -309,11 +283,7 @@ async fn without_a_release_a_request_stays_where_it_is() {
     assert_eq!(client.get("/").await.text, "v2");
     let mut over = Service::new(v1.address, v2.address, 0).snapshot();
     over.applications = [(v1.address, None)].into();
-    pods.stable
-        .mesh
-        .data
-        .install(std::sync::Arc::new(over))
-        .await;
+    pods.stable.mesh.data.install(Arc::new(over)).await;
     for _ in 0..5 {
         assert_eq!(client.get("/").await.text, "v1");
     }
