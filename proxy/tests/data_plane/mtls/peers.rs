@@ -137,6 +137,33 @@ async fn whoever_was_spoken_to_by_tls_is_never_spoken_to_in_the_clear_again() {
 }
 
 #[tokio::test]
+async fn an_address_that_another_identity_has_got_is_not_taken_for_the_one_before() {
+    let app = Server::start("web").await;
+    let mut pair = Pair::before(app.address, Chosen::default()).await;
+    let root = Authority::new("root");
+    let identity = |number, name| root.identity(number, name, &[&root]);
+    pair.called.data.identify(identity(1, "web")).await;
+    pair.calling.data.identify(identity(1, "api")).await;
+    pair.calling.install(&pair.service).await;
+    let outbound = pair.calling.outbound;
+    let mut client = Client::http1(outbound).await;
+    assert_eq!(client.post("/echo", SECRET).await.text, SECRET);
+    // Before the control plane has said so: whoever is connected to now is somebody else.
+    pair.called.data.identify(identity(2, "db")).await;
+    let mut client = Client::http2(outbound).await;
+    let answer = client.post("/echo", SECRET).await;
+    assert_eq!((answer.status.as_u16(), app.requests()), (503, 1));
+    // And when it has said so, what is open to the one before is for nobody else.
+    pair.service.identity = authority::accepting("db");
+    pair.calling.install(&pair.service).await;
+    let before = pair.tap.connections();
+    let mut client = Client::http1(outbound).await;
+    assert_eq!(client.post("/echo", SECRET).await.text, SECRET);
+    assert!(pair.tap.connections() > before);
+    pair.assert_secret();
+}
+
+#[tokio::test]
 async fn an_endpoint_that_does_not_answer_in_tls_is_not_asked_in_the_clear() {
     let app = Server::start("web").await;
     // No sidecar is there.
