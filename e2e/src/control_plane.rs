@@ -23,7 +23,7 @@ mod seen;
 mod shop;
 mod wire;
 
-pub use alerts::{Alerts, AlertsError};
+pub use alerts::{Alerts, AlertsError, simulated};
 pub use bench::{Bench, BenchError};
 pub use evidence::{Evidence, EvidenceError};
 pub use install::InstallError;

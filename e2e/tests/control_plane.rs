@@ -168,6 +168,7 @@ fn alone() -> Vec<Case> {
         strict::a_restarted_operator_goes_on_to_refuse_plaintext,
         alone::watches_that_the_api_server_calls_too_old_are_begun_anew_and_lose_nothing,
         alerts::alerts_fire_for_a_stalled_rollout_and_for_an_operator_that_is_away,
+        alerts::a_certificate_that_is_not_renewed_is_told_of_long_before_its_end,
         hand_over::a_replica_that_ends_hands_over_and_the_release_goes_on,
         hand_over::a_replica_that_dies_is_succeeded_and_the_release_goes_on,
         hand_over::a_replica_that_stood_still_during_a_write_raises_nothing,

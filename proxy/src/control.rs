@@ -117,6 +117,8 @@ pub enum Renewal {
     Issued {
         /// By the wall clock of the pod.
         expires_at: SystemTime,
+        /// From when on the next one is asked for.
+        due_at: SystemTime,
     },
     /// There is no new one, for now.
     Failed,

@@ -36,6 +36,7 @@
 //! | `aviary_outcomes_connected` | gauge | | 1 while the control plane takes what becomes of first attempts, second by second: without it this pod's requests do not reach the guard |
 //! | `aviary_outcome_reports_total` | counter | `result` | reports of one revision's second: `sent`, or `dropped` because the control plane had not read the last ones |
 //! | `aviary_identity_expiry_timestamp_seconds` | gauge | | when the pod's certificate expires, by the pod's clock; absent while it has none |
+//! | `aviary_identity_renewal_due_timestamp_seconds` | gauge | | from when on the pod asks for another certificate; in the past while it gets none |
 //! | `aviary_identity_renewals_total` | counter | `result` | requests for a certificate: `issued`, `failed` (tried again; the last certificate serves until it expires), or `unserved` (the control plane gives none: plaintext) |
 //! | `aviary_config_installs_total` | counter | | snapshots that every worker has installed: the acknowledged ones |
 //! | `aviary_config_routes` | gauge | | destinations with a route |

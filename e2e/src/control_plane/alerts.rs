@@ -15,7 +15,7 @@ use super::evidence::{EvidenceError, run_prometheus};
 pub enum AlertsError {
     #[error("config/monitoring/alerts.yaml is no PrometheusRule: {0}")]
     Rules(String),
-    #[error("`promtool check rules` says:\n{0}")]
+    #[error("promtool says:\n{0}")]
     Refused(String),
     #[error(
         "cannot run `promtool`: run e2e/setup.sh as root (Debian, Ubuntu), or install Prometheus by hand"
@@ -41,17 +41,8 @@ impl Alerts {
         std::fs::create_dir_all(&directory).map_err(files)?;
         let rules = directory.join("rules.yaml");
         std::fs::write(&rules, shipped()?.to_string()).map_err(files)?;
-        let checked = Command::new("promtool")
-            .args(["check", "rules"])
-            .arg(&rules)
-            .output();
-        let checked = checked.map_err(AlertsError::Promtool)?;
-        if !checked.status.success() {
-            let said = [checked.stdout, checked.stderr].concat();
-            return Err(AlertsError::Refused(
-                String::from_utf8_lossy(&said).into_owned(),
-            ));
-        }
+        let mut promtool = Command::new("promtool");
+        said_well(promtool.args(["check", "rules"]).arg(&rules))?;
         std::fs::write(&rules, at_once(shipped()?).to_string()).map_err(files)?;
         let configuration = json!({
             "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"},
@@ -84,6 +75,30 @@ impl Alerts {
             .map(|mut each| each["labels"].take())
             .collect())
     }
+}
+
+/// What `promtool test rules` makes of `tests` (the list of that name in its file): the alerts that are shipped, at whatever time.
+pub fn simulated(directory: &Path, tests: &Value) -> Result<(), AlertsError> {
+    let files = |source| EvidenceError::Files(directory.to_owned(), source);
+    std::fs::create_dir_all(directory).map_err(files)?;
+    let (rules, test) = (directory.join("rules.yaml"), directory.join("test.yaml"));
+    std::fs::write(&rules, shipped()?.to_string()).map_err(files)?;
+    let text = json!({"rule_files": [rules], "evaluation_interval": "1m", "tests": tests});
+    std::fs::write(&test, text.to_string()).map_err(files)?;
+    let mut promtool = Command::new("promtool");
+    said_well(promtool.args(["test", "rules"]).arg(&test))
+}
+
+/// Runs promtool; an error has what it says.
+fn said_well(promtool: &mut Command) -> Result<(), AlertsError> {
+    let said = promtool.output().map_err(AlertsError::Promtool)?;
+    if said.status.success() {
+        return Ok(());
+    }
+    let text = [said.stdout, said.stderr].concat();
+    Err(AlertsError::Refused(
+        String::from_utf8_lossy(&text).into_owned(),
+    ))
 }
 
 /// The rule file in the PrometheusRule.

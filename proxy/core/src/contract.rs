@@ -31,6 +31,8 @@ pub mod metric {
     pub const OUTCOME_REPORTS: &str = "aviary_outcome_reports";
     /// Gauge: when the pod's certificate expires, in seconds since 1970; absent without one.
     pub const IDENTITY_EXPIRY: &str = "aviary_identity_expiry_timestamp_seconds";
+    /// Gauge: from when on the pod asks for another certificate, in seconds since 1970; absent without one.
+    pub const IDENTITY_RENEWAL_DUE: &str = "aviary_identity_renewal_due_timestamp_seconds";
     /// Counter: requests for a certificate, by what became of them.
     pub const IDENTITY_RENEWALS: &str = "aviary_identity_renewals";
     /// Counter: outbound connections without a route.

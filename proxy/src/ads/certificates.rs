@@ -49,6 +49,7 @@ pub(super) struct Certificates {
 struct Handed {
     installed: Installed,
     expires_at: SystemTime,
+    due_at: SystemTime,
 }
 
 impl Certificates {
@@ -99,9 +100,9 @@ impl Certificates {
     async fn finish(&mut self, identify: &dyn Identify) {
         if let Some(handed) = &mut self.handed {
             (&mut handed.installed).await;
-            let expires_at = handed.expires_at;
+            let (expires_at, due_at) = (handed.expires_at, handed.due_at);
             self.handed = None;
-            identify.renewal(Renewal::Issued { expires_at });
+            identify.renewal(Renewal::Issued { expires_at, due_at });
         }
     }
 
@@ -117,9 +118,11 @@ impl Certificates {
         let (left, number) = (signed.left, self.number + 1);
         let generation = generation(number, signed, &key)?;
         let id = Arc::clone(&generation.id);
+        let (now, due) = (SystemTime::now(), until_renewal(left, fastrand::f64()));
         self.handed = Some(Handed {
             installed: identify.identify(Arc::new(generation)),
-            expires_at: SystemTime::now() + left,
+            expires_at: now + left,
+            due_at: now + due,
         });
         if self.number == 0 {
             tracing::info!(
@@ -136,7 +139,7 @@ impl Certificates {
             );
         }
         self.number = number;
-        self.due = asked + until_renewal(left, fastrand::f64());
+        self.due = asked + due;
         self.backoff.reset();
         self.said = None;
         Ok(())

@@ -34,7 +34,9 @@ impl Identify for Data {
         match news {
             Renewal::Awaited => return self.link.await_identity(),
             Renewal::Failed => return metrics.failed(),
-            Renewal::Issued { expires_at } => metrics.issued(seconds(expires_at)),
+            Renewal::Issued { expires_at, due_at } => {
+                metrics.issued(seconds(expires_at), seconds(due_at));
+            }
             Renewal::Unserved => metrics.unserved(),
         }
         self.link.settle_identity();
@@ -79,6 +81,7 @@ mod tests {
     fn issued(seconds: u64) -> Renewal {
         Renewal::Issued {
             expires_at: UNIX_EPOCH + Duration::from_secs(seconds),
+            due_at: UNIX_EPOCH + Duration::from_secs(seconds / 2),
         }
     }
 
@@ -157,8 +160,16 @@ mod tests {
         data.renewal(Renewal::Failed);
         data.renewal(issued(1_900_000_000));
         data.renewal(Renewal::Unserved);
-        let expiry = "aviary_identity_expiry_timestamp_seconds 1900000000".to_owned();
-        let expected: Vec<String> = [expiry].into_iter().chain(renewals(1, 1, 1)).collect();
+        let times = [
+            "aviary_identity_expiry_timestamp_seconds 1900000000",
+            "aviary_identity_renewal_due_timestamp_seconds 950000000",
+        ];
+        let times = times.map(str::to_owned).into_iter();
+        let expected: Vec<String> = times.chain(renewals(1, 1, 1)).collect();
         assert_eq!(lines(), expected);
+        // Who cannot renew it says when it should have been, for as long as it takes.
+        data.link(Link::Disconnected);
+        data.renewal(Renewal::Failed);
+        assert_eq!(lines()[..2], expected[..2]);
     }
 }

@@ -26,6 +26,15 @@ impl Authority {
     }
 
     pub(crate) fn leaf(&self, ids: &[&str]) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        self.leaf_with(ids, |_| {})
+    }
+
+    /// For what `change` makes of the usual one.
+    pub(crate) fn leaf_with(
+        &self,
+        ids: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let mut params = CertificateParams::default();
         let names = ids.iter().map(|id| SanType::URI((*id).try_into().unwrap()));
         params.subject_alt_names = names.collect();
@@ -33,6 +42,7 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let leaf = params.signed_by(&key, &self.0).unwrap().der().clone();
         (leaf, key.serialize_der().try_into().unwrap())

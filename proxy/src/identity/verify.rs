@@ -215,3 +215,42 @@ fn refused(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 fn only_tls13() -> Error {
     Error::PeerIncompatible(PeerIncompatible::Tls12NotOfferedOrEnabled)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::date_time_ymd;
+
+    use super::*;
+    use crate::identity::testing::{Authority, ID};
+
+    /// Whoever cannot renew it goes on with it until then: nobody stops to believe it earlier.
+    #[test]
+    fn a_certificate_is_believed_to_its_last_second_by_either_end() {
+        let authority = Authority::new();
+        let end = date_time_ymd(2030, 1, 1);
+        let (leaf, _) = authority.leaf_with(&[ID], |params| {
+            (params.not_before, params.not_after) = (date_time_ymd(2029, 12, 31), end);
+        });
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let roots = Arc::new(Roots::new(vec![authority.root()]).unwrap());
+        let server = ExpectedServer::new(ID.into(), roots.clone(), &provider);
+        let client = MeshClient::new(roots, &provider);
+        let name = ServerName::try_from("web").unwrap();
+        let end = u64::try_from(end.unix_timestamp()).unwrap();
+        for (at, is_believed) in [
+            (end - 86_401, false),
+            (end - 86_400, true),
+            (end - 3600, true),
+            (end, true),
+            (end + 1, false),
+        ] {
+            let now = UnixTime::since_unix_epoch(Duration::from_secs(at));
+            let called = server.verify_server_cert(&leaf, &[], &name, &[], now);
+            assert_eq!(called.is_ok(), is_believed, "{at}");
+            let calling = client.verify_client_cert(&leaf, &[], now);
+            assert_eq!(calling.is_ok(), is_believed, "{at}");
+        }
+    }
+}

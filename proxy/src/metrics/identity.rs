@@ -11,15 +11,18 @@ use traffic_core::contract::{label, metric};
 pub struct Identity {
     /// Seconds since 1970; 0: there is no certificate.
     expiry: AtomicI64,
+    /// The same, or 0.
+    due: AtomicI64,
     issued: AtomicU64,
     failed: AtomicU64,
     unserved: AtomicU64,
 }
 
 impl Identity {
-    /// Every worker has a certificate that expires then (seconds since 1970).
-    pub fn issued(&self, expiry: i64) {
+    /// Every worker has a certificate that expires then, and is to be replaced from `due` on (seconds since 1970).
+    pub fn issued(&self, expiry: i64, due: i64) {
         self.expiry.store(expiry, Ordering::Relaxed);
+        self.due.store(due, Ordering::Relaxed);
         self.issued.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -32,17 +35,25 @@ impl Identity {
     }
 
     pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let expiry = self.expiry.load(Ordering::Relaxed);
-        // A pod without a certificate has none that expires.
-        if expiry != 0 {
-            encoder
-                .encode_descriptor(
-                    metric::IDENTITY_EXPIRY,
-                    "When the pod's certificate expires",
-                    None,
-                    MetricType::Gauge,
-                )?
-                .encode_gauge(&expiry)?;
+        for (name, help, time) in [
+            (
+                metric::IDENTITY_EXPIRY,
+                "When the pod's certificate expires",
+                &self.expiry,
+            ),
+            (
+                metric::IDENTITY_RENEWAL_DUE,
+                "From when on the pod asks for another certificate",
+                &self.due,
+            ),
+        ] {
+            let time = time.load(Ordering::Relaxed);
+            // A pod without a certificate has none that expires.
+            if time != 0 {
+                encoder
+                    .encode_descriptor(name, help, None, MetricType::Gauge)?
+                    .encode_gauge(&time)?;
+            }
         }
         let mut metric = encoder.encode_descriptor(
             metric::IDENTITY_RENEWALS,
