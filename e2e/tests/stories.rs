@@ -13,7 +13,9 @@ mod stories {
     pub(crate) mod outages;
     pub(crate) mod promotion;
     pub(crate) mod rollback;
+    pub(crate) mod rotation;
     pub(crate) mod runner;
+    pub(crate) mod sidecar;
     pub(crate) mod superseded;
     pub(crate) mod surroundings;
     pub(crate) mod theatre;
@@ -25,8 +27,8 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 use stories::theatre::{Story, Theatre};
 use stories::{
-    bad_input, gate, identity, injection, lives, outages, promotion, rollback, runner, superseded,
-    surroundings,
+    bad_input, gate, identity, injection, lives, outages, promotion, rollback, rotation, runner,
+    superseded, surroundings,
 };
 
 macro_rules! told {
@@ -55,6 +57,7 @@ fn all() -> Vec<Story> {
         bad_input::a_rollout_without_its_deployment_or_service_waits_and_says_so,
         identity::nobody_on_the_way_reads_what_sidecars_say_to_each_other,
         identity::a_namespace_turns_strict_and_back_and_no_request_of_the_mesh_fails,
+        rotation::restarts_and_another_workload_root_cost_no_request_and_no_stream,
         injection::only_labelled_pods_of_labelled_namespaces_get_a_sidecar,
         injection::a_version_without_a_sidecar_gets_no_traffic,
         lives::pods_start_and_end_in_order_and_no_request_of_others_is_lost,

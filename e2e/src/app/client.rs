@@ -1,4 +1,5 @@
-//! The caller: a fixed number of requests a second over HTTP/1.1 (keep-alive, GET and POST) and gRPC.
+//! The caller: a fixed number of requests a second over HTTP/1.1 (keep-alive, GET and POST) and gRPC, and beside them long streams of gRPC, each
+//! followed by the next.
 //!
 //! A request is never sent twice and never waits for another one; what the connection did is what is counted.
 
@@ -33,8 +34,13 @@ pub struct Settings {
     /// Requests a second.
     pub rate: u32,
     pub grpc: Share,
+    /// Long streams at once.
+    pub streams: u32,
     pub timeout: Duration,
 }
+
+/// Of a long stream, which takes three seconds by itself.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub struct Caller {
     settings: Settings,
@@ -76,6 +82,15 @@ impl Caller {
             let answer = shown.show(request.uri().path());
             async move { answer }
         };
+        for stream in 0..caller.settings.streams {
+            let caller = Arc::clone(&caller);
+            tokio::spawn(async move {
+                loop {
+                    caller.send(Kind::Stream, stream.into()).await;
+                    tokio::time::sleep(grpc::PAUSE).await;
+                }
+            });
+        }
         tokio::select! {
             () = caller.send_for_ever() => {}
             () = serve(listener, answer, stop, Duration::ZERO) => {}
@@ -128,19 +143,22 @@ impl Caller {
         for n in 0_u64.. {
             tick.tick().await;
             let caller = Arc::clone(self);
-            tokio::spawn(async move { caller.send(n).await });
+            let kind = kind(self.settings.grpc, n);
+            tokio::spawn(async move { caller.send(kind, n).await });
         }
     }
 
-    async fn send(&self, n: u64) {
-        let kind = kind(self.settings.grpc, n);
+    async fn send(&self, kind: Kind, n: u64) {
         let sent = now();
         self.count(|stats| stats.note_sent(kind, sent));
-        let (version, failure) =
-            match tokio::time::timeout(self.settings.timeout, self.call(kind, n)).await {
-                Ok((version, failure)) => (version, failure),
-                Err(_) => (None, Some(Failure::Timeout)),
-            };
+        let timeout = match kind {
+            Kind::Get | Kind::Post | Kind::Grpc => self.settings.timeout,
+            Kind::Stream => STREAM_TIMEOUT,
+        };
+        let (version, failure) = match tokio::time::timeout(timeout, self.call(kind, n)).await {
+            Ok((version, failure)) => (version, failure),
+            Err(_) => (None, Some(Failure::Timeout)),
+        };
         self.count(|stats| {
             stats.note_ended(Ended {
                 kind,
@@ -160,7 +178,7 @@ impl Caller {
     async fn call(&self, kind: Kind, n: u64) -> (Option<String>, Option<Failure>) {
         let pool = match kind {
             Kind::Get | Kind::Post => &self.http1,
-            Kind::Grpc => &self.http2,
+            Kind::Grpc | Kind::Stream => &self.http2,
         };
         let turn = usize::try_from(n % CONNECTIONS as u64).expect("a small number");
         let answer = match pool[turn]
@@ -184,6 +202,14 @@ impl Caller {
             _ if !head.status.is_success() => Some(Failure::Status(head.status.as_u16())),
             Kind::Get | Kind::Post => None,
             Kind::Grpc => grpc_failure(&head.headers, body.trailers()),
+            Kind::Stream => {
+                let failure = grpc_failure(&head.headers, body.trailers());
+                failure.or_else(|| {
+                    let count = grpc::frames(&body.to_bytes());
+                    let torn = || Failure::Reset(format!("{count:?} messages of a stream"));
+                    (count != Some(grpc::RECEIPTS)).then(torn)
+                })
+            }
         };
         (version, failure)
     }
@@ -208,12 +234,8 @@ fn request(target: &Uri, kind: Kind, n: u64) -> Request<Full<Bytes>> {
             "/pay",
             Bytes::from(format!("{{\"order\":{n},\"amount\":\"12.50 EUR\"}}")),
         ),
-        // Field 1, a varint: the order's number, cut to seven bits.
-        Kind::Grpc => (
-            Method::POST,
-            grpc::METHOD,
-            grpc::frame(&[0x08, (n & 0x7f) as u8]),
-        ),
+        Kind::Grpc => (Method::POST, grpc::METHOD, order(n)),
+        Kind::Stream => (Method::POST, grpc::WATCH, order(n)),
     };
     let mut uri = target.clone().into_parts();
     uri.path_and_query = Some(PathAndQuery::from_static(path));
@@ -228,7 +250,7 @@ fn request(target: &Uri, kind: Kind, n: u64) -> Request<Full<Bytes>> {
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
-        Kind::Grpc => {
+        Kind::Grpc | Kind::Stream => {
             request
                 .headers_mut()
                 .insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
@@ -238,6 +260,11 @@ fn request(target: &Uri, kind: Kind, n: u64) -> Request<Full<Bytes>> {
         }
     }
     request
+}
+
+/// Field 1, a varint: the order's number, cut to seven bits.
+fn order(n: u64) -> Bytes {
+    grpc::frame(&[0x08, (n & 0x7f) as u8])
 }
 
 fn grpc_failure(headers: &http::HeaderMap, trailers: Option<&http::HeaderMap>) -> Option<Failure> {

@@ -1,11 +1,17 @@
-//! As much gRPC as one tiny unary method needs: the five-byte frame, the content type, the status.
+//! As much gRPC as two tiny methods need, one of them a long stream: the five-byte frame, the content type, the status.
 //!
 //! By hand, because a generated client would hide which header or trailer a proxy has lost.
+
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
 
 pub const METHOD: &str = "/demo.Payment/Pay";
+/// One order, and [`RECEIPTS`] receipts, one every [`PAUSE`].
+pub const WATCH: &str = "/demo.Payment/Watch";
+pub const RECEIPTS: usize = 30;
+pub const PAUSE: Duration = Duration::from_millis(100);
 pub const CONTENT_TYPE: &str = "application/grpc";
 pub const STATUS: &str = "grpc-status";
 pub const OK: &str = "0";
@@ -18,6 +24,18 @@ pub fn frame(message: &[u8]) -> Bytes {
     framed.put_u32(u32::try_from(message.len()).expect("messages here are a few bytes"));
     framed.put_slice(message);
     framed.freeze()
+}
+
+/// How many frames a body is; `None`: the last one is torn.
+pub fn frames(mut body: &[u8]) -> Option<usize> {
+    let mut count = 0;
+    while !body.is_empty() {
+        let (head, rest) = body.split_at_checked(5)?;
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
+        body = rest.get(usize::try_from(length).ok()?..)?;
+        count += 1;
+    }
+    Some(count)
 }
 
 /// The message of a body with exactly one frame.
@@ -52,6 +70,16 @@ mod tests {
         assert_eq!(unframe(&framed), Some(&b"12 EUR"[..]));
         assert_eq!(unframe(&framed[..framed.len() - 1]), None);
         assert_eq!(unframe(&framed[..3]), None);
+    }
+
+    #[test]
+    fn the_frames_of_a_stream_are_counted_unless_one_is_torn() {
+        let three = [frame(b"1"), frame(b""), frame(b"three")].concat();
+        assert_eq!(frames(&three), Some(3));
+        assert_eq!(
+            (frames(b""), frames(&three[..three.len() - 1])),
+            (Some(0), None)
+        );
     }
 
     #[test]

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use tokio::net::TcpListener;
 
 use crate::app::VERSION_HEADER;
@@ -69,9 +70,10 @@ impl Payment {
             "/healthz" => self.health(),
             "/pay" => self.pay(request).await,
             grpc::METHOD => self.pay_grpc(request).await,
+            grpc::WATCH => watch(request).await,
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there are /pay, /healthz and the gRPC method demo.Payment/Pay\n",
+                "there are /pay, /healthz and the gRPC methods demo.Payment/Pay and demo.Payment/Watch\n",
             ),
         };
         answer
@@ -129,18 +131,49 @@ impl Payment {
                         .boxed(),
                 )
             }
-            Some(_) | None => {
-                // Nothing to say but the status: it goes with the headers, as gRPC servers do.
-                let mut answer = Response::new(Empty::new().boxed());
-                answer.headers_mut().extend(grpc::status(grpc::INTERNAL));
-                answer
-            }
+            Some(_) | None => return failed(),
         };
         answer
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
         answer
     }
+}
+
+/// Receipts, one after the other.
+async fn watch(request: Request<Incoming>) -> Answer {
+    let order = request
+        .into_body()
+        .collect()
+        .await
+        .map(|order| order.to_bytes());
+    let Some(receipt) = order.as_deref().ok().and_then(grpc::unframe) else {
+        return failed();
+    };
+    let receipt = grpc::frame(receipt);
+    let receipts = stream::iter(0..grpc::RECEIPTS).then(move |_| {
+        let receipt = receipt.clone();
+        async move {
+            tokio::time::sleep(grpc::PAUSE).await;
+            Ok(Frame::data(receipt))
+        }
+    });
+    let status = async { Ok::<_, Infallible>(Frame::trailers(grpc::status(grpc::OK))) };
+    let frames = receipts.chain(stream::once(status));
+    let mut answer = Response::new(BodyExt::boxed(StreamBody::new(frames)));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
+    answer
+}
+
+/// Nothing to say but the status: it goes with the headers, as gRPC servers do.
+fn failed() -> Answer {
+    let mut answer = Response::new(Empty::new().boxed());
+    let headers = answer.headers_mut();
+    headers.extend(grpc::status(grpc::INTERNAL));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(grpc::CONTENT_TYPE));
+    answer
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {

@@ -61,6 +61,8 @@ pub enum Kind {
     Get,
     Post,
     Grpc,
+    /// A stream of gRPC of some seconds.
+    Stream,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

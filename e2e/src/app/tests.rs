@@ -34,11 +34,16 @@ async fn payment(version: &str, errors: &str) -> (SocketAddr, oneshot::Sender<()
 
 /// A caller of `target`, and where it shows what it sees.
 async fn caller(target: SocketAddr) -> SocketAddr {
+    caller_with(target, 0).await
+}
+
+async fn caller_with(target: SocketAddr, streams: u32) -> SocketAddr {
     let (listener, address) = listen().await;
     let settings = Settings {
         target: format!("http://{target}").parse().unwrap(),
         rate: 500,
         grpc: "20%".parse().unwrap(),
+        streams,
         timeout: Duration::from_secs(5),
     };
     tokio::spawn(Caller::new(settings).run(listener, std::future::pending()));
@@ -84,6 +89,19 @@ async fn every_kind_of_request_is_answered_on_one_port() {
     for kind in [Kind::Get, Kind::Post, Kind::Grpc] {
         assert!(seen.kinds[&kind].sent > 50, "{kind:?}: {:?}", seen.kinds);
     }
+}
+
+#[tokio::test]
+async fn a_long_stream_is_whole_and_the_next_one_follows() {
+    let (address, _stop) = payment("v1", "0%").await;
+    let caller = caller_with(address, 1).await;
+    let seen = when(caller, "the second one", |s| {
+        s.kinds
+            .get(&Kind::Stream)
+            .is_some_and(|kind| kind.sent == 2)
+    })
+    .await;
+    assert_eq!((seen.failed.total(), seen.lost), (0, 0), "{:?}", seen.notes);
 }
 
 #[tokio::test]

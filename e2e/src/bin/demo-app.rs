@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 /// A payment service that is as bad as you tell it to be, and its steady caller.
 #[derive(Parser)]
 enum Part {
-    /// Answers GET and POST /pay and the gRPC method demo.Payment/Pay on one port, and /healthz.
+    /// Answers GET and POST /pay and the gRPC methods demo.Payment/Pay and demo.Payment/Watch on one port, and /healthz.
     Payment {
         #[arg(long, env = "PORT", default_value_t = 8080)]
         port: u16,
@@ -43,6 +43,9 @@ enum Part {
         /// The share of requests that are gRPC; the rest is GET and POST by turns.
         #[arg(long, env = "GRPC_SHARE", default_value = "20%")]
         grpc_share: Share,
+        /// How many long streams of gRPC there are at once, beside the requests.
+        #[arg(long, env = "STREAMS", default_value_t = 0)]
+        streams: u32,
         /// How long to wait for an answer.
         #[arg(long, env = "TIMEOUT", default_value = "5s")]
         timeout: Delay,
@@ -80,6 +83,7 @@ async fn main() -> anyhow::Result<()> {
             target,
             rate,
             grpc_share,
+            streams,
             timeout,
             stats_port,
         } => {
@@ -88,6 +92,7 @@ async fn main() -> anyhow::Result<()> {
                 target,
                 rate,
                 grpc: grpc_share,
+                streams,
                 timeout: timeout.0.max(Duration::from_millis(1)),
             };
             Caller::new(settings)

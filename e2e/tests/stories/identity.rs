@@ -186,7 +186,7 @@ fn is_clear(segment: &Segment) -> bool {
     CLEAR.into_iter().any(|text| segment.has(text))
 }
 
-async fn addresses(shop: &Shop, labels: &str) -> anyhow::Result<BTreeSet<Ipv4Addr>> {
+pub(super) async fn addresses(shop: &Shop, labels: &str) -> anyhow::Result<BTreeSet<Ipv4Addr>> {
     let pods = shop.pods(labels).await?;
     let addresses = pods
         .iter()
