@@ -21,7 +21,8 @@ pub const OUTSIDE_CALLERS: &str = "OutsideCallers";
 /// False while pods of the rollout's namespace should have a sidecar and have none, or one that lacks what this operator counts on: no
 /// weight holds what they call, and no check sees it. The message has the command that mends it.
 pub const MESHED: &str = "Meshed";
-/// On the Deployment's status: how the release of its newest template stands.
+/// On the Deployment's status: how the release of its newest template stands. True: it serves everyone. Unknown: it is on its way. False: it does
+/// not, and nothing moves until somebody acts; the message begins with the generation that this is about.
 pub const RELEASED: &str = "aviary.dev/Released";
 /// False while pods of something else are behind the rollout's Services: they serve in the stable arm.
 pub const EXCLUSIVE: &str = "Exclusive";

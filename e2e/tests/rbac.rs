@@ -150,6 +150,19 @@ fn apply_status(object: &Value, status: Value) -> Request {
     )
 }
 
+fn released() -> Value {
+    json!({"conditions": [{"type": "aviary.dev/Released", "status": "True", "reason": "Released", "message": ""}]})
+}
+
+fn patch_status(object: &str, patch: &Value) -> Request {
+    let patch = patch.to_string();
+    let status = ["--subresource=status", "--type=merge", "-p", &patch];
+    request(
+        &[&["patch", object, "-n", "shop"], &status[..]].concat(),
+        &Value::Null,
+    )
+}
+
 fn delete(object: &str) -> Request {
     request(&["delete", object, "-n", "shop"], &Value::Null)
 }
@@ -296,7 +309,10 @@ fn prepare(cluster: &Cluster) -> (Value, Value) {
     let payment = owner("Deployment", "payment", &cluster.uid("deployment/payment"));
     let controlling = controlled_by(payment.clone());
     cluster.create(&copy("payment-canary-abc", std::slice::from_ref(&payment)));
-    let held = json!({"metadata": {"name": "held"}, "spec": {"paused": true}});
+    let held = json!({
+        "metadata": {"labels": {"aviary.dev/rollout": "payment"}},
+        "spec": {"paused": true},
+    });
     cluster.create(&changed(&deployment("held", 0), &held));
     cluster.create(&replica_set("empty", 0, controlling.clone()));
     // No Deployment's selector matches it.
@@ -349,10 +365,7 @@ fn allowed(
         ),
         (
             "say how it stands",
-            apply_status(
-                &deployment("payment", 1),
-                json!({"conditions": [{"type": "aviary.dev/Released", "status": "True", "reason": "Promoted", "message": ""}]}),
-            ),
+            apply_status(&deployment("held", 0), released()),
         ),
         (
             "create a copy",
@@ -426,6 +439,7 @@ fn refused(
         "deletes only empty ReplicaSets of Deployments",
     );
     let only_replicas = "scales it and changes nothing else";
+    let only_released = "writes the condition aviary.dev/Released and nothing else in its status";
     let releases = "keeps templates of releases only";
     let user = |change: Value| patch("deployment/payment", &change);
     vec![
@@ -521,6 +535,32 @@ fn refused(
                 &json!({"spec": {"template": {"spec": {"hostNetwork": true}}}}),
             ),
             "changes spec.paused and spec.replicas of it and nothing else",
+        ),
+        (
+            "another condition",
+            apply_status(
+                &deployment("held", 0),
+                json!({"conditions": [{"type": "Available", "status": "False", "reason": "No", "message": ""}]}),
+            ),
+            only_released,
+        ),
+        (
+            "how many are Ready",
+            patch_status("deployment/held", &json!({"status": {"readyReplicas": 9}})),
+            only_released,
+        ),
+        (
+            "an annotation with the status",
+            patch_status(
+                "deployment/held",
+                &json!({"metadata": {"annotations": {"a": "b"}}}),
+            ),
+            "changes nothing in its metadata with its status",
+        ),
+        (
+            "the release of what nobody releases",
+            apply_status(&deployment("payment", 1), released()),
+            "of adopted Deployments only",
         ),
         (
             "the user's Deployment",

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aviary_crds::CANARY_OF_LABEL;
+use aviary_crds::condition::RELEASED;
 use aviary_crds::{
     BREAK_GLASS_ANNOTATION, CREDENTIALS_ANNOTATION, CanaryRollout, INJECT_LABEL,
     REQUEST_ANNOTATION, REQUESTED_BY_ANNOTATION, RESTORED_ANNOTATION, REVISION_LABEL,
@@ -266,13 +267,20 @@ fn policies_hold_the_operator_and_nobody_else_to_what_it_writes() {
     // All that the operator can write of a kind that is not its own.
     assert_eq!(
         written,
-        BTreeSet::from(["controllerrevisions", "deployments", "replicasets"])
+        BTreeSet::from([
+            "controllerrevisions",
+            "deployments",
+            "deployments/status",
+            "replicasets",
+        ])
     );
     let text = |name: &str| the("ValidatingAdmissionPolicy", name).to_string();
     for (name, key) in [
         ("aviary-operator-deployments", CANARY_OF_LABEL),
         ("aviary-operator-deployments", REVISION_LABEL),
         ("aviary-operator-deployments", ROLLOUT_LABEL),
+        ("aviary-operator-status", RELEASED),
+        ("aviary-operator-status", ROLLOUT_LABEL),
         ("aviary-operator-replicasets", RESTORED_ANNOTATION),
         ("aviary-operator-controllerrevisions", ROLLOUT_LABEL),
     ] {

@@ -12,12 +12,14 @@
 //! | a ReplicaSet is scaled or deleted | its uid and resourceVersion |
 //! | a template is kept or brought back | none of that name |
 //! | a person's request is taken away | the CanaryRollout's uid and resourceVersion |
+//! | the Deployment says how its release stands | its uid |
 
 mod answered;
 mod copies;
 mod gate;
 mod kept;
 mod paused;
+mod released;
 
 use std::collections::BTreeSet;
 
@@ -33,6 +35,7 @@ use super::persisted::Persisted;
 use super::write::{Kind, Verb, Write};
 
 pub(super) use copies::{delete, unwanted};
+pub(super) use released::{forgotten, told};
 
 /// One request, and what is said about it.
 #[derive(Clone, Debug, PartialEq)]

@@ -69,6 +69,10 @@ impl Performer {
                 .patch_status(name, &managed(), &Patch::Merge(body))
                 .await
                 .map(Some),
+            Verb::ApplyStatus(body) => api
+                .patch_status(name, &managed().force(), &Patch::Apply(body))
+                .await
+                .map(Some),
             Verb::Delete {
                 uid,
                 resource_version,

@@ -84,6 +84,11 @@ impl Troubles {
         self.failing.get(what).is_some_and(|it| it.missing)
     }
 
+    /// Whether people should know that it fails.
+    pub(super) fn is_shown(&self, what: &str) -> bool {
+        self.failing.get(what).is_some_and(|it| it.shown)
+    }
+
     pub(super) fn over(&mut self, what: &str) {
         self.failing.remove(what);
     }

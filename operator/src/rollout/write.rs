@@ -46,6 +46,9 @@ pub enum Verb {
     ReplaceStatus(Value),
     /// A JSON merge patch of the status alone.
     PatchStatus(Value),
+    /// A server-side apply of the status alone: what is no longer in it goes, if nobody else has set it. A `metadata.uid` in it
+    /// is a precondition.
+    ApplyStatus(Value),
     /// In the background, provided that it is still this object in this version.
     Delete {
         uid: String,

@@ -7,7 +7,7 @@ use rollout_core::Split;
 use serde_json::json;
 
 use super::leaving::{Leaving, gone_at};
-use super::writes::Purpose;
+use super::writes::{Purpose, what};
 use super::{Session, Step};
 use crate::key::Key;
 use crate::rollout::effects::{self, Effect};
@@ -71,12 +71,14 @@ impl Session {
             .iter()
             .filter(|copy| drained.contains(&copy.name_any()))
             .filter_map(|copy| effects::delete(copy));
-        let label = look
-            .target
-            .deployment()
-            .filter(|_| look.copies.is_empty())
-            .map(|deployment| release(deployment));
-        copies.chain(label).collect()
+        let deployment = look.target.deployment().filter(|_| look.copies.is_empty());
+        let condition = deployment.and_then(|deployment| effects::forgotten(deployment));
+        // It goes before the label, by which the Deployment is found, but holds nothing if it cannot.
+        let waits = condition
+            .as_ref()
+            .is_some_and(|it| !self.troubles.is_shown(&what(it)));
+        let label = deployment.filter(|_| !waits).map(|it| release(it));
+        copies.chain(condition).chain(label).collect()
     }
 }
 

@@ -269,6 +269,14 @@ impl Shop {
                 self.told.push(note.reason);
                 Ok(None)
             }
+            (_, Verb::ApplyStatus(body)) => {
+                let mut original = self.views.original(&write.key).unwrap();
+                Arc::make_mut(&mut original).data["status"]["conditions"] =
+                    body["status"]["conditions"].clone();
+                let original = (*original).clone();
+                self.writers.originals.apply(Event::Apply(original));
+                Ok(Some(json!({})))
+            }
             (_, Verb::Create(_) | Verb::Patch(_) | Verb::Delete { .. }) => Ok(Some(json!({}))),
         }
     }

@@ -14,6 +14,7 @@ use crate::rollout::effects::{self, Effect};
 use crate::rollout::events::Note;
 use crate::rollout::guarding;
 use crate::rollout::look::{Look, Target};
+use crate::rollout::persisted::Persisted;
 use crate::rollout::problems::Blocking;
 use crate::rollout::write::{Kind, Verb, Write, WriteError, Written};
 
@@ -170,6 +171,11 @@ impl Session {
                 (None | Some(_), None | Some(_)) => Vec::new(),
             },
         };
+        let held = self.unreadable.is_some() || self.illegible.is_some();
+        let known = self.persisted.as_ref().filter(|_| !held);
+        if held || known.is_some() {
+            effects.extend(effects::told(look, known.map(Persisted::state)));
+        }
         let mut asked: BTreeSet<String> = [STATUS, READ, TELL].map(str::to_owned).into();
         asked.extend(effects.iter().map(what));
         for wanted in [true, false] {
@@ -409,7 +415,7 @@ impl Session {
 }
 
 /// Names a request for its troubles.
-fn what(effect: &Effect) -> String {
+pub(super) fn what(effect: &Effect) -> String {
     format!("{} {}", effect.reason, effect.write.key)
 }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use aviary_crds::condition::RELEASED;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -81,6 +82,7 @@ impl Api {
             Verb::Create(object) => self.create(kind, object.clone()).map(some),
             Verb::Patch(body) => self.patch(kind, &write.key, body, Half::Main).map(some),
             Verb::PatchStatus(body) => self.patch(kind, &write.key, body, Half::Status).map(some),
+            Verb::ApplyStatus(body) => self.apply_status(kind, &write.key, body).map(some),
             Verb::ReplaceStatus(object) => self.replace_status(kind, &write.key, object).map(some),
             Verb::Delete {
                 uid,
@@ -132,6 +134,24 @@ impl Api {
         let mut merged = (*before).clone();
         json_patch::merge(&mut merged, body);
         self.update(kind, key, before, merged, half)
+    }
+
+    /// One condition is the operator's: it becomes what is applied, or goes.
+    fn apply_status(
+        &mut self,
+        kind: Type,
+        key: &Key,
+        body: &Value,
+    ) -> Result<Arc<Value>, WriteError> {
+        let before = self.get(kind, key).ok_or(WriteError::Gone)?;
+        expect(&before, "uid", body["metadata"]["uid"].as_str())?;
+        let all = |object: &Value| object["status"]["conditions"].as_array().cloned();
+        let mut conditions = all(&before).unwrap_or_default();
+        conditions.retain(|each| each["type"] != RELEASED);
+        conditions.extend(all(body).unwrap_or_default());
+        let mut after = (*before).clone();
+        after["status"]["conditions"] = json!(conditions);
+        self.update(kind, key, before, after, Half::Status)
     }
 
     /// A whole object, on top of what there is: a person's way.

@@ -368,12 +368,13 @@ impl<'a> Sync<'a> {
         let failing = self
             .all()
             .find(|set| set["status"]["failing"] == true && active(set));
-        let conditions = match failing {
-            Some(_) => {
-                json!([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}])
-            }
-            None => json!([]),
-        };
+        // Those that it does not know stay.
+        let before = self.deployment["status"]["conditions"].as_array();
+        let mut conditions = before.cloned().unwrap_or_default();
+        conditions.retain(|each| each["type"] != "ReplicaFailure");
+        if failing.is_some() {
+            conditions.push(json!({"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"}));
+        }
         let status = json!({"status": {
             "observedGeneration": self.deployment["metadata"]["generation"],
             "replicas": sum("replicas"),

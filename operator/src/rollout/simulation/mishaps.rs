@@ -19,9 +19,10 @@ impl Denied {
         match (self, &write.verb) {
             (Denied::Status, Verb::ReplaceStatus(_) | Verb::PatchStatus(_))
             | (Denied::Events, Verb::Tell { .. }) => true,
-            (Denied::Deployments, Verb::Create(_) | Verb::Patch(_) | Verb::Delete { .. }) => {
-                write.kind == Kind::Deployment
-            }
+            (
+                Denied::Deployments,
+                Verb::Create(_) | Verb::Patch(_) | Verb::ApplyStatus(_) | Verb::Delete { .. },
+            ) => write.kind == Kind::Deployment,
             (Denied::ReplicaSets, Verb::Create(_) | Verb::Patch(_) | Verb::Delete { .. }) => {
                 matches!(write.kind, Kind::ReplicaSet | Kind::ControllerRevision)
             }
@@ -32,6 +33,7 @@ impl Denied {
                 | Verb::Patch(_)
                 | Verb::ReplaceStatus(_)
                 | Verb::PatchStatus(_)
+                | Verb::ApplyStatus(_)
                 | Verb::Delete { .. }
                 | Verb::Tell { .. },
             ) => false,

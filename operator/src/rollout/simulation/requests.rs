@@ -193,6 +193,7 @@ fn in_words(write: &Write) -> String {
             object["status"]["phase"], object["status"]["weight"]["desired"]
         ),
         Verb::PatchStatus(_) => "patches the status of".to_owned(),
+        Verb::ApplyStatus(body) => format!("applies status {}", body["status"]),
         Verb::Delete { .. } => "deletes".to_owned(),
         Verb::Tell { note, .. } => format!("tells {} {}", note.reason, note.text),
     };

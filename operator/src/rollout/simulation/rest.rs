@@ -1,6 +1,7 @@
 //! When the world calms down, every history comes to rest, and what is at rest is what the status says.
 
-use aviary_crds::REQUEST_ANNOTATION;
+use aviary_crds::condition::{READY, RELEASED, STALLED};
+use aviary_crds::{REQUEST_ANNOTATION, ROLLOUT_LABEL};
 use rollout_core::state::Phase;
 use serde_json::Value;
 use traffic_core::config::Weight;
@@ -143,6 +144,9 @@ impl Simulation {
             .api
             .get(Type::Deployment, &self.deployment_key())
             .is_some();
+        if there && !self.is_illegible() {
+            self.deployment_says_so(&status);
+        }
         match state.phase {
             // Nothing is tidied up for one that cannot be read.
             Phase::Stable | Phase::Failed if self.is_illegible() => {}
@@ -173,6 +177,35 @@ impl Simulation {
         }
     }
 
+    /// Whoever looks at the Deployment alone sees how its release stands.
+    fn deployment_says_so(&mut self, status: &Value) {
+        let is_true = |type_: &str| {
+            let all = status["conditions"].as_array().into_iter().flatten();
+            all.filter(|each| each["type"] == type_)
+                .any(|each| each["status"] == "True")
+        };
+        let expected = match (is_true(READY), is_true(STALLED)) {
+            (true, _) => "True",
+            (false, true) => "False",
+            (false, false) => "Unknown",
+        };
+        let said = self.released();
+        if said.as_deref() != Some(expected) {
+            self.check.violated(format!(
+                "the Deployment says {said:?} of its release, and the status {}: {}",
+                status["phase"], status["message"]
+            ));
+        }
+    }
+
+    /// What the Deployment says of its release.
+    fn released(&self) -> Option<String> {
+        let deployment = self.api.get(Type::Deployment, &self.deployment_key())?;
+        let conditions = deployment["status"]["conditions"].as_array()?;
+        let released = conditions.iter().find(|each| each["type"] == RELEASED)?;
+        released["status"].as_str().map(str::to_owned)
+    }
+
     /// Where nothing is released, whatever is asked is answered.
     fn nothing_is_asked(&mut self) {
         let rollout = self.api.get(Type::CanaryRollout, &self.rollout_key());
@@ -196,6 +229,14 @@ impl Simulation {
         if copies > 0 {
             self.check
                 .violated(format!("{copies} copies outlive their rollout"));
+        }
+        // Whoever took the label off has hidden the Deployment.
+        let deployment = self.api.get(Type::Deployment, &self.deployment_key());
+        let found =
+            deployment.is_some_and(|it| it["metadata"]["labels"].get(ROLLOUT_LABEL).is_some());
+        if let Some(said) = self.released().filter(|_| found) {
+            self.check
+                .violated(format!("{RELEASED} is still {said}, and nobody releases"));
         }
     }
 
