@@ -44,7 +44,10 @@ mod tests {
     fn without_a_command_the_operator_runs_with_the_flags_that_it_always_had() {
         let cli = parse(&["--proxy-image=registry.example/proxy:1"]).unwrap();
         assert!(cli.command.is_none());
-        assert_eq!(cli.options.proxy_image, "registry.example/proxy:1");
+        assert_eq!(
+            cli.options.proxy_image.as_deref(),
+            Some("registry.example/proxy:1")
+        );
         assert!(parse(&["--proxy-image=x", "inject", "-f", "-"]).is_err());
     }
 

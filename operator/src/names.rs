@@ -28,6 +28,8 @@ pub const ADMIN_PORT: u16 = 15021;
 pub use traffic_core::contract::{
     HEALTH_PORT as PROXY_HEALTH_PORT, INIT_CONTAINER, PROXY_CONTAINER,
 };
+/// The sidecar's image where nothing else is said.
+pub const PROXY_IMAGE: &str = "aviary.local/aviary-proxy:dev";
 /// The sidecar's user, in the type that the Kubernetes API has for it.
 pub const PROXY_UID: i64 = traffic_core::contract::PROXY_UID as i64;
 

@@ -61,13 +61,11 @@ pub struct Options {
     #[arg(long, env = "AVIARY_NOTIFICATIONS")]
     pub notifications: Option<PathBuf>,
 
-    /// Image of the sidecar and of its init container.
-    #[arg(
-        long,
-        env = "AVIARY_PROXY_IMAGE",
-        default_value = "aviary.local/aviary-proxy:dev"
-    )]
-    pub proxy_image: String,
+    /// Image of the sidecar and of its init container. By default that of the init container aviary-proxy of the operator's own
+    /// pod, so that whatever sets images of manifests sets this one too, and one that cannot be pulled is seen before it is
+    /// injected.
+    #[arg(long, env = "AVIARY_PROXY_IMAGE")]
+    pub proxy_image: Option<String>,
 
     /// Pull policy of the sidecar's image.
     #[arg(
@@ -112,6 +110,11 @@ pub struct Options {
     /// Probes and metrics, without TLS.
     #[arg(long, default_value_t = listen(names::ADMIN_PORT))]
     pub admin_address: SocketAddr,
+
+    /// The one namespace whose releases, pods and Services the operator looks at; it needs rights in no other one then
+    /// (config/namespaced). By default all.
+    #[arg(long, env = "AVIARY_WATCH_NAMESPACE")]
+    pub watch_namespace: Option<String>,
 
     /// The operator's own namespace.
     #[arg(long, env = "POD_NAMESPACE", default_value = names::NAMESPACE)]

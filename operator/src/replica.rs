@@ -26,7 +26,9 @@ use aviary_operator::rollout::measure::access::{Access, Own};
 use aviary_operator::rollout::perform::Performer;
 use aviary_operator::rollout::views::Views;
 use aviary_operator::rollout::watch::{self, Changes};
+use aviary_operator::scope::Scope;
 use aviary_operator::serve::{self, TlsListener};
+use aviary_operator::sidecar_image;
 use aviary_operator::strict::{self, Demanded, Kept};
 use aviary_operator::tenure::{Holder, Keeper, Tenure};
 use kube::client::ClientBuilder;
@@ -121,7 +123,8 @@ pub(crate) async fn start(
         // A part that ends by itself would end the whole.
         ended.cancelled().await;
     });
-    let views = watch::watch(&watching, &options.namespace, &ads, &changes, tasks);
+    let scope = Scope::from(options.watch_namespace.clone());
+    let views = watch::watch(&watching, &scope, &options.namespace, &ads, &changes, tasks);
     let prometheus = PrometheusPolicy {
         default: options.prometheus_address.clone(),
         allowed: options.prometheus_allow.clone(),
@@ -134,8 +137,14 @@ pub(crate) async fn start(
         hooks.clone(),
     ));
 
+    let image = match &options.proxy_image {
+        Some(image) => image.clone(),
+        None => sidecar_image::of_own_pod(&client, &options.namespace, options.pod_name.as_deref())
+            .await
+            .context("the operator's own pod, which names the sidecar's image, cannot be read")?,
+    };
     let injector = Injector {
-        image: options.proxy_image.clone(),
+        image,
         pull_policy: options.proxy_image_pull_policy,
         namespace: options.namespace.clone(),
         root_pem: authority.root_pem().to_owned(),
@@ -265,6 +274,7 @@ impl Standby {
             self.kept,
         )
         .named(self.name.clone())
+        .within(Scope::from(options.watch_namespace))
         .during(tenure.clone())
         .after(options.plaintext_quiet_time);
         demanding.register(&mut self.registry.lock());

@@ -62,12 +62,26 @@ fn documents() -> Vec<(String, Value)> {
     documents
 }
 
+/// Of an installation for the whole cluster.
 fn of_kind(kind: &str) -> Vec<Value> {
     documents()
         .into_iter()
-        .filter(|(file, document)| document["kind"] == kind && !file.starts_with("samples/"))
+        .filter(|(file, document)| {
+            let other = file.starts_with("samples/") || file.starts_with("namespaced/");
+            document["kind"] == kind && !other
+        })
         .map(|(_, document)| document)
         .collect()
+}
+
+/// Of one for a namespace.
+fn namespaced(kind: &str, name: &str) -> Value {
+    let mut documents = documents().into_iter();
+    let found = documents.find(|(file, document)| {
+        let is_it = document["kind"] == kind && document["metadata"]["name"] == name;
+        file.starts_with("namespaced/") && is_it
+    });
+    found.unwrap_or_else(|| panic!("{kind} {name}")).1
 }
 
 fn the(kind: &str, name: &str) -> Value {
@@ -185,18 +199,7 @@ fn the_operator_has_these_rights_and_no_others() {
             with(&["patch"]),
         ),
     ];
-    let mut rights = BTreeSet::new();
-    let role = the("ClusterRole", names::OPERATOR);
-    for rule in list(&role["rules"]) {
-        for group in strings(&rule["apiGroups"]) {
-            for resource in strings(&rule["resources"]) {
-                for verb in strings(&rule["verbs"]) {
-                    let right = format!("{verb} {resource} of '{group}'");
-                    assert!(rights.insert(right.clone()), "twice: {right}");
-                }
-            }
-        }
-    }
+    let rights = rights(&the("ClusterRole", names::OPERATOR));
     let expected: BTreeSet<String> = expected
         .iter()
         .flat_map(|(group, resource, verbs)| {
@@ -211,6 +214,43 @@ fn the_operator_has_these_rights_and_no_others() {
         more.is_empty() && less.is_empty(),
         "too many: {more:?}; too few: {less:?}"
     );
+}
+
+/// What a role allows, once each.
+fn rights(role: &Value) -> BTreeSet<String> {
+    let mut rights = BTreeSet::new();
+    for rule in list(&role["rules"]) {
+        for group in strings(&rule["apiGroups"]) {
+            for resource in strings(&rule["resources"]) {
+                for verb in strings(&rule["verbs"]) {
+                    let right = format!("{verb} {resource} of '{group}'");
+                    assert!(rights.insert(right.clone()), "twice: {right}");
+                }
+            }
+        }
+    }
+    rights
+}
+
+/// It is tried on a real API server in `e2e/tests/control_plane/one_namespace.rs`.
+#[test]
+fn for_one_namespace_the_operator_has_the_same_rights_there_and_few_elsewhere() {
+    let there = rights(&namespaced("Role", "aviary-operator-releases"));
+    let cluster = namespaced("ClusterRole", "aviary-operator-cluster");
+    let elsewhere = rights(&cluster);
+    let everywhere = rights(&the("ClusterRole", names::OPERATOR));
+    assert_eq!(
+        there.union(&elsewhere).cloned().collect::<BTreeSet<_>>(),
+        everywhere
+    );
+    assert!(there.is_disjoint(&elsewhere));
+    for rule in list(&cluster["rules"]) {
+        let named = !strings(&rule["resourceNames"]).is_empty();
+        assert!(
+            named || strings(&rule["resources"]) == ["tokenreviews"],
+            "{rule}"
+        );
+    }
 }
 
 /// What they refuse is tried on a real API server, in `e2e/tests/rbac.rs`.
@@ -412,6 +452,24 @@ fn the_operator_is_two_unprivileged_processes_of_which_one_may_go() {
             "capabilities": {"drop": ["ALL"]},
         })
     );
+}
+
+/// Whatever sets images of manifests sets this one.
+#[test]
+fn sidecars_get_the_image_of_an_init_container_that_does_nothing() {
+    let deployment = the("Deployment", names::OPERATOR);
+    let pod = &deployment["spec"]["template"]["spec"];
+    let first = &pod["initContainers"][0];
+    assert_eq!(first["name"], names::PROXY_CONTAINER);
+    assert_eq!(first["image"], names::PROXY_IMAGE);
+    assert_eq!(first["args"], json!(["--version"]));
+    assert_eq!(
+        first["securityContext"],
+        pod["containers"][0]["securityContext"]
+    );
+    let set = list(&pod["containers"][0]["env"]).iter();
+    let mut set = set.map(|variable| variable["name"].as_str().unwrap());
+    assert!(set.all(|name| name != "AVIARY_PROXY_IMAGE"));
 }
 
 fn webhooks() -> Vec<Value> {

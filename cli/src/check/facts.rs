@@ -86,8 +86,11 @@ impl Facts {
             .spec
             .as_ref()?;
         let mut variables = pod.containers.iter().flat_map(|it| it.env.iter().flatten());
-        let image = variables.find(|it| it.name == "AVIARY_PROXY_IMAGE")?;
-        image.value.as_deref()
+        let named = variables.find(|it| it.name == "AVIARY_PROXY_IMAGE");
+        let mut first = pod.init_containers.iter().flatten();
+        let own = first.find(|it| it.name == "aviary-proxy");
+        let named = named.and_then(|it| it.value.as_deref());
+        named.or_else(|| own?.image.as_deref())
     }
 }
 

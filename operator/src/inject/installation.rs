@@ -7,8 +7,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
-use crate::names;
 use crate::options::{Options, PullPolicy};
+use crate::{names, sidecar_image};
 use clap::{Parser, ValueEnum};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +129,9 @@ fn injects(deployment: &Deployment) -> (String, PullPolicy) {
         .or_else(|| environment("AVIARY_PROXY_IMAGE_PULL_POLICY"))
         .and_then(|policy| PullPolicy::from_str(&policy, false).ok());
     (
-        image.unwrap_or(defaults.proxy_image),
+        image
+            .or_else(|| sidecar_image::named_in(template?.spec.as_ref()?))
+            .unwrap_or_else(|| names::PROXY_IMAGE.to_owned()),
         policy.unwrap_or(defaults.proxy_image_pull_policy),
     )
 }
@@ -151,6 +153,21 @@ mod tests {
     #[test]
     fn what_is_injected_is_in_the_operators_flags_or_environment() {
         let of = |container| injects(&deployment(container));
+        let own = |image: &str| {
+            let mut deployment = deployment(json!({"name": "operator"}));
+            let pod = deployment
+                .spec
+                .as_mut()
+                .unwrap()
+                .template
+                .spec
+                .as_mut()
+                .unwrap();
+            let container = json!([{"name": "aviary-proxy", "image": image}]);
+            pod.init_containers = serde_json::from_value(container).unwrap();
+            injects(&deployment).0
+        };
+        assert_eq!(own("registry.example/proxy:3"), "registry.example/proxy:3");
         assert_eq!(
             of(json!({"name": "operator", "env": [
                 {"name": "AVIARY_PROXY_IMAGE", "value": "registry.example/proxy:1"},

@@ -1,6 +1,6 @@
 //! Keeps the views up to date, and wakes who depends on them: always after the view has what it is about.
 //!
-//! Most of it is watched in the whole cluster, so it is stripped on arrival to what is read ([`strip`]).
+//! Most of it is watched in the whole cluster, or in the one namespace that the operator is for ([`Scope`]), so it is stripped on arrival to what is read ([`strip`]).
 
 mod strip;
 
@@ -24,6 +24,7 @@ use super::views::{Allowing, Guarded, PodSeen, Seen, Views, Writer};
 use super::write::Kind;
 use crate::ads::Ads;
 use crate::key::Key;
+use crate::scope::Scope;
 
 /// Objects of a list that are in memory at once before they are stripped.
 const PAGE: u32 = 200;
@@ -50,9 +51,10 @@ impl Changes {
     }
 }
 
-/// Starts the watches. They retry for ever: while the API server is away the views keep what they have.
+/// Starts the watches of what is in `scope`; `namespace` is the operator's own. They retry for ever: while the API server is away the views keep what they have.
 pub fn watch(
     client: &Client,
+    scope: &Scope,
     namespace: &str,
     ads: &Ads,
     changes: &Changes,
@@ -60,13 +62,13 @@ pub fn watch(
 ) -> Views {
     let all = watcher::Config::default().page_size(PAGE);
     let labelled = |label: &str| all.clone().labels(label);
-    let dynamic = |kind: Kind| Api::all_with(client.clone(), &kind.resource());
+    let dynamic = |kind: Kind| scope.api_with(client.clone(), &kind.resource());
     let (views, writers) = Views::new();
     let mut start = Start {
         changes,
         tasks: &mut *tasks,
     };
-    let rollouts: Api<DeserializeGuard<CanaryRollout>> = Api::all(client.clone());
+    let rollouts: Api<DeserializeGuard<CanaryRollout>> = scope.api(client.clone());
     start.watch(
         rollouts,
         all.clone(),
@@ -83,7 +85,7 @@ pub fn watch(
         writers.originals,
         changes::of_original,
     );
-    let names: Api<PartialObjectMeta<Deployment>> = Api::all(client.clone());
+    let names: Api<PartialObjectMeta<Deployment>> = scope.api(client.clone());
     start.watch(
         names,
         labelled(&format!("!{ROLLOUT_LABEL},!{CANARY_OF_LABEL}")),
@@ -116,7 +118,7 @@ pub fn watch(
         writers.kept,
         changes::of_kept,
     );
-    let services = Api::all(client.clone());
+    let services = scope.api(client.clone());
     start.watch(
         services,
         all.clone(),
@@ -124,7 +126,7 @@ pub fn watch(
         writers.services,
         changes::of_service,
     );
-    let slices = Api::all(client.clone());
+    let slices = scope.api(client.clone());
     start.watch(
         slices,
         all.clone(),
@@ -132,7 +134,7 @@ pub fn watch(
         writers.slices,
         changes::of_slice,
     );
-    let claims = Api::all(client.clone());
+    let claims = scope.api(client.clone());
     start.watch(
         claims,
         all.clone(),
@@ -152,12 +154,12 @@ pub fn watch(
     let namespaces: Api<PartialObjectMeta<Namespace>> = Api::all(client.clone());
     start.watch(
         namespaces,
-        labelled(&format!("{INJECT_LABEL}=enabled")),
+        scope.of_namespaces(labelled(&format!("{INJECT_LABEL}=enabled"))),
         |namespace| Key::of(&namespace),
         writers.namespaces,
         changes::of_namespace,
     );
-    let policies: Api<DeserializeGuard<CallerPolicy>> = Api::all(client.clone());
+    let policies: Api<DeserializeGuard<CallerPolicy>> = scope.api(client.clone());
     start.watch(
         policies,
         all.clone(),
@@ -165,7 +167,7 @@ pub fn watch(
         writers.policies,
         changes::of_policy,
     );
-    let pods = Api::all(client.clone());
+    let pods = scope.api(client.clone());
     tasks.spawn(follow_pods(
         pods,
         all,

@@ -29,6 +29,7 @@ use crate::names::{MTLS_LABEL, MTLS_PERMISSIVE, MTLS_STRICT};
 use crate::rollout::changes::Change;
 use crate::rollout::views::{By, PodSeen, Sidecar, Views};
 use crate::rollout::watch::Changes;
+use crate::scope::Scope;
 use crate::tenure::Tenure;
 use crate::text::cut;
 
@@ -50,6 +51,7 @@ pub struct Keeper {
     namespaces: Api<PartialObjectMeta<Namespace>>,
     client: Client,
     recorder: Recorder,
+    scope: Scope,
     quiet: Duration,
     tenure: Tenure,
     states: Family<State, Gauge>,
@@ -102,6 +104,7 @@ impl Keeper {
             namespaces: Api::all(watching),
             recorder: recorder(client.clone(), None),
             client,
+            scope: Scope::Cluster,
             quiet: QUIET,
             tenure: Tenure::unlimited(),
             states: Family::default(),
@@ -127,6 +130,12 @@ impl Keeper {
         }
     }
 
+    /// Looks at no other namespaces than these.
+    #[must_use]
+    pub fn within(self, scope: Scope) -> Keeper {
+        Keeper { scope, ..self }
+    }
+
     /// For how long nobody may have called without an identity.
     #[must_use]
     pub fn after(self, quiet: Duration) -> Keeper {
@@ -147,6 +156,7 @@ impl Keeper {
     /// Until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let config = watcher::Config::default().labels(MTLS_LABEL);
+        let config = self.scope.of_namespaces(config);
         let stream = watcher(self.namespaces.clone(), config).default_backoff();
         let mut stream = pin!(stream);
         let mut list: Option<BTreeMap<String, Labelled>> = None;
