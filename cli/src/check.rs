@@ -4,6 +4,7 @@
 //! is said to be unknown, and is no failure: a release manager seldom may read all of this.
 
 mod certificate;
+mod configuration;
 mod facts;
 mod finding;
 mod installation;

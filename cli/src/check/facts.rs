@@ -18,6 +18,7 @@ use kube::{Api, Client, CustomResourceExt, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::configuration::{self, Known};
 use super::sidecar::sidecar;
 use crate::cluster::{Cluster, ClusterError, OPERATOR, OPERATOR_ADMIN};
 use crate::template::Template;
@@ -32,7 +33,7 @@ pub(super) enum Read<T> {
 }
 
 impl<T> Read<T> {
-    fn of(what: &'static str, read: kube::Result<Option<T>>) -> Read<T> {
+    pub(super) fn of(what: &'static str, read: kube::Result<Option<T>>) -> Read<T> {
         match read {
             Ok(Some(there)) => Read::There(there),
             Ok(None) => Read::Absent,
@@ -112,6 +113,8 @@ pub(super) struct ReleaseFacts {
     pub(super) service: Read<Service>,
     pub(super) autoscalers: Read<Vec<HorizontalPodAutoscaler>>,
     pub(super) budgets: Read<Vec<PodDisruptionBudget>>,
+    /// What its pods need.
+    pub(super) configuration: Vec<Known>,
 }
 
 pub(super) async fn of_installation(
@@ -232,15 +235,18 @@ pub(super) async fn of_release(
     let (client, namespace) = (cluster.client(), cluster.namespace());
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
-    let (deployment, template, service, autoscalers, budgets) = tokio::join!(
+    let (deployment, template, service, autoscalers, budgets, sets) = tokio::join!(
         deployments.get_opt(&rollout.spec.target_ref.name),
         cluster.template(&rollout),
         services.get_opt(&rollout.spec.service.name),
         list(client, namespace, "list HorizontalPodAutoscalers"),
         list(client, namespace, "list PodDisruptionBudgets"),
+        list(client, namespace, "list ReplicaSets"),
     );
+    let deployment = Read::of("read Deployments", deployment);
     Ok(ReleaseFacts {
-        deployment: Read::of("read Deployments", deployment),
+        configuration: configuration::read(client, namespace, &deployment, &sets).await,
+        deployment,
         template: template.ok().flatten(),
         service: Read::of("read Services", service),
         autoscalers,

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
+use super::configuration;
 use super::facts::{Read, ReleaseFacts};
 use super::finding::{Finding, Group};
 use crate::standing::condition;
@@ -23,6 +24,7 @@ pub(super) fn judge(facts: &ReleaseFacts) -> Vec<Finding> {
         probes(&mut group, deployment);
         autoscalers(&mut group, facts);
         budgets(&mut group, facts, deployment);
+        configuration::judge(&mut group, &facts.configuration);
     }
     status(&mut group, facts);
     group.findings

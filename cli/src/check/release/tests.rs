@@ -37,6 +37,7 @@ fn facts() -> ReleaseFacts {
         )),
         autoscalers: Read::There(Vec::new()),
         budgets: Read::There(Vec::new()),
+        configuration: Vec::new(),
     }
 }
 
