@@ -19,6 +19,7 @@ mod stories {
     pub(crate) mod superseded;
     pub(crate) mod surroundings;
     pub(crate) mod theatre;
+    pub(crate) mod upgrade;
     pub(crate) mod wire;
 }
 
@@ -28,7 +29,7 @@ use libtest_mimic::Arguments;
 use stories::theatre::{Story, Theatre};
 use stories::{
     bad_input, gate, identity, injection, lives, outages, promotion, rollback, rotation, runner,
-    superseded, surroundings,
+    superseded, surroundings, upgrade,
 };
 
 macro_rules! told {
@@ -51,6 +52,7 @@ fn all() -> Vec<Story> {
         outages::a_killed_operator_goes_on_from_the_same_step_with_the_same_soak,
         outages::without_prometheus_a_release_holds_and_then_goes_on,
         outages::without_the_api_server_traffic_goes_on,
+        upgrade::an_upgrade_and_a_lost_replica_cost_no_request_and_change_no_weight,
         surroundings::a_deployment_that_is_recreated_with_another_version_loses_no_request,
         surroundings::callers_outside_the_mesh_are_split_by_weight,
         bad_input::nonsense_is_refused_and_the_message_says_how_to_mend_it,
