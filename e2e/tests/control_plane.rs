@@ -13,14 +13,19 @@ mod control_plane {
     pub(crate) mod bounds;
     pub(crate) mod break_glass;
     pub(crate) mod caller;
+    pub(crate) mod configuration;
     pub(crate) mod deployments;
     pub(crate) mod edited;
     pub(crate) mod failed;
     pub(crate) mod faults;
+    pub(crate) mod gitops;
     pub(crate) mod hall;
     pub(crate) mod hand_over;
+    pub(crate) mod health;
     pub(crate) mod hooks;
     pub(crate) mod identity;
+    pub(crate) mod leaving;
+    pub(crate) mod one_namespace;
     pub(crate) mod paused;
     pub(crate) mod plugin_check;
     pub(crate) mod plugin_status;
@@ -41,9 +46,10 @@ use std::sync::Arc;
 
 use control_plane::hall::{Case, Hall};
 use control_plane::{
-    admission, alerts, alone, bounds, break_glass, deployments, edited, failed, faults, hand_over,
-    hooks, identity, paused, plugin_check, plugin_status, plugin_verbs, prometheus, promotion,
-    recreated, refused, release, requests, sticky, strict, waiting,
+    admission, alerts, alone, bounds, break_glass, configuration, deployments, edited, failed,
+    faults, gitops, hand_over, health, hooks, identity, leaving, one_namespace, paused,
+    plugin_check, plugin_status, plugin_verbs, prometheus, promotion, recreated, refused, release,
+    requests, sticky, strict, waiting,
 };
 use libtest_mimic::Arguments;
 
@@ -78,6 +84,11 @@ fn side_by_side() -> Vec<Case> {
         failed::a_copy_whose_rollout_went_without_its_finalizer_is_removed,
         break_glass::with_break_glass_a_person_rolls_the_new_version_out_and_the_operator_stands_back,
         break_glass::with_break_glass_a_failed_version_is_not_paused_again,
+        configuration::a_config_map_named_by_its_content_is_released_step_by_step_and_taken_back,
+        gitops::applied_every_second_by_the_client_a_release_goes_its_way,
+        gitops::applied_every_second_by_the_server_a_release_goes_its_way,
+        health::argo_and_flux_see_how_a_release_stands_in_every_phase,
+        health::argo_and_flux_see_what_waits_for_a_person_and_what_nobody_releases,
         paused::applying_the_same_manifest_again_leaves_the_gate_closed,
         paused::replacing_the_manifest_drops_neither_the_pause_nor_the_label,
         paused::paused_false_in_the_manifest_does_not_open_the_gate,
@@ -172,6 +183,9 @@ fn alone() -> Vec<Case> {
         hand_over::a_replica_that_ends_hands_over_and_the_release_goes_on,
         hand_over::a_replica_that_dies_is_succeeded_and_the_release_goes_on,
         hand_over::a_replica_that_stood_still_during_a_write_raises_nothing,
+        // Those install everything anew.
+        one_namespace::for_one_namespace_the_operator_releases_with_rights_in_it_alone,
+        leaving::after_uninstall_and_delete_every_deployment_serves_on_and_is_its_owners,
     ]
 }
 

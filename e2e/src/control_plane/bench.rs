@@ -127,6 +127,15 @@ impl Bench {
         self.webhooks_answer().await
     }
 
+    /// Installs what was taken away, and starts the operator.
+    pub async fn install_again(&self) -> Result<(), BenchError> {
+        self.operator.stop();
+        let webhooks = self.operator.webhooks();
+        let token = self.control_plane.install_aviary(webhooks).await?;
+        self.operator.connect(&self.wire.url(), &token)?;
+        self.restart_operator().await
+    }
+
     /// The operator writes its certificate into the webhooks a moment after its start, and the API server reads it there
     /// another moment later: then a pod that asks for a sidecar gets one.
     pub async fn webhooks_answer(&self) -> Result<(), BenchError> {

@@ -102,6 +102,20 @@ impl Operator {
         Ok(another.with("POD_IP", ANOTHER_ADDRESS))
     }
 
+    /// The same replica with another setting, not started: it must not run beside this one.
+    #[must_use]
+    pub fn with_other(&self, variable: &'static str, value: impl Into<String>) -> Operator {
+        let other = Operator {
+            binary: self.binary.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+            log: self.log.clone(),
+            ports: self.ports,
+            environment: self.environment.clone(),
+            process: Companion::registered(),
+        };
+        other.with(variable, value)
+    }
+
     /// Where the API server has to call the webhooks.
     pub fn webhooks(&self) -> u16 {
         self.ports.webhooks

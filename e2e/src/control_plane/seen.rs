@@ -176,6 +176,16 @@ impl Seen {
         self.status("/weight/sent").as_i64().unwrap_or(0)
     }
 
+    /// A condition of a Deployment.
+    pub fn condition_of(&self, deployment: &str, type_: &str) -> Option<&Value> {
+        let conditions = self
+            .deployment(deployment)?
+            .data
+            .pointer("/status/conditions")?;
+        let mut conditions = conditions.as_array()?.iter();
+        conditions.find(|condition| condition["type"] == type_)
+    }
+
     /// At rest: everyone gets the stable revision.
     pub fn is_stable(&self) -> bool {
         self.phase() == "Stable" && self.condition("Ready") == "True"
