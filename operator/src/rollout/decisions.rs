@@ -59,7 +59,7 @@ pub(super) fn record(event: &Event, reason: &str, known: Known<'_>) -> Option<De
     if !is_decision(event) {
         return None;
     }
-    let run: &Run = known.after.run.as_ref().or(known.before.run.as_ref())?;
+    let run = run_of(event, known)?;
     let guarded = known.guarded.filter(|guarded| guarded.run == run.number);
     let spending = known.spending.filter(|spending| spending.run == run.number);
     let budget = run.plan.exposure;
@@ -83,6 +83,17 @@ pub(super) fn record(event: &Event, reason: &str, known: Known<'_>) -> Option<De
             .zip(budget)
             .map(|(spending, budget)| render::exposure(spending, budget)),
     })
+}
+
+/// Of one run the end and of the next one the beginning may be decided in the same moment.
+fn run_of<'a>(event: &Event, known: Known<'a>) -> Option<&'a Run> {
+    let (before, after) = (known.before.run.as_ref(), known.after.run.as_ref());
+    let begins = matches!(event, Event::RunStarted { .. } | Event::Retried { .. });
+    if begins {
+        after.or(before)
+    } else {
+        before.or(after)
+    }
 }
 
 /// Who asked for it.
@@ -140,5 +151,56 @@ fn is_decision(event: &Event) -> bool {
         | Event::RollbackComplete { .. }
         | Event::LetGo { .. }
         | Event::Recovered { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rollout_core::state::Phase;
+
+    use super::*;
+    use crate::rollout::testing;
+
+    /// A third version has waited for the promotion to be over.
+    #[test]
+    fn the_end_of_one_run_and_the_beginning_of_the_next_are_each_of_their_own() {
+        let before = testing::state(Phase::Promoting { since: Time(0) });
+        let mut after = testing::state(Phase::Scaling {
+            step: 0,
+            since: Time(0),
+        });
+        let next = after.run.as_mut().unwrap();
+        next.number += 1;
+        next.canary.revision = "third".to_owned();
+        let known = Known {
+            now: Time(0),
+            after: &after,
+            before: &before,
+            verdicts: &Verdicts::default(),
+            guarded: None,
+            spending: None,
+        };
+        let of = |event: Event, reason: &str| {
+            let record = record(&event, reason, known).unwrap();
+            (record.revision, record.run)
+        };
+        let (first, second) = (
+            before.run.as_ref().unwrap().number,
+            after.run.as_ref().unwrap().number,
+        );
+        let promoted = Event::Promoted {
+            revision: "new".to_owned(),
+        };
+        assert_eq!(
+            of(promoted, "Promoted"),
+            ("new".to_owned(), i64::try_from(first).unwrap())
+        );
+        let begins = Event::RunStarted {
+            revision: "third".to_owned(),
+        };
+        assert_eq!(
+            of(begins, "Started"),
+            ("third".to_owned(), i64::try_from(second).unwrap())
+        );
     }
 }

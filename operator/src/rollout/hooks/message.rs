@@ -1,5 +1,6 @@
 //! What is sent: one JSON object. Fields are added, and never change their meaning.
 
+use aviary_crds::status::Phase;
 use rollout_core::state::State;
 use rollout_core::{Ahead, desired};
 use serde::{Deserialize, Serialize};
@@ -80,9 +81,25 @@ impl Subject {
 }
 
 impl Subject {
-    /// The same at the weight that the run had when it ended.
-    pub(super) fn at(self, weight: u8) -> Subject {
-        Subject { weight, ..self }
+    /// The same once it is promoted.
+    pub(super) fn promoted(self) -> Subject {
+        Subject {
+            stable: self.canary.clone(),
+            phase: Phase::Stable.name().to_owned(),
+            step: None,
+            weight: 100,
+            ..self
+        }
+    }
+
+    /// The same once it is rolled back, from this weight.
+    pub(super) fn rolled_back(self, weight: u8) -> Subject {
+        Subject {
+            phase: Phase::RollingBack.name().to_owned(),
+            step: None,
+            weight,
+            ..self
+        }
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// If one of these events ended the run of this state. `about` is made of the state.
+    /// If one of these events ended a run. `about` is made of the state before, which had it.
     fn of(events: &[Event], about: Subject) -> Option<Ended> {
         let ended = |subject, result, cause| Ended {
             subject,
@@ -43,10 +43,10 @@ impl Ended {
         };
         events.iter().find_map(|event| {
             if let Event::Promoted { .. } = event {
-                Some(ended(about.clone().at(100), Outcome::Promoted, None))
+                Some(ended(about.clone().promoted(), Outcome::Promoted, None))
             } else if let Event::RolledBack { cause, from, .. } = event {
                 let cause = Some(cause.name().to_owned());
-                let subject = about.clone().at(from.get());
+                let subject = about.clone().rolled_back(from.get());
                 Some(ended(subject, Outcome::RolledBack, cause))
             } else {
                 None

@@ -98,7 +98,7 @@ impl Session {
         self.state = Some(transition.held.clone());
         let happened = &transition.happened;
         let decided = self.decided(happened, &state, &transition.held, look.now);
-        step.happened = self.note(happened, &decided);
+        step.happened = self.note(Some(&state), happened, &decided);
         Some(transition)
     }
 

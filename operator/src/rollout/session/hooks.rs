@@ -44,18 +44,19 @@ impl Session {
         }
     }
 
-    /// A run that ended is to be told of.
-    pub(super) fn note_result(&mut self, events: &[Event]) {
-        let about = self.state.as_ref().and_then(|state| self.subject(state));
+    /// A run that ended is to be told of: that of the state before, since the next one may begin in the same moment.
+    pub(super) fn note_result(&mut self, before: Option<&State>, events: &[Event]) {
+        let about = before.and_then(|state| self.subject(state));
         let hooks: &[Hook] = self.parsed.as_ref().map_or(&[], |parsed| &parsed.hooks);
         self.telling.note(events, hooks, about);
     }
 
     /// What has not been told, when these events have happened, too.
-    pub(super) fn untold_results(&self, state: &State, earned: &[Event]) -> Vec<Ended> {
+    pub(super) fn untold_results(&self, before: Option<&State>, earned: &[Event]) -> Vec<Ended> {
         let hooks: &[Hook] = self.parsed.as_ref().map_or(&[], |parsed| &parsed.hooks);
         let mut telling = self.telling.clone();
-        telling.note(earned, hooks, self.subject(state));
+        let about = before.and_then(|state| self.subject(state));
+        telling.note(earned, hooks, about);
         telling.untold()
     }
 
@@ -68,6 +69,13 @@ impl Session {
     fn subject(&self, state: &State) -> Option<Subject> {
         let uid = self.rollout.metadata.uid.as_deref().unwrap_or_default();
         Subject::of(&self.key, uid, state)
+    }
+
+    /// The run that a hook has refused, if it runs.
+    #[cfg(test)]
+    pub(in crate::rollout) fn refused_run(&self) -> Option<u64> {
+        self.asking.refusal()?;
+        Some(self.state.as_ref()?.running()?.number)
     }
 
     /// What came of a call. Gives what is to be logged.

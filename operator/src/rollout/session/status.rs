@@ -244,7 +244,7 @@ impl Session {
         Memory {
             state: state.clone(),
             served_at,
-            ended: self.untold_results(state, earned),
+            ended: self.untold_results(self.state.as_ref(), earned),
             guarded: guarded
                 .filter(|guarded| state.running().is_some_and(|run| run.number == guarded.run))
                 .cloned(),

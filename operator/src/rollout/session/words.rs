@@ -24,9 +24,14 @@ const UNTOLD: usize = 64;
 
 impl Session {
     /// Words for what happened; they become Events when they can be written.
-    /// `decided` are the records of those that are decisions.
-    pub(super) fn note(&mut self, happened: &[Event], decided: &[DecisionRecord]) -> Vec<Note> {
-        self.note_result(happened);
+    /// `before` is the state in which it happened, `decided` are the records of those that are decisions.
+    pub(super) fn note(
+        &mut self,
+        before: Option<&State>,
+        happened: &[Event],
+        decided: &[DecisionRecord],
+    ) -> Vec<Note> {
+        self.note_result(before, happened);
         let (Some(state), Some(parsed)) = (&self.state, &self.parsed) else {
             return Vec::new();
         };

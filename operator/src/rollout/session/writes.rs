@@ -330,11 +330,11 @@ impl Session {
         if self.state != proposal.basis || proposal.written.is_none() {
             return Vec::new();
         }
-        self.state = proposal.written;
+        let before = std::mem::replace(&mut self.state, proposal.written);
         if guarding::begins_anew(&proposal.earned) {
             self.guarding.begin_anew();
         }
-        self.note(&proposal.earned, &proposal.decided)
+        self.note(before.as_ref(), &proposal.earned, &proposal.decided)
     }
 
     fn wrote_finalizer(&mut self, written: Written, asked: &Asked, now: Time) -> Vec<Note> {

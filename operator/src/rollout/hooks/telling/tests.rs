@@ -54,7 +54,7 @@ fn everybody_is_told_once_in_the_order_in_which_runs_ended() {
         serde_json::to_value(&call.message).unwrap(),
         json!({
             "hook": "a", "when": "AfterResult", "namespace": "shop", "name": "web", "uid": "uid", "run": 7,
-            "canary": "new", "stable": "old", "phase": "Stable", "steps": 2, "weight": 10,
+            "canary": "new", "stable": "old", "phase": "RollingBack", "steps": 2, "weight": 10,
             "result": "RolledBack", "cause": "AnalysisFailed", "key": "uid/7/result/a", "attempt": 1,
         })
     );
@@ -72,6 +72,21 @@ fn everybody_is_told_once_in_the_order_in_which_runs_ended() {
     assert_eq!(keys, expected);
     assert_eq!(telling.tell(&hooks(), Time(0)), None);
     assert_eq!(telling.untold(), []);
+}
+
+#[test]
+fn what_is_promoted_is_stable_whatever_its_run_was_doing() {
+    let mut telling = Telling::default();
+    telling.note(&promoted(), &hooks(), about(7));
+    let call = telling.tell(&hooks(), Time(0)).unwrap();
+    let message = serde_json::to_value(&call.message).unwrap();
+    let said = ["canary", "stable", "phase", "weight", "result"].map(|field| &message[field]);
+    assert_eq!(
+        said,
+        ["new", "new", "Stable", "100", "Promoted"]
+            .map(|it| it.parse().map_or(json!(it), |number: u64| json!(number)))
+            .each_ref()
+    );
 }
 
 #[test]
