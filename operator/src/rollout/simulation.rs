@@ -22,6 +22,7 @@ mod check;
 mod controllers;
 mod events;
 mod history;
+mod hooks;
 mod mischief;
 mod mishaps;
 mod operator;
@@ -29,6 +30,7 @@ mod people;
 mod process;
 mod prometheus;
 mod proxies;
+mod reports;
 mod requests;
 mod rest;
 mod seconds;
@@ -46,6 +48,7 @@ use self::api::{Api, Type};
 use self::check::Check;
 use self::controllers::Pods;
 use self::history::History;
+use self::hooks::Receiver;
 use self::mishaps::Wrong;
 use self::operator::Operator;
 use self::people::Version;
@@ -69,6 +72,11 @@ enum By {
 
 struct Simulation {
     chance: Rng,
+    /// Sidecars report, hooks are asked, releases have error budgets.
+    surroundings: bool,
+    /// Chance of those: what else happens is the same without them.
+    odds: Rng,
+    receiver: Receiver,
     agenda: Agenda,
     history: History,
     api: Api,
@@ -162,6 +170,9 @@ impl Simulation {
             pace,
             failure_limit: chance.u32(..3),
             chance,
+            surroundings: seed % 3 == 0,
+            odds: Rng::with_seed(!seed),
+            receiver: Receiver::default(),
             agenda: Agenda::default(),
             history: History::new(is_kept),
             api: Api::default(),

@@ -36,6 +36,15 @@ pub(super) enum Happening {
         process: Process,
         question: u64,
     },
+    /// Proxies tell an operator of a second.
+    Reported {
+        process: Process,
+    },
+    /// A hook answers, or does not.
+    Called {
+        process: Process,
+        call: u64,
+    },
     /// The controllers of Kubernetes look at what has changed.
     Controllers,
     Pod {

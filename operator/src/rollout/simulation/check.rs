@@ -2,6 +2,8 @@
 //! the proxies use, and the answers of Prometheus.
 
 mod evidence;
+mod hooks;
+mod reports;
 mod traffic;
 mod words;
 
@@ -10,7 +12,7 @@ use std::net::IpAddr;
 
 use aviary_crds::REVISION_LABEL;
 use aviary_crds::status::Machine;
-use rollout_core::plan::Percent;
+use rollout_core::plan::{OnFailure, Percent};
 use rollout_core::state::{Cause, Phase, State, Unsettled};
 use rollout_core::{Lease, desired};
 use serde_json::Value;
@@ -39,6 +41,14 @@ struct Raised {
     to: u32,
     since: i64,
     passed: bool,
+}
+
+/// A weight is raised.
+#[derive(Clone, Copy, Debug)]
+struct Rise {
+    to: u32,
+    /// A person let it go on from the weight before.
+    answered: bool,
 }
 
 /// The revision whose copy this is.
@@ -84,6 +94,10 @@ pub(super) struct Check {
     then_advances: bool,
     pub(super) promoted: u32,
     pub(super) rolled_back: u32,
+    hooks: hooks::Hooks,
+    counted: BTreeMap<(Process, Run), reports::Counted>,
+    /// The present run is rolled back when it is bad.
+    is_judged: bool,
 }
 impl Check {
     pub(super) fn at(&mut self, now: i64) {
@@ -223,6 +237,7 @@ impl Check {
             return;
         };
         let state = memory.state;
+        let mut rise = None;
         if let Some(canary) = desired(&state).canary() {
             let run = (canary.revision.clone(), canary.run);
             let most = self.permitted.entry(run.clone()).or_default();
@@ -241,7 +256,7 @@ impl Check {
                 // It begins again, or has not begun: every step is earned anew.
                 self.raised.remove(&run);
             } else {
-                self.raise(&run, u32::from(canary.weight.get()), state.run.as_ref());
+                rise = self.raise(&run, u32::from(canary.weight.get()), state.run.as_ref());
             }
             if canary.lease == Lease::None
                 && let Some(version) = self.number(&canary.revision)
@@ -261,6 +276,12 @@ impl Check {
         if desired(&state).canary().is_none() {
             self.people_asked(&state, false);
         }
+        if by == By::Operator {
+            self.hooks_agreed(after, &state, rise);
+            self.within_budget(&state, rise);
+        }
+        let judged = state.running();
+        self.is_judged = judged.is_some_and(|run| run.plan.on_failure == OnFailure::Rollback);
         if matches!(state.phase, Phase::RollingBack { .. })
             && !self
                 .state
@@ -269,6 +290,7 @@ impl Check {
         {
             self.rolled_back += 1;
             self.is_reasonable(&state);
+            self.is_guards_cause(&state);
         }
         self.state = Some(state);
     }

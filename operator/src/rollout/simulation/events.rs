@@ -21,6 +21,8 @@ impl Simulation {
             Happening::Watched { process, stream } => self.watched(process, stream),
             Happening::Runs { process } => self.runs(process),
             Happening::Judged { process, question } => self.judged(process, question),
+            Happening::Reported { process } => self.reported(process),
+            Happening::Called { process, call } => self.called(process, call),
             Happening::Controllers => self.controllers(),
             Happening::Pod { uid, turn } => self.pod(&uid, turn),
             Happening::Hears { proxy, link } => self.hears(proxy, link),

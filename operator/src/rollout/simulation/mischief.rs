@@ -8,7 +8,10 @@ use super::mishaps::{Gate, Mishap};
 
 impl Simulation {
     pub(super) fn mishap(&mut self) {
-        let mishap = Mishap::any(&mut self.chance);
+        let mut mishap = Mishap::any(&mut self.chance);
+        if self.surroundings && self.odds.u8(..8) == 0 {
+            mishap = [Mishap::HooksRefuse, Mishap::HooksHang][self.odds.usize(..2)];
+        }
         let lasts = match self.chance.u8(..4) {
             0 => self.chance.i64(100..5_000),
             1 | 2 => self.chance.i64(5_000..60_000),
@@ -50,6 +53,8 @@ impl Simulation {
                 self.prometheus.lies_until = self.agenda.now + lasts.min(20_000)
             }
             Mishap::PodsUnready => self.pods_go_unready(lasts),
+            Mishap::HooksRefuse => self.receiver.refuses_until = until,
+            Mishap::HooksHang => self.receiver.hangs_until = until,
         }
     }
 

@@ -75,6 +75,8 @@ pub(super) enum Mishap {
     PrometheusIgnorant,
     PrometheusLies,
     PodsUnready,
+    HooksRefuse,
+    HooksHang,
 }
 
 impl Mishap {

@@ -1,20 +1,23 @@
 //! One operator process: it plays the driver's part, with the real sessions, traffic and view of the mesh. Whom it wakes, and
 //! in which order, the seed says.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rollout_core::time::{Span, Time};
 use traffic_core::lease::LEASE;
 
 use super::proxies::{Links, millis};
+use super::reports::Report;
 use super::watch::{Pending, Stream, Watches};
 use crate::admission::rollout::PrometheusPolicy;
 use crate::key::Key;
 use crate::mesh::World as MeshWorld;
+use crate::outcomes::Subject;
 use crate::rollout::changes::{self, Change};
 use crate::rollout::evidence::Question;
 use crate::rollout::heard::{Acknowledgement, Heard, Laggard};
+use crate::rollout::hooks::Call;
 use crate::rollout::session::{Clock, Session, Step, World};
 use crate::rollout::sessions::Sessions;
 use crate::rollout::traffic::{Published, Traffic};
@@ -48,6 +51,12 @@ pub(super) struct Operator {
     pub(super) requests: BTreeMap<u64, (Asker, Write)>,
     /// With the clock as it was when they were asked.
     pub(super) questions: BTreeMap<u64, (Key, Question, i64)>,
+    /// Of hooks, under way.
+    pub(super) calls: BTreeMap<u64, (Key, Call)>,
+    /// Whose requests its sessions follow.
+    pub(super) follows: BTreeMap<Key, Subject>,
+    /// Seconds on their way to it.
+    pub(super) reports: VecDeque<Report>,
     pub(super) links: Links,
     pub(super) world: Arc<MeshWorld>,
     /// When it runs next.
@@ -76,6 +85,9 @@ impl Operator {
             clock: 0,
             requests: BTreeMap::new(),
             questions: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            follows: BTreeMap::new(),
+            reports: VecDeque::new(),
             links: Links::default(),
             world: Arc::default(),
             runs_at: None,

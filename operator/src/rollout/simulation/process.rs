@@ -14,6 +14,7 @@ use super::watch::{self, Seen, Stream};
 use crate::key::Key;
 use crate::rollout::events::Note;
 use crate::rollout::evidence::Answer;
+use crate::rollout::session::Session;
 
 /// More steps at one moment are a loop.
 const BUSY: u32 = 300;
@@ -173,17 +174,27 @@ impl Simulation {
         if let Some(write) = step.write {
             self.write(process, rollout, write);
         }
+        for call in step.calls {
+            self.call(process, rollout, call);
+        }
+        let follows = &mut self.operators[process].follows;
+        match step.follows {
+            Some(subject) => follows.insert(rollout.clone(), subject),
+            None => follows.remove(rollout),
+        };
         let published = self.published(process);
-        let run = self.operators[process]
-            .sessions
-            .get(rollout)
-            .and_then(|session| session.state()?.run.as_ref());
+        let session = self.operators[process].sessions.get(rollout);
+        let refused = session.and_then(Session::refused_run);
+        let run = session.and_then(|session| session.state()?.run.as_ref());
         // One that pauses on a failure keeps its weight, and one whose judgement is skipped.
         let run =
             run.filter(|run| run.plan.on_failure == OnFailure::Rollback && run.skips.is_none());
         if let Some(run) = run.map(|run| run.number) {
             self.check
                 .too_many(process, run, self.failure_limit, published);
+        }
+        if let Some(run) = refused {
+            self.check.refused(run, published);
         }
     }
 

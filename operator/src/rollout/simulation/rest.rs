@@ -9,6 +9,7 @@ use traffic_core::config::Weight;
 use super::agenda::Happening;
 use super::api::Type;
 use super::controllers::is_copy;
+use super::hooks::Receiver;
 use super::{By, Simulation};
 
 /// Nothing happens for longer than anything waits: a lease, a drain, a deadline.
@@ -27,6 +28,7 @@ impl Simulation {
         self.prometheus.slow_until = 0;
         self.prometheus.ignorant_until = 0;
         self.prometheus.lies_until = 0;
+        self.receiver = Receiver::default();
         // Lags go on: a proxy that hears nothing for a lease keeps nothing from ending.
         for proxy in &mut self.proxies {
             proxy.refuses_until = proxy.refuses_until.min(self.agenda.now);
@@ -83,10 +85,16 @@ impl Simulation {
             all.iter()
                 .any(|each| each["type"] == "Stalled" && each["status"] == "True")
         });
-        let paused = status["phase"] == "Paused";
+        let paused = status["phase"] == "Paused" || self.is_out_of_budget(&status);
         let spec = self.rollout_spec();
         let frozen = self.api.list(Type::ConfigMap).next().is_some();
         stalled || paused || spec["suspend"] == true || frozen
+    }
+
+    /// A release that has spent its error budget stays where it is until a person lets it go on.
+    fn is_out_of_budget(&self, status: &Value) -> bool {
+        let conditions = status["conditions"].as_array();
+        conditions.is_some_and(|all| all.iter().any(|each| each["reason"] == "ErrorBudget"))
     }
 
     /// Nothing is written for one that cannot be read, and that is said.
@@ -154,6 +162,7 @@ impl Simulation {
                 if state.phase == Phase::Stable && there {
                     self.nothing_is_asked();
                 }
+                self.everybody_is_told(&status, &spec);
                 if copies > 0 && there {
                     self.check
                         .violated(format!("{copies} copies are left in {:?}", state.phase));
@@ -204,6 +213,15 @@ impl Simulation {
         let conditions = deployment["status"]["conditions"].as_array()?;
         let released = conditions.iter().find(|each| each["type"] == RELEASED)?;
         released["status"].as_str().map(str::to_owned)
+    }
+
+    /// Whoever is to be told how a release ended was told, or given up.
+    fn everybody_is_told(&mut self, status: &Value, spec: &Value) {
+        let untold = status["machine"]["ended"].as_array().map_or(0, Vec::len);
+        if untold > 0 && spec["suspend"] != true {
+            self.check
+                .violated(format!("{untold} results were never told"));
+        }
     }
 
     /// Where nothing is released, whatever is asked is answered.

@@ -11,7 +11,7 @@ use super::mishaps::Mishap;
 use super::prometheus::Count;
 
 /// Requests of one proxy in a second.
-const REQUESTS: f64 = 40.0;
+pub(super) const REQUESTS: f64 = 40.0;
 
 impl Simulation {
     pub(super) fn second(&mut self) {
@@ -57,6 +57,9 @@ impl Simulation {
             }
         }
         self.prometheus.record(now, counts);
+        if self.surroundings {
+            self.report(&answering);
+        }
         self.watch_for_bad_versions();
         self.bad_versions_take_callers_along();
         let written_to = self.wrong.now.is_empty() && self.alive().len() == 1;

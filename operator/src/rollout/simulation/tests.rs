@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::play;
 
 /// Seeds that have shown a fault; each with the sentence of what it shows.
-const PINNED: [(u64, &str); 3] = [
+const PINNED: [(u64, &str); 4] = [
     (
         1_795_893_044,
         "a process whose clock was behind took 20 s off the soak of the one that leads",
@@ -18,6 +18,10 @@ const PINNED: [(u64, &str); 3] = [
     (
         101_055_787_754_627,
         "an answer that was the first to come after the clock was set was compared with a state of before",
+    ),
+    (
+        3_582,
+        "hooks were told that the run which began when a promotion ended was the one that was promoted",
     ),
 ];
 

@@ -5,18 +5,23 @@ use rollout_core::judge::Verdict;
 use rollout_core::state::{Cause, Run as RunState, State};
 
 use super::super::agenda::Process;
-use super::{Check, Raised, Run};
+use super::{Check, Raised, Rise, Run};
 
 /// No answer takes as long as this, in milliseconds; clocks jump by hours.
 const CLOCK_WAS_SET: i64 = 600_000;
 
 impl Check {
     /// Every step above one that was written is earned by a window of its soak.
-    /// Or by a person, who answered at that weight, or skipped the judgement.
-    pub(in super::super) fn raise(&mut self, run: &Run, weight: u32, state: Option<&RunState>) {
+    /// Or by a person, who answered at that weight, or skipped the judgement. Gives what rises.
+    pub(super) fn raise(
+        &mut self,
+        run: &Run,
+        weight: u32,
+        state: Option<&RunState>,
+    ) -> Option<Rise> {
         let raised = self.raised.entry(run.clone()).or_default();
         if weight <= raised.to {
-            return;
+            return None;
         }
         let Raised {
             to: from, passed, ..
@@ -35,6 +40,10 @@ impl Check {
                 run.1, run.0
             ));
         }
+        Some(Rise {
+            to: weight,
+            answered,
+        })
     }
 
     /// An answer is taken in by the step that comes now, which begins with `state`.
@@ -110,6 +119,7 @@ impl Check {
         if matches!(verb, Verb::Promote | Verb::PromoteNow) {
             self.fails.clear();
             self.bad_since = None;
+            self.judged_anew();
             self.somebody_asked = true;
         }
     }
@@ -152,6 +162,7 @@ impl Check {
     pub(in super::super) fn forget_fails(&mut self, process: Process) {
         self.fails.retain(|(of, _), _| *of != process);
         self.bad_since = None;
+        self.judged_anew();
     }
 
     /// A bad version with weight that everybody could know of. `bad`: it is so now.

@@ -157,6 +157,39 @@ impl Simulation {
         })
     }
 
+    /// Hooks, an error budget, and a guard that is on, mostly.
+    fn any_surroundings(&mut self) -> Value {
+        let mut any = |some: [&'static str; 4]| some[self.odds.usize(..4)];
+        let on_failure = any(["Hold", "Hold", "Rollback", "Ignore"]);
+        let hook = |name: &str, more: Value| {
+            let mut hook = json!({"name": name, "url": format!("http://hooks/{name}"), "retries": 2, "interval": "5s"});
+            json_patch::merge(&mut hook, &more);
+            hook
+        };
+        let all = [
+            hook(
+                "tests",
+                json!({"when": "BeforeStep", "onFailure": on_failure}),
+            ),
+            hook("hours", json!({"when": "Gate"})),
+            hook(
+                "people",
+                json!({"when": "BeforePromotion", "onFailure": on_failure}),
+            ),
+            hook("chat", json!({"when": "AfterResult"})),
+        ];
+        let false_alarm = any(["1%", "1%", "1%", "0%"]);
+        let (objective, budget) = [("99%", "5%"), ("99.9%", "20%")][self.odds.usize(..2)];
+        let exposure = json!({"objective": objective, "window": "1d", "budget": budget});
+        let mut spec = json!({"analysis": {"guard": {"falseAlarm": false_alarm}}});
+        if self.odds.bool() {
+            spec["analysis"]["exposure"] = exposure;
+        }
+        let some = all.into_iter().filter(|_| self.odds.bool());
+        spec["hooks"] = some.collect();
+        spec
+    }
+
     /// Somebody asks something of a release, mostly of the one that is there, and mostly what waits to go on.
     pub(in super::super) fn ask(&mut self, verb: Option<Verb>) {
         let any = match self.chance.u8(..12) {
@@ -206,6 +239,10 @@ impl Simulation {
             },
         });
         json_patch::merge(&mut object["spec"], &policies);
+        if self.surroundings {
+            let surroundings = self.any_surroundings();
+            json_patch::merge(&mut object["spec"], &surroundings);
+        }
         let _ = self.api.create(Type::CanaryRollout, object);
     }
 
