@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -34,43 +35,33 @@ impl Scene<'_> {
     }
 }
 
-pub(crate) enum Theatre {
-    Closed,
-    Open(Ground, Before),
-    /// Why no story can be told.
-    Broken(String),
-}
+/// The cluster starts when the first story is told. The error is why none can be.
+#[derive(Default)]
+pub(crate) struct Theatre(OnceLock<Result<(Ground, Before), String>>);
 
 impl Theatre {
     pub(crate) fn closed() -> Theatre {
         rustls::crypto::aws_lc_rs::default_provider()
             .install_default()
             .expect("nobody has installed another one");
-        Theatre::Closed
+        Theatre::default()
     }
 
     /// Tells a story. The error is for the person who reads the result.
-    pub(crate) fn tell(&mut self, number: usize, story: Story) -> Result<(), String> {
-        if let Theatre::Closed = self {
-            *self = match open() {
-                Ok((ground, before)) => Theatre::Open(ground, before),
-                Err(error) => Theatre::Broken(format!("{error:#}")),
-            };
-        }
-        match self {
-            Theatre::Open(ground, _) => {
-                let ground = &*ground;
-                ground
-                    .run(|| perform(ground, number, story))
-                    .unwrap_or_else(|error| Err(error.to_string()))
-            }
-            Theatre::Broken(why) => Err(format!("no story can be told: {why}")),
-            Theatre::Closed => unreachable!("it was opened above"),
+    pub(crate) fn tell(&self, number: usize, story: Story) -> Result<(), String> {
+        let opened = self
+            .0
+            .get_or_init(|| open().map_err(|error| format!("{error:#}")));
+        match opened {
+            Ok((ground, _)) => ground
+                .run(|| perform(ground, number, story))
+                .unwrap_or_else(|error| Err(error.to_string())),
+            Err(why) => Err(format!("no story can be told: {why}")),
         }
     }
 
-    pub(crate) fn close(&mut self) -> anyhow::Result<()> {
-        let Theatre::Open(ground, before) = std::mem::replace(self, Theatre::Closed) else {
+    pub(crate) fn close(self) -> anyhow::Result<()> {
+        let Some(Ok((ground, before))) = self.0.into_inner() else {
             return Ok(());
         };
         if let (Ground::Yours { .. }, Before::Nothing) = (&ground, before) {
