@@ -105,6 +105,7 @@ async fn main() -> anyhow::Result<()> {
                 target,
                 rate: 0,
                 grpc: Share::default(),
+                streams: 0,
                 timeout: timeout.0,
             };
             let answered = Caller::new(settings).ask().await;

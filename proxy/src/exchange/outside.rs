@@ -41,7 +41,11 @@ pub(super) fn begin(
     facts: Facts<'_>,
     head: &impl Head,
 ) -> Result<(Target, Tally, Option<Deadline>), Hold> {
-    let peer = peer::of(facts, app.endpoint.address(), &state.common.probes_elsewhere);
+    let peer = peer::of(
+        facts,
+        app.endpoint.address(),
+        &state.common.probes_elsewhere,
+    );
     let told = match peer {
         Peer::Outside => state.application(app, arrived),
         Peer::Mesh | Peer::Probe => Told::Nothing,
