@@ -1,7 +1,7 @@
 //! What the kubelet asks of a pod by HTTP and gRPC: requests that come without TLS, and that a sidecar lets through all the same.
 //!
-//! Not among them, since a sidecar cannot tell them from anybody else's connection: probes by HTTPS, whose requests it cannot read, and the requests of
-//! `lifecycle` hooks, which do something. Those by `tcpSocket` are asked of the sidecar itself.
+//! Not among them are the requests of `lifecycle` hooks, which do something. Probes by HTTPS, whose requests a sidecar cannot read, and those by `tcpSocket` are
+//! asked of the sidecar itself.
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, HTTPGetAction, PodSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -32,7 +32,8 @@ pub(crate) fn under_other_names(spec: &PodSpec) -> Vec<Probe> {
         let named = gets(container).filter(|get| names_a_host(get));
         named.filter_map(|get| http(container, get))
     });
-    let mut asked: Vec<Probe> = asked.collect();
+    // What is asked of the sidecar itself does not come in.
+    let mut asked: Vec<Probe> = asked.filter(|it| it.port() != PROXY_HEALTH_PORT).collect();
     asked.sort();
     asked.dedup();
     asked
@@ -88,7 +89,7 @@ fn http(container: &Container, get: &HTTPGetAction) -> Option<Probe> {
 }
 
 /// As the kubelet sends it: it puts a slash before a path without one, and no fragment.
-fn sent(path: &str) -> String {
+pub(crate) fn sent(path: &str) -> String {
     let path = path.split('#').next().unwrap_or_default();
     if path.starts_with('/') {
         path.to_owned()

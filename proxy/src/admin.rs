@@ -7,20 +7,23 @@
 //! | `/metrics` | OpenMetrics text |
 //! | `/config_dump` | from loopback only, since whom the pod calls is nobody else's business. JSON: routes with the weights that really hold, clusters, revocations |
 //! | `/probe/tcp/<port>` | 200 if the application takes connections on that port, 503 if not; only for ports of the pod's own `tcpSocket` probes, which the injector rewrites to this |
+//! | `/probe/https/<port>/<path>` | what the application answers there by HTTPS, 503 if it does not; only for the pod's own probes, likewise |
 //! | `POST /drain` | from loopback only: begins to drain, as SIGTERM does, but without leaving |
 //!
 //! Any pod reaches the port, so there are only so many connections to it ([`guests`]).
 
 mod guests;
+pub mod https;
 pub mod probe;
 
 use std::convert::Infallible;
-use std::net::{IpAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -31,13 +34,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio::time::sleep;
-use traffic_core::contract::TCP_PROBE_PATH;
+use traffic_core::contract::{HTTPS_PROBE_PATH, TCP_PROBE_PATH};
 
 use crate::data::Data;
 use crate::drain::Phase;
 use crate::link::LinkState;
 use crate::metrics::Metrics;
 use guests::Guests;
+use https::{HttpsProbeError, HttpsProbes};
 use probe::{ProbeError, TcpProbes};
 
 /// How long a proxy that never reached the control plane, or got no certificate, holds its pod back.
@@ -50,13 +54,14 @@ pub struct Admin {
     pub link: Arc<LinkState>,
     pub phase: watch::Sender<Phase>,
     pub tcp_probes: TcpProbes,
+    pub https_probes: HttpsProbes,
 }
 
 /// The two ends of a connection.
 #[derive(Clone, Copy)]
 struct Ends {
     peer: IpAddr,
-    own: IpAddr,
+    own: SocketAddr,
 }
 
 /// Answers until the runtime ends.
@@ -81,14 +86,15 @@ pub async fn serve(listener: StdListener, admin: Arc<Admin>) {
         let Ok(own) = stream.local_addr() else {
             continue;
         };
-        let (peer, own) = (peer.ip().to_canonical(), own.ip().to_canonical());
+        let peer = peer.ip().to_canonical();
+        let own = SocketAddr::new(own.ip().to_canonical(), own.port());
         let (admin, ends) = (admin.clone(), Ends { peer, own });
         let connection = spawn_local(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let admin = admin.clone();
                 async move {
-                    let path = request.uri().path();
-                    Ok::<_, Infallible>(admin.answer(request.method(), path, ends).await)
+                    let (head, _) = request.into_parts();
+                    Ok::<_, Infallible>(admin.answer(&head, ends).await)
                 }
             });
             let served = http1::Builder::new()
@@ -104,10 +110,19 @@ pub async fn serve(listener: StdListener, admin: Arc<Admin>) {
 }
 
 impl Admin {
-    async fn answer(&self, method: &Method, path: &str, ends: Ends) -> Response<Full<Bytes>> {
+    async fn answer(&self, head: &Parts, ends: Ends) -> Response<Full<Bytes>> {
+        let (method, path) = (&head.method, head.uri.path());
         let reads = method == Method::GET || method == Method::HEAD;
         if let Some(port) = path.strip_prefix(TCP_PROBE_PATH).filter(|_| reads) {
-            return probed(self.tcp_probes.probe(port, ends.own).await);
+            return probed(self.tcp_probes.probe(port, ends.own.ip()).await);
+        }
+        let whole = head
+            .uri
+            .path_and_query()
+            .map_or(path, |whole| whole.as_str());
+        if let Some(asked) = whole.strip_prefix(HTTPS_PROBE_PATH).filter(|_| reads) {
+            let asked = self.https_probes.probe(asked, &head.headers, ends.own);
+            return asked_by_https(asked.await);
         }
         match path {
             "/live" if reads => text(StatusCode::OK, "live\n"),
@@ -136,7 +151,7 @@ impl Admin {
             "/drain" => text(StatusCode::METHOD_NOT_ALLOWED, "use POST\n"),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "try /live /ready /metrics /config_dump /probe/tcp/<port>, or POST /drain\n",
+                "try /live /ready /metrics /config_dump /probe/tcp/<port> /probe/https/<port>/<path>, or POST /drain\n",
             ),
         }
     }
@@ -182,6 +197,24 @@ fn probed(probed: Result<u16, ProbeError>) -> Response<Full<Bytes>> {
             let status = match error {
                 ProbeError::NoPort(_) | ProbeError::Undeclared(_) => StatusCode::NOT_FOUND,
                 ProbeError::Dead(_) => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            text(status, format!("{error}\n"))
+        }
+    }
+}
+
+fn asked_by_https(answer: Result<StatusCode, HttpsProbeError>) -> Response<Full<Bytes>> {
+    match answer {
+        Ok(status) => text(status, format!("the application answers {status}\n")),
+        Err(error) => {
+            let status = match error {
+                HttpsProbeError::NoProbe(_) | HttpsProbeError::Undeclared(_) => {
+                    StatusCode::NOT_FOUND
+                }
+                HttpsProbeError::Dead(_)
+                | HttpsProbeError::Tls(_)
+                | HttpsProbeError::Http(_)
+                | HttpsProbeError::Late => StatusCode::SERVICE_UNAVAILABLE,
             };
             text(status, format!("{error}\n"))
         }

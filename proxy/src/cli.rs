@@ -111,6 +111,10 @@ pub struct Run {
     /// of the pod's tcpSocket probes.
     #[arg(long, env = "AVIARY_TCP_PROBE_PORTS", default_value = "")]
     pub tcp_probe_ports: List<u16>,
+    /// Port and path of a probe by HTTPS, such as 8443/healthz; repeat the flag for more. GET /probe/https/8443/healthz on the admin port says what the
+    /// application answers.
+    #[arg(long, value_name = "PORT/PATH")]
+    pub https_probe: Vec<Probe>,
     /// Port and path of a probe that is asked under another name than the pod's address, such as 8080/healthz; repeat the flag for more.
     #[arg(long, value_name = "PORT/PATH")]
     pub probe_path: Vec<Probe>,
@@ -239,6 +243,7 @@ impl Run {
             },
             probes_elsewhere: self.probe_path.clone(),
             tcp_probes: self.tcp_probe_ports.0.iter().copied().collect(),
+            https_probes: self.https_probe.iter().cloned().collect(),
             until_told: match self.until_told {
                 UntilTold::Open => Inbound::default(),
                 UntilTold::Closed => Inbound::closed(self.probes.0.clone()),

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use traffic_core::config::Inbound;
 use traffic_core::inbound::Probe;
 
+use crate::admin::https::HttpsProbes;
 use crate::admin::probe::TcpProbes;
 use crate::admin::{self, Admin};
 use crate::clock::WallClock;
@@ -53,6 +54,7 @@ pub struct Options {
     pub workload: Workload,
     /// Ports of the application that anybody may have tried.
     pub tcp_probes: TcpProbes,
+    pub https_probes: HttpsProbes,
     /// Those that are asked under another name than the pod's address.
     pub probes_elsewhere: Vec<Probe>,
     /// What to do with what comes in, until the control plane has said it.
@@ -104,6 +106,7 @@ pub struct Proxy {
     drain_delay: Duration,
     drain_deadline: Duration,
     tcp_probes: TcpProbes,
+    https_probes: HttpsProbes,
 }
 
 struct WorkerThread {
@@ -183,6 +186,7 @@ impl Proxy {
             drain_delay: options.drain_delay,
             drain_deadline: options.drain_deadline,
             tcp_probes: options.tcp_probes,
+            https_probes: options.https_probes,
         })
     }
 
@@ -199,6 +203,7 @@ impl Proxy {
             link: self.link.clone(),
             phase: self.phase.clone(),
             tcp_probes: self.tcp_probes,
+            https_probes: self.https_probes,
         });
         for listener in self.admin_listeners {
             spawn_local(admin::serve(listener, admin.clone()));

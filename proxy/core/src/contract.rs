@@ -124,6 +124,10 @@ pub mod header {
 /// `tcpSocket` probes are rewritten to, since behind a redirect the sidecar takes every connection.
 pub const TCP_PROBE_PATH: &str = "/probe/tcp/";
 
+/// Where the sidecar says, on [`HEALTH_PORT`], what the application answers to a probe by HTTPS: this, the port's number and the path, such as `8443/healthz`. What
+/// such probes are rewritten to, since behind a redirect the sidecar cannot tell them from other TLS.
+pub const HTTPS_PROBE_PATH: &str = "/probe/https/";
+
 /// Where outbound connections are redirected to.
 pub const OUTBOUND_PORT: u16 = 15001;
 /// Where inbound connections are redirected to.

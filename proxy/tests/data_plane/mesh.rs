@@ -51,6 +51,8 @@ pub(crate) struct Given {
     pub drain_deadline: Duration,
     /// Ports that may be tried by `/probe/tcp/<port>`.
     pub tcp_probes: Vec<u16>,
+    /// Ports and paths that may be asked for by `/probe/https/<port>/<path>`.
+    pub https_probes: Vec<&'static str>,
     /// Ports and paths of probes that are asked under another name.
     pub probe_paths: Vec<&'static str>,
     pub until_told: Inbound,
@@ -66,6 +68,7 @@ impl Default for Given {
             drain_delay: Duration::ZERO,
             drain_deadline: Duration::from_secs(20),
             tcp_probes: vec![],
+            https_probes: vec![],
             probe_paths: vec![],
             until_told: Inbound::default(),
         }
@@ -115,6 +118,11 @@ impl Mesh {
                 .map(|path| path.parse().unwrap())
                 .collect(),
             tcp_probes: given.tcp_probes.into_iter().collect(),
+            https_probes: given
+                .https_probes
+                .into_iter()
+                .map(|probe| probe.parse().unwrap())
+                .collect(),
             until_told: given.until_told,
         })
         .unwrap();

@@ -1,9 +1,23 @@
 //! The kubelet's probes and hooks, each kind of which has to tell a living application from a dead one. `exec` runs in the container and meets no
 //! proxy.
 
-use http::{Request, StatusCode};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use rustls_pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use traffic_core::inbound::Inbound;
 use traffic_core::peer::Peer;
 
 use crate::client::{Client, eventually, whole};
@@ -136,6 +150,80 @@ async fn a_grpc_probe_is_answered_by_the_application_or_fails() {
     });
     let refused = Client::http2(dead.inbound).await.try_get("/").await;
     assert!(refused.is_err());
+}
+
+/// An application with a certificate of its own making, which answers each request with the status of its first path segment; what it was asked.
+async fn secure() -> (SocketAddr, mpsc::UnboundedReceiver<Parts>) {
+    let issued = rcgen::generate_simple_self_signed(["web.example".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![issued.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (asked, received) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let (acceptor, asked) = (acceptor.clone(), asked.clone());
+            tokio::spawn(async move {
+                let answer = service_fn(|request: Request<Incoming>| {
+                    let (head, _) = request.into_parts();
+                    let status = head.uri.path().trim_start_matches('/').parse();
+                    asked.send(head).ok();
+                    let mut answer = Response::new(String::new());
+                    *answer.status_mut() = status.unwrap();
+                    async move { Ok::<_, Infallible>(answer) }
+                });
+                let tls = acceptor.accept(tcp).await.unwrap();
+                let served = http1::Builder::new().serve_connection(TokioIo::new(tls), answer);
+                served.await.ok();
+            });
+        }
+    });
+    (address, received)
+}
+
+#[tokio::test]
+async fn a_probe_by_https_is_asked_by_the_sidecar_wherever_callers_must_show_who_they_are() {
+    let (app, mut received) = secure().await;
+    let declare = |path: &str| -> &'static str { format!("{}{path}", app.port()).leak() };
+    let silent = format!("{}/200", nobody().await.port()).leak();
+    let mesh = Mesh::start(Given {
+        inbound: app,
+        https_probes: vec![
+            declare("/200?deep"),
+            declare("/302"),
+            declare("/500"),
+            silent,
+        ],
+        until_told: Inbound::closed(vec![]),
+        ..Given::default()
+    });
+    let ask = async |asked: &str| {
+        let mut kubelet = Client::http1(mesh.admin).await;
+        kubelet.get(&format!("/probe/https/{asked}")).await
+    };
+    for (path, status) in [("/200?deep", 200), ("/302", 302), ("/500", 500)] {
+        let answer = ask(declare(path)).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+        let head = received.recv().await.unwrap();
+        assert_eq!(head.uri.to_string(), path);
+        // As the kubelet names it.
+        assert_eq!(head.headers["host"], "web");
+    }
+    let dead = ask(silent).await;
+    assert_eq!(dead.status, 503);
+    assert!(dead.text.contains("cannot connect"), "{}", dead.text);
+    for undeclared in ["/200", "/"] {
+        assert_eq!(ask(declare(undeclared)).await.status, 404);
+    }
+    assert!(received.try_recv().is_err(), "nobody else was asked");
 }
 
 /// The kubelet speaks TLS to the application itself, and looks at no certificate.

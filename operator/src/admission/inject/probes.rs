@@ -1,9 +1,14 @@
 //! A pod's probes and hooks behind a sidecar.
 //!
-//! The kubelet asks at the pod's own address, and the inbound side hands that to the application: `httpGet`, also by HTTPS, `grpc` and
-//! `exec` say what they always said, and so do `httpGet` hooks of a container's life. `tcpSocket` does not: the redirect takes every
-//! connection, so it would always pass. It becomes an `httpGet` of the sidecar's health port, which connects to the application's and says
-//! what came of it. The sidecar tries the ports that are declared here and no others.
+//! The kubelet asks at the pod's own address, and the inbound side hands that to the application: `httpGet`, `grpc` and `exec` say what they
+//! always said, and so do `httpGet` hooks of a container's life. Two become an `httpGet` of the sidecar's health port:
+//!
+//! - `tcpSocket`, which would always pass, since the redirect takes every connection. The sidecar connects to the application and says what came
+//!   of it.
+//! - `httpGet` by HTTPS, which a sidecar cannot tell from others' TLS where it must refuse that. The sidecar asks the application by HTTPS and
+//!   says what it answers.
+//!
+//! The sidecar tries the ports and paths that are declared here and no others.
 //!
 //! A `tcpSocket` in `lifecycle` is left alone: Kubernetes lets it be written and fails whatever has it.
 
@@ -13,7 +18,7 @@ use json_patch::PatchOperation;
 use k8s_openapi::api::core::v1::PodSpec;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use traffic_core::contract::TCP_PROBE_PATH;
+use traffic_core::contract::{HTTPS_PROBE_PATH, TCP_PROBE_PATH};
 use traffic_core::inbound::Probe;
 
 use super::ports::Ports;
@@ -25,8 +30,9 @@ const HOOKS: [&str; 2] = ["postStart", "preStop"];
 const LISTS: [&str; 2] = ["initContainers", "containers"];
 
 /// The flags of the sidecar's that say what is in a [`Probes`].
-pub(super) const FLAGS: [&str; 2] = [TCP_PORTS, HTTP_PATH];
+pub(super) const FLAGS: [&str; 3] = [TCP_PORTS, HTTPS_PROBE, HTTP_PATH];
 const TCP_PORTS: &str = "--tcp-probe-ports=";
+const HTTPS_PROBE: &str = "--https-probe=";
 const HTTP_PATH: &str = "--probe-path=";
 
 /// What the pod's probes ask for.
@@ -34,9 +40,11 @@ const HTTP_PATH: &str = "--probe-path=";
 pub(super) struct Probes {
     /// Ports that the sidecar may try, once what is in `rewritten` is.
     tcp: BTreeSet<u16>,
+    /// What the sidecar may ask for by HTTPS, likewise.
+    https: BTreeSet<Probe>,
     /// What is asked under another name than the pod's address, by which the sidecar would not know it for a probe.
     elsewhere: Vec<Probe>,
-    /// What makes of each `tcpSocket` a question to the sidecar.
+    /// What makes a question to the sidecar of each `tcpSocket`, and of each `httpGet` by HTTPS.
     pub(super) rewritten: Vec<PatchOperation>,
     pub(super) warnings: Vec<String>,
 }
@@ -57,7 +65,9 @@ impl Probes {
                     continue;
                 }
                 for probe in PROBES {
-                    probes.tcp(container, [list, &index.to_string(), probe], skipped);
+                    let at = [list, &index.to_string(), probe];
+                    probes.tcp(container, at, skipped);
+                    probes.https(container, at, skipped);
                 }
             }
         }
@@ -68,9 +78,11 @@ impl Probes {
     pub(super) fn flags(&self) -> Vec<String> {
         let ports: Vec<String> = self.tcp.iter().map(u16::to_string).collect();
         let ports = (!ports.is_empty()).then(|| format!("{TCP_PORTS}{}", ports.join(",")));
+        let https = self.https.iter();
+        let https = https.map(|probe| format!("{HTTPS_PROBE}{probe}"));
         let paths = self.elsewhere.iter();
         let paths = paths.map(|probe| format!("{HTTP_PATH}{probe}"));
-        ports.into_iter().chain(paths).collect()
+        ports.into_iter().chain(https).chain(paths).collect()
     }
 
     fn tcp(&mut self, container: &Value, [list, index, probe]: [&str; 3], skipped: &Ports) {
@@ -102,6 +114,35 @@ impl Probes {
         self.rewritten
             .extend([remove(path("tcpSocket")), add(path("httpGet"), question)]);
     }
+
+    fn https(&mut self, container: &Value, [list, index, probe]: [&str; 3], skipped: &Ports) {
+        let get = &container[probe]["httpGet"];
+        self.https.extend(rewritten_https(get));
+        let Some(asked) = by_https(container, get) else {
+            return;
+        };
+        if skipped.contains(u64::from(asked.port())) {
+            return;
+        }
+        // Its fields stay, and the sidecar passes them on.
+        let path = |field| ["spec", list, index, probe, "httpGet", field];
+        self.rewritten.extend([
+            add(path("path"), json!(format!("{HTTPS_PROBE_PATH}{asked}"))),
+            add(path("port"), json!(names::PROXY_HEALTH_PORT)),
+            add(path("scheme"), json!("HTTP")),
+        ]);
+        self.https.insert(asked);
+    }
+}
+
+/// What is asked of the pod itself by HTTPS.
+fn by_https(container: &Value, get: &Value) -> Option<Probe> {
+    let elsewhere = !get["host"].as_str().unwrap_or_default().is_empty();
+    if get["scheme"] != "HTTPS" || elsewhere {
+        return None;
+    }
+    let path = get["path"].as_str().unwrap_or_default();
+    Probe::http(port(container, &get["port"])?, &probes::sent(path)).ok()
 }
 
 /// What the kubelet asks in a way that a sidecar cannot tell from anybody else's, where it refuses plaintext.
@@ -111,9 +152,10 @@ pub(super) fn refused_in_the_clear(spec: &Value) -> Vec<String> {
     for container in containers.flatten() {
         let name = container["name"].as_str().unwrap_or_default();
         for probe in PROBES {
-            if container[probe]["httpGet"]["scheme"] == "HTTPS" {
+            let get = &container[probe]["httpGet"];
+            if get["scheme"] == "HTTPS" && by_https(container, get).is_none() {
                 warnings.push(format!(
-                    "container {name}: {probe} (httpGet by HTTPS) is refused, since its namespace refuses TLS that is no sidecar's: let the probe use HTTP"
+                    "container {name}: {probe} (httpGet by HTTPS) is refused, since its namespace refuses TLS that is no sidecar's, and the sidecar cannot ask it, since its host, port or path is none that it could be told: name a port of the container and a path of visible ASCII, and no host"
                 ));
             }
         }
@@ -130,11 +172,20 @@ pub(super) fn refused_in_the_clear(spec: &Value) -> Vec<String> {
 
 /// The port that a probe of ours has the sidecar try.
 fn rewritten(get: &Value) -> Option<u16> {
-    if get["port"] != json!(names::PROXY_HEALTH_PORT) {
-        return None;
-    }
-    let port = get["path"].as_str()?.strip_prefix(TCP_PROBE_PATH)?;
+    let port = of_the_sidecar(get)?.strip_prefix(TCP_PROBE_PATH)?;
     port.parse().ok().filter(|port| *port > 0)
+}
+
+/// What a probe of ours has the sidecar ask for.
+fn rewritten_https(get: &Value) -> Option<Probe> {
+    let asked = of_the_sidecar(get)?.strip_prefix(HTTPS_PROBE_PATH)?;
+    asked.parse().ok()
+}
+
+/// The path that is asked of the sidecar itself.
+fn of_the_sidecar(get: &Value) -> Option<&str> {
+    let path = get["path"].as_str()?;
+    (get["port"] == json!(names::PROXY_HEALTH_PORT)).then_some(path)
 }
 
 /// A probe's port is a number, or the name of one of the container's ports.
@@ -214,11 +265,11 @@ mod tests {
     fn other_probes_and_hooks_are_left_alone() {
         for probe in [
             json!({"httpGet": {"path": "/ready", "port": "metrics"}}),
-            json!({"httpGet": {"path": "/ready", "port": 8443, "scheme": "HTTPS"}}),
             json!({"grpc": {"port": 9000}}),
             json!({"exec": {"command": ["true"]}}),
             // Elsewhere.
             json!({"tcpSocket": {"port": 5432, "host": "db.example"}}),
+            json!({"httpGet": {"port": 8443, "host": "db.example", "scheme": "HTTPS"}}),
         ] {
             let spec = json!({"containers": [container("app", json!({
                 "startupProbe": probe, "livenessProbe": probe, "readinessProbe": probe,
@@ -229,8 +280,37 @@ mod tests {
     }
 
     #[test]
+    fn every_probe_by_https_asks_the_sidecar_and_keeps_its_fields() {
+        let fields =
+            json!([{"name": "Host", "value": "web.example"}, {"name": "x-probe", "value": "1"}]);
+        let spec = json!({
+            "containers": [container("app", json!({
+                "startupProbe": {"httpGet": {"port": 8443, "scheme": "HTTPS"}, "periodSeconds": 3},
+                "livenessProbe": {"httpGet": {"path": "live?deep=1", "port": "db", "scheme": "HTTPS", "httpHeaders": fields}},
+                "lifecycle": {"preStop": {"httpGet": {"path": "/bye", "port": 8443, "scheme": "HTTPS"}}},
+            }))],
+        });
+        let result = applied(&spec);
+        let app = &result["containers"][0];
+        let asked = |of: &str| json!({"path": format!("/probe/https/{of}"), "port": 15020, "scheme": "HTTP"});
+        assert_eq!(
+            app["startupProbe"],
+            json!({"httpGet": asked("8443/"), "periodSeconds": 3})
+        );
+        let mut live = asked("5432/live?deep=1");
+        live["httpHeaders"] = fields;
+        assert_eq!(app["livenessProbe"]["httpGet"], live);
+        assert_eq!(app["lifecycle"], spec["containers"][0]["lifecycle"]);
+        let flags = ["--https-probe=5432/live?deep=1", "--https-probe=8443/"];
+        assert_eq!(of(&spec).flags(), flags);
+        assert_eq!(of(&result).flags(), flags);
+        assert_eq!(applied(&result), result);
+    }
+
+    #[test]
     fn a_port_that_is_not_redirected_needs_nothing() {
-        let spec = json!({"containers": [container("app", json!({"livenessProbe": socket(json!("db"))}))]});
+        let https = json!({"httpGet": {"port": "db", "scheme": "HTTPS"}});
+        let spec = json!({"containers": [container("app", json!({"livenessProbe": socket(json!("db")), "readinessProbe": https}))]});
         let pod = json!({"metadata": {"annotations": {"skip": "5432"}}});
         let skipped = Ports::from_annotation(&pod, "skip").unwrap();
         assert_eq!(Probes::of(&spec, &skipped), Probes::default());

@@ -567,7 +567,8 @@ fn where_plaintext_is_refused_no_port_bypasses_the_sidecar() {
 fn where_plaintext_is_refused_whoever_makes_a_pod_hears_what_the_kubelet_cannot_ask() {
     let mut pod = pod();
     let app = &mut pod["spec"]["containers"][0];
-    app["livenessProbe"] = json!({"httpGet": {"port": 8443, "scheme": "HTTPS"}});
+    app["livenessProbe"] = json!({"httpGet": {"port": "nobody", "scheme": "HTTPS"}});
+    app["readinessProbe"] = json!({"httpGet": {"port": 8443, "scheme": "HTTPS"}});
     app["lifecycle"] = json!({"preStop": {"httpGet": {"port": 8080, "path": "/quit"}}});
     let Injection::Inject { warnings, .. } = strict().inject("shop", &pod).unwrap() else {
         panic!("left alone");
