@@ -12,8 +12,10 @@
 
 mod board;
 mod clock;
+mod lingering;
 mod share;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aviary_xds::load::Report;
@@ -22,9 +24,11 @@ use tokio::sync::Notify;
 use crate::key::Key;
 
 pub use board::{Closed, Subject};
+pub use lingering::Awaited;
 
 use board::{Added, Board, Name};
 use clock::Clock;
+use lingering::Lingering;
 use share::Share;
 
 /// The handle. Clones are the same.
@@ -34,6 +38,7 @@ pub struct Outcomes(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     board: Mutex<Board>,
+    lingering: Mutex<Lingering>,
     /// There is something to close where there was nothing.
     news: Notify,
     counters: Mutex<Counters>,
@@ -68,7 +73,19 @@ impl Outcomes {
 
     /// Whether anybody wants to hear of this cluster: what nobody does need not be read.
     pub fn is_followed(&self, cluster: &str) -> bool {
-        Name::read(cluster).is_some_and(|name| self.board().is_followed(&name))
+        Name::read(cluster).is_some_and(|name| {
+            self.board().is_followed(&name) || lock(&self.0.lingering).is_awaited(&name)
+        })
+    }
+
+    /// Of which revisions' streams the end is awaited for this rollout; `None`: of none.
+    pub fn wait_for(&self, rollout: &Key, awaited: Option<&Awaited>) {
+        lock(&self.0.lingering).wait_for(rollout, awaited);
+    }
+
+    /// When a sidecar said last that streams to a revision are open that is awaited for this rollout, in milliseconds since the Unix epoch.
+    pub fn streams(&self, rollout: &Key) -> BTreeMap<String, i64> {
+        lock(&self.0.lingering).of(rollout)
     }
 
     /// So many reports were not read, since nobody follows their clusters.
@@ -103,8 +120,12 @@ impl Outcomes {
             let at = i64::try_from(report.second).unwrap_or(i64::MAX);
             let at = at.saturating_sub(ahead);
             let name = Name::read(&report.cluster);
+            let has_streams = report.counts.open > 0;
+            if let Some(name) = name.as_ref().filter(|_| has_streams) {
+                lock(&self.0.lingering).said(name, now);
+            }
             let Some(name) = name.filter(|name| board.is_followed(name)) else {
-                counters.unfollowed += 1;
+                counters.unfollowed += u64::from(!has_streams);
                 continue;
             };
             if !board.may_come(at, second) {

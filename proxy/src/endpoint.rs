@@ -45,6 +45,9 @@ pub enum SendError {
     /// Nobody waits for it any longer.
     #[error("no answer within {:?}, which is {}", .0.after, longest(*.0))]
     TimedOut(Timeout),
+    /// It is a stream to a revision that gets nothing any more.
+    #[error("the revision that had this stream gets nothing any more: open it again")]
+    Withdrawn,
 }
 
 fn longest(timeout: Timeout) -> &'static str {

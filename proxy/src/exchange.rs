@@ -38,6 +38,7 @@ use crate::endpoint::{CallerFault, Endpoint, InFlight, Lost, SendError};
 use crate::metrics::Limit;
 use crate::net::origin::Side;
 use crate::state::destination::{Destination, LocalRoute};
+use crate::state::withdrawal::LongStream;
 use crate::state::{App, State};
 use crate::table::ReadyRoute;
 use flight::Flight;
@@ -142,6 +143,9 @@ pub trait Attempt {
 
     /// Which request it is, as its caller says. Asked of one that failed.
     fn trace(&self) -> Option<Trace>;
+
+    /// What says, while it waits for an answer, that its revision gets nothing any more.
+    fn long(&mut self) -> &mut Option<LongStream>;
 }
 
 /// The head of an answer.
@@ -306,7 +310,10 @@ impl Exchange {
             }
         };
         match sent {
-            Ok((answered, in_flight)) => Ok(self.answered(state, answered, in_flight)),
+            Ok((answered, in_flight)) => {
+                let (answer, flight) = self.answered(state, answered, in_flight);
+                Ok((answer, flight.canarys(attempt.long().take())))
+            }
             Err(failed) => Err(self.give_up(state, failed)),
         }
     }
@@ -340,6 +347,7 @@ impl Exchange {
                     self.tally.goes_to(endpoint.address());
                     let in_flight = InFlight::at(&endpoint, now, place);
                     let to = (&endpoint, hop);
+                    *attempt.long() = arm.long_stream();
                     match try_once(attempt, to, in_flight, self.deadline).await {
                         Ok((answered, in_flight)) => {
                             if answered.status >= 500 {
@@ -469,8 +477,11 @@ async fn try_once<A: Attempt>(
     match sent {
         Ok(answered) => Ok((answered, in_flight)),
         Err(error) => {
-            if !matches!(error, SendError::Caller(_)) {
-                in_flight.failed(Instant::now());
+            match error {
+                SendError::Caller(_) | SendError::Withdrawn => {}
+                SendError::Unsent(_) | SendError::Unknown(_) | SendError::TimedOut(_) => {
+                    in_flight.failed(Instant::now());
+                }
             }
             Err(Failed::from(error))
         }
@@ -523,6 +534,8 @@ impl From<SendError> for Failed {
                 None,
             ),
             SendError::TimedOut(_) => (Failure::Unknown, Class::Failure, 504, None),
+            // Says nothing about the revision; and what became of the request nobody knows.
+            SendError::Withdrawn => (Failure::Unknown, Class::ClientClosed, 503, None),
         };
         Failed {
             why,

@@ -30,6 +30,7 @@ use crate::exchange::{Delivery, Marking, Policy, Refusal};
 use crate::metrics::Limit;
 use crate::net::end::End;
 use crate::net::input::Input;
+use crate::net::parting::{self, Spoken};
 use crate::net::stream::Stream;
 use crate::net::tunnel;
 use crate::state::State;
@@ -65,6 +66,7 @@ struct Switched {
     upstream: Upstream,
     input: Input,
     flight: Flight,
+    spoken: Spoken,
 }
 
 /// Serves a caller until it or a drain ends.
@@ -209,10 +211,15 @@ impl Caller {
                 );
                 match attempt.relay(answer, &mut flight).await {
                     Ended::Whole(after) => after,
-                    Ended::Switched { upstream, input } => After::Tunnel(Box::new(Switched {
+                    Ended::Switched {
+                        upstream,
+                        input,
+                        spoken,
+                    } => After::Tunnel(Box::new(Switched {
                         upstream,
                         input,
                         flight,
+                        spoken,
                     })),
                     Ended::Broken(error) => {
                         tracing::debug!(%error, "an answer broke off");
@@ -222,6 +229,11 @@ impl Caller {
                     Ended::Left => {
                         flight.left();
                         After::Left
+                    }
+                    // The end of the connection says that this was not all, and loses nothing of what there was.
+                    Ended::Withdrawn => {
+                        flight.withdrawn();
+                        After::Linger
                     }
                     Ended::TimedOut => {
                         tracing::debug!("an answer took too long");
@@ -313,12 +325,13 @@ impl Caller {
         }
     }
 
-    /// Ends when both sides have ended it, or the caller may not call any more.
+    /// Ends when both sides have ended it, or the caller may not call any more, or the revision gets nothing any more.
     async fn tunnel(self, state: &State, policy: &Policy, switched: Switched) {
         let Switched {
             upstream,
             input,
-            flight,
+            mut flight,
+            spoken,
         } = switched;
         let Upstream { stream, slot, .. } = upstream;
         let ours = End {
@@ -327,7 +340,14 @@ impl Caller {
         };
         let theirs = End { stream, input };
         let expelled = policy.expelled(state);
-        if let Err(error) = tunnel::join_until(ours, theirs, &state.buffers, expelled).await {
+        let joined = match flight.take_long() {
+            None => tunnel::join_until(ours, theirs, &state.buffers, expelled).await,
+            // In a box: a tunnel to stable does not pay for it.
+            Some(mut long) => {
+                Box::pin(parting::join(ours, theirs, spoken, &mut long, expelled)).await
+            }
+        };
+        if let Err(error) = joined {
             tracing::debug!(%error, "upgraded connection ended");
         }
         drop((slot, flight));

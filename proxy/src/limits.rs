@@ -5,6 +5,7 @@ use std::time::Duration;
 use aviary_http1::scan::MOST_FIELDS;
 use traffic_core::contract::header::{ADDED_BYTES, ADDED_FIELDS};
 use traffic_core::limits;
+use traffic_core::withdrawal::Grace;
 
 use crate::net::origin::Side;
 
@@ -22,6 +23,8 @@ pub struct Limits {
     pub connect: Duration,
     /// How long the first request of a caller without a sidecar waits for the control plane's word what to split.
     pub hold: Duration,
+    /// How long the streams of a canary without a weight may go on. No flag: it is a part of how a release ends.
+    pub grace: Grace,
 }
 
 /// An answer takes a few milliseconds; a control plane that is busy must not cost more than a person notices.
@@ -76,6 +79,7 @@ impl Default for Limits {
             head_time: Duration::from_secs(limits::HEADER_SECONDS.default),
             connect: Duration::from_millis(limits::CONNECT_MILLISECONDS.default),
             hold: HOLD,
+            grace: Grace::default(),
         }
     }
 }

@@ -11,6 +11,7 @@
 //! | `aviary_outbound_duration_seconds` | histogram | | from the arrival of a request's head to the head of its answer; first attempts that got one, by the picked revision |
 //! | `aviary_outbound_connections_total` | counter | `class` | opaque TCP connections when opened: `success` or `unsent` (the picked revision could not be reached) |
 //! | `aviary_outbound_withheld_total` | counter | | requests and connections of the canary's share that this proxy's fuse gave to stable, because far more of the canary's failed |
+//! | `aviary_outbound_streams_ended_total` | counter | | long streams (gRPC, WebSocket, server-sent events, opaque TCP) that this proxy ended because the revision's weight had gone to 0 ([`withdrawal`](traffic_core::withdrawal)) |
 //!
 //! `class` is `success`, `failure` (5xx, gRPC 2, 4, 12, 13, 14, 15, reset, cut short), `client_closed` or `unsent` (no endpoint, connection
 //! or stream refused): see `traffic_core::outcome`. The success rate of a revision over a window is

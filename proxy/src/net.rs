@@ -11,6 +11,7 @@ pub mod listen;
 pub mod local;
 pub mod mesh;
 pub mod origin;
+pub mod parting;
 pub mod pump;
 pub mod socket;
 pub mod stream;

@@ -7,6 +7,7 @@ pub mod destination;
 mod endpoints;
 pub mod fuse;
 pub mod outcomes;
+pub mod withdrawal;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -20,9 +21,10 @@ use tokio::time::timeout;
 use traffic_core::balance;
 use traffic_core::config::{Inbound, Wanted};
 use traffic_core::inbound::Probe;
+use traffic_core::outcome::{Counts, Second};
 
 use crate::clock::WallClock;
-use crate::control::Demand;
+use crate::control::{Demand, Outcome};
 use crate::drain::Phases;
 use crate::endpoint::way::Way;
 use crate::endpoint::{Connections, Endpoint};
@@ -42,6 +44,7 @@ use destination::{Arm, Destination, LocalRoute};
 use endpoints::Endpoints;
 use fuse::RouteFuse;
 use outcomes::Outcomes;
+use withdrawal::Withdrawals;
 
 /// How long a connection waits for the control plane's answer about its destination.
 const ANSWER: Duration = Duration::from_secs(1);
@@ -72,6 +75,7 @@ pub struct State {
     pub buffers: Rc<Buffers>,
     pub local: Local,
     pub outcomes: Outcomes,
+    pub withdrawals: Withdrawals,
     destinations: RefCell<HashMap<SocketAddr, Rc<Destination>>>,
     applications: RefCell<HashMap<SocketAddr, Option<Rc<Application>>>>,
     unproven: RefCell<Unproven>,
@@ -107,6 +111,7 @@ impl State {
     pub fn new(common: Common) -> State {
         State {
             access: Access::new(&common.until_told),
+            withdrawals: Withdrawals::new(common.limits.grace),
             common,
             buffers: Rc::default(),
             local: Local::default(),
@@ -158,13 +163,17 @@ impl State {
                 metrics: metrics.clone(),
                 endpoints: arms.get(cluster).cloned().unwrap_or_default(),
                 ledger: is_judged.then(|| self.outcomes.of(cluster)),
+                streams: None,
             };
             let canary = ready.canary.as_ref().zip(ready.split.canary.as_ref());
             let fuse = fuses.get(&ready.route.name);
             Rc::new(LocalRoute {
                 fuse: RouteFuse::of(ready, fuse, Instant::now()),
                 stable: arm(&ready.stable, &ready.split.stable.cluster),
-                canary: canary.map(|(metrics, canary)| arm(metrics, &canary.arm.cluster)),
+                canary: canary.map(|(metrics, canary)| Arm {
+                    streams: self.withdrawals.of(ready),
+                    ..arm(metrics, &canary.arm.cluster)
+                }),
                 ready: ready.clone(),
             })
         };
@@ -197,6 +206,8 @@ impl State {
             .values()
             .filter(|app| applications.contains_key(&app.address()));
         told.for_each(|app| app.asking.set(Asking::default()));
+        let routes = table.routes.values().chain(table.applications.values());
+        self.withdrawals.follow(routes.flatten(), Instant::now());
         self.installed.notify_waiters();
     }
 
@@ -295,6 +306,21 @@ impl State {
             self.log.set(Some(now));
         }
         may
+    }
+
+    /// What is new of the seconds before `now`, and which streams are open that should not be for long, as of the last of them.
+    pub fn tell(&self, now: Second) -> Vec<Outcome> {
+        let mut told = self.outcomes.tell(now);
+        let open = self.withdrawals.still_open().into_iter();
+        told.extend(open.map(|(cluster, open)| Outcome {
+            cluster,
+            second: now.saturating_sub(1),
+            counts: Counts {
+                open,
+                ..Counts::default()
+            },
+        }));
+        told
     }
 
     pub fn sweep(&self, now: Instant) {

@@ -46,7 +46,7 @@ pub async fn run(
                     let _ = done.send(());
                 }
                 Some(Command::Outcomes(now, told)) => {
-                    let _ = told.send(worker.state.outcomes.tell(now));
+                    let _ = told.send(worker.state.tell(now));
                 }
                 Some(Command::Serve(stream, side)) => match TcpStream::from_std(stream) {
                     Ok(stream) => worker.serve(stream, side),

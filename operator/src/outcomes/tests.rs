@@ -259,3 +259,35 @@ async fn whoever_closes_is_woken_when_there_is_something_to_close() {
     );
     outcomes.opened().await;
 }
+
+#[test]
+fn streams_that_are_awaited_are_heard_of_and_count_for_nobody_s_judgement() {
+    let (outcomes, mut speaker) = (Outcomes::default(), Speaker::default());
+    let open = Report {
+        counts: Counts {
+            open: 3,
+            ..Counts::default()
+        },
+        ..report("v2", SECOND, 0, [0; 4])
+    };
+    assert!(!outcomes.is_followed(&open.cluster));
+    let awaited = Awaited {
+        service: Key::new("shop", "payment"),
+        revisions: ["v2".to_owned()].into(),
+    };
+    outcomes.wait_for(&rollout(), Some(&awaited));
+    assert!(outcomes.is_followed(&open.cluster));
+    let now = after(SECOND, 200);
+    take(&outcomes, &mut speaker, &[open], now);
+    assert_eq!(
+        outcomes.streams(&rollout()),
+        BTreeMap::from([("v2".to_owned(), now)])
+    );
+    // None of them is open any more.
+    let over = report("v2", SECOND + 1, 0, [0; 4]);
+    take(&outcomes, &mut speaker, &[over], after(SECOND + 1, 200));
+    assert_eq!(outcomes.streams(&rollout())["v2"], now);
+    assert_eq!(closed(&outcomes, after(SECOND + 9, 0)), []);
+    outcomes.wait_for(&rollout(), None);
+    assert!(outcomes.streams(&rollout()).is_empty());
+}

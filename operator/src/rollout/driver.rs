@@ -10,7 +10,7 @@
 //!
 //! No step waits, so no rollout waits for another, and none for its own writes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -410,6 +410,7 @@ impl Driver {
         self.notifier.notes(key, &step.happened);
         let other_way = self.traffic.set(key, step.split);
         self.ads.outcomes().follow(key, step.follows.as_ref());
+        self.ads.outcomes().wait_for(key, step.awaits.as_ref());
         // A wake that was missed costs no more than this.
         let again = session.waits().then_some(clock.now + AGAIN);
         let wake = step.wake.into_iter().chain(again).min();
@@ -429,6 +430,7 @@ impl Driver {
             self.sessions.remove(key);
             self.ads.forget_rollout(&key.to_string());
             self.ads.outcomes().follow(key, None);
+            self.ads.outcomes().wait_for(key, None);
             self.metrics.show(key, None);
             self.stalled.remove(key);
             self.wakes.set(key, None);
@@ -443,7 +445,13 @@ impl Driver {
             sent: self.traffic.sent(key),
             acks: proxies::acknowledgement(&self.ads, key, silent, now),
             revoked: self.ads.revoked_of(&key.to_string()),
+            streams: self.streams(key),
         }
+    }
+
+    fn streams(&self, key: &Key) -> BTreeMap<String, Time> {
+        let said = self.ads.outcomes().streams(key).into_iter();
+        said.map(|(revision, at)| (revision, Time(at))).collect()
     }
 
     fn publish(&mut self) {

@@ -1,6 +1,6 @@
 //! What the proxies say about one rollout, and what they were sent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rollout_core::plan::Percent;
 use rollout_core::time::Time;
@@ -14,6 +14,8 @@ pub struct Heard {
     pub acks: Acknowledgement,
     /// Revisions and runs that proxies report as revoked.
     pub revoked: Vec<(String, u64)>,
+    /// When a proxy said last that it has long streams to a revision on its way out.
+    pub streams: BTreeMap<String, Time>,
 }
 
 /// What is in the world that was published last.

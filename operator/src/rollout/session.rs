@@ -51,7 +51,7 @@ use super::views::Views;
 use super::write::Write;
 use crate::admission::rollout::PrometheusPolicy;
 use crate::key::Key;
-use crate::outcomes::{Closed, Subject};
+use crate::outcomes::{Awaited, Closed, Subject};
 
 use leaving::{Leaving, gone_at};
 use writes::{Proposal, Purpose};
@@ -85,6 +85,8 @@ pub struct Step {
     pub wake: Option<Time>,
     /// Whose requests are to be reported to it.
     pub follows: Option<Subject>,
+    /// Whose streams are waited for before their pods go.
+    pub awaits: Option<Awaited>,
     /// Nothing of it is left.
     pub over: bool,
 }
@@ -343,6 +345,7 @@ impl Session {
         step.split = self.split(&look, &mut carried);
         self.carried = carried;
         self.drain(&look);
+        step.awaits = self.awaits(&look);
         let problem = self.problem(&look);
         self.tell_problem(problem.as_ref());
         self.tell_outside();

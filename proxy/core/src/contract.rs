@@ -11,6 +11,8 @@ pub mod metric {
     /// Counter: opaque connections opened.
     pub const OUTBOUND_CONNECTIONS: &str = "aviary_outbound_connections";
     pub const OUTBOUND_WITHHELD: &str = "aviary_outbound_withheld";
+    /// Counter: long streams that were ended because their revision's weight went to 0.
+    pub const OUTBOUND_STREAMS_ENDED: &str = "aviary_outbound_streams_ended";
     /// Histogram: seconds to the answer's head, first attempts. The evidence of analysis.
     pub const OUTBOUND_DURATION: &str = "aviary_outbound_duration_seconds";
     /// Counter: requests to the application, by who sent them. The evidence of callers outside the mesh.

@@ -5,7 +5,7 @@
 //!
 //! In the order of a request: [`revoked`] clamps what the control plane asks for, [`lease`] says for how long it holds, [`split`]
 //! picks the revision, [`bounds`] says how long all of it may take, [`fuse`] takes the canary back where far more of it fails than of stable, [`balance`] picks the endpoint among those that [`outlier`] leaves,
-//! [`retry`] says whether a failed attempt may be sent again, and [`outcome`] what the request counts as. [`peer`] says who sent
+//! [`retry`] says whether a failed attempt may be sent again, and [`outcome`] what the request counts as; [`withdrawal`] when a long one is ended whose revision gets nothing any more. [`peer`] says who sent
 //! one that comes in, and [`authorize`] whether it may, by the rules in [`inbound`]. [`spiffe`] has the names of those who send and answer.
 
 pub mod authorize;
@@ -25,3 +25,4 @@ pub mod revoked;
 pub mod spiffe;
 pub mod split;
 pub mod weight;
+pub mod withdrawal;

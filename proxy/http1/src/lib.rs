@@ -14,7 +14,8 @@
 //! - [`scan`] finds the end of a head, within its limits, whatever pieces it comes in;
 //! - [`request`] and [`response`] read heads and write them for the next hop; [`fields`] is what both have in common;
 //! - [`framing`] says where a body ends, [`body`] how it goes on; [`chunks`] reads the chunked coding;
-//! - [`malformed`] names everything that is refused.
+//! - [`malformed`] names everything that is refused;
+//! - [`websocket`] says where the frames end of what was upgraded to one.
 
 mod authority;
 pub mod body;
@@ -25,6 +26,7 @@ pub mod malformed;
 pub mod request;
 pub mod response;
 pub mod scan;
+pub mod websocket;
 
 pub use body::Body;
 pub use fields::{Edit, Lines, Persistence, Version};

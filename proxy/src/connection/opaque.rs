@@ -1,5 +1,6 @@
 //! Connections whose bytes are not read: one pick for each connection, or none at all. And those of which nobody knows yet whether they are.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
@@ -16,15 +17,19 @@ use crate::identity::Inner;
 use crate::net::connect::{Path, connect};
 use crate::net::detect::{Detected, detect};
 use crate::net::end::End;
+use crate::net::parting::{self, Spoken};
 use crate::net::stream::Stream;
 use crate::net::tunnel;
 use crate::state::State;
 use crate::state::destination::{Arm, LocalRoute};
+use crate::state::withdrawal::LongStream;
 
 /// A connection to where the caller's bytes go.
 pub(super) struct Other {
     stream: Stream,
     in_flight: Option<InFlight>,
+    /// If it leads to a canary.
+    long: Option<LongStream>,
 }
 
 /// Who spoke first on a silent connection, and what.
@@ -55,7 +60,10 @@ pub(super) async fn let_in(
         Some(app) => Some(app),
         None => to_address(state, address).await,
     };
-    let Some(Other { stream, in_flight }) = app else {
+    let Some(Other {
+        stream, in_flight, ..
+    }) = app
+    else {
         return end.abandon();
     };
     let open = drain::Stream::open(state.metrics());
@@ -138,7 +146,14 @@ async fn first(caller: &mut End, other: Option<Other>) -> First {
 pub(super) async fn join(state: &State, ours: End, other: Other) {
     let open = drain::Stream::open(state.metrics());
     let theirs = End::new(other.stream, state.buffers.clone());
-    if let Err(error) = tunnel::join(ours, theirs, &state.buffers).await {
+    let joined = match other.long {
+        None => tunnel::join(ours, theirs, &state.buffers).await,
+        Some(mut long) => {
+            let parted = parting::join(ours, theirs, Spoken::Bytes, &mut long, pending());
+            Box::pin(parted).await
+        }
+    };
+    if let Err(error) = joined {
         tracing::debug!(%error, "opaque connection ended");
     }
     drop((other.in_flight, open));
@@ -149,6 +164,7 @@ async fn to_address(state: &State, address: SocketAddr) -> Option<Other> {
         Ok(stream) => Some(Other {
             stream: stream.into(),
             in_flight: None,
+            long: None,
         }),
         Err(error) => {
             tracing::debug!(%error, "passing through failed");
@@ -166,8 +182,12 @@ async fn to_split<'r>(
     loop {
         match to_arm(state, arm, failed).await {
             Ok((in_flight, stream)) => {
-                let in_flight = Some(in_flight);
-                return Some((arm, Other { stream, in_flight }));
+                let other = Other {
+                    stream,
+                    in_flight: Some(in_flight),
+                    long: arm.long_stream(),
+                };
+                return Some((arm, other));
             }
             Err(tried) => {
                 arm.metrics.connections.add(Class::Unsent);

@@ -1,6 +1,7 @@
 //! A request whose answer is on its way, with what has to happen at its end: the outcome is counted (gRPC says in its trailers how it went),
 //! and the endpoint's load goes down. One that is dropped was left by its caller.
 
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -10,16 +11,31 @@ use super::patience::Patience;
 use super::tally::Tally;
 use crate::drain::Stream;
 use crate::endpoint::InFlight;
+use crate::state::withdrawal::LongStream;
+
+/// What an answer is, as far as its end is concerned that this proxy may have to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Something that ends by itself, however long it takes: what is cut off of it is lost.
+    Whole,
+    /// gRPC: a status in the trailers says that it is over, and may be called again.
+    Grpc,
+    /// Server-sent events: whoever listens opens them again (HTML, 9.2).
+    Events,
+}
 
 #[derive(Debug)]
 pub struct Flight {
     status: u16,
     dialect: Dialect,
+    manner: Manner,
     grpc_status: Option<u16>,
     tally: Tally,
     in_flight: InFlight,
     /// `None`: it may take as long as it likes.
     patience: Option<Box<Patience>>,
+    /// `None`: it is no canary's.
+    long: Option<LongStream>,
     /// Held to the end: a drain waits for it.
     _stream: Stream,
 }
@@ -29,16 +45,26 @@ impl Flight {
         Flight {
             status,
             dialect: Dialect::Http,
+            manner: Manner::Whole,
             grpc_status: None,
             tally,
             in_flight,
             patience: None,
+            long: None,
             _stream: stream,
         }
     }
 
     pub(super) fn with(self, patience: Option<Box<Patience>>) -> Flight {
         Flight { patience, ..self }
+    }
+
+    pub(super) fn canarys(self, long: Option<LongStream>) -> Flight {
+        Flight { long, ..self }
+    }
+
+    pub fn manner(&self) -> Manner {
+        self.manner
     }
 
     pub fn dialect(&self) -> Dialect {
@@ -53,6 +79,24 @@ impl Flight {
         }
     }
 
+    /// Ready when it is a long stream that has to end, since its revision gets nothing any more.
+    pub fn poll_withdrawn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match (&mut self.long, self.manner) {
+            (None, _) | (Some(_), Manner::Whole) => Poll::Pending,
+            (Some(long), Manner::Grpc | Manner::Events) => Pin::new(long).poll(cx),
+        }
+    }
+
+    /// What says when a tunnel has to end that this has become; `None`: never.
+    pub fn take_long(&mut self) -> Option<LongStream> {
+        self.long.take()
+    }
+
+    /// It was ended because its revision gets nothing any more, which says nothing about the revision: as if its caller had left.
+    pub fn withdrawn(mut self) {
+        self.tally.end(Class::ClientClosed);
+    }
+
     /// Its caller has left: perhaps since it has waited for as long as it said, and then that was the answer's fault.
     pub fn left(self) {
         let waited = |patience: &Patience| patience.is_over_for_caller(Instant::now());
@@ -64,6 +108,7 @@ impl Flight {
     /// What the head of the answer says about its language.
     pub fn head(&mut self, content_type: Option<&[u8]>, grpc_status: Option<&[u8]>) {
         self.dialect = dialect(content_type);
+        self.manner = manner(content_type);
         self.trailer(grpc_status);
     }
 
@@ -124,5 +169,47 @@ pub fn dialect(content_type: Option<&[u8]>) -> Dialect {
     match content_type {
         Some(kind) if kind.starts_with(b"application/grpc") => Dialect::Grpc,
         Some(_) | None => Dialect::Http,
+    }
+}
+
+/// What a content type says about how an answer may end. gRPC-Web has its status in its body: to us it is a body like others.
+pub fn manner(content_type: Option<&[u8]>) -> Manner {
+    let of = |kind: &[u8]| {
+        let rest = content_type?.strip_prefix(kind)?;
+        matches!(rest.first(), None | Some(b'+' | b';' | b' ')).then_some(())
+    };
+    if of(GRPC).is_some() {
+        Manner::Grpc
+    } else if of(EVENTS).is_some() {
+        Manner::Events
+    } else {
+        Manner::Whole
+    }
+}
+
+const GRPC: &[u8] = b"application/grpc";
+/// Of HTTP/1.1, too, where gRPC is not spoken.
+pub const EVENTS: &[u8] = b"text/event-stream";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_known_by_their_type_and_nothing_else_is_ended() {
+        for (kind, expected) in [
+            ("application/grpc", Manner::Grpc),
+            ("application/grpc+proto", Manner::Grpc),
+            ("application/grpc;charset=utf-8", Manner::Grpc),
+            ("application/grpc-web", Manner::Whole),
+            ("application/grpc-web-text+proto", Manner::Whole),
+            ("text/event-stream", Manner::Events),
+            ("text/event-stream; charset=utf-8", Manner::Events),
+            ("text/event-streams", Manner::Whole),
+            ("application/json", Manner::Whole),
+        ] {
+            assert_eq!(manner(Some(kind.as_bytes())), expected, "{kind}");
+        }
+        assert_eq!(manner(None), Manner::Whole);
     }
 }

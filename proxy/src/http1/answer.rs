@@ -9,8 +9,10 @@ use traffic_core::contract::header;
 
 use super::request::Asked;
 use crate::endpoint::http1::Upstream;
+use crate::exchange::flight::EVENTS;
 use crate::net::buffers::Buffers;
 use crate::net::input::Input;
+use crate::net::parting::Spoken;
 use crate::net::pump::Pump;
 
 /// What is still needed of an answer's head after it is written.
@@ -25,6 +27,8 @@ pub(super) struct Head {
     pub(super) idle_timeout: Option<Duration>,
     /// A sidecar says that its application never saw the request.
     pub(super) is_unsent: bool,
+    /// What follows a 101.
+    pub(super) spoken: Spoken,
     content_type: Option<Vec<u8>>,
     grpc_status: Option<Vec<u8>>,
 }
@@ -66,11 +70,20 @@ impl Head {
         if !response.is_interim() || to == Version::Http11 {
             response.write(out, to, persistence, &edit);
         }
+        let is_websocket = || {
+            let named = response.fields.get("upgrade");
+            named.is_some_and(|named| named.eq_ignore_ascii_case(b"websocket"))
+        };
+        let spoken = if response.status == 101 && is_websocket() {
+            Spoken::WebSocket
+        } else {
+            Spoken::Bytes
+        };
         let owned = |name| response.fields.get(name).map(<[u8]>::to_vec);
         let content_type = response
             .fields
             .get("content-type")
-            .filter(|kind| kind.starts_with(b"application/grpc"));
+            .filter(|kind| kind.starts_with(b"application/grpc") || kind.starts_with(EVENTS));
         Ok(Head {
             status: response.status,
             framing: response.framing,
@@ -81,6 +94,7 @@ impl Head {
             is_unsent: response.status == 503 && marker == Some(token.as_bytes()),
             grpc_status: content_type.and_then(|_| owned("grpc-status")),
             content_type: content_type.map(<[u8]>::to_vec),
+            spoken,
         })
     }
 

@@ -26,6 +26,7 @@ use crate::net::input::Input;
 use crate::net::pump::{Broken, Pump};
 use crate::net::stream::{ReadHalf, WriteHalf};
 use crate::state::State;
+use crate::state::withdrawal::LongStream;
 
 const HALF_CLOSED: Duration = Duration::from_secs(5);
 
@@ -49,6 +50,8 @@ pub(super) struct Attempt<'c, 's> {
     trace: Option<Trace>,
     /// The head with this proxy's mark, for the first attempt that needs it.
     marked: Option<Vec<u8>>,
+    /// Kept for what the answer may become.
+    long: Option<LongStream>,
 }
 
 /// How far the request's body is.
@@ -99,6 +102,7 @@ impl<'c, 's> Attempt<'c, 's> {
             continued: false,
             trace: None,
             marked: None,
+            long: None,
         }
     }
 
@@ -374,6 +378,10 @@ impl exchange::Attempt for Attempt<'_, '_> {
     fn trace(&self) -> Option<Trace> {
         let kept = || self.upload.kept().and_then(trace::of);
         self.trace.clone().or_else(kept)
+    }
+
+    fn long(&mut self) -> &mut Option<LongStream> {
+        &mut self.long
     }
 
     fn body(&self) -> retry::Body {

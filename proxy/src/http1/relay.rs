@@ -12,6 +12,7 @@ use super::attempt::{Attempt, Fault, Uploading};
 use crate::endpoint::http1::Upstream;
 use crate::exchange::flight::Flight;
 use crate::net::input::Input;
+use crate::net::parting::Spoken;
 use crate::net::pump::{Broken, Pump};
 use crate::net::stream::{ReadHalf, WriteHalf};
 
@@ -21,12 +22,15 @@ pub(super) enum Ended {
     Switched {
         upstream: Upstream,
         input: Input,
+        spoken: Spoken,
     },
     Broken(Broken),
     /// The caller did not wait for it.
     Left,
     /// It took longer than it may.
     TimedOut,
+    /// Its revision gets nothing any more.
+    Withdrawn,
 }
 
 impl Attempt<'_, '_> {
@@ -58,6 +62,9 @@ impl Attempt<'_, '_> {
                     whole,
                 );
                 if relayed.is_pending() {
+                    if flight.poll_withdrawn(cx).is_ready() {
+                        return Poll::Ready(Relayed::Withdrawn);
+                    }
                     let moved = || download.total() + self.upload.total();
                     return flight.poll_over(cx, moved).map(|()| Relayed::TimedOut);
                 }
@@ -70,9 +77,14 @@ impl Attempt<'_, '_> {
             Relayed::Broken(error) => return Ended::Broken(error),
             Relayed::Left => return Ended::Left,
             Relayed::TimedOut => return Ended::TimedOut,
+            Relayed::Withdrawn => return Ended::Withdrawn,
         }
         if head.status == 101 {
-            return Ended::Switched { upstream, input };
+            return Ended::Switched {
+                upstream,
+                input,
+                spoken: head.spoken,
+            };
         }
         let is_reusable = self.uploading == Uploading::Done
             && head.persistence == Persistence::KeepAlive
@@ -117,4 +129,5 @@ enum Relayed {
     Broken(Broken),
     Left,
     TimedOut,
+    Withdrawn,
 }

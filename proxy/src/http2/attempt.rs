@@ -12,13 +12,14 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
 use http::{Request, Response};
-use traffic_core::outcome::Trace;
+use traffic_core::outcome::{Dialect, Trace};
 use traffic_core::retry;
 
 use super::pump::{Broken, Pump};
 use crate::endpoint::http2::Lease;
 use crate::endpoint::{CallerFault, Cause, Endpoint, Lost, SendError};
 use crate::exchange::{self, Answered, Hop};
+use crate::state::withdrawal::LongStream;
 
 /// Connections that turn out to be closing. Another one is worth a try, endlessly many are not.
 const CLOSING: usize = 3;
@@ -30,6 +31,8 @@ pub(super) struct Attempt {
     pub(super) body: RecvStream,
     pub(super) respond: SendResponse<Bytes>,
     pub(super) upload: Pump,
+    pub(super) dialect: Dialect,
+    pub(super) long: Option<LongStream>,
 }
 
 /// The request's head, as long as it may be needed.
@@ -50,6 +53,7 @@ enum Event {
     Failed(h2::Error),
     /// The caller gave up, with this code.
     Caller(Reason),
+    Withdrawn,
 }
 
 impl Head {
@@ -93,6 +97,10 @@ impl Attempt {
                 sender.send_reset(reason);
                 Err(CallerFault::Left.into())
             }
+            Event::Withdrawn => {
+                sender.send_reset(Reason::CANCEL);
+                Err(SendError::Withdrawn)
+            }
         }
     }
 
@@ -115,9 +123,16 @@ impl Attempt {
             Poll::Ready(Err(error)) => return Poll::Ready(Event::Failed(error)),
             Poll::Pending => {}
         }
-        self.respond
-            .poll_reset(cx)
-            .map(|reset| Event::Caller(reset.unwrap_or(Reason::CANCEL)))
+        if let Poll::Ready(reset) = self.respond.poll_reset(cx) {
+            return Poll::Ready(Event::Caller(reset.unwrap_or(Reason::CANCEL)));
+        }
+        match &mut self.long {
+            // A stream that its server has not answered yet. One whose caller has said all may be a call that is about to be answered.
+            Some(long) if self.dialect == Dialect::Grpc && self.upload.is_going() => {
+                Pin::new(long).poll(cx).map(|()| Event::Withdrawn)
+            }
+            Some(_) | None => Poll::Pending,
+        }
     }
 
     /// Moves the request's body on. An error is the caller's: it broke off with this code.
@@ -170,6 +185,10 @@ impl exchange::Attempt for Attempt {
 
     fn trace(&self) -> Option<Trace> {
         self.head.trace()
+    }
+
+    fn long(&mut self) -> &mut Option<LongStream> {
+        &mut self.long
     }
 
     fn body(&self) -> retry::Body {

@@ -156,6 +156,15 @@ pub(super) fn too_late() -> HeaderMap {
     trailers
 }
 
+/// The trailers of a stream to a revision that gets nothing any more: it is to be opened again.
+pub(super) fn withdrawn() -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert(&GRPC_STATUS, HeaderValue::from(UNAVAILABLE));
+    let text = "aviary-proxy: this revision gets nothing any more: open the stream again";
+    trailers.insert(&GRPC_MESSAGE, HeaderValue::from_static(text));
+    trailers
+}
+
 pub(super) fn content_type(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes)
 }

@@ -80,6 +80,11 @@ impl Pump {
         self.stage == Stage::Empty
     }
 
+    /// Whether there may be more of it.
+    pub(super) fn is_going(&self) -> bool {
+        self.stage == Stage::Going
+    }
+
     /// Whether all of it could go out once more.
     pub(super) fn is_whole(&self) -> bool {
         matches!(self.kept, Kept::Everything(..))

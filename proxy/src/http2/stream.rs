@@ -18,7 +18,7 @@ use traffic_core::outcome::Dialect;
 use super::attempt::{Answer, Attempt, Head};
 use super::head;
 use super::pump::{Broken, Pump};
-use crate::exchange::flight::Flight;
+use crate::exchange::flight::{Flight, Manner};
 use crate::exchange::{Delivery, Facts, Marking, Policy, Refusal};
 use crate::metrics::Limit;
 use crate::state::State;
@@ -105,6 +105,8 @@ pub(super) async fn serve(
         body,
         respond,
         upload,
+        dialect,
+        long: None,
     };
     match exchange.run(&state, &mut attempt).await {
         Ok((answer, flight)) => relay(attempt, answer, flight).await,
@@ -157,6 +159,9 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
         }
         let polled = poll_download(cx, &mut download, &mut body, &mut to_caller, &mut flight);
         if polled.is_pending() {
+            if flight.poll_withdrawn(cx).is_ready() {
+                return Poll::Ready(Ended::Withdrawn);
+            }
             let moved = || download.moved() + attempt.upload.moved();
             return flight.poll_over(cx, moved).map(|()| Ended::TimedOut);
         }
@@ -175,6 +180,15 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
         Ended::Left(reason) => {
             sender.send_reset(reason);
             flight.left();
+        }
+        Ended::Withdrawn => {
+            sender.send_reset(Reason::CANCEL);
+            // They fail only on a stream that the caller has ended.
+            match flight.manner() {
+                Manner::Grpc => drop(to_caller.send_trailers(head::withdrawn())),
+                Manner::Events | Manner::Whole => drop(to_caller.send_data(Bytes::new(), true)),
+            }
+            flight.withdrawn();
         }
         Ended::TimedOut => {
             sender.send_reset(Reason::CANCEL);
@@ -208,6 +222,8 @@ enum Ended {
     Left(Reason),
     /// It took longer than it may.
     TimedOut,
+    /// Its revision gets nothing any more.
+    Withdrawn,
 }
 
 fn poll_download(

@@ -25,6 +25,8 @@ pub struct ArmMetrics {
     pub first_attempts: ByClass,
     pub connections: ByClass,
     pub withheld: AtomicU64,
+    /// Long streams that were ended since the revision had no weight any more.
+    pub ended: AtomicU64,
     duration: Histogram,
     /// Requests in progress, of those that are counted.
     in_progress: AtomicU32,
@@ -145,6 +147,13 @@ impl Arms {
             "Requests of the canary's share that the fuse gave to stable",
             &arms,
             |a| a.withheld.load(Ordering::Relaxed),
+        )?;
+        counted(
+            e,
+            metric::OUTBOUND_STREAMS_ENDED,
+            "Long streams ended because the revision had no weight any more",
+            &arms,
+            |a| a.ended.load(Ordering::Relaxed),
         )?;
         times(
             e,

@@ -13,6 +13,7 @@ use traffic_core::split::sticky::Head;
 
 use super::fuse::RouteFuse;
 use super::outcomes::{FirstAttempt, SharedLedger};
+use super::withdrawal::{LongStream, Streams};
 use crate::clock::WallClock;
 use crate::endpoint::Endpoint;
 use crate::metrics::ArmMetrics;
@@ -41,9 +42,17 @@ pub struct Arm {
     pub endpoints: Rc<[Rc<Endpoint>]>,
     /// Where its first attempts are written down, if a rollout is behind the route.
     pub ledger: Option<SharedLedger>,
+    /// Where its long streams are known, if it is a canary's.
+    pub streams: Option<Rc<Streams>>,
 }
 
 impl Arm {
+    /// What has begun there may be a long stream; `None`: whatever it is, it ends by itself.
+    pub fn long_stream(&self) -> Option<LongStream> {
+        let streams = self.streams.as_ref()?;
+        Some(streams.open(&self.metrics))
+    }
+
     /// A request of its share that came in this moment goes elsewhere.
     fn withhold(&self, clock: &WallClock, now: Instant) {
         self.metrics.withheld.fetch_add(1, Ordering::Relaxed);

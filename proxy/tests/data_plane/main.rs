@@ -30,3 +30,4 @@ mod sticky;
 mod streams;
 mod timeouts;
 mod wire;
+mod withdrawal;

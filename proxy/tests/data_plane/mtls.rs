@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aviary_proxy::control::Identify;
+use aviary_proxy::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -45,6 +46,8 @@ struct Chosen {
     expects: Option<Expected>,
     manner: Manner,
     workers: usize,
+    /// Of the calling sidecar.
+    limits: Limits,
 }
 
 impl Default for Chosen {
@@ -54,6 +57,7 @@ impl Default for Chosen {
             expects: authority::accepting("web"),
             manner: Manner::default(),
             workers: 1,
+            limits: Limits::default(),
         }
     }
 }
@@ -69,6 +73,7 @@ impl Pair {
         let tap = Tap::before(called.inbound, chosen.manner).await;
         let calling = Mesh::start(Given {
             workers: chosen.workers,
+            limits: chosen.limits,
             ..Given::default()
         });
         let service = Service {

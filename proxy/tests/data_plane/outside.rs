@@ -16,6 +16,8 @@ use crate::client::{Client, eventually, get, whole};
 use crate::control_plane::wall;
 use crate::mesh::{Given, Mesh, Service, counts};
 use crate::server::{Server, nobody};
+use crate::streams::caller_at;
+use crate::withdrawal::{Grpc, open, quick};
 
 /// One pod of each revision behind the Service, each with its sidecar.
 struct Pods {
@@ -33,6 +35,7 @@ impl Pod {
     fn start(address: SocketAddr) -> Pod {
         let mesh = Mesh::start(Given {
             inbound: address,
+            limits: quick(),
             ..Given::default()
         });
         Pod { address, mesh }
@@ -291,4 +294,21 @@ async fn without_a_release_a_request_stays_where_it_is() {
         pods.stable.counted(Peer::Outside)[0] == 5
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_rollback_ends_their_streams_to_the_canary_whichever_pod_they_came_to() {
+    let (v1, v2) = (Grpc::start("v1").await, Grpc::start("v2").await);
+    let pods = Pods::of(v1.address, v2.address, 100).await;
+    for pod in pods.each() {
+        let mut sender = caller_at(pod.mesh.inbound).await;
+        let mut canary = open(&mut sender).await;
+        assert_eq!(canary.name(), b"v2");
+        pods.have_weight(0).await;
+        canary.ends_with("14").await;
+        let mut stable = open(&mut sender).await;
+        assert_eq!(stable.name(), b"v1");
+        stable.goes_on().await;
+        pods.have_weight(100).await;
+    }
 }

@@ -1,5 +1,6 @@
 //! HTTP/2 as frames: resets, windows, and answers of the proxy's own.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub(crate) async fn endpoint<F>(
     + Sync
     + Clone
     + 'static,
-) -> std::net::SocketAddr
+) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -48,7 +49,11 @@ where
 }
 
 pub(crate) async fn caller(mesh: &Mesh) -> client::SendRequest<Bytes> {
-    let stream = TcpStream::connect(mesh.outbound).await.unwrap();
+    caller_at(mesh.outbound).await
+}
+
+pub(crate) async fn caller_at(address: SocketAddr) -> client::SendRequest<Bytes> {
+    let stream = TcpStream::connect(address).await.unwrap();
     let (sender, connection) = client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     sender.ready().await.unwrap()

@@ -1,7 +1,7 @@
 //! What became of first attempts, second by second, as a stream of the load reporting service (LRS v3): one ClusterStats is one
 //! arm in one second.
 //!
-//! The standard's fields say what they can: issued, successful and failed requests, and where some of the last failed (an
+//! The standard's fields say what they can: issued, successful and failed requests, those in progress (long streams to a revision without a weight), and where some of the last failed (an
 //! endpoint with what it said as its metadata, `status` or `grpc-status`, and of the latest `trace-id` and `path`). The rest are metrics of the locality:
 //! `second` (since the Unix epoch, by the proxy's clock), one for each [`Class`] and, with the prefix `late_`, for each class
 //! of attempts whose second was closed before, `withheld` for requests that a fuse gave to stable, and `latency_ms` once for each bucket that has something in it.
@@ -154,6 +154,7 @@ fn stats(report: &Report) -> wire::ClusterStats {
         total_issued_requests: counts.started,
         total_successful_requests: counts.ended[Class::Success],
         total_error_requests: counts.ended.errors(),
+        total_requests_in_progress: counts.open,
         load_metric_stats: metrics,
         upstream_endpoint_stats: counts.failures.places().map(place_stats).collect(),
         ..wire::UpstreamLocalityStats::default()
@@ -268,6 +269,10 @@ fn report(stats: &wire::ClusterStats) -> Result<Report, ReportProblem> {
             late,
             latency,
             withheld,
+            open: bounded(
+                "total_requests_in_progress",
+                locality.total_requests_in_progress,
+            )?,
             failures: failures(&locality.upstream_endpoint_stats)?,
         },
     })

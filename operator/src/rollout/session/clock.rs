@@ -43,6 +43,7 @@ impl Session {
             for leaving in self.leaving.values_mut() {
                 leaving.since = leaving.since + jump;
                 leaving.unused = leaving.unused.map(|at| at + jump);
+                leaving.streams = leaving.streams.map(|at| at + jump);
             }
             self.shown_at = self.shown_at.map(|at| at + jump);
         }

@@ -34,14 +34,15 @@ impl Session {
             let unused = self.state.is_none()
                 || (revision.is_some_and(|r| look.heard.sent.retired.contains(r))
                     && look.heard.acks.settled());
-            let leaving = self.leaving.entry(copy.name_any()).or_insert(Leaving {
-                since: look.now,
-                unused: None,
-            });
+            let leaving = self.leaving.entry(copy.name_any());
+            let leaving = leaving.or_insert(Leaving::since(look.now));
+            let said = revision.and_then(|revision| look.heard.streams.get(revision));
+            leaving.streams = leaving.streams.max(said.copied());
             if unused {
                 leaving.unused.get_or_insert(look.now);
             }
         }
+        step.awaits = self.awaits(look);
         self.tell_what_is_left(look);
         step.over = look.copies.is_empty()
             && deployment.is_none()

@@ -15,6 +15,7 @@ mod doubts;
 mod exposure;
 mod fuses;
 mod sticky;
+mod streams;
 
 use super::*;
 use crate::mesh::World as Mesh;
@@ -48,6 +49,8 @@ struct Shop {
     told: Vec<&'static str>,
     /// Calls that were asked for.
     calls: Vec<Call>,
+    /// What proxies say of streams to revisions on their way out.
+    streams: std::collections::BTreeMap<String, Time>,
 }
 
 /// What becomes of a write.
@@ -86,6 +89,7 @@ impl Shop {
             stable: StableOutcome::default(),
             told: Vec::new(),
             calls: Vec::new(),
+            streams: Default::default(),
         };
         shop.service();
         shop.deployment("v1", 1, false);
@@ -199,6 +203,7 @@ impl Shop {
             sent: self.traffic.sent(&key),
             acks: Acknowledgement::default(),
             revoked: Vec::new(),
+            streams: self.streams.clone(),
         };
         let clock = clock(self.now);
         let world = World {

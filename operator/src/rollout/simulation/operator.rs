@@ -200,6 +200,7 @@ impl Operator {
             revoked: revoked
                 .map(|each| (each.revision.clone(), each.run))
                 .collect(),
+            streams: BTreeMap::new(),
         }
     }
 

@@ -57,6 +57,8 @@ pub struct Counts {
     pub latency: Sketch,
     /// Requests of its share that a proxy's fuse gave to stable.
     pub withheld: u64,
+    /// Long streams to the revision that are still open although it has no weight any more ([`withdrawal`](crate::withdrawal)), when the second was told.
+    pub open: u64,
     /// Where those failed that ended, in part.
     pub failures: Failures,
 }
@@ -74,6 +76,7 @@ impl Counts {
         }
         self.latency.merge(&other.latency);
         self.withheld = self.withheld.saturating_add(other.withheld);
+        self.open = self.open.saturating_add(other.open);
         self.failures.merge(&other.failures);
     }
 }
@@ -107,6 +110,7 @@ mod tests {
             late: PerClass::from([5, 6, 7, 8]),
             latency: [(bucket, latency)].into_iter().collect(),
             withheld: started,
+            open: started,
             failures: Failures::default(),
         };
         let mut sum = counts(10, 4);
@@ -117,6 +121,7 @@ mod tests {
             late: PerClass::from([10, 12, 14, 16]),
             latency: [(bucket, 9)].into_iter().collect(),
             withheld: u64::MAX,
+            open: u64::MAX,
             failures: Failures::default(),
         };
         assert_eq!(sum, both);

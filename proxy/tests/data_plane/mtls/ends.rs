@@ -14,6 +14,7 @@ use traffic_core::config::Protocol;
 use super::authority::{self, Authority};
 use super::{Chosen, PATIENCE, Pair};
 use crate::server::{Server, accepting, raw};
+use crate::withdrawal::{GOING_AWAY, GOODBYE, ends, quick, reads, websocket};
 
 fn opaque() -> Chosen {
     Chosen {
@@ -188,4 +189,43 @@ async fn whoever_reads_to_the_end_of_a_connection_is_told_that_it_is_one() {
         let answer = answer.expect("an end that is one");
         assert!(answer.starts_with(b"HTTP/1."), "{request}");
     }
+}
+
+#[tokio::test]
+async fn a_canary_s_tunnels_end_in_order_when_its_weight_goes() {
+    let (app, mut told) = listening().await;
+    let chosen = Chosen {
+        limits: quick(),
+        ..opaque()
+    };
+    let pair = Pair::of_one_mesh(app, chosen).await;
+    pair.calling.install(&pair.service.at(100)).await;
+    let mut stream = pair.connect().await;
+    stream.write_all(b"to the canary").await.unwrap();
+    let heard = timeout(PATIENCE, told.recv()).await.unwrap();
+    assert!(matches!(heard, Some(Heard::Bytes(_))), "{heard:?}");
+    pair.calling.install(&pair.service).await;
+    ends(&mut stream).await;
+    assert_eq!(end(&mut told).await, (0, Heard::End));
+
+    let app = websocket(|mut stream| async move {
+        stream.write_all(b"\x82\x02hi").await.unwrap();
+        let mut goodbye = [0; GOODBYE.len()];
+        stream.read_exact(&mut goodbye).await.unwrap();
+        assert_eq!(goodbye, GOODBYE);
+        stream.write_all(GOING_AWAY).await.unwrap();
+    })
+    .await;
+    let chosen = Chosen {
+        limits: quick(),
+        ..Chosen::default()
+    };
+    let pair = Pair::of_one_mesh(app, chosen).await;
+    pair.calling.install(&pair.service.at(100)).await;
+    let mut stream = pair.upgraded().await;
+    reads(&mut stream, b"\x82\x02hi").await;
+    pair.calling.install(&pair.service).await;
+    reads(&mut stream, GOING_AWAY).await;
+    stream.write_all(GOODBYE).await.unwrap();
+    ends(&mut stream).await;
 }

@@ -32,9 +32,16 @@ fn counts() -> impl Strategy<Value = Counts> {
     let class = || prop::array::uniform4(0..=MOST).prop_map(PerClass::from);
     let latency = prop::collection::vec((0_u64..274, 1..=u32::MAX), 0..20);
     let number = || 0..=MOST;
-    let all = (number(), class(), class(), latency, number(), failures());
+    let all = (
+        number(),
+        class(),
+        class(),
+        latency,
+        (number(), number()),
+        failures(),
+    );
     all.prop_map(
-        |(started, ended, late, latency, withheld, failures)| Counts {
+        |(started, ended, late, latency, (withheld, open), failures)| Counts {
             started,
             ended,
             late,
@@ -43,6 +50,7 @@ fn counts() -> impl Strategy<Value = Counts> {
                 .map(|(index, times)| (Bucket::try_from(index).unwrap(), times))
                 .collect(),
             withheld,
+            open,
             failures,
         },
     )
@@ -106,6 +114,7 @@ fn a_report_is_no_larger_than_its_longest_name_and_all_its_buckets() {
                 late: all,
                 latency,
                 withheld: MOST,
+                open: MOST,
                 failures: failures.clone(),
             },
         };
