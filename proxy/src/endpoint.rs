@@ -93,7 +93,7 @@ impl Endpoint {
         let way = Rc::new(way);
         Endpoint {
             load: Cell::new(Load::new(Instant::now())),
-            http1: Rc::new(http1::Pool::new(way.clone())),
+            http1: Rc::new(http1::Pool::new(way.clone(), limits.silence)),
             http2: Rc::new(http2::Pool::new(way.clone(), buffers.clone(), limits)),
             way,
         }

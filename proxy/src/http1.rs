@@ -328,11 +328,12 @@ impl Caller {
     /// Ends when both sides have ended it, or the caller may not call any more, or the revision gets nothing any more.
     async fn tunnel(self, state: &State, policy: &Policy, switched: Switched) {
         let Switched {
-            upstream,
+            mut upstream,
             input,
             mut flight,
             spoken,
         } = switched;
+        upstream.bear_silence();
         let Upstream { stream, slot, .. } = upstream;
         let ours = End {
             stream: self.stream,

@@ -35,7 +35,8 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// Serves a caller until it or a drain ends.
 pub(crate) async fn serve(state: Rc<State>, policy: Policy, end: End) {
-    let (io, uncork) = cork(end, state.buffers.clone());
+    let silence = state.common.limits.silence;
+    let (io, uncork) = cork(end, state.buffers.clone(), silence);
     let refusals = Rc::new(Refusals::new(state.metrics().clone()));
     let io = Watched::new(io, refusals.clone());
     let limits = state.common.limits;

@@ -8,6 +8,7 @@ use traffic_core::limits;
 use traffic_core::withdrawal::Grace;
 
 use crate::net::origin::Side;
+use crate::net::socket::UNACKNOWLEDGED;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -23,6 +24,8 @@ pub struct Limits {
     pub connect: Duration,
     /// How long the first request of a caller without a sidecar waits for the control plane's word what to split.
     pub hold: Duration,
+    /// How long what was sent to a peer may be on its way without being taken, where that says that the peer is gone. No flag.
+    pub silence: Duration,
     /// How long the streams of a canary without a weight may go on. No flag: it is a part of how a release ends.
     pub grace: Grace,
 }
@@ -79,6 +82,7 @@ impl Default for Limits {
             head_time: Duration::from_secs(limits::HEADER_SECONDS.default),
             connect: Duration::from_millis(limits::CONNECT_MILLISECONDS.default),
             hold: HOLD,
+            silence: UNACKNOWLEDGED,
             grace: Grace::default(),
         }
     }

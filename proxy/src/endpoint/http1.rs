@@ -4,6 +4,9 @@
 //! Whether one is still open is looked at when it is taken, not awaited when it is put back: the look costs nothing and finds those that
 //! the endpoint closed meanwhile. Idle ones are closed after [`IDLE`], before common servers close theirs (Node: 5 s), or before the time that the
 //! endpoint itself has named.
+//!
+//! A node that went away says nothing. An idle connection to it looks open, and what is sent on it would be waited for until the kernel gives up, after a
+//! quarter of an hour. So the kernel is told to give up soon, but for requests that an application may be slow to read.
 
 use std::cell::{Cell, RefCell};
 use std::mem::MaybeUninit;
@@ -16,6 +19,7 @@ use socket2::SockRef;
 use super::way::Way;
 use crate::identity::Inner;
 use crate::net::connect::ConnectError;
+use crate::net::socket;
 use crate::net::stream::Stream;
 
 const IDLE: Duration = Duration::from_secs(3);
@@ -30,6 +34,8 @@ pub const MOST_IN_USE: usize = 4096;
 #[derive(Debug)]
 pub struct Pool {
     way: Rc<Way>,
+    /// How long the endpoint may take to take what was sent.
+    silence: Duration,
     idle: RefCell<Vec<Idle>>,
     in_use: Cell<usize>,
 }
@@ -47,6 +53,7 @@ pub struct Upstream {
     pub origin: Origin,
     /// Held for as long as the connection is.
     pub slot: Slot,
+    bears_silence: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +90,10 @@ impl Drop for Slot {
 }
 
 impl Pool {
-    pub fn new(way: Rc<Way>) -> Pool {
+    pub fn new(way: Rc<Way>, silence: Duration) -> Pool {
         Pool {
             way,
+            silence,
             idle: RefCell::default(),
             in_use: Cell::new(0),
         }
@@ -107,12 +115,16 @@ impl Pool {
                 stream,
                 origin: Origin::Reused,
                 slot,
+                bears_silence: false,
             });
         }
+        let stream = self.way.open(Inner::Http1).await?;
+        stream.with_tcp(|tcp| socket::notice_silence(tcp, self.silence));
         Ok(Upstream {
-            stream: self.way.open(Inner::Http1).await?,
+            stream,
             origin: Origin::Fresh,
             slot,
+            bears_silence: false,
         })
     }
 
@@ -139,9 +151,23 @@ impl Pool {
 }
 
 impl Upstream {
+    /// What is sent on it may be read as slowly as the endpoint likes: more than a kernel has room for, or what is no HTTP any more.
+    pub fn bear_silence(&mut self) {
+        self.stream.with_tcp(socket::bear_silence);
+        self.bears_silence = true;
+    }
+
     /// The answer is complete: the connection may serve another request, for as long as the endpoint has `named`.
     pub fn release(self, named: Option<Duration>, now: Instant) {
-        let Upstream { stream, slot, .. } = self;
+        let Upstream {
+            stream,
+            slot,
+            bears_silence,
+            ..
+        } = self;
+        if bears_silence {
+            stream.with_tcp(|tcp| socket::notice_silence(tcp, slot.0.silence));
+        }
         let mut idle = slot.0.idle.borrow_mut();
         let time = match named {
             Some(named) => named.saturating_sub(MARGIN).min(LONGEST_IDLE),

@@ -43,6 +43,7 @@ pub struct Pool {
     way: Rc<Way>,
     buffers: Rc<Buffers>,
     header_list: u32,
+    silence: Duration,
     connections: RefCell<Vec<Rc<Connection>>>,
     opening: RefCell<Option<Opening>>,
 }
@@ -89,6 +90,7 @@ impl Pool {
             buffers,
             // Nothing is added to an answer of HTTP/2 on its way: one that a sidecar takes, the next one takes too.
             header_list: header_list(limits.answer(Side::Inbound)),
+            silence: limits.silence,
             connections: RefCell::default(),
             opening: RefCell::default(),
         }
@@ -135,11 +137,11 @@ impl Pool {
     fn start(self: &Rc<Pool>) -> Opening {
         let (way, buffers) = (self.way.clone(), self.buffers.clone());
         let address = way.address();
-        let header_list = self.header_list;
+        let (header_list, silence) = (self.header_list, self.silence);
         let (done, opened) = oneshot::channel();
         let weak: Weak<Pool> = Rc::downgrade(self);
         spawn_local(async move {
-            let handshake = handshake(&way, buffers, header_list).await;
+            let handshake = handshake(&way, buffers, header_list, silence).await;
             let Some(pool) = weak.upgrade() else {
                 return;
             };
@@ -162,10 +164,11 @@ async fn handshake(
     way: &Way,
     buffers: Rc<Buffers>,
     header_list: u32,
+    silence: Duration,
 ) -> Result<Connection, ConnectError> {
     let address = way.address();
     let stream = way.open(Inner::Http2).await?;
-    let (io, uncork) = cork(End::new(stream, buffers.clone()), buffers);
+    let (io, uncork) = cork(End::new(stream, buffers.clone()), buffers, silence);
     let mut builder = Builder::new();
     builder
         .enable_push(false)

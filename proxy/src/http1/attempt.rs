@@ -22,6 +22,7 @@ use super::trace;
 use crate::endpoint::http1::{Origin, Upstream, Wanted};
 use crate::endpoint::{CallerFault, Cause, Endpoint, Lost, SendError};
 use crate::exchange::{self, Answered, Hop};
+use crate::net::buffers::SMALL;
 use crate::net::input::Input;
 use crate::net::pump::{Broken, Pump};
 use crate::net::stream::{ReadHalf, WriteHalf};
@@ -123,6 +124,15 @@ impl<'c, 's> Attempt<'c, 's> {
         self.uploading == Uploading::Done || self.upload.body().is_done()
     }
 
+    /// Whether there may be more of it than the endpoint's kernel has room for.
+    fn is_large(&self) -> bool {
+        match self.asked.framing {
+            Framing::Empty => false,
+            Framing::Length(length) => length > SMALL as u64,
+            Framing::Chunked | Framing::Close => true,
+        }
+    }
+
     pub(super) fn is_caller_there(&self) -> bool {
         !matches!(self.watched, Watched::Left)
     }
@@ -139,6 +149,9 @@ impl<'c, 's> Attempt<'c, 's> {
     async fn on(&mut self, mut upstream: Upstream) -> Result<Answer, Undelivered> {
         self.upload.rewind();
         self.uploading = Uploading::Going;
+        if self.is_large() {
+            upstream.bear_silence();
+        }
         let mut input = Input::new(self.state.buffers.clone());
         loop {
             let mut scan = HeadEnd::default();

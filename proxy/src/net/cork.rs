@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -35,8 +36,10 @@ struct Corked {
     written: usize,
 }
 
-pub fn cork(end: End, buffers: Rc<Buffers>) -> (Cork, Uncork) {
-    end.stream.with_tcp(socket::notice_silence);
+/// `silence`: how long the peer may take to take anything.
+pub fn cork(end: End, buffers: Rc<Buffers>, silence: Duration) -> (Cork, Uncork) {
+    end.stream
+        .with_tcp(|tcp| socket::notice_silence(tcp, silence));
     let corked = Rc::new(RefCell::new(Corked {
         stream: end.stream,
         input: end.input,

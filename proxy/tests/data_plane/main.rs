@@ -7,6 +7,7 @@ mod client;
 mod conformance;
 mod control_plane;
 mod cuts;
+mod departures;
 mod drain;
 mod failures;
 mod frames;
