@@ -49,7 +49,7 @@ bench-judge: ## How soon the guard notices a bad release and how often it blames
 e2e: setup ## The end-to-end stories alone
 	cargo test -p aviary-e2e --test stories
 
-conformance: ## Other people's clients and servers through the sidecar: gRPC's interop, grpcio, httpx, Node, ws, h2spec, curl, h2load, wrk
+conformance: ## Other people's clients and servers through the sidecar: gRPC's interop, grpcio, httpx, Node, ws, h2spec, curl, h2load, wrk, PostgreSQL, MariaDB, Redis
 	@e2e/setup.sh conformance
 	AVIARY_CONFORMANCE=$$(proxy/tests/conformance/install.sh) && export AVIARY_CONFORMANCE && \
 	cargo test --workspace --test data_plane conformance -- --ignored --test-threads 2

@@ -46,6 +46,13 @@ case "${1:-cluster}" in
     need npm npm
     need python3 python3
     python3 -c 'import ensurepip, venv' 2> /dev/null || packages+=(python3-venv)
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null || need postgresql initdb
+    need postgresql-client psql
+    need redis-server redis-server
+    need redis-tools redis-benchmark
+    need mariadb-server mariadbd
+    need mariadb-client mariadb-slap
+    need util-linux setpriv
     ;;
   *) fail "unknown: $1" ;;
 esac

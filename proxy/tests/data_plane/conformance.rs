@@ -2,6 +2,7 @@
 //! behind a sidecar of its own, and each client in front of another one.
 
 mod curl;
+mod databases;
 mod grpc_go;
 mod h2spec;
 mod load;

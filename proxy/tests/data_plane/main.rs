@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod abuse;
+mod bytes;
 mod client;
 mod conformance;
 mod control_plane;

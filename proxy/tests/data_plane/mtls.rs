@@ -33,15 +33,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SECRET: &str = "nobody may read this";
 
 /// The sidecar of `api` that calls, the one of `web` that is called, and what lies between them.
-struct Pair {
-    calling: Mesh,
+pub(crate) struct Pair {
+    pub(crate) calling: Mesh,
     called: Mesh,
-    tap: Tap,
+    pub(crate) tap: Tap,
     service: Service,
 }
 
 /// What a test may choose.
-struct Chosen {
+pub(crate) struct Chosen {
     protocol: Protocol,
     expects: Option<Expected>,
     manner: Manner,
@@ -58,6 +58,15 @@ impl Default for Chosen {
             manner: Manner::default(),
             workers: 1,
             limits: Limits::default(),
+        }
+    }
+}
+
+impl Chosen {
+    pub(crate) fn speaking(protocol: Protocol) -> Chosen {
+        Chosen {
+            protocol,
+            ..Chosen::default()
         }
     }
 }
@@ -90,7 +99,7 @@ impl Pair {
     }
 
     /// Both have identities of one authority.
-    async fn of_one_mesh(app: SocketAddr, chosen: Chosen) -> Pair {
+    pub(crate) async fn of_one_mesh(app: SocketAddr, chosen: Chosen) -> Pair {
         let pair = Pair::before(app, chosen).await;
         let root = Authority::new("root");
         let called = root.identity(1, "web", &[&root]);

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
+use traffic_core::config::Protocol;
 
 use super::authority::Authority;
 use super::tap::{Manner, Tap};
@@ -151,6 +152,34 @@ async fn an_applications_own_tls_passes_untouched() {
     }
     assert_eq!(handshakes(&called, "inbound", "success"), 0);
     assert_eq!(handshakes(&called, "inbound", "failure"), 0);
+}
+
+/// By the sidecar of its caller, which speaks mutual TLS with the other one: TLS within TLS.
+#[tokio::test]
+async fn an_applications_own_tls_passes_two_sidecars() {
+    let (app, roots) = with_tls().await;
+    for protocol in [Protocol::Detect, Protocol::Opaque] {
+        let chosen = Chosen {
+            protocol,
+            ..Chosen::default()
+        };
+        let pair = Pair::of_one_mesh(app, chosen).await;
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        let name = "app.example".try_into().unwrap();
+        let tcp = pair.connect().await;
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp);
+        let mut stream = timeout(PATIENCE, handshake).await.unwrap().unwrap();
+        stream.write_all(SECRET.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut echo = String::new();
+        let read = stream.read_to_string(&mut echo);
+        timeout(PATIENCE, read).await.unwrap().unwrap();
+        assert_eq!(echo, SECRET);
+        assert_eq!(handshakes(&pair.called, "inbound", "success"), 1);
+        assert_eq!(counts(&pair.calling.arm("v1").connections), [1, 0, 0, 0]);
+    }
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use crate::server::accepting;
 
 #[derive(Clone)]
-pub(super) struct Tap {
+pub(crate) struct Tap {
     pub(super) address: SocketAddr,
     seen: Arc<Mutex<Vec<u8>>>,
     connections: Arc<AtomicUsize>,
@@ -53,7 +53,7 @@ impl Tap {
         }
     }
 
-    pub(super) fn has_seen(&self, text: &str) -> bool {
+    pub(crate) fn has_seen(&self, text: &str) -> bool {
         let seen = self.seen.lock().unwrap();
         seen.windows(text.len())
             .any(|window| window == text.as_bytes())
@@ -63,7 +63,7 @@ impl Tap {
         self.seen.lock().unwrap().clear();
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.seen.lock().unwrap().len()
     }
 
