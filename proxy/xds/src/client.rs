@@ -34,10 +34,12 @@ use crate::{Request, Response};
 mod acks;
 mod leases;
 mod receive;
+mod standing;
 mod visible;
 
 use acks::Awaiting;
 use leases::Leases;
+pub use standing::{Exchanged, Rejection, Standing};
 
 /// A pod calls a bounded number of Services; one that scans addresses must not fill the control plane's memory, nor reach the
 /// limit at which that ends the stream.
@@ -79,6 +81,8 @@ pub struct DeltaClient {
     snapshot: Arc<Snapshot>,
     generation: Generation,
     installed: Generation,
+    exchanged: ByKind<Exchanged>,
+    last_rejection: Option<Rejection>,
 }
 
 #[derive(Debug, Default)]

@@ -16,6 +16,10 @@ pub(super) struct Awaiting {
 }
 
 impl Awaiting {
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     pub(super) fn new(kind: Kind, nonce: String, routes: Vec<(String, String)>) -> Awaiting {
         Awaiting {
             kind,
@@ -38,6 +42,7 @@ impl DeltaClient {
         let Some(mut stream) = self.stream.take() else {
             return;
         };
+        let mut acknowledged = Vec::new();
         stream.awaiting.retain_mut(|awaiting| {
             if awaiting.shown_in.is_none()
                 && awaiting
@@ -51,6 +56,7 @@ impl DeltaClient {
                 .shown_in
                 .is_some_and(|generation| generation <= self.installed);
             if done {
+                acknowledged.push(awaiting.kind);
                 output.requests.push(Request {
                     type_url: awaiting.kind.type_url().to_owned(),
                     response_nonce: awaiting.nonce.clone(),
@@ -60,6 +66,9 @@ impl DeltaClient {
             !done
         });
         self.stream = Some(stream);
+        for kind in acknowledged {
+            self.exchanged[kind].acknowledged += 1;
+        }
     }
 
     /// The route is visible at every destination that it answers, or a newer answer has taken its place.

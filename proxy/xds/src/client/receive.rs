@@ -71,8 +71,11 @@ impl DeltaClient {
         } = response;
         let kind = match Kind::from_type_url(&type_url) {
             Ok(kind) => kind,
-            Err(unknown) => return reject(type_url, nonce, vec![unknown.into()], output),
+            Err(unknown) => {
+                return self.reject(type_url, nonce, vec![unknown.into()], now, output);
+            }
         };
+        self.exchanged[kind].received += 1;
         let mut invalid = Vec::new();
         let mut routes = Vec::new();
         for resource in resources {
@@ -100,8 +103,36 @@ impl DeltaClient {
         if invalid.is_empty() {
             self.await_install(Awaiting::new(kind, nonce, routes));
         } else {
-            reject(type_url, nonce, invalid, output);
+            self.reject(type_url, nonce, invalid, now, output);
         }
+    }
+
+    fn reject(
+        &mut self,
+        type_url: String,
+        nonce: String,
+        invalid: Vec<Invalid>,
+        now: Instant,
+        output: &mut Output,
+    ) {
+        let reason = invalid
+            .iter()
+            .map(Invalid::to_string)
+            .collect::<Vec<_>>()
+            .join("; ");
+        self.rejected(&type_url, &reason, now);
+        let message = limits::cut(&reason).to_string();
+        output.rejected = Some(reason);
+        output.requests.push(Request {
+            type_url,
+            response_nonce: nonce,
+            error_detail: Some(Status {
+                code: INVALID_ARGUMENT,
+                message,
+                details: Vec::new(),
+            }),
+            ..Request::default()
+        });
     }
 
     fn keep(
@@ -252,24 +283,4 @@ fn check_name(resource: &Resource, inner: &str) -> Result<(), Invalid> {
         name: resource.name.clone(),
         inner: inner.to_owned(),
     })
-}
-
-fn reject(type_url: String, nonce: String, invalid: Vec<Invalid>, output: &mut Output) {
-    let message = invalid
-        .iter()
-        .map(Invalid::to_string)
-        .collect::<Vec<_>>()
-        .join("; ");
-    output.rejected = Some(message.clone());
-    let message = limits::cut(&message).to_string();
-    output.requests.push(Request {
-        type_url,
-        response_nonce: nonce,
-        error_detail: Some(Status {
-            code: INVALID_ARGUMENT,
-            message,
-            details: Vec::new(),
-        }),
-        ..Request::default()
-    });
 }

@@ -170,6 +170,45 @@ fn that_tls_is_accepted_is_told_to_every_stream_and_nobody_needs_to_answer() {
 }
 
 #[test]
+fn how_it_stands_says_what_was_acknowledged_what_was_not_taken_and_the_versions_that_are_held() {
+    let resources = full_world(1, &["10.1.0.2:8080"]);
+    let mut pair = Pair::connected(DeltaClient::default());
+    pair.demand("web");
+    pair.run(&resources);
+    let of = |pair: &Pair, wanted: Kind| {
+        let kinds = pair.client.standing().kinds;
+        let found = kinds.into_iter().find(|(kind, ..)| *kind == wanted);
+        let (_, exchanged, awaiting) = found.unwrap();
+        let Exchanged {
+            received,
+            acknowledged,
+            rejected,
+        } = exchanged;
+        [received, acknowledged, rejected, awaiting]
+    };
+    assert_eq!(of(&pair, Kind::Route), [1, 0, 0, 1]);
+    pair.install();
+    assert_eq!(of(&pair, Kind::Route), [1, 1, 0, 0]);
+    let standing = pair.client.standing();
+    assert_eq!(standing.last_rejection, None);
+    let names = |of: &BTreeMap<String, String>| of.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&standing.routes), ["shop/web/80"]);
+    assert_eq!(names(&standing.endpoints), [STABLE, CANARY]);
+
+    let bad = Response {
+        type_url: Kind::Route.type_url().to_owned(),
+        resources: vec![Default::default()],
+        ..Response::default()
+    };
+    let output = pair.client.received(bad, pair.now);
+    let rejection = pair.client.standing().last_rejection.unwrap();
+    assert_eq!(output.rejected.as_ref(), Some(&rejection.reason));
+    assert_eq!(rejection.type_url, Kind::Route.type_url());
+    assert_eq!(of(&pair, Kind::Route), [2, 1, 1, 0]);
+    assert_eq!(pair.client.standing().routes, standing.routes);
+}
+
+#[test]
 fn an_unknown_destination_passes_through() {
     let mut pair = Pair::connected(DeltaClient::default());
     pair.demand("api");
