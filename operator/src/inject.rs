@@ -169,6 +169,7 @@ async fn injector(flags: &Inject) -> Result<Injector, InjectError> {
         // What a namespace asks for is known where the pod is created.
         demanded: Demanded::default(),
         policies: None,
+        namespaces: None,
     })
 }
 

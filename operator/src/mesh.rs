@@ -61,6 +61,10 @@ pub trait Pods {
     fn is_of_copy(&self, pod: &Key) -> bool;
     /// Who answers at an address of the pod.
     fn identity(&self, pod: &Key, address: SocketAddr) -> Option<Expected>;
+    /// What the pod is one of, where it lets that be known.
+    fn workload(&self, _pod: &Key) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// One adopted Deployment, and how its traffic is to be split.

@@ -41,6 +41,9 @@ pub const MTLS_PERMISSIVE: &str = "permissive";
 /// The ConfigMap in the operator's namespace that says which namespaces refuse plaintext.
 pub const STRICT_CONFIG_MAP: &str = "aviary-mtls";
 
+/// In the sidecar's environment: what its pod is one of.
+pub const WORKLOAD_VARIABLE: &str = "AVIARY_WORKLOAD";
+
 /// On an injected pod: the version of the operator that injected it.
 pub const INJECTED_ANNOTATION: &str = "aviary.dev/injected";
 /// On an injected pod: [`INJECTION`] of the operator that injected it. Absent is 1.

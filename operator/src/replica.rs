@@ -151,6 +151,7 @@ pub(crate) async fn start(
         mark: VERSION.to_owned(),
         demanded: demanded.clone(),
         policies: Some(views.policies.clone()),
+        namespaces: Some(views.namespaces.clone()),
     };
     let admission = Admission {
         injector: Arc::new(injector),

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use traffic_core::bounds::Bounds;
 use traffic_core::config::{Arm, Protocol, Route, Split};
 use traffic_core::contract::{class, label, peer};
+use traffic_core::telemetry;
 
 const REVISION: &str = "v2";
 
@@ -206,10 +207,14 @@ fn sidecar() -> Value {
         mark: String::new(),
         demanded: Default::default(),
         policies: Some(aviary_operator::rollout::views::Views::new().0.policies),
+        namespaces: None,
     };
     let mut annotations = json!({
         names::PROXY_LOG_LEVEL_ANNOTATION: "warn,aviary_proxy::ads=debug",
         names::SKIP_INBOUND_ANNOTATION: "22",
+        telemetry::ACCESS_LOG_ANNOTATION: "1%",
+        telemetry::ACCESS_LOG_PATH_ANNOTATION: "with-query",
+        telemetry::METRICS_ANNOTATION: "istio",
     });
     for limit in traffic_core::limits::ALL {
         annotations[limit.annotation] = json!(limit.default.to_string());

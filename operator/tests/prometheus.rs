@@ -7,6 +7,8 @@
 
 #[path = "prometheus/access.rs"]
 mod access;
+#[path = "prometheus/istio_names.rs"]
+mod istio_names;
 #[path = "prometheus/meshes.rs"]
 mod meshes;
 #[path = "prometheus/ranges.rs"]

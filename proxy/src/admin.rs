@@ -5,7 +5,7 @@
 //! | `/live` | 200 while the control thread runs |
 //! | `/ready` | 200 when the listeners are bound, and the control plane was reached once and has given the pod its certificate (if it gives any), or [`READY_GRACE`] has passed: a control plane that is away must not keep pods from starting. 503 in a drain |
 //! | `/metrics` | OpenMetrics text |
-//! | `/config_dump` | from loopback only, since whom the pod calls is nobody else's business. JSON: routes with the weights that really hold, clusters, revocations |
+//! | `/config_dump` | from loopback only, since whom the pod calls is nobody else's business. JSON: what it listens on, its identity, routes with the weights that really hold, clusters, revocations, and how it stands with the control plane |
 //! | `/probe/tcp/<port>` | 200 if the application takes connections on that port, 503 if not; only for ports of the pod's own `tcpSocket` probes, which the injector rewrites to this |
 //! | `/probe/https/<port>/<path>` | what the application answers there by HTTPS, 503 if it does not; only for the pod's own probes, likewise |
 //! | `POST /drain` | from loopback only: begins to drain, as SIGTERM does, but without leaving |

@@ -21,6 +21,7 @@ mod connect;
 mod failure;
 mod held;
 mod reports;
+mod standing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +63,7 @@ pub async fn run(
         id,
         demands,
         identified: install.identified(),
-        held: Held::new(install),
+        held: Held::new(install, control_plane.address.clone()),
         backoff: Backoff::default(),
         last_failure: None,
     };
@@ -99,9 +100,9 @@ impl AdsLink {
                 End::Lost(failure) => failure,
             };
             self.held.requests = None;
-            self.held.client.disconnected();
+            self.held.client().disconnected();
             if let Failure::Status(text) = &failure {
-                self.held.client.ended_with(text);
+                self.held.client().ended_with(text);
             }
             self.held.install.link(Link::Disconnected);
             // What is reported at the next connect must be installed, not on its way.
@@ -128,9 +129,9 @@ impl AdsLink {
         // The first requests wait in the channel: the control plane may answer only when it has read them.
         self.held.requests = Some(requests);
         if *self.identified.borrow_and_update() {
-            self.held.client.accept_tls();
+            self.held.client().accept_tls();
         }
-        let output = self.held.client.connected(&node);
+        let output = self.held.client().connected(&node);
         self.held.apply(output);
         let opened = self.held.during(self.connector.open(to_server)).await;
         let (channel, mut responses) = match opened {
@@ -162,22 +163,22 @@ impl AdsLink {
         loop {
             let output = tokio::select! {
                 response = responses.message() => match response {
-                    Ok(Some(response)) => held.client.received(response, Instant::now().into_std()),
+                    Ok(Some(response)) => held.client().received(response, Instant::now().into_std()),
                     Ok(None) => return End::Lost(Failure::Ended),
                     Err(status) => return End::Lost(status.into()),
                 },
                 generation = installed(&mut held.installing) => {
                     held.installing = None;
-                    held.client.installed(generation)
+                    held.client().installed(generation)
                 }
                 count = self.demands.recv_many(&mut demanded, DEMANDS_AT_ONCE) => match count {
                     0 => return End::Stopped,
-                    _ => held.client.demand(demanded.drain(..)),
+                    _ => held.client().demand(demanded.drain(..)),
                 },
-                () = identified(&mut self.identified) => held.client.accept_tls(),
+                () = identified(&mut self.identified) => held.client().accept_tls(),
                 () = callers.due() => {
                     let seen = held.install.unidentified();
-                    callers.tell(&mut held.client, &seen, Instant::now())
+                    callers.tell(&mut held.client(), &seen, Instant::now())
                 }
                 () = lease_ends(&held.client) => {
                     held.lapse();
@@ -198,7 +199,7 @@ impl AdsLink {
                 () = lease_ends(&self.held.client) => self.held.lapse(),
                 count = self.demands.recv_many(&mut demanded, DEMANDS_AT_ONCE) => match count {
                     0 => return None,
-                    _ => drop(self.held.client.demand(demanded.drain(..))),
+                    _ => drop(self.held.client().demand(demanded.drain(..))),
                 },
             }
         }
@@ -213,7 +214,7 @@ impl AdsLink {
         tracing::warn!(
             reason,
             address = %self.connector,
-            routes = self.held.client.visible_routes(),
+            routes = self.held.client().visible_routes(),
             "no control plane, serving the last configuration; trying again for ever"
         );
         self.last_failure = Some(reason);

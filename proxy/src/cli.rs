@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use traffic_core::contract;
 use traffic_core::inbound::{Inbound, InvalidProbe, Probe};
 use traffic_core::limits::{self, InvalidLimit, Limit};
+use traffic_core::telemetry::{AccessLog, AccessLogPath, MetricNames};
 
 use crate::control::ControlPlane;
 use crate::init::Redirect;
@@ -18,6 +19,7 @@ use crate::limits::Limits;
 use crate::metrics::Workload;
 use crate::net::origin::Redirected;
 use crate::run::{Options, addresses};
+use crate::telemetry;
 
 #[derive(Debug, Parser)]
 #[command(name = "aviary-proxy", version, about = "Aviary's sidecar")]
@@ -148,6 +150,15 @@ pub struct Run {
     /// The pod's probes, for `closed`: ports and paths, such as `8080/healthz`, and the ports of gRPC probes, separated by spaces.
     #[arg(long, env = "AVIARY_PROBES", default_value = "", value_parser = probes)]
     pub probes: Probes,
+    /// Which requests have a line of JSON on standard output: none (`off`), `errors`, `all`, or all errors and this share of the others, such as `1%`.
+    #[arg(long, env = "AVIARY_ACCESS_LOG", default_value_t = AccessLog::default())]
+    pub access_log: AccessLog,
+    /// How much of a request's target is in its line: `plain`, the path alone, or `with-query`.
+    #[arg(long, env = "AVIARY_ACCESS_LOG_PATH", default_value_t = AccessLogPath::default())]
+    pub access_log_path: AccessLogPath,
+    /// The names of metrics of requests: `aviary`, or `istio` for those of Istio's sidecars as well.
+    #[arg(long, env = "AVIARY_METRICS", default_value_t = MetricNames::default())]
+    pub metrics: MetricNames,
 }
 
 /// What to do with callers of whom nothing was said.
@@ -248,6 +259,12 @@ impl Run {
                 UntilTold::Open => Inbound::default(),
                 UntilTold::Closed => Inbound::closed(self.probes.0.clone()),
             },
+            telemetry: telemetry::Wanted {
+                access_log: self.access_log,
+                path: self.access_log_path,
+                names: self.metrics,
+            },
+            output: Box::new(std::io::stdout()),
         }
     }
 

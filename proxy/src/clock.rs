@@ -33,6 +33,11 @@ impl WallClock {
         self.nanos(moment) / NANOS
     }
 
+    /// From the Unix epoch to `moment`. A moment before the proxy's start counts as the start.
+    pub fn since_epoch(&self, moment: Instant) -> Duration {
+        Duration::from_nanos(self.nanos(moment))
+    }
+
     /// Goes by another pair of readings from now on if the clock was set.
     pub fn follow(&self, now: Instant, wall: SystemTime) {
         let (known, wall) = (self.nanos(now), nanos(since_epoch(wall)));

@@ -82,8 +82,17 @@ pub trait Install: Send + Sync + 'static {
     /// told once, whatever becomes of it. Resolves at once, but for a worker that is busy.
     fn outcomes(&self, now: Second) -> Outcomes;
 
+    /// Whom to ask how the proxy stands with the control plane.
+    fn standing(&self, _standing: Arc<dyn Standing>) {}
+
     /// What becomes of those reports: metrics.
     fn reporting(&self, news: Reporting);
+}
+
+/// How the proxy stands with the control plane: for people who ask.
+pub trait Standing: Send + Sync + 'static {
+    /// What was exchanged, and the versions of what is held, as JSON.
+    fn standing(&self) -> serde_json::Value;
 }
 
 /// What there is to say about the stream on which outcomes are told.

@@ -1,30 +1,31 @@
 //! The data plane as the control plane's client sees it: [`Install`] for all workers at once.
 
+mod dump;
 mod identity;
 mod inbound;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot, watch};
-use traffic_core::config::{SignedRevocation, Snapshot, Weight};
+use traffic_core::config::{SignedRevocation, Snapshot};
 use traffic_core::inbound::Unidentified;
 use traffic_core::outcome::{Counts, Second};
 use traffic_core::revoked::RevocationMemory;
 
 use crate::clock::WallClock;
 use crate::command::Command;
-use crate::control::{Install, Installed, Link, Outcome, Outcomes, Reporting};
+use crate::control::{Install, Installed, Link, Outcome, Outcomes, Reporting, Standing};
 use crate::link::LinkState;
 use crate::metrics::Metrics;
 use crate::plaintext::PlainCallers;
 use crate::table::Table;
+use crate::telemetry::Telemetry;
 
-#[derive(Debug)]
 pub struct Data {
     state: Mutex<State>,
     workers: Vec<mpsc::UnboundedSender<Command>>,
@@ -35,6 +36,11 @@ pub struct Data {
     identified: Arc<watch::Sender<bool>>,
     /// Who has called without one.
     plaintext: Arc<PlainCallers>,
+    telemetry: Option<Arc<Telemetry>>,
+    /// What this proxy listens on, by name.
+    listeners: Vec<(&'static str, SocketAddr)>,
+    /// Whom to ask how it stands with the control plane.
+    standing: OnceLock<Arc<dyn Standing>>,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +64,9 @@ impl Data {
             clock,
             identified: Arc::default(),
             plaintext: Arc::default(),
+            telemetry: None,
+            listeners: Vec::new(),
+            standing: OnceLock::new(),
         }
     }
 
@@ -67,68 +76,16 @@ impl Data {
         Data { plaintext, ..self }
     }
 
-    /// What the proxy does now, as JSON: routes with the weights that really hold, clusters, revocations.
-    pub fn dump(&self) -> serde_json::Value {
-        let (table, revocations) = {
-            let state = self.state();
-            (state.table.clone(), state.memory.all())
-        };
-        let mut destinations: Vec<(&SocketAddr, _)> = table.routes.iter().collect();
-        destinations.sort_by_key(|(address, _)| **address);
-        let routes = destinations.into_iter().map(|(address, ready)| {
-            let Some(ready) = ready else {
-                return serde_json::json!({"destination": address.to_string(), "route": null});
-            };
-            serde_json::json!({
-                "destination": address.to_string(),
-                "route": ready.route.name,
-                "rollout": ready.route.rollout,
-                "protocol": format!("{:?}", ready.route.protocol),
-                "stable": {"revision": ready.split.stable.revision, "cluster": ready.split.stable.cluster},
-                "canary": ready.split.canary.as_ref().map(|canary| serde_json::json!({
-                    "revision": canary.arm.revision,
-                    "cluster": canary.arm.cluster,
-                    "run": canary.run,
-                    "weight": canary.weight.to_string(),
-                })),
-                "wanted": wanted(&ready.route).to_string(),
-                "picks": ready.interleaver.requests(),
-            })
-        });
-        let mut applications: Vec<_> = table.applications.iter().collect();
-        applications.sort_by_key(|(address, _)| **address);
-        let applications = applications.into_iter().map(|(address, ready)| {
-            let ready = ready.as_ref();
-            let canary = ready.and_then(|ready| ready.split.canary.as_ref());
-            serde_json::json!({
-                "address": address.to_string(),
-                "route": ready.map(|ready| &ready.route.name),
-                "weight": canary.map(|canary| canary.weight.to_string()),
-                "picks": ready.map(|ready| ready.interleaver.requests()),
-            })
-        });
-        let mut clusters: Vec<_> = table.clusters.values().collect();
-        clusters.sort_by(|a, b| a.name.cmp(&b.name));
-        let clusters = clusters.into_iter().map(|cluster| {
-            let endpoints = cluster.endpoints.iter().map(|endpoint| {
-                serde_json::json!({"address": endpoint.address.to_string(), "health": format!("{:?}", endpoint.health),
-                    "identity": endpoint.identity.as_ref().map(|it| &*it.id), "tls": endpoint.identity.as_ref().map(|it| it.accepts)})
-            });
-            serde_json::json!({"name": cluster.name, "endpoints": endpoints.collect::<Vec<_>>()})
-        });
-        serde_json::json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "connected": self.metrics.connected.load(Ordering::Relaxed) == 1,
-            "identity": table.identity.as_ref().map(|own| serde_json::json!({"id": &*own.id, "number": own.number})),
-            "inbound": table.inbound.as_deref().map(inbound::dump),
-            "installs": self.metrics.installs.load(Ordering::Relaxed),
-            "routes": routes.collect::<Vec<_>>(),
-            "applications": applications.collect::<Vec<_>>(),
-            "clusters": clusters.collect::<Vec<_>>(),
-            "revocations": revocations.iter().map(|each| &each.revocation).map(|r| serde_json::json!({
-                "rollout": r.rollout, "revision": r.revision, "run": r.run,
-            })).collect::<Vec<_>>(),
-        })
+    /// Who is told of single requests, and has to know where they go.
+    #[must_use]
+    pub fn telling(self, telemetry: Option<Arc<Telemetry>>) -> Data {
+        Data { telemetry, ..self }
+    }
+
+    /// What the proxy listens on, by name.
+    #[must_use]
+    pub fn listening(self, listeners: Vec<(&'static str, SocketAddr)>) -> Data {
+        Data { listeners, ..self }
     }
 
     /// Sends under the lock: every worker sees the tables in the same order.
@@ -171,6 +128,9 @@ impl Install for Data {
             self.metrics
                 .routes
                 .store(i64::try_from(routes).unwrap_or(i64::MAX), Ordering::Relaxed);
+            if let Some(telemetry) = &self.telemetry {
+                telemetry.know(snapshot.clusters.values());
+            }
             self.hand_over(&mut state, table)
         };
         let metrics = self.metrics.clone();
@@ -223,6 +183,11 @@ impl Install for Data {
         Box::pin(async move { sum(join_all(told).await.into_iter().flatten().flatten()) })
     }
 
+    fn standing(&self, standing: Arc<dyn Standing>) {
+        // One client fills one data plane.
+        let _ = self.standing.set(standing);
+    }
+
     fn reporting(&self, news: Reporting) {
         let reports = &self.metrics.reports;
         match news {
@@ -248,14 +213,6 @@ fn sum(told: impl Iterator<Item = Outcome>) -> Vec<Outcome> {
             counts,
         })
         .collect()
-}
-
-fn wanted(route: &traffic_core::config::Route) -> Weight {
-    route
-        .split
-        .canary
-        .as_ref()
-        .map_or(Weight::ZERO, |canary| canary.weight)
 }
 
 #[cfg(test)]

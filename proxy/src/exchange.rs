@@ -41,6 +41,8 @@ use crate::state::destination::{Destination, LocalRoute};
 use crate::state::withdrawal::LongStream;
 use crate::state::{App, State};
 use crate::table::ReadyRoute;
+use crate::telemetry::entry::{Asked, Parties};
+use crate::telemetry::{Entry, Flag};
 use flight::Flight;
 pub use outside::Hold;
 use patience::{Deadline, Patience};
@@ -85,6 +87,8 @@ pub struct Facts<'r> {
     pub waits: Option<Duration>,
     /// What it asks for.
     pub request: Request<'r>,
+    /// In which language: `HTTP/1.1` and its like.
+    pub protocol: &'static str,
 }
 
 /// One request on its way.
@@ -185,6 +189,7 @@ struct Failed {
     status: u16,
     reason: String,
     reset: Option<u32>,
+    flag: Flag,
 }
 
 impl Policy {
@@ -262,13 +267,52 @@ impl Policy {
                 }
             }
         };
+        let entry = state.common.telemetry.as_ref().and_then(|telemetry| {
+            // Nobody wants to know more of the pod's probes.
+            let parties = (!tally.is_probe()).then(|| self.parties(&target))?;
+            let asked = Asked {
+                method: facts.request.method,
+                target: facts.request.path,
+                authority: facts.authority,
+                protocol: facts.protocol,
+            };
+            let times = (arrived, state.common.clock.since_epoch(arrived));
+            Some(Entry::begin(telemetry, times, asked, head, parties))
+        });
         Ok(Exchange {
             target,
-            tally,
+            tally: tally.watched(entry),
             stream: Stream::open(state.metrics()),
             arrived,
             deadline,
         })
+    }
+
+    /// Who is asked by whom.
+    fn parties(&self, target: &Target) -> Parties {
+        let (caller, caller_id) = match self {
+            Policy::Outbound { .. } => (None, None),
+            Policy::Inbound { caller, .. } => (Some(caller.address()), caller.id().cloned()),
+        };
+        let (route, endpoint, own) = match target {
+            Target::Split { route, pick, own } => {
+                let revision = route.revision(*pick).into();
+                (Some((route.ready.clone(), revision)), None, own.is_some())
+            }
+            Target::Passing(app) => (None, Some(app.endpoint.address()), false),
+            Target::App(app) => (None, Some(app.endpoint.address()), true),
+            Target::Denied(_) => (None, Some(self.address()), true),
+        };
+        let (route, revision) = route.unzip();
+        Parties {
+            side: self.side(),
+            route,
+            endpoint,
+            revision,
+            caller,
+            caller_id,
+            own,
+        }
     }
 }
 
@@ -300,9 +344,12 @@ impl Exchange {
                 try_once(attempt, (&endpoint, Hop::AsItIs), in_flight, None).await
             }
             Target::Denied(reason) => {
+                let reason = reason.clone();
+                self.tally.refused(Flag::None, FORBIDDEN, &reason);
+                self.tally.end(Class::Failure);
                 return Err(Refusal {
                     status: FORBIDDEN,
-                    reason: reason.clone(),
+                    reason,
                     reset: None,
                     // Another endpoint would say the same.
                     delivery: Delivery::Unknown,
@@ -344,7 +391,7 @@ impl Exchange {
             let failed = match (place, next) {
                 (Ok(place), Some((endpoint, hop))) => {
                     tried = Some(endpoint.address());
-                    self.tally.goes_to(endpoint.address());
+                    self.tally.goes_to(endpoint.address(), revision);
                     let in_flight = InFlight::at(&endpoint, now, place);
                     let to = (&endpoint, hop);
                     *attempt.long() = arm.long_stream();
@@ -418,6 +465,8 @@ impl Exchange {
         {
             self.tally.of_port(port);
         }
+        self.tally
+            .refused(failed.flag, failed.status, &failed.reason);
         self.tally.end(failed.class);
         let is_callers = failed.class == Class::ClientClosed;
         let delivery = match (&self.target, failed.why) {
@@ -498,6 +547,7 @@ impl Failed {
                 "{route} revision {revision} has {most} requests of this proxy's in progress, as many as there may be"
             ),
             reset: None,
+            flag: Flag::Overflow,
         }
     }
 
@@ -508,13 +558,14 @@ impl Failed {
             status: 503,
             reason: format!("no healthy endpoint of {route} revision {revision}"),
             reset: None,
+            flag: Flag::NoEndpoint,
         }
     }
 }
 
 impl From<SendError> for Failed {
     fn from(error: SendError) -> Failed {
-        let reason = error.to_string();
+        let (reason, flag) = (error.to_string(), Flag::from(&error));
         let (why, class, status, reset) = match error {
             SendError::Unsent(crate::endpoint::Cause::Refused) => {
                 (Failure::Unsent, Class::Unsent, 503, Some(REFUSED_STREAM))
@@ -543,6 +594,7 @@ impl From<SendError> for Failed {
             status,
             reason,
             reset,
+            flag,
         }
     }
 }

@@ -31,9 +31,11 @@ use crate::metrics::Limit;
 use crate::net::end::End;
 use crate::net::input::Input;
 use crate::net::parting::{self, Spoken};
+use crate::net::pump::Broken;
 use crate::net::stream::Stream;
 use crate::net::tunnel;
 use crate::state::State;
+use crate::telemetry::Flag;
 use attempt::Attempt;
 use relay::Ended;
 use request::{Asked, Stopped};
@@ -223,7 +225,10 @@ impl Caller {
                     })),
                     Ended::Broken(error) => {
                         tracing::debug!(%error, "an answer broke off");
-                        flight.broken();
+                        flight.broken(match error {
+                            Broken::Malformed(_) => Flag::Malformed,
+                            Broken::Source(_) | Broken::Ended | Broken::Sink(_) => Flag::Closed,
+                        });
                         After::Reset
                     }
                     Ended::Left => {
@@ -237,7 +242,7 @@ impl Caller {
                     }
                     Ended::TimedOut => {
                         tracing::debug!("an answer took too long");
-                        flight.broken();
+                        flight.broken(Flag::TimedOut);
                         After::Reset
                     }
                 }

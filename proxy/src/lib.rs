@@ -3,6 +3,7 @@
 //! In the order of a connection: [`net`] accepts it and says where it was going, [`connection`] finds out what it speaks, [`http1`] or [`http2`]
 //! carries its requests, each an [`exchange`]: a revision and an [`endpoint`] are picked by what the worker's [`state`] knows, and the outcome is counted.
 //! [`identity`] is what sidecars know each other by, and a [`caller`] who has called; [`plaintext`] remembers those of whom nobody knows.
+//! What is said of single requests, where somebody asks, is [`telemetry`].
 //! Around that: [`control`] is the seam to the control plane's client [`ads`], [`data`] and [`table`] hand configuration to each [`worker`], [`run`] puts it all
 //! together, [`program`] is what a container runs.
 
@@ -28,7 +29,9 @@ pub mod metrics;
 pub mod net;
 pub mod plaintext;
 pub mod program;
+pub mod rfc3339;
 pub mod run;
 pub mod state;
 pub mod table;
+pub mod telemetry;
 pub mod worker;

@@ -46,6 +46,9 @@
 //! | `aviary_inbound_refused_total` | counter | `reason`, `caller`, `called` | requests and opaque connections that were not let in: `plaintext` or `own_tls` where callers must show an identity, `not_granted` (no policy lets this caller call), `untold` (nobody has said yet who may call). `caller` and `called` are SPIFFE IDs, empty for none; of many callers the first are told apart, the rest are `others` |
 //! | `aviary_tls_handshakes_total` | counter | `side`, `result` | handshakes of mutual TLS with other sidecars, `outbound` (to an endpoint that must prove its identity; one that fails is as if nobody listened) or `inbound`, by `success` or `failure` |
 //! | `aviary_streams_active` | gauge | | requests and opaque connections in progress |
+//! | `aviary_access_log_lines_total` | counter | `result` | lines of the access log: `written`, or `dropped` because whoever reads them did not keep up |
+//!
+//! And, where a pod wants it, the same requests under Istio's names ([`istio`]).
 
 mod arms;
 mod classes;
@@ -53,6 +56,8 @@ mod denials;
 mod handshakes;
 mod histogram;
 mod identity;
+pub mod istio;
+mod lines;
 mod ports;
 mod reasons;
 mod reports;
@@ -74,12 +79,14 @@ pub use arms::{ArmMetrics, Place, Source};
 pub use classes::ByClass;
 pub use denials::Refusal;
 pub use identity::Identity;
+pub use lines::LogLines;
 pub use ports::{PortMetrics, Workload};
 pub use reasons::{Limit, PassThrough};
 
 use arms::Arms;
 use denials::Denials;
 use handshakes::Handshakes;
+use istio::Istio;
 use ports::Ports;
 use reasons::{PassedThrough, Refused};
 use reports::Reports;
@@ -98,6 +105,10 @@ pub struct Metrics {
     passed_through: PassedThrough,
     refused: Refused,
     denials: Denials,
+    /// Of the access log.
+    pub lines: Arc<LogLines>,
+    /// The same requests under Istio's names, where they are wanted.
+    istio: Option<Arc<Istio>>,
 }
 
 impl Metrics {
@@ -107,6 +118,12 @@ impl Metrics {
             ports: Ports::of(workload),
             ..Metrics::default()
         }
+    }
+
+    /// With Istio's names as well.
+    #[must_use]
+    pub fn with_istio(self, istio: Option<Arc<Istio>>) -> Metrics {
+        Metrics { istio, ..self }
     }
 
     /// The handle of a revision of `route`; its series exist from now on.
@@ -193,6 +210,11 @@ impl Collector for Metrics {
         self.handshakes.encode(&mut encoder)?;
         self.passed_through.encode(&mut encoder)?;
         self.denials.encode(&mut encoder)?;
-        self.refused.encode(&mut encoder)
+        self.refused.encode(&mut encoder)?;
+        self.lines.encode(&mut encoder)?;
+        match &self.istio {
+            Some(istio) => istio.encode(&mut encoder),
+            None => Ok(()),
+        }
     }
 }

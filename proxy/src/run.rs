@@ -39,6 +39,8 @@ use crate::net::listen::{self, BindError};
 use crate::net::origin::{OriginalDestination, OwnListeners, Side};
 use crate::plaintext::PlainCallers;
 use crate::state::Common;
+use crate::telemetry::log::Writer;
+use crate::telemetry::{self, Telemetry};
 use crate::worker;
 
 /// What a proxy needs to know to start.
@@ -59,6 +61,9 @@ pub struct Options {
     pub probes_elsewhere: Vec<Probe>,
     /// What to do with what comes in, until the control plane has said it.
     pub until_told: Inbound,
+    /// What to say of single requests, and where lines of the access log go.
+    pub telemetry: telemetry::Wanted,
+    pub output: telemetry::Output,
 }
 
 /// The addresses to listen on for these ports: outbound on loopback only, or any pod that reaches it could borrow this pod's way out.
@@ -82,6 +87,8 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error("cannot start a worker: {0}")]
     Worker(#[source] io::Error),
+    #[error("cannot start the access log: {0}")]
+    Log(#[source] io::Error),
 }
 
 /// A proxy that lost a worker serves only some of its connections, or none; it has to be started anew.
@@ -107,6 +114,8 @@ pub struct Proxy {
     drain_deadline: Duration,
     tcp_probes: TcpProbes,
     https_probes: HttpsProbes,
+    /// What writes the access log.
+    writer: Option<Writer>,
 }
 
 struct WorkerThread {
@@ -129,7 +138,12 @@ impl Proxy {
             .into_iter()
             .flatten()
             .map(|(_, address)| *address);
-        let metrics = Arc::new(Metrics::of(options.workload));
+        let metrics = Metrics::of(options.workload.clone());
+        let (wanted, output) = (options.telemetry, options.output);
+        let telemetry = Telemetry::start(wanted, &options.workload, output, &metrics.lines);
+        let (telemetry, writer) = telemetry.map_err(StartError::Log)?.unzip();
+        let istio = telemetry.as_ref().and_then(|it| it.istio().cloned());
+        let metrics = Arc::new(metrics.with_istio(istio));
         let link = Arc::new(LinkState::new());
         let clock = Arc::new(WallClock::new(std::time::Instant::now(), SystemTime::now()));
         let plaintext = Arc::<PlainCallers>::default();
@@ -148,6 +162,7 @@ impl Proxy {
             probes_elsewhere: options.probes_elsewhere.into(),
             until_told: Arc::new(options.until_told),
             plaintext: plaintext.clone(),
+            telemetry: telemetry.clone(),
         };
         let workers: Vec<WorkerThread> = (0..options.workers.max(1))
             .map(|number| WorkerThread::start(number, common.clone()))
@@ -157,12 +172,24 @@ impl Proxy {
             .iter()
             .map(|worker| worker.commands.clone())
             .collect();
+        let named = |name, bound: &[(StdListener, SocketAddr)]| -> Vec<_> {
+            bound.iter().map(|(_, address)| (name, *address)).collect()
+        };
+        let listeners = [
+            named("outbound", &outbound),
+            named("inbound", &inbound),
+            named("admin", &admin),
+        ]
+        .concat();
         let addresses = |bound: &[(StdListener, SocketAddr)]| {
             bound.iter().map(|(_, address)| *address).collect()
         };
         Ok(Proxy {
             data: Arc::new(
-                Data::new(senders, metrics.clone(), link.clone(), clock).knowing(plaintext),
+                Data::new(senders, metrics.clone(), link.clone(), clock)
+                    .knowing(plaintext)
+                    .telling(telemetry)
+                    .listening(listeners),
             ),
             metrics,
             outbound: addresses(&outbound),
@@ -187,6 +214,7 @@ impl Proxy {
             drain_deadline: options.drain_deadline,
             tcp_probes: options.tcp_probes,
             https_probes: options.https_probes,
+            writer: writer.flatten(),
         })
     }
 
@@ -226,6 +254,9 @@ impl Proxy {
         }
         for worker in self.workers {
             worker.stop();
+        }
+        if let Some(writer) = self.writer {
+            writer.finish();
         }
         Ok(())
     }

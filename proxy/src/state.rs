@@ -38,6 +38,7 @@ use crate::net::local::Local;
 use crate::net::origin::{OriginalDestination, OwnListeners};
 use crate::plaintext::PlainCallers;
 use crate::table::{ReadyRoute, Table};
+use crate::telemetry::Telemetry;
 use access::Access;
 use application::{Application, Asking, Unproven};
 use destination::{Arm, Destination, LocalRoute};
@@ -68,6 +69,8 @@ pub struct Common {
     pub until_told: Arc<Inbound>,
     /// Who has called without an identity.
     pub plaintext: Arc<PlainCallers>,
+    /// Who wants to know of single requests; `None`: nobody.
+    pub telemetry: Option<Arc<Telemetry>>,
 }
 
 pub struct State {

@@ -7,15 +7,22 @@ use crate::text::table;
 pub(super) fn lines(dump: &Value) -> Vec<String> {
     let connected = dump["connected"].as_bool().unwrap_or(false);
     let mut lines = vec![format!(
-        "version {}, {}, identity {}",
+        "version {}, {}, identity {}{}",
         text(&dump["version"]),
         if connected {
             "connected to the operator"
         } else {
             "not connected: it goes on with what it has"
         },
-        text(&dump["identity"]["id"])
+        text(&dump["identity"]["id"]),
+        match &dump["identity"]["expires_at"] {
+            Value::String(at) => format!(" until {at}"),
+            _ => String::new(),
+        }
     )];
+    lines.extend(listeners(dump));
+    let versions = &dump["xds"]["versions"];
+    lines.extend(exchanged(&dump["xds"]));
     let head = [
         "DESTINATION",
         "ROUTE",
@@ -24,15 +31,19 @@ pub(super) fn lines(dump: &Value) -> Vec<String> {
         "STABLE",
         "CANARY",
         "WEIGHT",
+        "VERSION",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(list(&dump["routes"]).map(route));
+    rows.extend(list(&dump["routes"]).map(|each| route(each, &versions["routes"])));
     lines.push(String::new());
     lines.extend(table(&rows));
-    let head = ["CLUSTER", "ENDPOINT", "HEALTH", "TLS", "IDENTITY"];
+    let head = [
+        "CLUSTER", "ENDPOINT", "HEALTH", "TLS", "IDENTITY", "VERSION",
+    ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for cluster in list(&dump["clusters"]) {
         let name = text(&cluster["name"]);
+        let version = version(&versions["endpoints"], &cluster["name"]);
         let endpoints = list(&cluster["endpoints"]).map(|endpoint| {
             let of = |field: &str| text(&endpoint[field]);
             vec![
@@ -41,12 +52,21 @@ pub(super) fn lines(dump: &Value) -> Vec<String> {
                 of("health"),
                 of("tls"),
                 of("identity"),
+                version.clone(),
             ]
         });
         let before = rows.len();
         rows.extend(endpoints);
         if rows.len() == before {
-            rows.push(vec![name, "none".to_owned()]);
+            let blank = || "-".to_owned();
+            rows.push(vec![
+                name,
+                "none".to_owned(),
+                blank(),
+                blank(),
+                blank(),
+                version.clone(),
+            ]);
         }
     }
     lines.push(String::new());
@@ -67,7 +87,53 @@ pub(super) fn lines(dump: &Value) -> Vec<String> {
     lines
 }
 
-fn route(route: &Value) -> Vec<String> {
+/// Where it listens. A sidecar of an older version does not say.
+fn listeners(dump: &Value) -> Option<String> {
+    let all = list(&dump["listeners"])
+        .map(|each| format!("{} {}", text(&each["name"]), text(&each["address"])));
+    let all: Vec<String> = all.collect();
+    (!all.is_empty()).then(|| format!("listens: {}", all.join(", ")))
+}
+
+/// What it has been told, and has acknowledged.
+fn exchanged(xds: &Value) -> Vec<String> {
+    if xds.is_null() {
+        return Vec::new();
+    }
+    let head = [
+        "RESOURCES",
+        "RECEIVED",
+        "ACKNOWLEDGED",
+        "REJECTED",
+        "AWAITING",
+    ];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(list(&xds["responses"]).map(|each| {
+        ["kind", "received", "acknowledged", "rejected", "awaiting"]
+            .map(|field| text(&each[field]))
+            .to_vec()
+    }));
+    let mut lines = vec![
+        format!("configured by {}", text(&xds["control_plane"])),
+        String::new(),
+    ];
+    lines.extend(table(&rows));
+    let rejection = &xds["last_rejection"];
+    if !rejection.is_null() {
+        lines.push(format!(
+            "last rejected, {} s ago, and it goes on with the last good one: {}",
+            rejection["seconds_ago"],
+            text(&rejection["reason"])
+        ));
+    }
+    lines
+}
+
+fn version(versions: &Value, name: &Value) -> String {
+    text(&versions[name.as_str().unwrap_or_default()])
+}
+
+fn route(route: &Value, versions: &Value) -> Vec<String> {
     let destination = text(&route["destination"]);
     if route["route"].is_null() {
         return vec![
@@ -96,6 +162,7 @@ fn route(route: &Value) -> Vec<String> {
         text(&route["stable"]["revision"]),
         text(&canary["revision"]),
         weight,
+        version(versions, &route["route"]),
     ]
 }
 
@@ -122,7 +189,20 @@ mod tests {
     fn what_a_sidecar_goes_by_is_told_and_where_it_differs_from_what_it_was_told() {
         let dump = json!({
             "version": "0.1.0", "connected": false, "installs": 4,
-            "identity": {"id": "spiffe://cluster.local/ns/shop/sa/client", "number": 1},
+            "identity": {"id": "spiffe://cluster.local/ns/shop/sa/client", "number": 1, "expires_at": "2026-03-05T10:00:00.000Z"},
+            "listeners": [
+                {"name": "outbound", "address": "127.0.0.1:15001"},
+                {"name": "inbound", "address": "0.0.0.0:15006"},
+            ],
+            "xds": {
+                "control_plane": "https://aviary-xds.aviary-system.svc:15010",
+                "responses": [
+                    {"kind": "endpoints", "received": 3, "acknowledged": 3, "rejected": 0, "awaiting": 0},
+                    {"kind": "route", "received": 4, "acknowledged": 2, "rejected": 1, "awaiting": 1},
+                ],
+                "last_rejection": {"type": "...RouteConfiguration", "reason": "route `shop/payment/80`: no stable arm", "seconds_ago": 12},
+                "versions": {"routes": {"shop/payment/80": "41"}, "endpoints": {"shop/payment/80/7f9c2a41d0": "17"}, "inbound": "3"},
+            },
             "routes": [
                 {"destination": "10.96.0.9:80", "route": null},
                 {"destination": "10.96.0.1:80", "route": "shop/payment/80", "rollout": "shop/payment", "protocol": "Http",
@@ -141,18 +221,34 @@ mod tests {
         assert_eq!(
             lines(&dump),
             [
-                "version 0.1.0, not connected: it goes on with what it has, identity spiffe://cluster.local/ns/shop/sa/client",
+                "version 0.1.0, not connected: it goes on with what it has, identity spiffe://cluster.local/ns/shop/sa/client until 2026-03-05T10:00:00.000Z",
+                "listens: outbound 127.0.0.1:15001, inbound 0.0.0.0:15006",
+                "configured by https://aviary-xds.aviary-system.svc:15010",
                 "",
-                "DESTINATION   ROUTE                                   ROLLOUT       PROTOCOL  STABLE      CANARY      WEIGHT",
+                "RESOURCES  RECEIVED  ACKNOWLEDGED  REJECTED  AWAITING",
+                "endpoints  3         3             0         0",
+                "route      4         2             1         1",
+                "last rejected, 12 s ago, and it goes on with the last good one: route `shop/payment/80`: no stable arm",
+                "",
+                "DESTINATION   ROUTE                                   ROLLOUT       PROTOCOL  STABLE      CANARY      WEIGHT         VERSION",
                 "10.96.0.9:80  not there yet: as the application asks",
-                "10.96.0.1:80  shop/payment/80                         shop/payment  Http      7f9c2a41d0  3b1e55aa02  0% (told 10%)",
+                "10.96.0.1:80  shop/payment/80                         shop/payment  Http      7f9c2a41d0  3b1e55aa02  0% (told 10%)  41",
                 "",
-                "CLUSTER                     ENDPOINT       HEALTH   TLS   IDENTITY",
-                "shop/payment/80/3b1e55aa02  none",
-                "shop/payment/80/7f9c2a41d0  10.1.0.4:8080  Healthy  true  spiffe://cluster.local/ns/shop/sa/payment",
+                "CLUSTER                     ENDPOINT       HEALTH   TLS   IDENTITY                                   VERSION",
+                "shop/payment/80/3b1e55aa02  none           -        -     -                                          -",
+                "shop/payment/80/7f9c2a41d0  10.1.0.4:8080  Healthy  true  spiffe://cluster.local/ns/shop/sa/payment  17",
                 "",
                 "revoked: revision 0bad0bad00 of shop/payment, release 6 and older: never raised again",
             ]
+        );
+    }
+
+    #[test]
+    fn a_sidecar_of_an_older_version_has_less_to_say() {
+        let dump = json!({"version": "0.0.9", "connected": true, "identity": null, "routes": [], "clusters": [], "revocations": []});
+        assert_eq!(
+            lines(&dump)[..2],
+            ["version 0.0.9, connected to the operator, identity -", ""]
         );
     }
 }

@@ -14,6 +14,7 @@ mod limits;
 mod ports;
 mod probes;
 mod quantity;
+mod telemetry;
 mod until_told;
 mod wishes;
 mod workload;
@@ -29,12 +30,13 @@ use super::review::{Answer, Review, add, remove};
 use crate::key::Key;
 use crate::names;
 use crate::options::PullPolicy;
-use crate::rollout::views::{Allowing, By, Store};
+use crate::rollout::views::{Allowing, By, NamespaceSeen, Store};
 use crate::strict::Demanded;
 pub use limits::LimitError;
 pub use ports::PortsError;
 use probes::Probes;
 pub use quantity::InvalidQuantity;
+pub use telemetry::TelemetryError;
 use until_told::UntilTold;
 pub use wishes::InvalidWish;
 use wishes::Wishes;
@@ -54,6 +56,8 @@ pub struct Injector {
     pub demanded: Demanded,
     /// Who may call whom; `None`: whoever likes.
     pub policies: Option<Store<Allowing>>,
+    /// What namespaces say for all their pods; `None`: nobody looks.
+    pub namespaces: Option<Store<NamespaceSeen>>,
 }
 
 /// The mark of the webhook.
@@ -122,13 +126,16 @@ impl Injector {
 
     /// A pod without anything of ours.
     fn first(&self, namespace: &str, pod: &Value) -> Result<Injection, InvalidPod> {
-        let spec = &pod["spec"];
-        if let Some(reason) = cannot_be_meshed(spec) {
+        if let Some(reason) = cannot_be_meshed(&pod["spec"]) {
             let warning = format!("pod {}: no sidecar, since {reason}", pod_name(pod));
             return Ok(Injection::LeftAlone {
                 warnings: vec![warning],
             });
         }
+        let had_annotations = pod["metadata"]["annotations"].is_object();
+        let (inherited, mistakes) = self.inherited(namespace, pod);
+        let pod = &with_annotations(pod, &inherited);
+        let spec = &pod["spec"];
         let wishes = Wishes::of(pod)?;
         let strict = self.demanded.is_demanded(namespace);
         if strict && !wishes.inbound.is_empty() {
@@ -144,6 +151,7 @@ impl Injector {
         if strict {
             probes.warnings.extend(probes::refused_in_the_clear(spec));
         }
+        probes.warnings.extend(mistakes);
         // Before the indices of containers change.
         let mut patch = probes.rewritten.clone();
         if !spec["initContainers"].is_array() {
@@ -157,10 +165,11 @@ impl Injector {
             patch.push(add(["spec", "volumes"], json!([])));
         }
         patch.push(add(["spec", "volumes", "-"], containers::token_volume()));
-        if !pod["metadata"]["annotations"].is_object() {
+        if !had_annotations {
             patch.push(add(["metadata", "annotations"], json!({})));
         }
-        for (name, value) in self.annotations(pod) {
+        // So that whoever looks at the pod again, or asks it, finds what its sidecar goes by.
+        for (name, value) in self.annotations(pod).into_iter().chain(inherited) {
             patch.push(add(["metadata", "annotations", name], json!(value)));
         }
         Ok(Injection::Inject {
@@ -228,6 +237,29 @@ impl Injector {
         }
     }
 
+    /// What the namespace says for all its pods, and this one has nothing to say about; and, in words, what of it makes no sense: that keeps no pod from being made.
+    fn inherited(
+        &self,
+        namespace: &str,
+        pod: &Value,
+    ) -> (Vec<(&'static str, String)>, Vec<String>) {
+        let (mut inherited, mut mistakes) = (Vec::new(), Vec::new());
+        let namespaces = self.namespaces.as_ref();
+        let seen = namespaces.and_then(|all| all.get(&NamespaceSeen::key_of(namespace)));
+        for (name, value) in seen.iter().flat_map(|seen| &seen.wishes) {
+            if !pod["metadata"]["annotations"][*name].is_null() {
+                continue;
+            }
+            match telemetry::flag_of(name, value) {
+                Ok(_) => inherited.push((*name, value.to_string())),
+                Err(error) => mistakes.push(format!(
+                    "namespace {namespace}, {error}; until then its pods are made as if it were not there"
+                )),
+            }
+        }
+        (inherited, mistakes)
+    }
+
     /// Whether a CallerPolicy selects the pod, as far as they are known yet.
     fn may_be_selected(&self, namespace: &str, pod: &Value) -> bool {
         let Some(policies) = &self.policies else {
@@ -275,6 +307,14 @@ impl Injector {
         }
         annotations
     }
+}
+
+fn with_annotations(pod: &Value, more: &[(&'static str, String)]) -> Value {
+    let mut pod = pod.clone();
+    for (name, value) in more {
+        pod["metadata"]["annotations"][*name] = json!(value);
+    }
+    pod
 }
 
 pub(super) async fn handle(

@@ -96,6 +96,7 @@ fn admission(rollouts: impl Rollouts + 'static) -> Admission {
             mark: "1".to_owned(),
             demanded: Default::default(),
             policies: None,
+            namespaces: None,
         }),
         rollouts: Arc::new(rollouts),
         lookup: Arc::new(Nothing),

@@ -13,6 +13,7 @@ fn injector() -> Injector {
         mark: format!("{VERSION} by manifest"),
         demanded: Default::default(),
         policies: None,
+        namespaces: None,
     }
 }
 

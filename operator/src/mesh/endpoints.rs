@@ -89,6 +89,7 @@ fn pod_endpoint(endpoint: &SliceEndpoint, port: u16) -> Option<PodEndpoint> {
             address: SocketAddr::new(address, port),
             health: health(endpoint)?,
             identity: None,
+            workload: None,
         },
         pod: pod(endpoint).map(str::to_owned),
     })

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use rollout_core::CanarySplit;
@@ -76,6 +77,7 @@ impl Building {
             let mut found = endpoints::of_port(service, port, objects.slices);
             for each in &mut found {
                 each.endpoint.identity = identity(objects.pods, target, each);
+                each.endpoint.workload = workload(objects.pods, target, each);
             }
             let arms = Arms::of(objects.pods, target, &found);
             self.report(service, target, &arms);
@@ -240,6 +242,10 @@ fn applications(found: &[PodEndpoint]) -> Vec<SocketAddr> {
 fn identity(pods: &dyn Pods, target: &TargetSplit, each: &PodEndpoint) -> Option<Expected> {
     let pod = Key::new(&target.namespace, each.pod.as_ref()?);
     pods.identity(&pod, each.endpoint.address)
+}
+
+fn workload(pods: &dyn Pods, target: &TargetSplit, each: &PodEndpoint) -> Option<Arc<str>> {
+    pods.workload(&Key::new(&target.namespace, each.pod.as_ref()?))
 }
 
 fn whose(pods: &dyn Pods, target: &TargetSplit, each: &PodEndpoint) -> Whose {

@@ -9,7 +9,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
-use super::views::{Allowing, By, Guarded, PodSeen, Seen, Views, What};
+use super::views::{Allowing, By, Guarded, NamespaceSeen, PodSeen, Seen, Views, What};
 use super::{deployment, replica_sets};
 use crate::key::Key;
 use crate::mesh;
@@ -203,11 +203,11 @@ fn lacking((before, after): Pair<'_, PodSeen>) -> Vec<Change> {
     .collect()
 }
 
-/// That it is labelled is all that is known of it.
-pub fn of_namespace((before, after): Pair<'_, Key>) -> Vec<Change> {
-    let name = |key: &Key| Change::Namespace(key.name.clone());
+/// That it is labelled is all that matters of it: what it says for its pods is asked for when one is made.
+pub fn of_namespace((before, after): Pair<'_, NamespaceSeen>) -> Vec<Change> {
+    let name = |seen: &NamespaceSeen| Change::Namespace(seen.key.name.clone());
     match (before, after) {
-        (None, Some(key)) | (Some(key), None) => vec![name(key)],
+        (None, Some(seen)) | (Some(seen), None) => vec![name(seen)],
         (Some(_), Some(_)) | (None, None) => Vec::new(),
     }
 }
@@ -344,7 +344,10 @@ mod tests {
         let payment = [Key::new("shop", "payment")];
         assert!(woken((None, Some(&bare))).is_empty());
         assert_eq!(woken((None, Some(&asks))), payment);
-        let namespace = Key::new("", "shop");
+        let namespace = NamespaceSeen {
+            key: Key::new("", "shop"),
+            wishes: Vec::new(),
+        };
         writers.namespaces.apply(Event::Apply(namespace.clone()));
         assert_eq!(woken((None, Some(&bare))), payment);
         assert_eq!(woken((Some(&bare), None)), payment);

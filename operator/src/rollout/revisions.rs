@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use kube::ResourceExt;
 use traffic_core::config::Expected;
@@ -101,5 +102,9 @@ impl<N: Named> Pods for Revisions<'_, N> {
 
     fn identity(&self, key: &Key, address: SocketAddr) -> Option<Expected> {
         self.identities.at(&*self.views.pods.get(key)?, address)
+    }
+
+    fn workload(&self, key: &Key) -> Option<Arc<str>> {
+        self.views.pods.get(key)?.workload.clone()
     }
 }

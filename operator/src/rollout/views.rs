@@ -1,6 +1,7 @@
 //! What the API server told us: watched objects, kept small and linked. A look reads from here and asks nothing of the network.
 
 mod lacks;
+mod namespaces;
 mod pods;
 mod policies;
 mod shapes;
@@ -19,6 +20,7 @@ use kube::core::{DeserializeGuard, ObjectMeta};
 use crate::key::Key;
 
 pub use lacks::{Lacks, What};
+pub use namespaces::NamespaceSeen;
 pub use pods::{PodSeen, Sidecar};
 pub use policies::Allowing;
 pub use store::{By, Seen, Store, Writer};
@@ -77,8 +79,8 @@ pub struct Views {
     pub slices: Store<EndpointSlice>,
     pub claims: Store<PersistentVolumeClaim>,
     pub freezes: Store<ConfigMap>,
-    /// Those whose pods get sidecars, by their name alone.
-    pub namespaces: Store<Key>,
+    /// Those whose pods get sidecars.
+    pub namespaces: Store<NamespaceSeen>,
     pub policies: Store<Allowing>,
 }
 
@@ -95,7 +97,7 @@ pub struct Writers {
     pub slices: Writer<EndpointSlice>,
     pub claims: Writer<PersistentVolumeClaim>,
     pub freezes: Writer<ConfigMap>,
-    pub namespaces: Writer<Key>,
+    pub namespaces: Writer<NamespaceSeen>,
     pub policies: Writer<Allowing>,
 }
 

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 
 use super::changes::{self, About, Change};
 use super::replica_sets;
-use super::views::{Allowing, Guarded, PodSeen, Seen, Views, Writer};
+use super::views::{Allowing, Guarded, NamespaceSeen, PodSeen, Seen, Views, Writer};
 use super::write::Kind;
 use crate::ads::Ads;
 use crate::key::Key;
@@ -155,7 +155,7 @@ pub fn watch(
     start.watch(
         namespaces,
         scope.of_namespaces(labelled(&format!("{INJECT_LABEL}=enabled"))),
-        |namespace| Key::of(&namespace),
+        NamespaceSeen::from,
         writers.namespaces,
         changes::of_namespace,
     );

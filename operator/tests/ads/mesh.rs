@@ -128,6 +128,7 @@ fn add(world: &mut World, service: &str, canary: &str, percent: u32) {
             address,
             health: Health::Healthy,
             identity: None,
+            workload: None,
         }];
         let cluster = Cluster {
             name: format!("{name}/{revision}"),

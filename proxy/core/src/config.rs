@@ -139,6 +139,8 @@ pub struct Endpoint {
     pub health: Health,
     /// `None`: something without an identity, such as what is no pod, or a port that bypasses the sidecar.
     pub identity: Option<Expected>,
+    /// What its pod is one of, where that has been asked for: nothing is decided by it.
+    pub workload: Option<Arc<str>>,
 }
 
 /// The endpoints of one revision of one Service port.

@@ -45,6 +45,8 @@ pub mod metric {
     pub const INBOUND_REFUSED: &str = "aviary_inbound_refused";
     /// Counter: handshakes of mutual TLS.
     pub const HANDSHAKES: &str = "aviary_tls_handshakes";
+    /// Counter: lines of the access log, by what became of them.
+    pub const ACCESS_LOG_LINES: &str = "aviary_access_log_lines";
     /// Gauge: requests and opaque connections in progress.
     pub const STREAMS_ACTIVE: &str = "aviary_streams_active";
 
@@ -81,7 +83,7 @@ pub mod label {
     pub const CALLER: &str = "caller";
     /// The SPIFFE ID of this pod; empty if it has none.
     pub const CALLED: &str = "called";
-    /// What became of a report (`sent` or `dropped`), of a request for a certificate (`issued`, `failed` or `unserved`), or of a handshake (`success` or `failure`).
+    /// What became of a report (`sent` or `dropped`), of a line of the access log (`written` or `dropped`), of a request for a certificate (`issued`, `failed` or `unserved`), or of a handshake (`success` or `failure`).
     pub const RESULT: &str = "result";
     /// Which way a connection goes: `outbound`, from the application, or `inbound`, to it.
     pub const SIDE: &str = "side";

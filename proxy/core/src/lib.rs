@@ -1,7 +1,7 @@
 //! The data plane's decisions, without any I/O: pure functions and small state that `aviary-proxy` drives.
 //! No type of http, hyper or h2, no clock and no socket appears here; time and randomness are parameters.
 //!
-//! [`contract`] has the names that the control plane knows too, and [`limits`] the numbers.
+//! [`contract`] has the names that the control plane knows too, [`limits`] the numbers, and [`telemetry`] what a pod may want to be told.
 //!
 //! In the order of a request: [`revoked`] clamps what the control plane asks for, [`lease`] says for how long it holds, [`split`]
 //! picks the revision, [`bounds`] says how long all of it may take, [`fuse`] takes the canary back where far more of it fails than of stable, [`balance`] picks the endpoint among those that [`outlier`] leaves,
@@ -24,5 +24,6 @@ pub mod retry;
 pub mod revoked;
 pub mod spiffe;
 pub mod split;
+pub mod telemetry;
 pub mod weight;
 pub mod withdrawal;

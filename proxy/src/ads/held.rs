@@ -3,13 +3,14 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aviary_xds::client::{Generation, Output};
 use aviary_xds::{DeltaClient, Request};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::standing::Says;
 use crate::control::{Install, Installed};
 
 /// Requests on their way to the control plane. Unbounded, or both sides could wait for each other; what is in it is bounded by
@@ -17,7 +18,8 @@ use crate::control::{Install, Installed};
 pub(super) type Requests = mpsc::UnboundedSender<Request>;
 
 pub(super) struct Held {
-    pub(super) client: DeltaClient,
+    /// Behind a lock for people who ask how it stands; nobody holds that while anything is waited for.
+    pub(super) client: Arc<Mutex<DeltaClient>>,
     pub(super) install: Arc<dyn Install>,
     /// The newest snapshot that was handed over; an older one is confirmed with it.
     pub(super) installing: Option<(Generation, Installed)>,
@@ -26,13 +28,19 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(install: Arc<dyn Install>) -> Held {
+    pub(super) fn new(install: Arc<dyn Install>, control_plane: String) -> Held {
+        let client = Arc::new(Mutex::new(DeltaClient::new(fastrand::f64())));
+        install.standing(Arc::new(Says::new(control_plane, client.clone())));
         Held {
-            client: DeltaClient::new(fastrand::f64()),
+            client,
             install,
             installing: None,
             requests: None,
         }
+    }
+
+    pub(super) fn client(&self) -> MutexGuard<'_, DeltaClient> {
+        locked(&self.client)
     }
 
     pub(super) fn apply(&mut self, output: Output) {
@@ -73,7 +81,7 @@ impl Held {
             tokio::select! {
                 generation = installed(&mut self.installing) => {
                     self.installing = None;
-                    let output = self.client.installed(generation);
+                    let output = self.client().installed(generation);
                     self.apply(output);
                 }
                 () = lease_ends(&self.client) => self.lapse(),
@@ -82,14 +90,18 @@ impl Held {
     }
 
     pub(super) fn lapse(&mut self) {
-        let output = self.client.lapse(Instant::now().into_std());
+        let output = self.client().lapse(Instant::now().into_std());
         self.apply(output);
     }
 }
 
+fn locked(client: &Mutex<DeltaClient>) -> MutexGuard<'_, DeltaClient> {
+    client.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Resolves when the next lease ends; never, if nothing is lent. Cancel safe.
-pub(super) fn lease_ends(client: &DeltaClient) -> impl Future<Output = ()> + use<> {
-    let end = client.lapses_at();
+pub(super) fn lease_ends(client: &Mutex<DeltaClient>) -> impl Future<Output = ()> + use<> {
+    let end = locked(client).lapses_at();
     async move {
         match end {
             Some(end) => tokio::time::sleep_until(end.into()).await,

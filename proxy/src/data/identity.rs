@@ -13,6 +13,9 @@ use crate::table::Table;
 impl Identify for Data {
     fn identify(&self, generation: Arc<Generation>) -> Installed {
         tracing::debug!(number = generation.number, "identity handed over");
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.identify(&generation.id);
+        }
         let acknowledgements = {
             let mut state = self.state();
             let table = Table {

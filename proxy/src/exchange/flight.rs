@@ -23,6 +23,7 @@ pub enum Manner {
     /// Server-sent events: whoever listens opens them again (HTML, 9.2).
     Events,
 }
+use crate::telemetry::Flag;
 
 #[derive(Debug)]
 pub struct Flight {
@@ -101,7 +102,7 @@ impl Flight {
     pub fn left(self) {
         let waited = |patience: &Patience| patience.is_over_for_caller(Instant::now());
         if self.patience.as_deref().is_some_and(waited) {
-            self.broken();
+            self.broken(Flag::TimedOut);
         }
     }
 
@@ -151,8 +152,14 @@ impl Flight {
         self.tally.end(class);
     }
 
+    /// So many bytes of the request's body have gone on, and of its answer's.
+    pub fn moved(&mut self, moved: impl FnOnce() -> (u64, u64)) {
+        self.tally.moved(moved);
+    }
+
     /// It broke off, or took too long.
-    pub fn broken(mut self) {
+    pub fn broken(mut self, why: Flag) {
+        self.tally.broke(why);
         self.tally.said(Said::Nothing);
         self.tally.end(classify(End::Broken));
         self.in_flight.failed(Instant::now());

@@ -63,6 +63,7 @@ mod tests {
             mark,
             waits: None,
             request: get("/healthz?full"),
+            protocol: "HTTP/1.1",
         };
         let own = SocketAddr::new(own.parse().unwrap(), 8080);
         of(facts, own, &[])
@@ -114,6 +115,7 @@ mod tests {
                 mark: None,
                 waits: None,
                 request,
+                protocol: "HTTP/1.1",
             };
             of(facts, SocketAddr::from(([10, 1, 0, 7], port)), &probes)
         };

@@ -12,6 +12,7 @@ use traffic_core::retry::Attempt;
 
 use crate::metrics::{ArmMetrics, PortMetrics};
 use crate::state::outcomes::FirstAttempt;
+use crate::telemetry::{Entry, Flag};
 
 /// Whose request it is.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Tally {
     first: Option<FirstAttempt>,
     /// The application's port at which it came in and is served, if a revision was picked for it here.
     held: Option<Arc<PortMetrics>>,
+    /// Where somebody wants to know more of it.
+    entry: Option<Box<Entry>>,
     arrived: Instant,
     counted: Option<Class>,
 }
@@ -56,6 +59,11 @@ impl Tally {
         self.held.is_some()
     }
 
+    /// Whether it is a probe of the pod's.
+    pub fn is_probe(&self) -> bool {
+        matches!(self.account, Account::Port(_, Peer::Probe))
+    }
+
     pub fn inbound(port: Arc<PortMetrics>, peer: Peer, arrived: Instant) -> Tally {
         Tally::of(Account::Port(port, peer), arrived)
     }
@@ -69,9 +77,16 @@ impl Tally {
             account,
             first: None,
             held: None,
+            entry: None,
             arrived,
             counted: None,
         }
+    }
+
+    /// This wants to know what becomes of it, if anything does.
+    pub fn watched(mut self, entry: Option<Entry>) -> Tally {
+        self.entry = entry.map(Box::new);
+        self
     }
 
     /// The first attempt could not be sent; the second goes to `next`.
@@ -81,6 +96,9 @@ impl Tally {
             self.account = Account::Arm(next.clone(), Attempt::Second);
             self.first_ended(Class::Unsent);
             self.held_ended(Class::Unsent);
+        }
+        if let Some(entry) = &mut self.entry {
+            entry.goes_on();
         }
     }
 
@@ -96,10 +114,13 @@ impl Tally {
         }
     }
 
-    /// An attempt goes to this endpoint.
-    pub fn goes_to(&mut self, endpoint: SocketAddr) {
+    /// An attempt goes to this endpoint, of this revision.
+    pub fn goes_to(&mut self, endpoint: SocketAddr, revision: &str) {
         if let Some(first) = &mut self.first {
             first.goes_to(endpoint);
+        }
+        if let Some(entry) = &mut self.entry {
+            entry.goes_to(endpoint, revision);
         }
     }
 
@@ -107,6 +128,31 @@ impl Tally {
     pub fn said(&mut self, said: Said) {
         if let Some(first) = &mut self.first {
             first.said(said);
+        }
+        if let Some(entry) = &mut self.entry {
+            entry.said(said);
+        }
+    }
+
+    /// There is no answer but this one, of the proxy's own.
+    pub fn refused(&mut self, flag: Flag, status: u16, reason: &str) {
+        if let Some(entry) = &mut self.entry {
+            entry.refused(flag, status, reason);
+        }
+    }
+
+    /// The answer broke off.
+    pub fn broke(&mut self, flag: Flag) {
+        if let Some(entry) = &mut self.entry {
+            entry.broke(flag);
+        }
+    }
+
+    /// So many bytes of the request's body have gone on, and of its answer's.
+    pub fn moved(&mut self, moved: impl FnOnce() -> (u64, u64)) {
+        if let Some(entry) = &mut self.entry {
+            let (received, sent) = moved();
+            entry.moved(received, sent);
         }
     }
 
@@ -139,6 +185,9 @@ impl Tally {
             return;
         }
         self.counted = Some(class);
+        if let Some(entry) = &mut self.entry {
+            entry.ended(class);
+        }
         self.first_ended(class);
         self.held_ended(class);
         match &self.account {
@@ -171,6 +220,9 @@ impl Tally {
 impl Drop for Tally {
     fn drop(&mut self) {
         self.end(Class::ClientClosed);
+        if let Some(entry) = self.entry.take() {
+            entry.over();
+        }
     }
 }
 

@@ -72,6 +72,7 @@ impl Attempt<'_, '_> {
             })
             .await
         };
+        flight.moved(|| (self.upload.body_bytes(), download.body_bytes()));
         match ended {
             Relayed::Whole => {}
             Relayed::Broken(error) => return Ended::Broken(error),

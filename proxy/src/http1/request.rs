@@ -105,6 +105,10 @@ pub(super) fn read(
             path: request.target,
             upgrade: request.wants_upgrade(),
         },
+        protocol: match request.version {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+        },
     };
     let exchange = policy.begin(state, arrived, facts, &Names(&request.fields))?;
     let mark = (header::PEER, &*state.common.token);

@@ -22,6 +22,7 @@ use crate::exchange::flight::{Flight, Manner};
 use crate::exchange::{Delivery, Facts, Marking, Policy, Refusal};
 use crate::metrics::Limit;
 use crate::state::State;
+use crate::telemetry::Flag;
 
 pub(super) async fn serve(
     state: Rc<State>,
@@ -77,6 +78,7 @@ pub(super) async fn serve(
             path: head.uri.path_and_query().map_or("", PathAndQuery::as_str),
             upgrade: false,
         },
+        protocol: "HTTP/2",
     };
     let exchange = loop {
         match policy.begin(&state, arrived, facts, &head::Fields(&head.headers)) {
@@ -150,6 +152,7 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
         return;
     };
     if is_empty {
+        flight.moved(|| (attempt.upload.moved(), 0));
         return complete(&attempt, flight);
     }
     let mut download = Pump::once(false);
@@ -168,6 +171,7 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
         polled
     })
     .await;
+    flight.moved(|| (attempt.upload.moved(), download.moved()));
     match ended {
         Ended::Whole => complete(&attempt, flight),
         Ended::Broken(reason) => {
@@ -175,7 +179,7 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
             yield_now().await;
             to_caller.send_reset(reason);
             flight.traced(|| attempt.head.trace());
-            flight.broken();
+            flight.broken(Flag::Reset);
         }
         Ended::Left(reason) => {
             sender.send_reset(reason);
@@ -201,7 +205,7 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
                 }
             }
             flight.traced(|| attempt.head.trace());
-            flight.broken();
+            flight.broken(Flag::TimedOut);
         }
     }
     drop(lease);

@@ -26,6 +26,12 @@ impl Identity {
         self.issued.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// When the certificate expires, in seconds since 1970; `None`: there is none.
+    pub fn expires_at(&self) -> Option<i64> {
+        let expiry = self.expiry.load(Ordering::Relaxed);
+        (expiry != 0).then_some(expiry)
+    }
+
     pub fn failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }

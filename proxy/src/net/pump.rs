@@ -121,6 +121,11 @@ impl Pump {
         self.total
     }
 
+    /// Those of them that were not the head's; with the lines of chunks.
+    pub fn body_bytes(&self) -> u64 {
+        self.total.saturating_sub(self.head as u64)
+    }
+
     pub fn body(&self) -> &Body {
         &self.body
     }

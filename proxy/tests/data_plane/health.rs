@@ -72,6 +72,13 @@ async fn the_dump_shows_the_weights_that_really_hold() {
     assert_eq!(dump["routes"][0]["canary"]["weight"], "10%");
     assert_eq!(dump["routes"][0]["destination"], crate::mesh::SERVICE);
     assert_eq!(dump["clusters"].as_array().unwrap().len(), 2);
+    let listeners = dump["listeners"].as_array().unwrap();
+    let expected = serde_json::json!([
+        {"name": "outbound", "address": mesh.outbound.to_string()},
+        {"name": "inbound", "address": mesh.inbound.to_string()},
+        {"name": "admin", "address": mesh.admin.to_string()},
+    ]);
+    assert_eq!(listeners, expected.as_array().unwrap());
 }
 
 #[tokio::test]

@@ -30,6 +30,7 @@ mod share;
 mod smuggling;
 mod sticky;
 mod streams;
+mod telemetry;
 mod timeouts;
 mod wire;
 mod withdrawal;

@@ -12,6 +12,7 @@ use aviary_proxy::limits::Limits;
 use aviary_proxy::metrics::{ArmMetrics, ByClass, Metrics, Workload};
 use aviary_proxy::net::origin::{OriginalDestination, Side};
 use aviary_proxy::run::{Options, Proxy, loopback};
+use aviary_proxy::telemetry::{Output, Wanted};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use traffic_core::bounds::Bounds;
@@ -56,6 +57,9 @@ pub(crate) struct Given {
     /// Ports and paths of probes that are asked under another name.
     pub probe_paths: Vec<&'static str>,
     pub until_told: Inbound,
+    pub telemetry: Wanted,
+    /// Where the access log goes.
+    pub output: Output,
 }
 
 impl Default for Given {
@@ -71,6 +75,8 @@ impl Default for Given {
             https_probes: vec![],
             probe_paths: vec![],
             until_told: Inbound::default(),
+            telemetry: Wanted::default(),
+            output: Box::new(std::io::sink()),
         }
     }
 }
@@ -124,6 +130,8 @@ impl Mesh {
                 .map(|probe| probe.parse().unwrap())
                 .collect(),
             until_told: given.until_told,
+            telemetry: given.telemetry,
+            output: given.output,
         })
         .unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -214,6 +222,8 @@ pub(crate) struct Service {
     pub identity: Option<Expected>,
     /// Where the application of the pod that gets this is called, if it is one of the endpoints.
     pub application: Option<SocketAddr>,
+    /// Whether endpoints let it be known what they are of: `web-v1`, `web-v2`.
+    pub workloads: bool,
 }
 
 impl Default for Service {
@@ -230,6 +240,7 @@ impl Default for Service {
             bounds: Bounds::default(),
             identity: None,
             application: None,
+            workloads: false,
         }
     }
 }
@@ -286,6 +297,7 @@ impl Service {
                 address,
                 health: Health::Healthy,
                 identity: self.identity.clone(),
+                workload: self.workloads.then(|| format!("web-{revision}").into()),
             });
             (
                 name.clone(),

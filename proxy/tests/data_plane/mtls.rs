@@ -3,6 +3,7 @@
 mod authority;
 mod detection;
 mod ends;
+mod names;
 mod peers;
 mod policies;
 mod renewal;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use aviary_proxy::control::Identify;
 use aviary_proxy::limits::Limits;
+use aviary_proxy::telemetry::Wanted;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -48,6 +50,7 @@ pub(crate) struct Chosen {
     workers: usize,
     /// Of the calling sidecar.
     limits: Limits,
+    telemetry: Wanted,
 }
 
 impl Default for Chosen {
@@ -58,6 +61,7 @@ impl Default for Chosen {
             manner: Manner::default(),
             workers: 1,
             limits: Limits::default(),
+            telemetry: Wanted::default(),
         }
     }
 }
@@ -77,12 +81,14 @@ impl Pair {
         let called = Mesh::start(Given {
             inbound: app,
             workers: chosen.workers,
+            telemetry: chosen.telemetry,
             ..Given::default()
         });
         let tap = Tap::before(called.inbound, chosen.manner).await;
         let calling = Mesh::start(Given {
             workers: chosen.workers,
             limits: chosen.limits,
+            telemetry: chosen.telemetry,
             ..Given::default()
         });
         let service = Service {

@@ -3,10 +3,11 @@
 //! The EDS service name is the cluster's own name: two Envoy clusters that share one stall for 15 s (envoy#47302).
 //!
 //! Who answers at an endpoint is in its metadata `aviary.dev`: `identity`, a SPIFFE ID, `tls`, whether its sidecar accepts TLS, and `strict`, where it
-//! takes nothing else. What of that is wrong is
+//! takes nothing else; and `workload`, what its pod is one of, where that has been asked for. What of that is wrong is
 //! refused with the whole message, and never left out: an endpoint whose identity was left out would be called in plaintext.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cds;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
@@ -16,7 +17,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::config_source::ConfigSourceSpecifier;
 use envoy_types::pb::envoy::config::endpoint::v3 as eds;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
-use envoy_types::pb::google::protobuf::Duration;
+use envoy_types::pb::google::protobuf::{Duration, Struct};
 use traffic_core::config::{Cluster, Endpoint, Expected, Health};
 use traffic_core::spiffe::{InvalidId, SpiffeId};
 
@@ -29,6 +30,10 @@ const IDENTITY: &str = "identity";
 const TLS: &str = "tls";
 /// Whether nothing else is taken there.
 const STRICT: &str = "strict";
+/// What its pod is one of.
+const WORKLOAD: &str = "workload";
+/// Names of Kubernetes are not longer.
+const LONGEST_WORKLOAD: usize = 253;
 
 /// A Cluster or ClusterLoadAssignment that is not one of ours; the text goes into the NACK.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -149,11 +154,13 @@ pub fn decode_endpoints(wire: &eds::ClusterLoadAssignment) -> Result<Cluster, In
     {
         let address = address_of(index, each).map_err(invalid)?;
         let identity = identity(index, each).map_err(invalid)?;
+        let workload = workload(index, each).map_err(invalid)?;
         if let Some(health) = health(index, each.health_status).map_err(invalid)? {
             endpoints.push(Endpoint {
                 address,
                 health,
                 identity,
+                workload,
             });
         }
     }
@@ -181,12 +188,27 @@ fn encode_endpoint(endpoint: &Endpoint) -> eds::LbEndpoint {
             address: Some(address::encode(endpoint.address)),
             ..eds::Endpoint::default()
         })),
-        metadata: endpoint.identity.as_ref().map(encode_identity),
+        metadata: about(endpoint),
         ..eds::LbEndpoint::default()
     }
 }
 
-fn encode_identity(expected: &Expected) -> core::Metadata {
+fn about(endpoint: &Endpoint) -> Option<core::Metadata> {
+    let identity = endpoint.identity.as_ref().map(encode_identity);
+    let workload = endpoint.workload.as_deref().map(metadata::text);
+    if identity.is_none() && workload.is_none() {
+        return None;
+    }
+    let mut about = identity.unwrap_or_default();
+    let workload = workload.map(|workload| (WORKLOAD.to_owned(), workload));
+    about.fields.extend(workload);
+    Some(core::Metadata {
+        filter_metadata: [(KEY.to_owned(), about)].into(),
+        ..core::Metadata::default()
+    })
+}
+
+fn encode_identity(expected: &Expected) -> Struct {
     let Expected {
         id,
         accepts,
@@ -200,10 +222,27 @@ fn encode_identity(expected: &Expected) -> core::Metadata {
         let demands = metadata::boolean(true);
         about.fields.insert(STRICT.to_owned(), demands);
     }
-    core::Metadata {
-        filter_metadata: [(KEY.to_owned(), about)].into(),
-        ..core::Metadata::default()
+    about
+}
+
+fn workload(index: usize, wire: &eds::LbEndpoint) -> Result<Option<Arc<str>>, ClusterProblem> {
+    let about = wire.metadata.as_ref();
+    let Some(about) = about.and_then(|about| about.filter_metadata.get(KEY)) else {
+        return Ok(None);
+    };
+    let field = |problem| ClusterProblem::Metadata { index, problem };
+    let Some(name) = Fields(about).text_if_any(WORKLOAD).map_err(field)? else {
+        return Ok(None);
+    };
+    let is_name = (1..=LONGEST_WORKLOAD).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_name {
+        return Err(field(FieldProblem::NotA {
+            field: WORKLOAD,
+            expected: "the name of a workload",
+        }));
     }
+    Ok(Some(name.into()))
 }
 
 fn identity(index: usize, wire: &eds::LbEndpoint) -> Result<Option<Expected>, ClusterProblem> {

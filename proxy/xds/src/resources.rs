@@ -457,6 +457,7 @@ mod tests {
             address: "10.1.0.1:80".parse().unwrap(),
             health: Health::Healthy,
             identity: None,
+            workload: None,
         };
         let (empty, full) = (with(Vec::new()), with(vec![one]));
         assert_ne!(

@@ -96,6 +96,7 @@ impl Service {
                 address,
                 health: Health::Healthy,
                 identity: None,
+                workload: None,
             }],
         }
     }

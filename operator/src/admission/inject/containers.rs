@@ -78,7 +78,7 @@ pub(super) fn proxy(
             {"name": "AVIARY_ROOT_CERTS", "value": injector.root_pem},
             // The kubelet ends a native sidecar after the application: nobody is left to wait for.
             {"name": "AVIARY_DRAIN_DELAY", "value": "0s"},
-            {"name": "AVIARY_WORKLOAD", "value": workload},
+            {"name": names::WORKLOAD_VARIABLE, "value": workload},
             {"name": "POD_NAME", "valueFrom": field("metadata.name")},
             {"name": "POD_NAMESPACE", "valueFrom": field("metadata.namespace")},
             {"name": "POD_IP", "valueFrom": field("status.podIP")},

@@ -1,7 +1,7 @@
 use kube_runtime::watcher::Event;
 
 use super::*;
-use crate::rollout::views::Views;
+use crate::rollout::views::{NamespaceSeen, Views};
 
 /// No CallerPolicy, but these.
 fn policies(all: Vec<Allowing>) -> Store<Allowing> {
@@ -23,6 +23,7 @@ fn injector() -> Injector {
         mark: VERSION.to_owned(),
         demanded: Demanded::default(),
         policies: Some(policies(Vec::new())),
+        namespaces: None,
     }
 }
 
@@ -615,4 +616,58 @@ fn a_pod_that_a_policy_selects_or_may_select_is_closed_until_it_is_told_who_may_
         ..injector()
     };
     assert!(is_closed(&young, "shop"), "nobody knows of policies yet");
+}
+
+#[test]
+fn what_a_namespace_wants_its_pods_inherit_unless_they_say_otherwise() {
+    let (views, mut writers) = Views::new();
+    writers.namespaces.apply(Event::Apply(NamespaceSeen {
+        key: Key::new("", "shop"),
+        wishes: vec![
+            ("aviary.dev/access-log", "errors".into()),
+            ("aviary.dev/metrics", "istio".into()),
+        ],
+    }));
+    let injector = Injector {
+        namespaces: Some(views.namespaces),
+        ..injector()
+    };
+    let made = |namespace: &str, mut pod: Value| {
+        let Injection::Inject { patch, warnings } = injector.inject(namespace, &pod).unwrap()
+        else {
+            panic!("left alone");
+        };
+        json_patch::patch(&mut pod, &patch).unwrap();
+        (pod, warnings)
+    };
+    let (inherits, warnings) = made("shop", pod());
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(
+        args(&inherits),
+        ["run", "--access-log=errors", "--metrics=istio"]
+    );
+    let annotations = &inherits["metadata"]["annotations"];
+    assert_eq!(annotations["aviary.dev/metrics"], "istio");
+    // It is looked at once more, perhaps when the namespace says something else.
+    assert_eq!(
+        injector.inject("other", &inherits).unwrap(),
+        Injection::LeftAlone { warnings: vec![] }
+    );
+    let mut own = pod();
+    own["metadata"]["annotations"]["aviary.dev/access-log"] = json!("off");
+    assert_eq!(
+        args(&made("shop", own).0),
+        ["run", "--access-log=off", "--metrics=istio"]
+    );
+    assert_eq!(args(&made("other", pod()).0), ["run"]);
+
+    writers.namespaces.apply(Event::Apply(NamespaceSeen {
+        key: Key::new("", "shop"),
+        wishes: vec![("aviary.dev/metrics", "prometheus".into())],
+    }));
+    let (mistaken, warnings) = made("shop", pod());
+    assert_eq!(args(&mistaken), ["run"]);
+    assert_eq!(warnings.len(), 1);
+    let begins = "namespace shop, annotation aviary.dev/metrics: 'prometheus' is none; write";
+    assert!(warnings[0].starts_with(begins), "{warnings:?}");
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::limits::{self, LimitError};
 use super::ports::{Ports, PortsError};
 use super::quantity::{CPU, InvalidQuantity, MEMORY, Quantity, Resource};
+use super::telemetry::{self, TelemetryError};
 use crate::names;
 
 /// The longest reference of an image that is taken: a registry, a path, a tag and a digest.
@@ -18,6 +19,8 @@ pub enum InvalidWish {
     Ports(#[from] PortsError),
     #[error(transparent)]
     Limit(#[from] LimitError),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     #[error("annotation {annotation}: {source}")]
     Quantity {
         annotation: &'static str,
@@ -60,6 +63,7 @@ pub(super) struct Wishes {
 impl Wishes {
     pub(super) fn of(pod: &Value) -> Result<Wishes, InvalidWish> {
         let mut flags = limits::from_annotations(pod)?;
+        flags.extend(telemetry::from_annotations(pod)?);
         if let Some(level) = annotation(pod, names::PROXY_LOG_LEVEL_ANNOTATION) {
             flags.push(format!("--log={}", log_level(level)?));
         }

@@ -54,6 +54,7 @@ fn world(rollout: &str, percent: u32, endpoint: u8) -> Resources {
             address: SocketAddr::from(([10, 1, 0, last], 80)),
             health: Health::Healthy,
             identity: None,
+            workload: None,
         };
         resources.insert_cluster(&Cluster {
             name: name.to_owned(),

@@ -59,6 +59,7 @@ fn cluster(endpoint: u8) -> Cluster {
             address,
             health: Health::Healthy,
             identity: None,
+            workload: None,
         }],
     }
 }

@@ -27,6 +27,7 @@ use crate::rollout::machine::{self, Memory};
 use crate::rollout::measure::{Source, StableOutcome, WindowOutcome};
 use crate::rollout::testing::{self, Writers, object};
 use crate::rollout::traffic::Traffic;
+use crate::rollout::views::NamespaceSeen;
 use crate::rollout::write::{Kind, Verb, WriteError, Written};
 
 mod hooks;
@@ -863,7 +864,10 @@ fn pods_without_a_sidecar_are_told_of_once_and_no_longer_when_they_have_one() {
         "Meshed",
         "its namespace has not asked"
     );
-    let labelled = Event::Apply(Key::new("", "shop"));
+    let labelled = Event::Apply(NamespaceSeen {
+        key: Key::new("", "shop"),
+        wishes: Vec::new(),
+    });
     shop.writers.namespaces.apply(labelled);
     for _ in 0..2 {
         later(&mut shop);

@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use aviary_crds::REVISION_LABEL;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodSpec};
 use kube::ResourceExt;
 use traffic_core::inbound::Probe;
+use traffic_core::telemetry::{METRICS_FLAG, MetricNames};
 
 use super::Lacks;
 use crate::key::Key;
-use crate::names::{PROXY_CONTAINER, SKIP_INBOUND_ANNOTATION};
+use crate::names::{PROXY_CONTAINER, SKIP_INBOUND_ANNOTATION, WORKLOAD_VARIABLE};
 use crate::probes;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub struct PodSeen {
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// The label of a copy's pod.
     pub revision: Option<Box<str>>,
+    /// What its sidecar counts it as one of, where that lets it be known.
+    pub workload: Option<Arc<str>>,
     /// The ReplicaSet that controls it.
     pub replica_set: Option<Box<str>>,
     pub sidecar: Sidecar,
@@ -69,12 +73,28 @@ impl From<Pod> for PodSeen {
                 .get(REVISION_LABEL)
                 .map(|it| it.as_str().into()),
             replica_set: owner.map(|owner| owner.name.as_str().into()),
+            workload: meshed.and_then(workload),
             labels: meshed.map(|_| labels(&pod)).unwrap_or_default(),
             sidecar,
             probes: meshed.map(probes::of).unwrap_or_default().into(),
             leaves: pod.metadata.deletion_timestamp.is_some(),
         }
     }
+}
+
+/// Only that which counts under Istio's names, which know callers and called by it. As its injector wrote it.
+fn workload(spec: &PodSpec) -> Option<Arc<str>> {
+    let containers = spec.init_containers.iter().flatten();
+    let mut containers = containers.chain(&spec.containers);
+    let sidecar = containers.find(|container| container.name == PROXY_CONTAINER)?;
+    let wanted = format!("--{METRICS_FLAG}={}", MetricNames::Istio);
+    if !sidecar.args.iter().flatten().any(|flag| *flag == wanted) {
+        return None;
+    }
+    let mut variables = sidecar.env.iter().flatten();
+    let workload = variables.find(|variable| variable.name == WORKLOAD_VARIABLE)?;
+    let name = workload.value.as_deref()?;
+    (!name.is_empty()).then(|| name.into())
 }
 
 fn labels(pod: &Pod) -> Box<[(Box<str>, Box<str>)]> {
@@ -210,5 +230,22 @@ mod tests {
         assert!(pod.is_unmeshed());
         let leaves = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
         assert!(!seen(leaves).is_unmeshed());
+    }
+
+    #[test]
+    fn what_a_pod_is_one_of_is_known_only_where_its_sidecar_counts_under_istios_names() {
+        let pod = |args: &[&str], workload: &str| {
+            let sidecar = json!({
+                "name": "aviary-proxy", "args": args,
+                "env": [{"name": "POD_NAME"}, {"name": "AVIARY_WORKLOAD", "value": workload}],
+            });
+            let pod = seen(json!({"spec": {"containers": [], "initContainers": [sidecar]}}));
+            pod.workload.as_deref().map(str::to_owned)
+        };
+        let asked = ["run", "--metrics=istio"];
+        assert_eq!(pod(&asked, "web-canary-1").as_deref(), Some("web-canary-1"));
+        assert_eq!(pod(&asked, ""), None);
+        assert_eq!(pod(&["run", "--metrics=aviary"], "web"), None);
+        assert_eq!(pod(&["run"], "web"), None);
     }
 }

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 
 use super::store::{By, Links, Packing, Shape};
-use super::{Allowing, Guarded, PodSeen, What, lacks};
+use super::{Allowing, Guarded, NamespaceSeen, PodSeen, What, lacks};
 use crate::key::Key;
 use crate::mesh;
 
@@ -140,8 +140,8 @@ pub(super) const FREEZES: Shape<ConfigMap> = Shape {
     packing: None,
 };
 
-pub(super) const NAMESPACES: Shape<Key> = Shape {
-    key: Key::clone,
+pub(super) const NAMESPACES: Shape<NamespaceSeen> = Shape {
+    key: |namespace| namespace.key.clone(),
     links: |_| Vec::new(),
     packing: None,
 };

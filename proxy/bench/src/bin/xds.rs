@@ -79,6 +79,7 @@ impl World {
                         accepts: true,
                         demands: false,
                     }),
+                    workload: None,
                 }],
             });
         }

@@ -80,8 +80,8 @@ fn digit(of: u8) -> Option<u8> {
     }
 }
 
-/// The path of a target in origin form or absolute form (RFC 9112, 3.2).
-fn path(target: &[u8]) -> &[u8] {
+/// The path of a target in origin form or absolute form (RFC 9112, 3.2), without its query; empty if it has none.
+pub fn path(target: &[u8]) -> &[u8] {
     let end = target.iter().position(|byte| matches!(byte, b'?' | b'#'));
     let target = &target[..end.unwrap_or(target.len())];
     let authority = target

@@ -12,6 +12,7 @@ fn endpoint(address: &str, health: Health) -> Endpoint {
         address: address.parse().unwrap(),
         health,
         identity: None,
+        workload: None,
     }
 }
 
@@ -206,6 +207,14 @@ fn an_identity_that_is_wrong_is_refused_and_never_left_out() {
             "cluster `shop/web/80/v1`: endpoint 0: metadata field `tls` is not true or false",
         ),
         (
+            vec![("workload", metadata::boolean(true))],
+            "cluster `shop/web/80/v1`: endpoint 0: metadata field `workload` is not text",
+        ),
+        (
+            vec![("workload", metadata::text("a b"))],
+            "cluster `shop/web/80/v1`: endpoint 0: metadata field `workload` is not the name of a workload",
+        ),
+        (
             vec![("tls", metadata::boolean(true))],
             "cluster `shop/web/80/v1`: endpoint 0: it says whether it accepts TLS, and not who answers",
         ),
@@ -244,7 +253,7 @@ proptest! {
         let health = |draining| if draining { Health::Draining } else { Health::Healthy };
         let endpoints = addresses
             .into_iter()
-            .map(|((ip, port), draining)| Endpoint { address: SocketAddr::new(ip, port.get()), health: health(draining), identity: expected("web", draining).filter(|_| ip.is_ipv4()) })
+            .map(|((ip, port), draining)| Endpoint { address: SocketAddr::new(ip, port.get()), health: health(draining), identity: expected("web", draining).filter(|_| ip.is_ipv4()), workload: draining.then(|| "web-canary-1".into()) })
             .collect();
         let cluster = Cluster { name: "c".to_owned(), endpoints };
         prop_assert_eq!(decode_endpoints(&encode_endpoints(&cluster)), Ok(cluster));

@@ -53,6 +53,7 @@ pub(crate) fn cluster(name: &str, addresses: &[&str]) -> Cluster {
         address: address.parse().unwrap(),
         health: Health::Healthy,
         identity: None,
+        workload: None,
     };
     Cluster {
         name: name.to_owned(),
