@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "contract/exposed.rs"]
+mod exposed;
+#[path = "contract/metrics.rs"]
+mod metrics;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +30,19 @@ const REVISION: &str = "v2";
 
 /// The real text of a sidecar's `/metrics` that routes to `shop/web`, beside an application at port 8080.
 fn exported(pod: Workload) -> String {
+    let metrics = Arc::new(Metrics::of(pod));
+    metrics.arm(&route(), REVISION);
+    metrics.port(8080);
+    metrics.render().unwrap()
+}
+
+/// To `shop/web`.
+fn route() -> Route {
     let arm = Arm {
         cluster: format!("shop/web/80/{REVISION}"),
         revision: REVISION.to_owned(),
     };
-    let route = Route {
+    Route {
         name: "shop/web/80".to_owned(),
         namespace: "shop".to_owned(),
         service: "web".to_owned(),
@@ -42,11 +55,7 @@ fn exported(pod: Workload) -> String {
         },
         bounds: Bounds::default(),
         revoked: Vec::new(),
-    };
-    let metrics = Arc::new(Metrics::of(pod));
-    metrics.arm(&route, REVISION);
-    metrics.port(8080);
-    metrics.render().unwrap()
+    }
 }
 
 fn pod(workload: &str) -> Workload {
@@ -246,6 +255,7 @@ fn every_flag_that_the_injector_sets_is_one_that_the_sidecar_takes() {
         .collect();
     assert!(args.contains(&"--tcp-probe-ports=8080"), "{args:?}");
     assert!(args.contains(&"--probe-path=8080/live"), "{args:?}");
+    assert!(args.contains(&"--metrics=istio"), "{args:?}");
     let parsed = Cli::try_parse_from([&["aviary-proxy"], &args[..]].concat());
     assert!(parsed.is_ok(), "{args:?}: {}", parsed.unwrap_err());
 }

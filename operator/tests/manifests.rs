@@ -14,19 +14,11 @@ use aviary_crds::{
     REQUEST_ANNOTATION, REQUESTED_BY_ANNOTATION, RESTORED_ANNOTATION, REVISION_LABEL,
     ROLLOUT_LABEL,
 };
-use aviary_operator::admin::Health;
 use aviary_operator::admission::rollout::{Facts, PrometheusPolicy, Severity, Target, validate};
-use aviary_operator::ads::{Ads, RevocationKey};
-use aviary_operator::certificates::Expiries;
-use aviary_operator::certificates::workload::{LIFETIME, Terms, Workloads};
-use aviary_operator::metrics::Metrics;
 use aviary_operator::names;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::DynamicObject;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use traffic_core::spiffe::TrustDomain;
 
 fn config() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config")
@@ -749,47 +741,6 @@ fn the_sample_of_credentials_lets_the_operator_get_one_secret() {
         find("RoleBinding")["subjects"],
         json!([{"kind": "ServiceAccount", "name": names::OPERATOR, "namespace": names::NAMESPACE}])
     );
-}
-
-#[test]
-fn alerts_and_dashboard_ask_for_metrics_that_exist() {
-    let (mut registry, metrics) = (Registry::default(), Metrics::default());
-    let ads = Ads::new(RevocationKey::new(&[1; 32]));
-    let expiries = || Expiries {
-        serving: 0,
-        root: 0,
-        workloads: Some(0),
-    };
-    metrics.register(&mut registry, &ads, expiries);
-    let terms = Terms {
-        trust_domain: TrustDomain::parse("cluster.local").unwrap(),
-        lifetime: LIFETIME,
-    };
-    Workloads::new(terms).register(&mut registry);
-    Health::default().register(&mut registry);
-    let mut text = String::new();
-    encode(&mut text, &registry).unwrap();
-    let families: BTreeSet<&str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-        .collect();
-    assert!(families.contains("aviary_operator_rollout_phase"), "{text}");
-    for file in ["alerts.yaml", "dashboard.json"] {
-        let text = fs::read_to_string(config().join("monitoring").join(file)).unwrap();
-        let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
-        let asked: BTreeSet<&str> = text
-            .split(word)
-            .filter(|word| word.starts_with("aviary_operator_"))
-            .collect();
-        assert!(asked.len() > 5, "{file}: {asked:?}");
-        for name in asked {
-            let family = ["_total", "_bucket"]
-                .into_iter()
-                .find_map(|suffix| name.strip_suffix(suffix))
-                .unwrap_or(name);
-            assert!(families.contains(family), "{file} asks for {name}");
-        }
-    }
 }
 
 /// What the built-in queries ask for is set by Prometheus, and not by what it scrapes.
