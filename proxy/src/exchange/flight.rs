@@ -12,6 +12,7 @@ use super::tally::Tally;
 use crate::drain::Stream;
 use crate::endpoint::InFlight;
 use crate::state::withdrawal::LongStream;
+use crate::telemetry::Flag;
 
 /// What an answer is, as far as its end is concerned that this proxy may have to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +24,6 @@ pub enum Manner {
     /// Server-sent events: whoever listens opens them again (HTML, 9.2).
     Events,
 }
-use crate::telemetry::Flag;
 
 #[derive(Debug)]
 pub struct Flight {
