@@ -194,7 +194,8 @@ mod tests {
         let probes = HttpsProbes(vec!["8443/healthz".parse().unwrap()]);
         let own = "127.0.0.1:15020".parse().unwrap();
         let refused = async |asked: &str| {
-            let asked = probes.probe(asked, &HeaderMap::new(), own);
+            let headers = HeaderMap::new();
+            let asked = probes.probe(asked, &headers, own);
             asked.await.unwrap_err().to_string()
         };
         for other in ["8443/", "8443/healthz?x", "8444/healthz", "8443"] {

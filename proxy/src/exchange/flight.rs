@@ -95,6 +95,7 @@ impl Flight {
 
     /// It was ended because its revision gets nothing any more, which says nothing about the revision: as if its caller had left.
     pub fn withdrawn(mut self) {
+        self.tally.broke(Flag::Withdrawn);
         self.tally.end(Class::ClientClosed);
     }
 

@@ -177,6 +177,7 @@ mod tests {
                     accepts,
                     demands: self.demands,
                 }),
+                workload: None,
             };
             let cluster = Cluster {
                 name: "c".to_owned(),

@@ -22,6 +22,8 @@ pub enum Flag {
     Malformed,
     /// It took longer than it may.
     TimedOut,
+    /// It was a long stream to a revision that gets nothing any more: this sidecar ended it.
+    Withdrawn,
     /// The caller left first.
     CallerLeft,
     /// The request's body is no HTTP.
@@ -42,6 +44,7 @@ impl From<&SendError> for Flag {
             SendError::Caller(CallerFault::Left) => Flag::CallerLeft,
             SendError::Caller(CallerFault::Malformed(_)) => Flag::CallerMalformed,
             SendError::TimedOut(_) => Flag::TimedOut,
+            SendError::Withdrawn => Flag::Withdrawn,
         }
     }
 }
@@ -57,6 +60,7 @@ impl Flag {
             Flag::Reset => "UR",
             Flag::Malformed => "UPE",
             Flag::TimedOut => "UT",
+            Flag::Withdrawn => "LR",
             Flag::CallerLeft => "DC",
             Flag::CallerMalformed => "DPE",
         }
