@@ -188,9 +188,11 @@ fn is_clear(segment: &Segment) -> bool {
 
 pub(super) async fn addresses(shop: &Shop, labels: &str) -> anyhow::Result<BTreeSet<Ipv4Addr>> {
     let pods = shop.pods(labels).await?;
-    let addresses = pods
+    // One that ends may be gone by the time somebody asks it.
+    let stay = pods
         .iter()
-        .filter_map(|pod| pod.status.as_ref()?.pod_ip.as_ref());
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    let addresses = stay.filter_map(|pod| pod.status.as_ref()?.pod_ip.as_ref());
     let addresses: Result<_, _> = addresses.map(|address| address.parse()).collect();
     let addresses: BTreeSet<Ipv4Addr> = addresses?;
     ensure!(!addresses.is_empty(), "no pods with {labels}");
