@@ -47,7 +47,7 @@ pub(crate) fn of_sidecar() -> Families {
     ];
     metrics.port(8080);
     metrics.denied(sidecar::Refusal::Plaintext, "", "");
-    metrics.identity.issued(1, 1);
+    metrics.identity.issued(2, 1);
     let labels = Labels {
         reporter: Reporter::Source,
         source: Party::default(),
