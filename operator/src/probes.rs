@@ -3,7 +3,9 @@
 //! Not among them are the requests of `lifecycle` hooks, which do something. Probes by HTTPS, whose requests a sidecar cannot read, and those by `tcpSocket` are
 //! asked of the sidecar itself.
 
-use k8s_openapi::api::core::v1::{Container, ContainerPort, HTTPGetAction, PodSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, HTTPGetAction, PodSpec, Probe as Asked,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use traffic_core::inbound::Probe;
 
@@ -11,27 +13,47 @@ use crate::names::{PROXY_CONTAINER, PROXY_HEALTH_PORT};
 
 /// Sorted, without duplicates.
 pub(crate) fn of(spec: &PodSpec) -> Vec<Probe> {
-    let containers = spec.init_containers.iter().flatten();
-    let containers = containers.chain(&spec.containers);
-    let others = containers.filter(|container| container.name != PROXY_CONTAINER);
-    // What is asked of the sidecar itself does not come in.
-    let probes = others.flat_map(of_container);
-    let mut probes: Vec<Probe> = probes.filter(|it| it.port() != PROXY_HEALTH_PORT).collect();
-    probes.sort();
-    probes.dedup();
-    probes
+    sorted(applications(spec).flat_map(|container| {
+        probes(container).filter_map(|probe| {
+            if let Some(get) = &probe.http_get {
+                return http(container, get);
+            }
+            let port = port_number(probe.grpc.as_ref()?.port)?;
+            Some(Probe::Grpc { port })
+        })
+    }))
 }
 
 /// What is asked by HTTP of the pod under another name than its address, hooks of a container's life included: by that name a sidecar does not know it for
 /// the kubelet's. Sorted, without duplicates.
 pub(crate) fn under_other_names(spec: &PodSpec) -> Vec<Probe> {
+    sorted(applications(spec).flat_map(|container| {
+        let lifecycle = container.lifecycle.iter();
+        let hooks = lifecycle.flat_map(|life| [&life.post_start, &life.pre_stop]);
+        let hooks = hooks.flatten().filter_map(|hook| hook.http_get.as_ref());
+        let gets = probes(container).filter_map(|probe| probe.http_get.as_ref());
+        let named = gets.chain(hooks).filter(|get| names_a_host(get));
+        named.filter_map(|get| http(container, get))
+    }))
+}
+
+/// All containers but the sidecar.
+fn applications(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     let containers = spec.init_containers.iter().flatten();
     let containers = containers.chain(&spec.containers);
-    let others = containers.filter(|container| container.name != PROXY_CONTAINER);
-    let asked = others.flat_map(|container| {
-        let named = gets(container).filter(|get| names_a_host(get));
-        named.filter_map(|get| http(container, get))
-    });
+    containers.filter(|container| container.name != PROXY_CONTAINER)
+}
+
+fn probes(container: &Container) -> impl Iterator<Item = &Asked> {
+    let probes = [
+        &container.startup_probe,
+        &container.liveness_probe,
+        &container.readiness_probe,
+    ];
+    probes.into_iter().flatten()
+}
+
+fn sorted(asked: impl Iterator<Item = Probe>) -> Vec<Probe> {
     // What is asked of the sidecar itself does not come in.
     let mut asked: Vec<Probe> = asked.filter(|it| it.port() != PROXY_HEALTH_PORT).collect();
     asked.sort();
@@ -39,39 +61,9 @@ pub(crate) fn under_other_names(spec: &PodSpec) -> Vec<Probe> {
     asked
 }
 
-fn gets(container: &Container) -> impl Iterator<Item = &HTTPGetAction> {
-    let probes = [
-        &container.startup_probe,
-        &container.liveness_probe,
-        &container.readiness_probe,
-    ];
-    let probes = probes.into_iter().flatten();
-    let lifecycle = container.lifecycle.iter();
-    let hooks = lifecycle.flat_map(|life| [&life.post_start, &life.pre_stop]);
-    let hooks = hooks.flatten().filter_map(|hook| hook.http_get.as_ref());
-    probes
-        .filter_map(|probe| probe.http_get.as_ref())
-        .chain(hooks)
-}
-
 fn names_a_host(get: &HTTPGetAction) -> bool {
     let mut headers = get.http_headers.iter().flatten();
     headers.any(|header| header.name.eq_ignore_ascii_case("host"))
-}
-
-fn of_container(container: &Container) -> impl Iterator<Item = Probe> + '_ {
-    let probes = [
-        &container.startup_probe,
-        &container.liveness_probe,
-        &container.readiness_probe,
-    ];
-    probes.into_iter().flatten().filter_map(|probe| {
-        if let Some(get) = &probe.http_get {
-            return http(container, get);
-        }
-        let port = port_number(probe.grpc.as_ref()?.port)?;
-        Some(Probe::Grpc { port })
-    })
 }
 
 /// `None`: it does not come here, or not in the clear.

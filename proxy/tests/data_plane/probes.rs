@@ -193,7 +193,7 @@ async fn secure() -> (SocketAddr, mpsc::UnboundedReceiver<Parts>) {
 async fn a_probe_by_https_is_asked_by_the_sidecar_wherever_callers_must_show_who_they_are() {
     let (app, mut received) = secure().await;
     let declare = |path: &str| -> &'static str { format!("{}{path}", app.port()).leak() };
-    let silent = format!("{}/200", nobody().await.port()).leak();
+    let silent: &'static str = format!("{}/200", nobody().await.port()).leak();
     let mesh = Mesh::start(Given {
         inbound: app,
         https_probes: vec![

@@ -349,6 +349,7 @@ mod tests {
         assert_eq!(
             of(&spec).flags(),
             [
+                "--https-probe=8443/ready",
                 "--probe-path=8080/",
                 "--probe-path=8080/bye",
                 "--probe-path=9090/ready?x=1"
