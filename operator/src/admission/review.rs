@@ -56,6 +56,9 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// What [`Answer::kind`] can be.
+    pub const KINDS: [&'static str; 3] = ["allow", "patch", "deny"];
+
     pub fn kind(&self) -> &'static str {
         match self {
             Answer::Allow { .. } => "allow",

@@ -90,6 +90,8 @@ fn samples() -> String {
 
 #[tokio::test]
 async fn the_queries_that_dashboards_and_flagger_have_for_istio_find_what_they_ask_for() {
+    // Refused only if it is installed already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let server = Server::with_samples(&samples());
     let prometheus = Client::try_from(server.url("http").as_str()).unwrap();
     let of = |more: &str| {
