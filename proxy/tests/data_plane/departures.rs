@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use traffic_core::config::Protocol;
 
+use crate::client::upgraded;
 use crate::mesh::{Mesh, Service};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -53,9 +54,9 @@ impl Streams {
         let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
         let mut streams = Streams {
             grpc: (upload, answer.into_body()),
-            websocket: upgraded(http).await,
+            websocket: upgraded(http.outbound).await,
             // To this sidecar it is bytes.
-            opaque: upgraded(opaque).await,
+            opaque: upgraded(opaque.outbound).await,
         };
         streams.go_on().await;
         streams
@@ -91,18 +92,4 @@ async fn echoes(stream: &mut TcpStream) {
     let read = timeout(PATIENCE, stream.read_exact(&mut echo)).await;
     read.unwrap().unwrap();
     assert_eq!(echo, *b"echo");
-}
-
-/// A connection that has left HTTP.
-async fn upgraded(mesh: &Mesh) -> TcpStream {
-    let mut stream = TcpStream::connect(mesh.outbound).await.unwrap();
-    let request =
-        "GET /chat HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
-    }
-    assert!(head.starts_with(b"HTTP/1.1 101"));
-    stream
 }

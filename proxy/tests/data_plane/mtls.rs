@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use traffic_core::config::{Expected, Protocol};
 
-use crate::client::{Client, eventually};
+use crate::client::{Client, eventually, upgraded};
 use crate::control_plane::{ControlPlane, Loads};
 use crate::mesh::{Given, Mesh, Service, counts};
 use crate::server::{Server, opaque};
@@ -124,16 +124,7 @@ impl Pair {
 
     /// A connection that has left HTTP.
     async fn upgraded(&self) -> TcpStream {
-        let mut stream = self.connect().await;
-        let request =
-            "GET /chat HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
-        }
-        assert!(answer.starts_with(b"HTTP/1.1 101"));
-        stream
+        upgraded(self.calling.outbound).await
     }
 
     fn assert_secret(&self) {

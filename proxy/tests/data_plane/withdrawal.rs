@@ -18,7 +18,7 @@ use traffic_core::config::{Protocol, Revocation, Split};
 use traffic_core::split::sticky::Key;
 use traffic_core::withdrawal::Grace;
 
-use crate::client::{Client, eventually};
+use crate::client::{Client, eventually, upgraded};
 use crate::control_plane::wall;
 use crate::mesh::{Given, Mesh, Service, counts};
 use crate::server::{Server, accepting, opaque, raw};
@@ -376,20 +376,6 @@ pub(crate) const GOING_AWAY: &[u8] = &[0x88, 2, 0x03, 0xe9];
 /// Close 1001 of a client: masked, by zeros.
 pub(crate) const GOODBYE: &[u8] = &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe9];
 
-/// A connection at which a client has asked for an upgrade.
-async fn upgraded(mesh: &Mesh) -> TcpStream {
-    let mut stream = TcpStream::connect(mesh.outbound).await.unwrap();
-    let request =
-        "GET /chat HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
-    }
-    assert!(head.starts_with(b"HTTP/1.1 101"));
-    stream
-}
-
 pub(crate) async fn reads(stream: &mut TcpStream, expected: &[u8]) {
     let mut bytes = vec![0; expected.len()];
     let read = timeout(PATIENCE, stream.read_exact(&mut bytes)).await;
@@ -431,7 +417,7 @@ async fn a_websocket_hears_1001_between_two_frames_and_its_own_goodbye_arrives()
     .await;
     let service = Service::new(address, address, 100);
     let mesh = mesh(&service).await;
-    let mut stream = upgraded(&mesh).await;
+    let mut stream = upgraded(mesh.outbound).await;
     reads(&mut stream, b"\x82\x0abegi").await;
     mesh.install(&service.at(0)).await;
     eventually("its time is over", || ended(&mesh, "v2") == 1).await;

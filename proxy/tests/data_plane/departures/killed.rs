@@ -10,8 +10,8 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use traffic_core::config::Protocol;
 
-use super::{PATIENCE, opaque_pods, pods, upgraded};
-use crate::client::{Client, eventually};
+use super::{PATIENCE, opaque_pods, pods};
+use crate::client::{Client, eventually, upgraded};
 use crate::frames::{HEADERS, PREFACE, parse, settings};
 use crate::mesh::{Mesh, Service, counts};
 use crate::server::Server;
@@ -139,7 +139,7 @@ async fn what_was_sent_to_an_application_that_is_killed_is_a_502_and_is_sent_now
     let mut grpc = Client::http2(mesh.outbound).await;
     let grpc = tokio::spawn(async move { grpc.grpc(0).await });
     victim.has(4).await;
-    let mut socket = upgraded(&mesh).await;
+    let mut socket = upgraded(mesh.outbound).await;
     victim.has(5).await;
     let tcp = Mesh::with(&Service {
         protocol: Protocol::Opaque,
