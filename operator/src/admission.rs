@@ -1,9 +1,10 @@
-//! What the operator says when the API server asks: four webhooks over one listener.
+//! What the operator says when the API server asks: five webhooks over one listener.
 //!
 //! - `/inject` gives pods their sidecar ([`inject`]).
 //! - `/gate` keeps a changed template of an adopted Deployment from rolling out by itself ([`gate`]).
 //! - `/request` says who asks something of a CanaryRollout ([`request`]).
 //! - `/validate` checks a CanaryRollout against the objects that it names ([`rollout`]).
+//! - `/services` checks what a Service's annotations say of calls to it ([`services`]).
 //!
 //! Each is a pure decision behind a thin handler. None writes anything: a dry run gets the same answer.
 
@@ -13,6 +14,7 @@ mod reading;
 mod request;
 pub mod review;
 pub mod rollout;
+mod services;
 
 use std::sync::Arc;
 
@@ -51,6 +53,7 @@ pub fn router(admission: Admission) -> Router {
         .route("/gate", post(gate::handle))
         .route("/request", post(request::handle))
         .route("/validate", post(rollout::handle))
+        .route("/services", post(services::handle))
         .layer(middleware::from_fn_with_state(
             Reading::new(),
             reading::whole,

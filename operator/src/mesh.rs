@@ -36,7 +36,7 @@ use traffic_core::split::sticky;
 use crate::key::Key;
 
 pub use addresses::Addresses;
-pub use bounds::{Unread, unread};
+pub use bounds::{Unread, has_faults, unread};
 pub use endpoints::{pods_of, service_of};
 pub use routes::{addresses_of, part, selects};
 pub use selection::Selection;
@@ -146,6 +146,8 @@ pub enum Finding {
         annotation: &'static str,
         why: String,
     },
+    /// Nothing is put into requests on purpose, although the Service's owner asks for it: a release is under way.
+    FaultsOff { rollout: String, service: String },
     /// The ClusterIP and port are a second Service's, too; the first by name has them.
     SharedAddress { service: String, address: String },
 }
@@ -176,6 +178,10 @@ impl fmt::Display for Finding {
             } => write!(
                 f,
                 "annotation {annotation} of Service {service} is ignored: {why}"
+            ),
+            Finding::FaultsOff { rollout, service } => write!(
+                f,
+                "the faults that Service {service} asks for are off while CanaryRollout {rollout} has a release under way: nobody is judged by them"
             ),
             Finding::SharedAddress { service, address } => {
                 write!(

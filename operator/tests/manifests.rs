@@ -506,7 +506,7 @@ fn webhooks_call_the_operator_and_have_no_side_effects() {
     }
     assert_eq!(
         paths.iter().map(String::as_str).collect::<Vec<_>>(),
-        ["/gate", "/inject", "/request", "/validate"]
+        ["/gate", "/inject", "/request", "/services", "/validate"]
     );
 }
 
@@ -526,7 +526,9 @@ fn a_webhook_that_can_block_never_sees_the_operators_namespace_or_the_systems() 
         // And of the rest, only what asked for it.
         assert!(webhook["objectSelector"].is_object(), "{webhook}");
     }
-    assert_eq!(webhook("validate.aviary.dev")["failurePolicy"], "Ignore");
+    for name in ["validate.aviary.dev", "services.aviary.dev"] {
+        assert_eq!(webhook(name)["failurePolicy"], "Ignore");
+    }
 }
 
 #[test]

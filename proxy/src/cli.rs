@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use traffic_core::contract;
 use traffic_core::inbound::{Inbound, InvalidProbe, Probe};
 use traffic_core::limits::{self, InvalidLimit, Limit};
+use traffic_core::rate::{Rate, Rates};
 use traffic_core::telemetry::{AccessLog, AccessLogPath, MetricNames};
 
 use crate::control::ControlPlane;
@@ -198,6 +199,12 @@ pub struct LimitFlags {
     /// Milliseconds until a connection to an endpoint is there; then the request goes to another one.
     #[arg(long, env = "AVIARY_CONNECT_TIMEOUT_MILLISECONDS", default_value_t = limits::CONNECT_MILLISECONDS.default, value_parser = within(limits::CONNECT_MILLISECONDS))]
     pub connect_timeout_milliseconds: u64,
+    /// Requests a second that the application gets of all callers together, such as `100/s` or `100/s burst 300`; further ones are answered with 429.
+    #[arg(long, env = "AVIARY_RATE_LIMIT")]
+    pub rate_limit: Option<Rate>,
+    /// The same of each caller, by its identity.
+    #[arg(long, env = "AVIARY_RATE_LIMIT_PER_CALLER")]
+    pub rate_limit_per_caller: Option<Rate>,
 }
 
 impl LimitFlags {
@@ -212,6 +219,10 @@ impl LimitFlags {
             },
             head_time: Duration::from_secs(self.header_timeout_seconds),
             connect: Duration::from_millis(self.connect_timeout_milliseconds),
+            rates: Rates {
+                all: self.rate_limit,
+                each: self.rate_limit_per_caller,
+            },
             ..Limits::default()
         }
     }
@@ -331,6 +342,16 @@ mod tests {
             let error = set(limit.range.end() + 1).unwrap_err().to_string();
             assert!(error.contains("is no number from"), "{error}");
         }
+        let rate = |number: usize, text: &str| {
+            let (_, flag) = traffic_core::rate::ANNOTATIONS[number];
+            Ok::<_, clap::Error>(parse(&[format!("--{flag}={text}")])?.rates)
+        };
+        let read: Rate = "10/s burst 20".parse().unwrap();
+        let rates = |all, each| Rates { all, each };
+        assert_eq!(rate(0, "10/s burst 20").unwrap(), rates(Some(read), None));
+        assert_eq!(rate(1, "10/s burst 20").unwrap(), rates(None, Some(read)));
+        let error = rate(0, "10").unwrap_err().to_string();
+        assert!(error.contains("'10' is no rate"), "{error}");
     }
 
     #[test]

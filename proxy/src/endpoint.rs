@@ -54,6 +54,7 @@ fn longest(timeout: Timeout) -> &'static str {
     match timeout.whose {
         Whose::Caller => "how long the caller waits",
         Whose::Service => "how long a call to this Service may take",
+        Whose::Attempt => "how long one attempt of a call to this Service may take",
     }
 }
 
@@ -163,6 +164,12 @@ impl InFlight {
         let time = now.saturating_duration_since(self.since);
         self.endpoint
             .change(|load| load.observe(Sample::Answered(time), now));
+    }
+
+    /// The endpoint's sidecar has answered that there are too many requests.
+    pub fn turned_away(&self, now: Instant) {
+        self.endpoint
+            .change(|load| load.observe(Sample::TurnedAway, now));
     }
 
     /// All of an answer came, and it is no failure.

@@ -5,47 +5,54 @@
 //!
 //! If an application cannot be reached, nothing of the request was processed, and a calling proxy may send it elsewhere. It is told so:
 //! REFUSED_STREAM in HTTP/2, a 503 with a marker header (which no proxy passes on) in HTTP/1.1.
-//! One of a caller that may not have it is answered here and sent nowhere.
+//! One of a caller that may not have it, or that is one too many, is answered here and sent nowhere.
 //!
 //! A caller without a sidecar has its revision picked where it comes in, while a release is under way ([`crate::state::application`]). What is meant for this
 //! very pod (probes, scrapes) is never split: a dead application would look alive through another pod.
 
+mod again;
+mod begin;
+mod begun;
+mod failed;
 pub mod flight;
 mod outside;
 mod patience;
 pub mod peer;
+mod refused;
 pub mod tally;
 
 use std::cell::RefCell;
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tokio::time::sleep_until;
 use traffic_core::authorize::Request;
 use traffic_core::config::Route;
-use traffic_core::outcome::{Class, Said, Trace};
-use traffic_core::retry::{self, Decision, Failure};
+use traffic_core::outcome::{Class, Dialect, End, Said, Trace, classify};
+use traffic_core::retry::{self, Failure};
 use traffic_core::split::Pick;
-use traffic_core::split::sticky::Head;
 
 use crate::caller::Caller;
 use crate::drain::Stream;
-use crate::endpoint::{CallerFault, Endpoint, InFlight, Lost, SendError};
+use crate::endpoint::{Endpoint, InFlight, SendError};
 use crate::metrics::Limit;
 use crate::net::origin::Side;
 use crate::state::destination::{Destination, LocalRoute};
 use crate::state::withdrawal::LongStream;
 use crate::state::{App, State};
 use crate::table::ReadyRoute;
-use crate::telemetry::entry::{Asked, Parties};
-use crate::telemetry::{Entry, Flag};
+use crate::telemetry::Flag;
+use again::Again;
+use failed::Failed;
 use flight::Flight;
 pub use outside::Hold;
-use patience::{Deadline, Patience};
+use patience::{Deadline, Patience, Timer};
 use tally::Tally;
 
 /// Where the requests of a connection go.
@@ -85,6 +92,8 @@ pub struct Facts<'r> {
     pub mark: Option<&'r [u8]>,
     /// How long its caller waits, if it says so.
     pub waits: Option<Duration>,
+    /// What it is by its content.
+    pub dialect: Dialect,
     /// What it asks for.
     pub request: Request<'r>,
     /// In which language: `HTTP/1.1` and its like.
@@ -98,19 +107,24 @@ pub struct Exchange {
     stream: Stream,
     arrived: Instant,
     deadline: Option<Deadline>,
+    timer: Timer,
+    /// It is kept waiting so long, on purpose.
+    delay: Option<Duration>,
 }
 
 enum Target {
     Split {
         route: Rc<LocalRoute>,
         pick: Pick,
+        /// Whether the Service's owner says that requests of its kind may reach an application twice.
+        is_repeatable: bool,
         /// This pod's application, if it is of the picked revision and called by somebody without a sidecar.
         own: Option<Rc<App>>,
     },
     Passing(Rc<App>),
     App(Rc<App>),
-    /// Nowhere: its caller may not have it. Why.
-    Denied(String),
+    /// Nowhere.
+    Refused(Box<Refusal>),
 }
 
 /// Where one attempt goes.
@@ -150,6 +164,15 @@ pub trait Attempt {
 
     /// What says, while it waits for an answer, that its revision gets nothing any more.
     fn long(&mut self) -> &mut Option<LongStream>;
+
+    /// The status of gRPC in the head of an answer.
+    fn grpc_status(answer: &Self::Answer) -> Option<u16>;
+
+    /// An answer goes nowhere, since the request is sent again.
+    fn discard(&mut self, answer: Self::Answer);
+
+    /// There will be no other attempt: what is kept for one can go.
+    fn settle(&mut self);
 }
 
 /// The head of an answer.
@@ -160,13 +183,15 @@ pub struct Answered<A> {
 }
 
 /// The proxy's own answer, since there is no other.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Refusal {
     pub status: u16,
     pub reason: String,
     /// The code of the stream's reset that says it better than an answer, where there are streams.
     pub reset: Option<u32>,
     pub delivery: Delivery,
+    /// There will be room after this time.
+    pub retry_after: Option<Duration>,
 }
 
 /// What a calling sidecar may conclude.
@@ -177,20 +202,8 @@ pub enum Delivery {
     Unknown,
 }
 
-/// RFC 9110, 15.5.4.
-const FORBIDDEN: u16 = 403;
 /// RFC 9113, 7.
 pub const REFUSED_STREAM: u32 = 7;
-
-/// An attempt that came to nothing.
-struct Failed {
-    why: Failure,
-    class: Class,
-    status: u16,
-    reason: String,
-    reset: Option<u32>,
-    flag: Flag,
-}
 
 impl Policy {
     pub fn address(&self) -> SocketAddr {
@@ -218,102 +231,6 @@ impl Policy {
             }
         }
     }
-
-    /// Picks, and begins to count. Of the `head` nothing is read but what a route asks for. An error: the request has to wait first, and to begin again then.
-    pub fn begin(
-        &self,
-        state: &State,
-        arrived: Instant,
-        facts: Facts<'_>,
-        head: &impl Head,
-    ) -> Result<Exchange, Hold> {
-        let mut deadline = None;
-        let (target, tally) = match self {
-            Policy::Outbound { destination, owed } => {
-                let route = destination
-                    .route()
-                    .or_else(|| state.route(destination.address));
-                match route {
-                    Some(route) => {
-                        let clock = &state.common.clock;
-                        // What is owed waits for a request that nobody's revision is known for.
-                        let pick = route
-                            .pick_of_user(head, clock, arrived)
-                            .or_else(|| owed.take(&route))
-                            .unwrap_or_else(|| route.pick(clock, arrived));
-                        let first = route.first_attempt(pick, clock, arrived);
-                        let picked = route.arm(pick).metrics.clone();
-                        let tally = Tally::outbound(picked, first, arrived);
-                        let timeout = route.ready.route.bounds.timeout(facts.waits);
-                        deadline = Deadline::of(timeout, arrived);
-                        let own = None;
-                        (Target::Split { route, pick, own }, tally)
-                    }
-                    // There was none when the connection came, or it went away under it: on to where it was going.
-                    None => (
-                        Target::Passing(state.app(destination.address)),
-                        Tally::nobody(arrived),
-                    ),
-                }
-            }
-            Policy::Inbound { app, caller } => {
-                let own = app.endpoint.address();
-                if let Err(denied) = state.admit(caller, own.port(), Some(facts.request)) {
-                    (Target::Denied(denied.reason), Tally::nobody(arrived))
-                } else {
-                    let (target, tally, until) = outside::begin(state, app, arrived, facts, head)?;
-                    deadline = until;
-                    (target, tally)
-                }
-            }
-        };
-        let entry = state.common.telemetry.as_ref().and_then(|telemetry| {
-            // Nobody wants to know more of the pod's probes.
-            let parties = (!tally.is_probe()).then(|| self.parties(&target))?;
-            let asked = Asked {
-                method: facts.request.method,
-                target: facts.request.path,
-                authority: facts.authority,
-                protocol: facts.protocol,
-            };
-            let times = (arrived, state.common.clock.since_epoch(arrived));
-            Some(Entry::begin(telemetry, times, asked, head, parties))
-        });
-        Ok(Exchange {
-            target,
-            tally: tally.watched(entry),
-            stream: Stream::open(state.metrics()),
-            arrived,
-            deadline,
-        })
-    }
-
-    /// Who is asked by whom.
-    fn parties(&self, target: &Target) -> Parties {
-        let (caller, caller_id) = match self {
-            Policy::Outbound { .. } => (None, None),
-            Policy::Inbound { caller, .. } => (Some(caller.address()), caller.id().cloned()),
-        };
-        let (route, endpoint, own) = match target {
-            Target::Split { route, pick, own } => {
-                let revision = route.revision(*pick).into();
-                (Some((route.ready.clone(), revision)), None, own.is_some())
-            }
-            Target::Passing(app) => (None, Some(app.endpoint.address()), false),
-            Target::App(app) => (None, Some(app.endpoint.address()), true),
-            Target::Denied(_) => (None, Some(self.address()), true),
-        };
-        let (route, revision) = route.unzip();
-        Parties {
-            side: self.side(),
-            route,
-            endpoint,
-            revision,
-            caller,
-            caller_id,
-            own,
-        }
-    }
 }
 
 impl Exchange {
@@ -322,7 +239,7 @@ impl Exchange {
         match &self.target {
             Target::Split { own: None, .. } => Marking::Always,
             Target::Split { own: Some(_), .. } => Marking::LaterOn,
-            Target::Passing(_) | Target::App(_) | Target::Denied(_) => Marking::Never,
+            Target::Passing(_) | Target::App(_) | Target::Refused(_) => Marking::Never,
         }
     }
 
@@ -332,32 +249,40 @@ impl Exchange {
         state: &State,
         attempt: &mut A,
     ) -> Result<(A::Answer, Flight), Refusal> {
+        if let Some(delay) = self.delay {
+            // In a box: a request without one does not pay for it.
+            Box::pin(self.wait(delay)).await;
+        }
         let sent = match &self.target {
-            Target::Split { route, pick, own } => {
-                let (route, pick) = (route.clone(), *pick);
+            Target::Split {
+                route,
+                pick,
+                is_repeatable,
+                own,
+            } => {
+                let (route, pick, is_listed) = (route.clone(), *pick, *is_repeatable);
                 let own = own.as_ref().map(|app| app.endpoint.clone());
-                self.split(state, attempt, &route, pick, own).await
+                let of = route.retries.as_deref();
+                let again = of.map(|of| Again { of, is_listed });
+                self.split(state, attempt, (&route, pick, again), own).await
             }
             Target::Passing(app) | Target::App(app) => {
                 let endpoint = app.endpoint.clone();
                 let in_flight = InFlight::start(&endpoint, self.arrived);
-                try_once(attempt, (&endpoint, Hop::AsItIs), in_flight, None).await
+                let bound = (None, &mut self.timer);
+                try_once(attempt, (&endpoint, Hop::AsItIs), in_flight, bound).await
             }
-            Target::Denied(reason) => {
-                let reason = reason.clone();
-                self.tally.refused(Flag::None, FORBIDDEN, &reason);
+            Target::Refused(refusal) => {
+                let refusal = (**refusal).clone();
+                self.tally
+                    .refused(Flag::None, refusal.status, &refusal.reason);
                 self.tally.end(Class::Failure);
-                return Err(Refusal {
-                    status: FORBIDDEN,
-                    reason,
-                    reset: None,
-                    // Another endpoint would say the same.
-                    delivery: Delivery::Unknown,
-                });
+                return Err(refusal);
             }
         };
         match sent {
             Ok((answered, in_flight)) => {
+                attempt.settle();
                 let (answer, flight) = self.answered(state, answered, in_flight);
                 Ok((answer, flight.canarys(attempt.long().take())))
             }
@@ -365,16 +290,27 @@ impl Exchange {
         }
     }
 
+    /// For as long as it is kept waiting, or to the end of its time.
+    async fn wait(&self, delay: Duration) {
+        let until = self.arrived + delay;
+        let end = self.deadline.map_or(until, |deadline| deadline.at());
+        sleep_until(until.min(end).into()).await;
+    }
+
     async fn split<A: Attempt>(
         &mut self,
         state: &State,
         attempt: &mut A,
-        route: &LocalRoute,
-        pick: Pick,
+        (route, pick, again): (&LocalRoute, Pick, Option<Again<'_>>),
         mut own: Option<Rc<Endpoint>>,
     ) -> Result<(Answered<A::Answer>, InFlight), Failed> {
-        let (mut arm, mut tried, mut now) = (route.arm(pick), None, self.arrived);
-        let (mut number, mut revision) = (retry::Attempt::First, route.revision(pick));
+        let (mut arm, mut tried) = (route.arm(pick), None);
+        let mut now = match self.delay {
+            None => self.arrived,
+            // No endpoint has made it wait.
+            Some(_) => Instant::now(),
+        };
+        let (mut retries, mut revision) = (0, route.revision(pick));
         let Route { name, bounds, .. } = &*route.ready.route;
         loop {
             let place = match bounds.requests {
@@ -388,40 +324,92 @@ impl Exchange {
                     picked.map(|endpoint| (endpoint, Hop::Endpoint))
                 }
             };
-            let failed = match (place, next) {
+            let ended = match (place, next) {
                 (Ok(place), Some((endpoint, hop))) => {
                     tried = Some(endpoint.address());
                     self.tally.goes_to(endpoint.address(), revision);
                     let in_flight = InFlight::at(&endpoint, now, place);
+                    let deadline = match &again {
+                        None => self.deadline,
+                        Some(again) => again.deadline(self.deadline, now),
+                    };
                     let to = (&endpoint, hop);
                     *attempt.long() = arm.long_stream();
-                    match try_once(attempt, to, in_flight, self.deadline).await {
+                    let bound = (deadline, &mut self.timer);
+                    match try_once(attempt, to, in_flight, bound).await {
                         Ok((answered, in_flight)) => {
                             if answered.status >= 500 {
                                 self.tally.traced(|| attempt.trace());
                             }
-                            return Ok((answered, in_flight));
+                            let failure = again.as_ref().and_then(|again| {
+                                let code = A::grpc_status(&answered.answer);
+                                again.failure(answered.status, code)
+                            });
+                            let goes = |failure| {
+                                let what = (failure, attempt.body());
+                                again::goes(again.as_ref(), &arm.metrics, retries, what)
+                            };
+                            if !failure.is_some_and(goes) {
+                                return Ok((answered, in_flight));
+                            }
+                            Ok(self.discarded(attempt, answered, &in_flight))
                         }
-                        Err(failed) => failed,
+                        Err(failed) => Err(failed),
                     }
                 }
-                (Ok(_), None) => Failed::no_endpoint(name, revision),
+                (Ok(_), None) => Err(Failed::no_endpoint(name, revision)),
                 (Err(most), _) => {
                     state.metrics().refused(Limit::Overflow);
-                    Failed::overflow(name, revision, most)
+                    Err(Failed::overflow(name, revision, most))
                 }
             };
-            self.tally.traced(|| attempt.trace());
-            match retry::after(pick, number, failed.why, attempt.body()) {
-                Decision::Stable => {
+            let class = match ended {
+                Ok(class) => class,
+                Err(failed) => {
+                    self.tally.traced(|| attempt.trace());
+                    let what = (failed.why, attempt.body());
+                    if !again::goes(again.as_ref(), &arm.metrics, retries, what) {
+                        return Err(failed);
+                    }
                     tracing::debug!(route = name, reason = failed.reason, "sent again to stable");
-                    self.tally.retry(&route.stable.metrics);
-                    (arm, number) = (&route.stable, retry::Attempt::Second);
-                    (revision, now) = (route.revision(Pick::Stable), Instant::now());
+                    failed.class
                 }
-                Decision::GiveUp => return Err(failed),
-            }
+            };
+            self.tally.retry(&route.stable.metrics, class);
+            (arm, retries) = (&route.stable, retries + 1);
+            (revision, now) = (route.revision(Pick::Stable), Instant::now());
         }
+    }
+
+    /// An answer that is not passed on says of its endpoint and its revision what it would have said. Gives its class.
+    fn discarded<A: Attempt>(
+        &mut self,
+        attempt: &mut A,
+        Answered { status, answer }: Answered<A::Answer>,
+        in_flight: &InFlight,
+    ) -> Class {
+        let now = Instant::now();
+        let grpc_status = A::grpc_status(&answer);
+        let class = classify(End::Complete {
+            status,
+            dialect: grpc_status.map_or(Dialect::Http, |_| Dialect::Grpc),
+            grpc_status,
+        });
+        if class == Class::Failure {
+            in_flight.failed(now);
+        } else {
+            in_flight.answered(now);
+        }
+        self.tally.answered(now);
+        self.tally.said(match grpc_status {
+            Some(code) => Said::Grpc(code),
+            None => Said::Status(status),
+        });
+        if grpc_status.is_some() {
+            self.tally.traced(|| attempt.trace());
+        }
+        attempt.discard(answer);
+        class
     }
 
     fn answered<A>(
@@ -439,7 +427,7 @@ impl Exchange {
         let app = match &self.target {
             Target::App(app) => Some(app),
             Target::Split { own, .. } => own.as_ref().filter(|_| self.tally.is_held()),
-            Target::Passing(_) | Target::Denied(_) => None,
+            Target::Passing(_) | Target::Refused(_) => None,
         };
         if let Some(app) = app {
             let mut known = app.metrics.borrow_mut();
@@ -451,9 +439,9 @@ impl Exchange {
         self.tally.said(Said::Status(answered.status));
         let idle = match &self.target {
             Target::Split { route, .. } => route.ready.route.bounds.idle,
-            Target::Passing(_) | Target::App(_) | Target::Denied(_) => None,
+            Target::Passing(_) | Target::App(_) | Target::Refused(_) => None,
         };
-        let patience = Patience::of(self.deadline, idle, now);
+        let patience = Patience::of((self.deadline, self.timer), idle, now);
         let flight =
             Flight::new(answered.status, self.tally, in_flight, self.stream).with(patience);
         (answered.answer, flight)
@@ -499,15 +487,14 @@ impl Exchange {
                 }
                 (failed.reason, failed.reset)
             }
-            Target::Split { .. } | Target::Passing(_) | Target::App(_) | Target::Denied(_) => {
+            Target::Split { .. } | Target::Passing(_) | Target::App(_) | Target::Refused(_) => {
                 (failed.reason, failed.reset)
             }
         };
         Refusal {
-            status: failed.status,
-            reason,
             reset,
             delivery,
+            ..Refusal::of(failed.status, reason)
         }
     }
 }
@@ -516,12 +503,17 @@ async fn try_once<A: Attempt>(
     attempt: &mut A,
     (endpoint, hop): (&Rc<Endpoint>, Hop),
     in_flight: InFlight,
-    deadline: Option<Deadline>,
+    (deadline, timer): (Option<Deadline>, &mut Timer),
 ) -> Result<(Answered<A::Answer>, InFlight), Failed> {
-    let sent = match deadline {
-        None => attempt.send(endpoint, hop).await,
-        // In a box: a request whose time has no end does not pay for one that has.
-        Some(deadline) => Box::pin(deadline.bounds(attempt.send(endpoint, hop))).await,
+    let mut sending = pin!(attempt.send(endpoint, hop));
+    let sent = poll_fn(|cx| match (sending.as_mut().poll(cx), deadline) {
+        (Poll::Ready(sent), _) => Poll::Ready(sent),
+        (Poll::Pending, Some(deadline)) => timer.poll(cx, deadline).map(Err),
+        (Poll::Pending, None) => Poll::Pending,
+    });
+    let sent = match (sent.await, deadline) {
+        (Err(error), Some(deadline)) => deadline.judge(Err(error)),
+        (sent, _) => sent,
     };
     match sent {
         Ok(answered) => Ok((answered, in_flight)),
@@ -533,68 +525,6 @@ async fn try_once<A: Attempt>(
                 }
             }
             Err(Failed::from(error))
-        }
-    }
-}
-
-impl Failed {
-    fn overflow(route: &str, revision: &str, most: NonZeroU32) -> Failed {
-        Failed {
-            why: Failure::Unsent,
-            class: Class::Unsent,
-            status: 503,
-            reason: format!(
-                "{route} revision {revision} has {most} requests of this proxy's in progress, as many as there may be"
-            ),
-            reset: None,
-            flag: Flag::Overflow,
-        }
-    }
-
-    fn no_endpoint(route: &str, revision: &str) -> Failed {
-        Failed {
-            why: Failure::Unsent,
-            class: Class::Unsent,
-            status: 503,
-            reason: format!("no healthy endpoint of {route} revision {revision}"),
-            reset: None,
-            flag: Flag::NoEndpoint,
-        }
-    }
-}
-
-impl From<SendError> for Failed {
-    fn from(error: SendError) -> Failed {
-        let (reason, flag) = (error.to_string(), Flag::from(&error));
-        let (why, class, status, reset) = match error {
-            SendError::Unsent(crate::endpoint::Cause::Refused) => {
-                (Failure::Unsent, Class::Unsent, 503, Some(REFUSED_STREAM))
-            }
-            SendError::Unsent(_) => (Failure::Unsent, Class::Unsent, 503, None),
-            SendError::Unknown(Lost::Reset { code, .. }) => {
-                (Failure::Unknown, Class::Failure, 502, Some(code))
-            }
-            SendError::Unknown(_) => (Failure::Unknown, Class::Failure, 502, None),
-            SendError::Caller(CallerFault::Left) => {
-                (Failure::Unknown, Class::ClientClosed, 400, None)
-            }
-            SendError::Caller(CallerFault::Malformed(malformed)) => (
-                Failure::Unknown,
-                Class::ClientClosed,
-                malformed.status(),
-                None,
-            ),
-            SendError::TimedOut(_) => (Failure::Unknown, Class::Failure, 504, None),
-            // Says nothing about the revision; and what became of the request nobody knows.
-            SendError::Withdrawn => (Failure::Unknown, Class::ClientClosed, 503, None),
-        };
-        Failed {
-            why,
-            class,
-            status,
-            reason,
-            reset,
-            flag,
         }
     }
 }

@@ -211,6 +211,9 @@ impl Caller {
                     answer.content_type.as_deref(),
                     answer.grpc_status.as_deref(),
                 );
+                if answer.head.is_turned_away {
+                    flight.turned_away();
+                }
                 match attempt.relay(answer, &mut flight).await {
                     Ended::Whole(after) => after,
                     Ended::Switched {
@@ -279,7 +282,11 @@ impl Caller {
             (Delivery::Unsent, Some(mark)) => Some(mark.as_str()),
             (Delivery::Unsent | Delivery::Unknown, _) => None,
         };
-        let text = own(asked, persistence, refusal.status, &refusal.reason, marker);
+        let fields = Own {
+            marker,
+            retry_after: refusal.retry_after_seconds(),
+        };
+        let text = own(asked, persistence, refusal.status, &refusal.reason, fields);
         match (self.write(&text).await, persistence, is_uploaded) {
             (Err(_), _, _) => After::Left,
             (Ok(()), Persistence::KeepAlive, _) => After::KeepAlive,
@@ -299,7 +306,7 @@ impl Caller {
         };
         tracing::debug!(status, reason, "refused a request");
         let asked = Asked::unknown();
-        let text = own(&asked, Persistence::Close, status, &reason, None);
+        let text = own(&asked, Persistence::Close, status, &reason, Own::default());
         match self.write(&text).await {
             Ok(()) => After::Linger,
             Err(_) => After::Left,
@@ -360,13 +367,25 @@ impl Caller {
     }
 }
 
+/// What an answer of the proxy's own may say besides.
+#[derive(Default)]
+struct Own<'a> {
+    /// The application never saw the request.
+    marker: Option<&'a str>,
+    /// In seconds.
+    retry_after: Option<u64>,
+}
+
 /// A whole answer of the proxy's own.
 fn own(
     asked: &Asked,
     persistence: Persistence,
     status: u16,
     reason: &str,
-    marker: Option<&str>,
+    Own {
+        marker,
+        retry_after,
+    }: Own<'_>,
 ) -> Vec<u8> {
     let body = format!("aviary-proxy: {reason}\n");
     let printable: String = reason
@@ -378,6 +397,12 @@ fn own(
         (header::ERROR, printable.as_str()),
     ];
     fields.extend(marker.map(|marker| (header::UNSENT, marker)));
+    let retry_after = retry_after.map(|seconds| seconds.to_string());
+    fields.extend(
+        retry_after
+            .as_deref()
+            .map(|seconds| ("retry-after", seconds)),
+    );
     let phrase = StatusCode::from_u16(status)
         .ok()
         .and_then(|status| status.canonical_reason())

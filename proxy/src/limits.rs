@@ -5,6 +5,7 @@ use std::time::Duration;
 use aviary_http1::scan::MOST_FIELDS;
 use traffic_core::contract::header::{ADDED_BYTES, ADDED_FIELDS};
 use traffic_core::limits;
+use traffic_core::rate::Rates;
 use traffic_core::withdrawal::Grace;
 
 use crate::net::origin::Side;
@@ -28,6 +29,8 @@ pub struct Limits {
     pub silence: Duration,
     /// How long the streams of a canary without a weight may go on. No flag: it is a part of how a release ends.
     pub grace: Grace,
+    /// Requests a second that the application gets.
+    pub rates: Rates,
 }
 
 /// An answer takes a few milliseconds; a control plane that is busy must not cost more than a person notices.
@@ -84,6 +87,7 @@ impl Default for Limits {
             hold: HOLD,
             silence: UNACKNOWLEDGED,
             grace: Grace::default(),
+            rates: Rates::default(),
         }
     }
 }

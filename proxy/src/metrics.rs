@@ -12,6 +12,10 @@
 //! | `aviary_outbound_connections_total` | counter | `class` | opaque TCP connections when opened: `success` or `unsent` (the picked revision could not be reached) |
 //! | `aviary_outbound_withheld_total` | counter | | requests and connections of the canary's share that this proxy's fuse gave to stable, because far more of the canary's failed |
 //! | `aviary_outbound_streams_ended_total` | counter | | long streams (gRPC, WebSocket, server-sent events, opaque TCP) that this proxy ended because the revision's weight had gone to 0 ([`withdrawal`](traffic_core::withdrawal)) |
+//! | `aviary_outbound_retries_total` | counter | `reason` | attempts of the revision that failed and whose request was sent again, to stable; only for Services that ask for retries |
+//! | `aviary_outbound_retries_over_budget_total` | counter | `reason` | the same, not sent again because the budget was spent |
+//!
+//! `reason` of an attempt that failed is `unsent`, `reset` (no head of an answer came, or not in time), `status` or `grpc`.
 //!
 //! `class` is `success`, `failure` (5xx, gRPC 2, 4, 12, 13, 14, 15, reset, cut short), `client_closed` or `unsent` (no endpoint, connection
 //! or stream refused): see `traffic_core::outcome`. The success rate of a revision over a window is
@@ -42,7 +46,8 @@
 //! | `aviary_config_installs_total` | counter | | snapshots that every worker has installed: the acknowledged ones |
 //! | `aviary_config_routes` | gauge | | destinations with a route |
 //! | `aviary_passthrough_connections_total` | counter | `reason` | outbound connections without a route: `no_route` (the control plane said so) or `no_answer` (it did not answer in time) |
-//! | `aviary_refused_total` | counter | `reason` | what reached a limit: `connections` (too many callers' connections), `streams` (too many requests in progress on one HTTP/2 connection), `head` (a request's head too large), `head_time` (it did not come in time), `frames` (HTTP/2 frames that cost and say nothing), `overflow` (too many requests in progress to one revision) |
+//! | `aviary_refused_total` | counter | `reason` | what reached a limit: `connections` (too many callers' connections), `streams` (too many requests in progress on one HTTP/2 connection), `head` (a request's head too large), `head_time` (it did not come in time), `frames` (HTTP/2 frames that cost and say nothing), `overflow` (too many requests in progress to one revision), `rate` (too many requests a second to the application) |
+//! | `aviary_outbound_faults_total` | counter | `reason` | requests that were kept waiting (`delay`) or answered with an error (`abort`) since the owner of the Service asks for it; they are in no other series of outbound requests |
 //! | `aviary_inbound_refused_total` | counter | `reason`, `caller`, `called` | requests and opaque connections that were not let in: `plaintext` or `own_tls` where callers must show an identity, `not_granted` (no policy lets this caller call), `untold` (nobody has said yet who may call). `caller` and `called` are SPIFFE IDs, empty for none; of many callers the first are told apart, the rest are `others` |
 //! | `aviary_tls_handshakes_total` | counter | `side`, `result` | handshakes of mutual TLS with other sidecars, `outbound` (to an endpoint that must prove its identity; one that fails is as if nobody listened) or `inbound`, by `success` or `failure` |
 //! | `aviary_streams_active` | gauge | | requests and opaque connections in progress |
@@ -61,6 +66,7 @@ mod lines;
 mod ports;
 mod reasons;
 mod reports;
+mod retries;
 mod series;
 
 use std::fmt;
@@ -81,14 +87,14 @@ pub use denials::Refusal;
 pub use identity::Identity;
 pub use lines::LogLines;
 pub use ports::{PortMetrics, Workload};
-pub use reasons::{Limit, PassThrough};
+pub use reasons::{Fault, Limit, PassThrough};
 
 use arms::Arms;
 use denials::Denials;
 use handshakes::Handshakes;
 use istio::Istio;
 use ports::Ports;
-use reasons::{PassedThrough, Refused};
+use reasons::{Faults, PassedThrough, Refused};
 use reports::Reports;
 
 #[derive(Debug, Default)]
@@ -104,6 +110,7 @@ pub struct Metrics {
     pub streams: AtomicI64,
     passed_through: PassedThrough,
     refused: Refused,
+    faults: Faults,
     denials: Denials,
     /// Of the access log.
     pub lines: Arc<LogLines>,
@@ -147,6 +154,10 @@ impl Metrics {
 
     pub fn refused(&self, limit: Limit) {
         self.refused.add(limit);
+    }
+
+    pub fn put_in(&self, fault: Fault) {
+        self.faults.add(fault);
     }
 
     /// A caller was not let in: SPIFFE IDs of who called, and of this pod; empty for none.
@@ -211,6 +222,7 @@ impl Collector for Metrics {
         self.passed_through.encode(&mut encoder)?;
         self.denials.encode(&mut encoder)?;
         self.refused.encode(&mut encoder)?;
+        self.faults.encode(&mut encoder)?;
         self.lines.encode(&mut encoder)?;
         match &self.istio {
             Some(istio) => istio.encode(&mut encoder),

@@ -38,7 +38,7 @@ use crate::metrics::{Metrics, Workload};
 use crate::net::listen::{self, BindError};
 use crate::net::origin::{OriginalDestination, OwnListeners, Side};
 use crate::plaintext::PlainCallers;
-use crate::state::Common;
+use crate::state::{Common, rate};
 use crate::telemetry::log::Writer;
 use crate::telemetry::{self, Telemetry};
 use crate::worker;
@@ -161,6 +161,7 @@ impl Proxy {
             limits: options.limits,
             probes_elsewhere: options.probes_elsewhere.into(),
             until_told: Arc::new(options.until_told),
+            limiter: rate::shared(options.limits.rates),
             plaintext: plaintext.clone(),
             telemetry: telemetry.clone(),
         };

@@ -7,6 +7,8 @@ pub mod destination;
 mod endpoints;
 pub mod fuse;
 pub mod outcomes;
+pub(crate) mod rate;
+pub mod retries;
 pub mod withdrawal;
 
 use std::cell::{Cell, RefCell};
@@ -16,6 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use traffic_core::balance;
@@ -45,6 +48,7 @@ use destination::{Arm, Destination, LocalRoute};
 use endpoints::Endpoints;
 use fuse::RouteFuse;
 use outcomes::Outcomes;
+use retries::RouteRetries;
 use withdrawal::Withdrawals;
 
 /// How long a connection waits for the control plane's answer about its destination.
@@ -67,6 +71,8 @@ pub struct Common {
     pub probes_elsewhere: Arc<[Probe]>,
     /// What to do with what comes in, until the control plane has said it.
     pub until_told: Arc<Inbound>,
+    /// How many requests the application gets.
+    pub limiter: rate::Shared,
     /// Who has called without an identity.
     pub plaintext: Arc<PlainCallers>,
     /// Who wants to know of single requests; `None`: nobody.
@@ -75,6 +81,8 @@ pub struct Common {
 
 pub struct State {
     pub common: Common,
+    /// The token, as it goes into heads of HTTP/2.
+    pub mark: HeaderValue,
     pub buffers: Rc<Buffers>,
     pub local: Local,
     pub outcomes: Outcomes,
@@ -114,6 +122,7 @@ impl State {
     pub fn new(common: Common) -> State {
         State {
             access: Access::new(&common.until_told),
+            mark: HeaderValue::from_str(&common.token).expect("a token is hexadecimal digits"),
             withdrawals: Withdrawals::new(common.limits.grace),
             common,
             buffers: Rc::default(),
@@ -152,7 +161,7 @@ impl State {
         );
         let mut routes: HashMap<&str, Rc<LocalRoute>> = HashMap::new();
         let mut destinations = self.destinations.borrow_mut();
-        let fuses = fuses_of(destinations.values().filter_map(|it| it.route()));
+        let before = by_name(destinations.values().filter_map(|it| it.route()));
         destinations.retain(|address, destination| {
             let kept = table.routes.contains_key(address);
             if !kept {
@@ -160,7 +169,8 @@ impl State {
             }
             kept
         });
-        let local = |ready: &Arc<ReadyRoute>, fuses: &Fuses| {
+        let now = Instant::now();
+        let local = |ready: &Arc<ReadyRoute>, before: &ByName| {
             let is_judged = !ready.route.rollout.is_empty();
             let arm = |metrics: &Arc<ArmMetrics>, cluster: &str| Arm {
                 metrics: metrics.clone(),
@@ -169,9 +179,12 @@ impl State {
                 streams: None,
             };
             let canary = ready.canary.as_ref().zip(ready.split.canary.as_ref());
-            let fuse = fuses.get(&ready.route.name);
+            let before = before.get(&ready.route.name);
+            let fuse = before.and_then(|before| before.fuse.as_ref());
+            let retries = before.and_then(|before| before.retries.as_deref());
             Rc::new(LocalRoute {
-                fuse: RouteFuse::of(ready, fuse, Instant::now()),
+                fuse: RouteFuse::of(ready, fuse, now),
+                retries: RouteRetries::of(ready, retries, now),
                 stable: arm(&ready.stable, &ready.split.stable.cluster),
                 canary: canary.map(|(metrics, canary)| Arm {
                     streams: self.withdrawals.of(ready),
@@ -183,7 +196,7 @@ impl State {
         for (address, ready) in &table.routes {
             let route = ready.as_ref().map(|ready| {
                 let known = routes.entry(&ready.route.name);
-                known.or_insert_with(|| local(ready, &fuses)).clone()
+                known.or_insert_with(|| local(ready, &before)).clone()
             });
             destinations
                 .entry(*address)
@@ -191,18 +204,17 @@ impl State {
                 .set(route);
         }
         let mut applications = self.applications.borrow_mut();
-        let before = applications.values().flatten().map(|it| it.route.clone());
-        let fuses = fuses_of(before);
+        let before = by_name(applications.values().flatten().map(|it| it.route.clone()));
         let mut routes: HashMap<&str, Rc<LocalRoute>> = HashMap::new();
-        let now = table.applications.iter().map(|(address, ready)| {
+        let present = table.applications.iter().map(|(address, ready)| {
             let application = ready.as_ref().and_then(|ready| {
                 let known = routes.entry(&ready.route.name);
-                let route = known.or_insert_with(|| local(ready, &fuses)).clone();
+                let route = known.or_insert_with(|| local(ready, &before)).clone();
                 Application::new(route, *address, &table.clusters)
             });
             (*address, application)
         });
-        *applications = now.collect();
+        *applications = present.collect();
         let others = self.others.borrow();
         // Of what is forgotten again it is asked as if for the first time.
         let told = others
@@ -244,6 +256,11 @@ impl State {
         timeout(ANSWER, answer).await.unwrap_or(Lookup::NoAnswer)
     }
 
+    /// Any 64 random bits.
+    pub fn random(&self) -> u64 {
+        self.random.borrow_mut().u64(..)
+    }
+
     /// The present route of a destination.
     pub fn route(&self, address: SocketAddr) -> Option<Rc<LocalRoute>> {
         self.destinations.borrow().get(&address)?.route()
@@ -275,7 +292,7 @@ impl State {
             Some(_) | None => &endpoints[index],
         };
         let count = endpoints.len() - usize::from(skipped.is_some());
-        let random = self.random.borrow_mut().u64(..);
+        let random = self.random();
         balance::pick(count, |index| at(index).load(), random, now).map(|index| at(index).clone())
     }
 
@@ -337,11 +354,10 @@ impl State {
     }
 }
 
-type Fuses = HashMap<String, Rc<RouteFuse>>;
+type ByName = HashMap<String, Rc<LocalRoute>>;
 
-/// The fuses of routes, by the routes' names.
-fn fuses_of(routes: impl Iterator<Item = Rc<LocalRoute>>) -> Fuses {
+fn by_name(routes: impl Iterator<Item = Rc<LocalRoute>>) -> ByName {
     routes
-        .filter_map(|route| Some((route.ready.route.name.clone(), route.fuse.clone()?)))
+        .map(|route| (route.ready.route.name.clone(), route))
         .collect()
 }

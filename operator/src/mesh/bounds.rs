@@ -1,6 +1,9 @@
 //! What the owner of a Service says of calls to it, in annotations. A Service has no schema of ours, and no webhook reads it: what is wrong
 //! is left out, as if it were not there, and said.
 
+mod faults;
+mod retries;
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -13,7 +16,19 @@ const STREAM_IDLE_TIMEOUT: &str = "aviary.dev/stream-idle-timeout";
 const MAX_REQUESTS: &str = "aviary.dev/max-requests";
 
 /// The annotations that are read here.
-pub(crate) const ANNOTATIONS: [&str; 3] = [REQUEST_TIMEOUT, STREAM_IDLE_TIMEOUT, MAX_REQUESTS];
+pub(crate) const ANNOTATIONS: [&str; 11] = [
+    REQUEST_TIMEOUT,
+    STREAM_IDLE_TIMEOUT,
+    MAX_REQUESTS,
+    retries::ON,
+    retries::LIMIT,
+    retries::TIMEOUT,
+    retries::METHODS,
+    retries::BUDGET,
+    faults::DELAY,
+    faults::ABORT,
+    faults::HEADER,
+];
 
 /// An annotation that says nothing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,12 +45,7 @@ pub fn unread(service: &Service) -> Vec<Unread> {
 
 pub(super) fn of(service: &Service) -> (Bounds, Vec<Unread>) {
     let mut unread = Vec::new();
-    let annotations = service.metadata.annotations.as_ref();
-    let text = |name: &str| {
-        annotations
-            .and_then(|all| all.get(name))
-            .map(String::as_str)
-    };
+    let text = |name| text(service, name);
     let mut note = |annotation, why: Option<String>| {
         unread.extend(why.map(|why| Unread { annotation, why }));
     };
@@ -45,12 +55,28 @@ pub(super) fn of(service: &Service) -> (Bounds, Vec<Unread>) {
     note(STREAM_IDLE_TIMEOUT, why);
     let (requests, why) = number(text(MAX_REQUESTS));
     note(MAX_REQUESTS, why);
+    let (retries, why) = retries::of(service, request);
+    unread.extend(why);
+    let (faults, why) = faults::of(service);
+    unread.extend(why);
     let bounds = Bounds {
         request,
         idle,
         requests,
+        retries,
+        faults,
     };
     (bounds, unread)
+}
+
+/// Whether something is put into requests to it on purpose. Nothing is while a release of its pods is under way.
+pub fn has_faults(service: &Service) -> bool {
+    faults::of(service).0.is_some()
+}
+
+fn text<'s>(service: &'s Service, annotation: &str) -> Option<&'s str> {
+    let annotations = service.metadata.annotations.as_ref()?;
+    annotations.get(annotation).map(String::as_str)
 }
 
 /// What there is, or why there is nothing although something was said.
@@ -140,6 +166,8 @@ mod tests {
             request: Some(Duration::from_secs(90)),
             idle: Some(Duration::from_millis(500)),
             requests: NonZeroU32::new(100),
+            retries: None,
+            faults: None,
         };
         assert_eq!(read(all), (bounds, Vec::new()));
     }

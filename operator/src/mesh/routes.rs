@@ -65,7 +65,13 @@ impl Building {
         let Some(spec) = service.spec.as_ref().filter(|spec| is_balanced(spec)) else {
             return;
         };
-        let (bounds, unread) = bounds::of(service);
+        let (mut bounds, unread) = bounds::of(service);
+        if target.canary.is_some() && bounds.faults.take().is_some() {
+            self.findings.insert(Finding::FaultsOff {
+                rollout: target.rollout.clone(),
+                service: full_name(service),
+            });
+        }
         self.findings
             .extend(unread.into_iter().map(|unread| Finding::Annotation {
                 service: full_name(service),
@@ -112,7 +118,7 @@ impl Building {
                 protocol: protocol::of(port),
                 rollout: target.rollout.clone(),
                 split,
-                bounds,
+                bounds: bounds.clone(),
                 revoked: revoked.into_iter().map(SignedRevocation::from).collect(),
             };
             let destinations = self.destinations(objects, spec, number);

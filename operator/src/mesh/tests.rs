@@ -626,14 +626,45 @@ fn what_a_service_allows_is_in_its_routes_whether_it_is_released_or_not() {
             view(&services, &[], &Known::default(), targets)
         };
         let said = view("aviary.dev/request-timeout", "15s");
-        let bounds = said.world.routes["shop/web/80"].route.bounds;
+        let bounds = &said.world.routes["shop/web/80"].route.bounds;
         assert_eq!(bounds.request, Some(Duration::from_secs(15)));
         assert_eq!(said.findings, []);
         let wrong = view("aviary.dev/max-requests", "few");
-        let bounds = wrong.world.routes["shop/web/80"].route.bounds;
-        assert_eq!(bounds, Bounds::default());
+        let bounds = &wrong.world.routes["shop/web/80"].route.bounds;
+        assert_eq!(*bounds, Bounds::default());
         let texts: Vec<String> = wrong.findings.iter().map(ToString::to_string).collect();
         let says = "annotation aviary.dev/max-requests of Service shop/web is ignored: 'few' is no number from 1 to 4294967295: leave it out for no limit";
+        assert_eq!(texts, [says]);
+    }
+}
+
+#[test]
+fn nothing_is_put_into_requests_on_purpose_while_a_release_is_under_way() {
+    let faulty = |targets: &[TargetSplit]| {
+        let services = [annotated("aviary.dev/fault-abort", "5% 503")];
+        view(&services, &[], &Known::default(), targets)
+    };
+    let has_faults = |view: &View| {
+        view.world.routes["shop/web/80"]
+            .route
+            .bounds
+            .faults
+            .is_some()
+    };
+    // Nobody releases it, or nothing is being released.
+    for targets in [&[][..], &[target("web", None)]] {
+        let view = faulty(targets);
+        assert!(has_faults(&view));
+        assert_eq!(view.findings, []);
+    }
+    // At weight 0 too, and while the original takes over: nobody is to be judged by them, and nobody has been told yet.
+    let mut promoted = target("web", Some(100));
+    promoted.stable = "v2".to_owned();
+    for target in [target("web", Some(0)), target("web", Some(10)), promoted] {
+        let view = faulty(&[target]);
+        assert!(!has_faults(&view));
+        let texts: Vec<String> = view.findings.iter().map(ToString::to_string).collect();
+        let says = "the faults that Service shop/web asks for are off while CanaryRollout shop/web has a release under way: nobody is judged by them";
         assert_eq!(texts, [says]);
     }
 }

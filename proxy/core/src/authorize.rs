@@ -62,8 +62,13 @@ pub enum Refused {
     NotGranted,
 }
 
+/// Whether a request is one of the pod's declared probes.
+pub fn is_probe(rules: &Inbound, port: u16, request: Request<'_>) -> bool {
+    rules.probes.iter().any(|probe| is(probe, port, request))
+}
+
 pub fn decide(rules: &Inbound, call: &Call<'_>) -> Result<Allowed, Refused> {
-    let probed = |request: Request<'_>| rules.probes.iter().any(|it| is(it, call.port, request));
+    let probed = |request: Request<'_>| is_probe(rules, call.port, request);
     if call.request.is_some_and(probed) {
         return Ok(Allowed::Probe);
     }

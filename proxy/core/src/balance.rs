@@ -33,6 +33,8 @@ pub enum Sample {
     Answered(Duration),
     /// No connection, a server error or a reset after this time.
     Failed(Duration),
+    /// It has too many requests, and says so at once: it is no worse than others, and must not look better.
+    TurnedAway,
 }
 
 /// What one worker knows of one endpoint's load.
@@ -77,6 +79,7 @@ impl Load {
     pub fn observe(&mut self, sample: Sample, now: Instant) -> Option<Duration> {
         let (seconds, out) = match sample {
             Sample::Answered(time) => (time.as_secs_f64(), None),
+            Sample::TurnedAway => (PENALTY.as_secs_f64(), None),
             Sample::Failed(time) => (time.max(PENALTY).as_secs_f64(), self.outlier.failed(now)),
         };
         let seconds = match self.latency {
@@ -214,6 +217,9 @@ fn is_cheaper(this: Load, that: Load, now: Instant) -> bool {
         (None, _) | (_, None) => this.in_flight < that.in_flight,
     }
 }
+
+#[cfg(test)]
+mod simulation;
 
 #[cfg(test)]
 #[allow(

@@ -1,16 +1,20 @@
-//! How long a call to a Service may take, and how many there may be at once, as the Service's owner says, and how long its caller waits.
+//! How long a call to a Service may take, how many there may be at once, and which are made again, as the Service's owner says, and how long its caller waits.
 //!
 //! Nothing is bounded unless somebody says so: only they know how long an answer may take. A call that takes longer than it may counts
 //! as its revision's failure, since it was not answered.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::fault::Faults;
+use crate::retry::policy::Retries;
 
 /// The longest time that may be set.
 pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What the owner of a Service says. Times are above zero, and at most [`LONGEST`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Bounds {
     /// From a request's head to the end of its answer.
     pub request: Option<Duration>,
@@ -18,6 +22,10 @@ pub struct Bounds {
     pub idle: Option<Duration>,
     /// Requests in progress of one sidecar to one revision.
     pub requests: Option<NonZeroU32>,
+    /// `None`: nothing is sent again that an application may have seen.
+    pub retries: Option<Retries>,
+    /// Put into requests on purpose. Nothing is while a release is judged, whatever is said here.
+    pub faults: Option<Arc<Faults>>,
 }
 
 /// Whose patience it is.
@@ -26,6 +34,8 @@ pub enum Whose {
     /// The caller has said how long it waits.
     Caller,
     Service,
+    /// The Service's, for one attempt of several.
+    Attempt,
 }
 
 /// How long a request may take from its head on.
@@ -61,7 +71,7 @@ impl Timeout {
     pub fn is_over_for_caller(&self, elapsed: Duration) -> bool {
         match self.whose {
             Whose::Caller => elapsed >= self.after - self.after / 10,
-            Whose::Service => false,
+            Whose::Service | Whose::Attempt => false,
         }
     }
 }

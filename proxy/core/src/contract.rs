@@ -19,6 +19,12 @@ pub mod metric {
     pub const INBOUND_REQUESTS: &str = "aviary_inbound_requests";
     /// Histogram: seconds to the answer's head.
     pub const INBOUND_DURATION: &str = "aviary_inbound_duration_seconds";
+    /// Counter: attempts that failed and whose request was sent again, by reason.
+    pub const OUTBOUND_RETRIES: &str = "aviary_outbound_retries";
+    /// Counter: attempts that failed and whose request would have been sent again, had the budget not been spent.
+    pub const OUTBOUND_RETRIES_OVER_BUDGET: &str = "aviary_outbound_retries_over_budget";
+    /// Counter: requests that a fault was put into, since the Service's owner asks for it.
+    pub const OUTBOUND_FAULTS: &str = "aviary_outbound_faults";
     /// Info: the proxy's version.
     pub const PROXY: &str = "aviary_proxy";
     /// Gauge: whether a stream to the control plane is open.

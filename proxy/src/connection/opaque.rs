@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use traffic_core::config::Protocol;
 use traffic_core::outcome::Class;
-use traffic_core::retry::{self, Attempt, Body, Decision, Failure};
+use traffic_core::retry::{self, Body, Decision, Failure};
 
 use crate::caller::Caller;
 use crate::drain;
@@ -178,7 +178,7 @@ async fn to_split<'r>(
     route: &'r LocalRoute,
     pick: traffic_core::split::Pick,
 ) -> Option<(&'r Arm, Other)> {
-    let (mut arm, mut attempt, mut failed) = (route.arm(pick), Attempt::First, None);
+    let (mut arm, mut retries, mut failed) = (route.arm(pick), 0, None);
     loop {
         match to_arm(state, arm, failed).await {
             Ok((in_flight, stream)) => {
@@ -191,9 +191,9 @@ async fn to_split<'r>(
             }
             Err(tried) => {
                 arm.metrics.connections.add(Class::Unsent);
-                match retry::after(pick, attempt, Failure::Unsent, Body::Whole) {
-                    Decision::Stable => {
-                        (arm, attempt, failed) = (&route.stable, Attempt::Second, tried);
+                match retry::after(retries, Failure::Unsent, Body::Whole, None) {
+                    Decision::Stable(_) => {
+                        (arm, retries, failed) = (&route.stable, retries + 1, tried);
                     }
                     Decision::GiveUp => return None,
                 }

@@ -25,6 +25,11 @@ pub enum Manner {
     Events,
 }
 
+/// RFC 6585, 4.
+const TOO_MANY_REQUESTS: u16 = 429;
+/// Of gRPC.
+const RESOURCE_EXHAUSTED: u16 = 8;
+
 #[derive(Debug)]
 pub struct Flight {
     status: u16,
@@ -33,6 +38,8 @@ pub struct Flight {
     grpc_status: Option<u16>,
     tally: Tally,
     in_flight: InFlight,
+    /// The endpoint's sidecar has answered: its application has too many requests.
+    is_turned_away: bool,
     /// `None`: it may take as long as it likes.
     patience: Option<Box<Patience>>,
     /// `None`: it is no canary's.
@@ -50,6 +57,7 @@ impl Flight {
             grpc_status: None,
             tally,
             in_flight,
+            is_turned_away: false,
             patience: None,
             long: None,
             _stream: stream,
@@ -116,8 +124,18 @@ impl Flight {
 
     /// The status that gRPC put into headers (an answer without a body) or trailers.
     pub fn trailer(&mut self, grpc_status: Option<&[u8]>) {
-        let status = grpc_status.and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
-        self.grpc_status = status.or(self.grpc_status);
+        self.grpc_status = grpc_status.and_then(code).or(self.grpc_status);
+    }
+
+    /// Whether it is an answer of which it matters who gave it: see [`Flight::turned_away`].
+    pub fn says_too_many(&self) -> bool {
+        self.status == TOO_MANY_REQUESTS || self.grpc_status == Some(RESOURCE_EXHAUSTED)
+    }
+
+    /// The endpoint's sidecar has answered that there are too many requests: the application never saw this one.
+    pub fn turned_away(&mut self) {
+        self.is_turned_away = true;
+        self.in_flight.turned_away(Instant::now());
     }
 
     /// Whether the whole answer, once it is here, is a failure.
@@ -126,6 +144,9 @@ impl Flight {
     }
 
     fn class(&self) -> Class {
+        if self.is_turned_away {
+            return classify(End::Unsent);
+        }
         classify(End::Complete {
             status: self.status,
             dialect: self.dialect,
@@ -170,6 +191,11 @@ impl Flight {
     pub fn switched(&mut self) {
         self.tally.end(Class::Success);
     }
+}
+
+/// A status of gRPC, if it is one.
+pub fn code(status: &[u8]) -> Option<u16> {
+    std::str::from_utf8(status).ok()?.parse().ok()
 }
 
 /// What a content type says about the language of an answer, or of a request.

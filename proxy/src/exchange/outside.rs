@@ -5,14 +5,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use traffic_core::outcome::Class;
 use traffic_core::peer::Peer;
 use traffic_core::split::sticky::Head;
 
+use super::begun::{Begun, Came, is_repeatable};
 use super::patience::Deadline;
 use super::tally::Tally;
-use super::{Facts, Target, peer};
+use super::{Refusal, Target, peer};
+use crate::caller::Caller;
 use crate::drain::Stream;
-use crate::metrics::PortMetrics;
+use crate::metrics::{Limit, PortMetrics};
 use crate::state::application::{Application, Told};
 use crate::state::{App, State};
 
@@ -33,21 +36,22 @@ impl Hold {
     }
 }
 
-/// Where it goes, and until when it has to be over. An error: nobody knows yet; it begins again after that.
+/// Where it goes, if it may come in. An error: nobody knows yet; it begins again after that.
 pub(super) fn begin(
     state: &State,
     app: &Rc<App>,
-    arrived: Instant,
-    facts: Facts<'_>,
-    head: &impl Head,
-) -> Result<(Target, Tally, Option<Deadline>), Hold> {
-    let peer = peer::of(
-        facts,
-        app.endpoint.address(),
-        &state.common.probes_elsewhere,
-    );
+    caller: &Caller,
+    came: Came<'_, impl Head>,
+) -> Result<Begun, Hold> {
+    let Came { at, facts, .. } = came;
+    let own = app.endpoint.address();
+    if let Err(denied) = state.admit(caller, own.port(), Some(facts.request)) {
+        let refusal = Refusal::denied(denied.reason);
+        return Ok(Begun::refused(refusal, Tally::nobody(at)));
+    }
+    let peer = peer::of(facts, own, &state.common.probes_elsewhere);
     let told = match peer {
-        Peer::Outside => state.application(app, arrived),
+        Peer::Outside => state.application(app, at),
         Peer::Mesh | Peer::Probe => Told::Nothing,
     };
     let port = app.metrics.borrow().clone();
@@ -59,15 +63,12 @@ pub(super) fn begin(
             _stream: Stream::open(state.metrics()),
         }),
         Told::Split(application) => {
-            let bounds = &application.route.ready.route.bounds;
-            let deadline = Deadline::of(bounds.timeout(facts.waits), arrived);
-            let (target, tally) = split_here(state, (&application, app), port, arrived, head);
-            Ok((target, tally, deadline))
+            Ok(split_here(state, (&application, app), (port, caller), came))
         }
-        Told::Nothing => {
-            let tally = Tally::inbound(port, peer, arrived);
-            Ok((Target::App(app.clone()), tally, None))
-        }
+        Told::Nothing => Ok(match over_rate(state, app, caller, came) {
+            None => Begun::new(Target::App(app.clone()), Tally::inbound(port, peer, at)),
+            Some(refusal) => Begun::refused(refusal, Tally::nobody(at)),
+        }),
     }
 }
 
@@ -75,21 +76,47 @@ pub(super) fn begin(
 fn split_here(
     state: &State,
     (application, app): (&Application, &Rc<App>),
-    port: Arc<PortMetrics>,
-    arrived: Instant,
-    head: &impl Head,
-) -> (Target, Tally) {
+    (port, caller): (Arc<PortMetrics>, &Caller),
+    came: Came<'_, impl Head>,
+) -> Begun {
+    let Came { at, facts, head } = came;
     let (route, clock) = (&application.route, &state.common.clock);
     let pick = route
-        .pick_of_user(head, clock, arrived)
-        .unwrap_or_else(|| route.pick(clock, arrived));
-    let first = route.first_attempt(pick, clock, arrived);
-    let tally = Tally::outbound(route.arm(pick).metrics.clone(), first, arrived);
+        .pick_of_user(head, clock, at)
+        .unwrap_or_else(|| route.pick(clock, at));
+    let first = route.first_attempt(pick, clock, at);
+    let mut tally = Tally::outbound(route.arm(pick).metrics.clone(), first, at);
     let (own, tally) = if application.is_picked(pick) {
+        if let Some(refusal) = over_rate(state, app, caller, came) {
+            tally.end(Class::Unsent);
+            return Begun::refused(refusal, tally);
+        }
         (Some(app.clone()), tally.held(port))
     } else {
         (None, tally)
     };
-    let route = route.clone();
-    (Target::Split { route, pick, own }, tally)
+    let target = Target::Split {
+        is_repeatable: is_repeatable(route, at, facts),
+        route: route.clone(),
+        pick,
+        own,
+    };
+    let timeout = route.ready.route.bounds.timeout(facts.waits);
+    Begun {
+        deadline: Deadline::of(timeout, at),
+        ..Begun::new(target, tally)
+    }
+}
+
+/// A request that is for this pod's application, and one too many.
+fn over_rate(
+    state: &State,
+    app: &App,
+    caller: &Caller,
+    Came { at, facts, .. }: Came<'_, impl Head>,
+) -> Option<Refusal> {
+    let port = app.endpoint.address().port();
+    let too_many = state.within_rate(caller, port, facts.request, at).err()?;
+    state.metrics().refused(Limit::Rate);
+    Some(Refusal::too_many(too_many))
 }

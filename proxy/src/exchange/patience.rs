@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::time::{Sleep, sleep_until, timeout_at};
+use tokio::time::{Sleep, sleep_until};
 use traffic_core::bounds::Timeout;
 
 use crate::endpoint::{CallerFault, SendError};
@@ -29,32 +29,61 @@ impl Deadline {
         })
     }
 
+    pub(super) fn at(self) -> Instant {
+        self.at
+    }
+
+    /// Whichever is first.
+    pub(super) fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
+        one.into_iter().chain(other).min_by_key(|each| each.at)
+    }
+
     /// Whether a caller that leaves now has waited for as long as it said.
     pub(super) fn is_over_for_caller(&self, now: Instant) -> bool {
         let elapsed = now.saturating_duration_since(self.arrived);
         self.timeout.is_over_for_caller(elapsed)
     }
 
-    /// What `work` comes to within the time.
-    pub(super) async fn bounds<T>(
-        self,
-        work: impl Future<Output = Result<T, SendError>>,
-    ) -> Result<T, SendError> {
-        match timeout_at(self.at.into(), work).await {
-            Err(_elapsed) => Err(SendError::TimedOut(self.timeout)),
-            Ok(Err(SendError::Caller(CallerFault::Left)))
+    fn over(self) -> SendError {
+        SendError::TimedOut(self.timeout)
+    }
+
+    /// What an attempt has come to: one whose caller has left at the end of its own time was not answered.
+    pub(super) fn judge<T>(self, done: Result<T, SendError>) -> Result<T, SendError> {
+        match done {
+            Err(SendError::Caller(CallerFault::Left))
                 if self.is_over_for_caller(Instant::now()) =>
             {
-                Err(SendError::TimedOut(self.timeout))
+                Err(self.over())
             }
-            Ok(done) => done,
+            done => done,
         }
+    }
+}
+
+/// The one timer of a request, for all of its attempts and its answer. There is none until somebody waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Timer(Option<Pin<Box<Sleep>>>);
+
+impl Timer {
+    /// Ready when the time is over.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, deadline: Deadline) -> Poll<SendError> {
+        let sleep = self.until(deadline.at.into());
+        sleep.as_mut().poll(cx).map(|()| deadline.over())
+    }
+
+    fn until(&mut self, at: tokio::time::Instant) -> &mut Pin<Box<Sleep>> {
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if sleep.deadline() != at {
+            sleep.as_mut().reset(at);
+        }
+        sleep
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Patience {
-    deadline: Option<(Deadline, Pin<Box<Sleep>>)>,
+    deadline: Option<(Deadline, Timer)>,
     idle: Option<Idle>,
 }
 
@@ -70,7 +99,7 @@ struct Idle {
 impl Patience {
     /// `None`: it is endless.
     pub(super) fn of(
-        deadline: Option<Deadline>,
+        (deadline, timer): (Option<Deadline>, Timer),
         idle: Option<Duration>,
         now: Instant,
     ) -> Option<Box<Patience>> {
@@ -78,7 +107,7 @@ impl Patience {
             return None;
         }
         Some(Box::new(Patience {
-            deadline: deadline.map(|of| (of, Box::pin(sleep_until(of.at.into())))),
+            deadline: deadline.map(|of| (of, timer)),
             idle: idle.map(|longest| Idle {
                 longest,
                 moved: 0,
@@ -96,8 +125,8 @@ impl Patience {
 
     /// Ready when it is over. `moved`: bytes, both ways, since the beginning.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, moved: u64) -> Poll<()> {
-        if let Some((_, sleep)) = &mut self.deadline
-            && sleep.as_mut().poll(cx).is_ready()
+        if let Some((deadline, timer)) = &mut self.deadline
+            && timer.poll(cx, *deadline).is_ready()
         {
             return Poll::Ready(());
         }

@@ -46,6 +46,7 @@ fn named(authority: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use traffic_core::authorize::Request;
+    use traffic_core::outcome::Dialect;
 
     use super::*;
 
@@ -62,6 +63,7 @@ mod tests {
             authority,
             mark,
             waits: None,
+            dialect: Dialect::Http,
             request: get("/healthz?full"),
             protocol: "HTTP/1.1",
         };
@@ -114,6 +116,7 @@ mod tests {
                 authority: Some("web.example"),
                 mark: None,
                 waits: None,
+                dialect: Dialect::Http,
                 request,
                 protocol: "HTTP/1.1",
             };

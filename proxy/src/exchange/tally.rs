@@ -89,13 +89,13 @@ impl Tally {
         self
     }
 
-    /// The first attempt could not be sent; the second goes to `next`.
-    pub fn retry(&mut self, next: &Arc<ArmMetrics>) {
+    /// An attempt has ended so, and another one goes to `next`. What the first one came to is evidence, whatever comes of the others.
+    pub fn retry(&mut self, next: &Arc<ArmMetrics>, class: Class) {
         if let Account::Arm(arm, Attempt::First) = &self.account {
-            arm.first_attempts.add(Class::Unsent);
+            arm.first_attempts.add(class);
             self.account = Account::Arm(next.clone(), Attempt::Second);
-            self.first_ended(Class::Unsent);
-            self.held_ended(Class::Unsent);
+            self.first_ended(class);
+            self.held_ended(class);
         }
         if let Some(entry) = &mut self.entry {
             entry.goes_on();
@@ -286,7 +286,7 @@ mod tests {
             Arc::new(ArmMetrics::default()),
         );
         let told = told(&canary, |mut tally| {
-            tally.retry(&stable);
+            tally.retry(&stable, Class::Unsent);
             tally.answered(Instant::now());
             tally.end(Class::Success);
         });

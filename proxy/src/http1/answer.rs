@@ -29,6 +29,8 @@ pub(super) struct Head {
     pub(super) is_unsent: bool,
     /// What follows a 101.
     pub(super) spoken: Spoken,
+    /// A sidecar says that its application has too many requests, and never saw this one.
+    pub(super) is_turned_away: bool,
     content_type: Option<Vec<u8>>,
     grpc_status: Option<Vec<u8>>,
 }
@@ -92,6 +94,7 @@ impl Head {
             onward: persistence,
             idle_timeout: response.idle_timeout(),
             is_unsent: response.status == 503 && marker == Some(token.as_bytes()),
+            is_turned_away: response.status == 429 && marker == Some(token.as_bytes()),
             grpc_status: content_type.and_then(|_| owned("grpc-status")),
             content_type: content_type.map(<[u8]>::to_vec),
             spoken,
@@ -132,5 +135,10 @@ impl Answer {
             input,
             download: Pump::new(body, out, buffers.clone()),
         }
+    }
+
+    /// It goes nowhere.
+    pub(super) fn recycle(self) {
+        self.head.recycle(0, self.upstream, self.input);
     }
 }

@@ -21,6 +21,7 @@ use super::request::Asked;
 use super::trace;
 use crate::endpoint::http1::{Origin, Upstream, Wanted};
 use crate::endpoint::{CallerFault, Cause, Endpoint, Lost, SendError};
+use crate::exchange::flight::code;
 use crate::exchange::{self, Answered, Hop};
 use crate::net::buffers::SMALL;
 use crate::net::input::Input;
@@ -47,8 +48,6 @@ pub(super) struct Attempt<'c, 's> {
     watched: Watched,
     /// Whether the endpoint has told the caller to go on.
     continued: bool,
-    /// Of a request that failed and is not kept any more.
-    trace: Option<Trace>,
     /// The head with this proxy's mark, for the first attempt that needs it.
     marked: Option<Vec<u8>>,
     /// Kept for what the answer may become.
@@ -101,7 +100,6 @@ impl<'c, 's> Attempt<'c, 's> {
             uploading: Uploading::Going,
             watched: Watched::There,
             continued: false,
-            trace: None,
             marked: None,
             long: None,
         }
@@ -364,10 +362,6 @@ impl exchange::Attempt for Attempt<'_, '_> {
             let origin = upstream.origin;
             let error = match self.on(upstream).await {
                 Ok(answer) => {
-                    if answer.head.status >= 500 {
-                        self.trace = self.upload.kept().and_then(trace::of);
-                    }
-                    self.upload.forget();
                     return Ok(Answered {
                         status: answer.head.status,
                         answer,
@@ -389,8 +383,21 @@ impl exchange::Attempt for Attempt<'_, '_> {
     }
 
     fn trace(&self) -> Option<Trace> {
-        let kept = || self.upload.kept().and_then(trace::of);
-        self.trace.clone().or_else(kept)
+        self.upload.kept().and_then(trace::of)
+    }
+
+    fn grpc_status(answer: &Answer) -> Option<u16> {
+        code(answer.grpc_status.as_deref()?)
+    }
+
+    fn discard(&mut self, answer: Answer) {
+        if self.uploading == Uploading::Done {
+            answer.recycle();
+        }
+    }
+
+    fn settle(&mut self) {
+        self.upload.forget();
     }
 
     fn long(&mut self) -> &mut Option<LongStream> {

@@ -6,6 +6,7 @@ use aviary_http1::fields::{Fields, lines};
 use aviary_http1::response;
 use aviary_http1::{Edit, Framing, Limits, Malformed, Persistence, Request, Version};
 use traffic_core::contract::header;
+use traffic_core::outcome::Dialect;
 use traffic_core::split::sticky::Head;
 
 use crate::exchange::{Exchange, Facts, Hold, Marking, Policy};
@@ -100,6 +101,7 @@ pub(super) fn read(
         mark: written,
         // No header of HTTP says it; gRPC is spoken in HTTP/2.
         waits: None,
+        dialect: Dialect::Http,
         request: traffic_core::authorize::Request {
             method: request.method,
             path: request.target,

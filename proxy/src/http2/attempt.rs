@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,13 +10,14 @@ use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use traffic_core::outcome::{Dialect, Trace};
 use traffic_core::retry;
 
 use super::pump::{Broken, Pump};
 use crate::endpoint::http2::Lease;
 use crate::endpoint::{CallerFault, Cause, Endpoint, Lost, SendError};
+use crate::exchange::flight::code;
 use crate::exchange::{self, Answered, Hop};
 use crate::state::withdrawal::LongStream;
 
@@ -27,7 +27,7 @@ const CLOSING: usize = 3;
 pub(super) struct Attempt {
     pub(super) head: Head,
     /// This proxy's, for attempts that go to an endpoint of a route, if the head has it not.
-    pub(super) mark: Option<Arc<str>>,
+    pub(super) mark: Option<HeaderValue>,
     pub(super) body: RecvStream,
     pub(super) respond: SendResponse<Bytes>,
     pub(super) upload: Pump,
@@ -175,7 +175,6 @@ impl exchange::Attempt for Attempt {
                 super::head::mark(&mut head.headers, mark);
             }
             let answer = self.on(lease, head).await?;
-            self.upload.forget();
             return Ok(Answered {
                 status: answer.response.status().as_u16(),
                 answer,
@@ -189,6 +188,25 @@ impl exchange::Attempt for Attempt {
 
     fn long(&mut self) -> &mut Option<LongStream> {
         &mut self.long
+    }
+
+    fn grpc_status(answer: &Answer) -> Option<u16> {
+        let headers = answer.response.headers();
+        match super::head::dialect_of(headers) {
+            // What a sidecar turns away it turns away for all.
+            Dialect::Grpc if super::head::is_marked_unsent(headers) => None,
+            Dialect::Grpc => code(super::head::grpc_status(headers)?),
+            Dialect::Http => None,
+        }
+    }
+
+    /// Both halves of its stream are dropped, which resets it if it is not over.
+    fn discard(&mut self, answer: Answer) {
+        drop(answer);
+    }
+
+    fn settle(&mut self) {
+        self.upload.forget();
     }
 
     fn body(&self) -> retry::Body {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::header::{
     AUTHORIZATION, CONTENT_TYPE, COOKIE, Entry, HOST, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
-    SET_COOKIE,
+    RETRY_AFTER, SET_COOKIE,
 };
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -27,9 +27,10 @@ static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// `DEADLINE_EXCEEDED`, `PERMISSION_DENIED`, `UNIMPLEMENTED`, `INTERNAL` and `UNAVAILABLE` of gRPC.
+/// `DEADLINE_EXCEEDED`, `PERMISSION_DENIED`, `RESOURCE_EXHAUSTED`, `UNIMPLEMENTED`, `INTERNAL` and `UNAVAILABLE` of gRPC.
 const DEADLINE_EXCEEDED: u16 = 4;
 const PERMISSION_DENIED: u16 = 7;
+const RESOURCE_EXHAUSTED: u16 = 8;
 const UNIMPLEMENTED: u16 = 12;
 const INTERNAL: u16 = 13;
 const UNAVAILABLE: u16 = 14;
@@ -50,10 +51,8 @@ pub(super) fn take_mark(headers: &mut HeaderMap) -> Option<HeaderValue> {
 }
 
 /// Marks a request whose revision was picked here.
-pub(super) fn mark(headers: &mut HeaderMap, token: &str) {
-    if let Ok(token) = HeaderValue::from_str(token) {
-        headers.insert(&MARK, token);
-    }
+pub(super) fn mark(headers: &mut HeaderMap, mark: &HeaderValue) {
+    headers.insert(&MARK, mark.clone());
 }
 
 pub(super) fn trace(head: &Parts) -> Option<Trace> {
@@ -89,8 +88,8 @@ pub(super) fn is_for_one(head: &Parts) -> bool {
 
 /// Secrets stay out of every table of HPACK (RFC 7541, 7.1.3): a connection to an endpoint carries many callers' requests, and one of them could
 /// guess another's by the size of what is sent. Which other fields came as never to be indexed h2 does not tell.
-fn keep_secrets(headers: &mut HeaderMap) {
-    for name in [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, SET_COOKIE] {
+fn keep_secrets<const N: usize>(headers: &mut HeaderMap, names: [HeaderName; N]) {
+    for name in names {
         // Without a look first, room would be made for it.
         if headers.contains_key(&name)
             && let Entry::Occupied(mut values) = headers.entry(name)
@@ -104,7 +103,8 @@ fn keep_secrets(headers: &mut HeaderMap) {
 
 /// Makes a caller's request ready for an endpoint.
 pub(super) fn prepare(head: &mut Parts, destination: SocketAddr) {
-    keep_secrets(&mut head.headers);
+    let secrets = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE];
+    keep_secrets(&mut head.headers, secrets);
     head.version = Version::HTTP_2;
     if head.uri.authority().is_none() && head.method != Method::CONNECT {
         complete(head, destination);
@@ -127,10 +127,22 @@ fn complete(head: &mut Parts, destination: SocketAddr) {
     head.uri = Uri::from_parts(parts).expect("scheme, authority and path are all there");
 }
 
+/// Whether a sidecar may have said that its application never saw the request.
+pub(super) fn is_marked_unsent(headers: &HeaderMap) -> bool {
+    headers.contains_key(&UNSENT)
+}
+
+/// Whether a sidecar says to this one, which has written `token`, that its application never saw the request.
+pub(super) fn is_unsent(headers: &HeaderMap, token: &str) -> bool {
+    headers
+        .get(&UNSENT)
+        .is_some_and(|mark| mark.as_bytes() == token.as_bytes())
+}
+
 /// Makes an endpoint's answer ready for the caller.
 pub(super) fn finish(headers: &mut HeaderMap) {
     headers.remove(&UNSENT);
-    keep_secrets(headers);
+    keep_secrets(headers, [SET_COOKIE]);
 }
 
 /// The dialect that an answer has to be given in.
@@ -170,7 +182,12 @@ pub(super) fn content_type(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// The proxy's own answer, without its text. To a gRPC call it is a status in an answer that consists of trailers only.
-pub(super) fn refuse(refusal: &Refusal, dialect: Dialect) -> Response<()> {
+/// `mark`: who wrote it is told that the application never saw the request.
+pub(super) fn refuse(
+    refusal: &Refusal,
+    dialect: Dialect,
+    mark: Option<HeaderValue>,
+) -> Response<()> {
     let printable: String = refusal
         .reason
         .chars()
@@ -182,6 +199,12 @@ pub(super) fn refuse(refusal: &Refusal, dialect: Dialect) -> Response<()> {
     if let Some(reason) = reason.clone() {
         headers.insert(&ERROR, reason);
     }
+    if let Some(mark) = mark {
+        headers.insert(&UNSENT, mark);
+    }
+    if let Some(seconds) = refusal.retry_after_seconds() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     match dialect {
         Dialect::Grpc => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -190,6 +213,7 @@ pub(super) fn refuse(refusal: &Refusal, dialect: Dialect) -> Response<()> {
                 504 => DEADLINE_EXCEEDED,
                 501 => UNIMPLEMENTED,
                 403 => PERMISSION_DENIED,
+                429 => RESOURCE_EXHAUSTED,
                 400..=499 => INTERNAL,
                 _ => UNAVAILABLE,
             };

@@ -34,45 +34,31 @@ pub(super) async fn serve(
     let (mut head, body) = request.into_parts();
     let dialect = head::dialect_of(&head.headers);
     if head.method == Method::CONNECT {
-        let refusal = Refusal {
-            status: 501,
-            reason: "CONNECT over HTTP/2 is not supported".to_owned(),
-            reset: None,
-            delivery: Delivery::Unknown,
-        };
-        return answer(&mut respond, &refusal, dialect);
+        let refusal = Refusal::of(501, "CONNECT over HTTP/2 is not supported");
+        return answer(&mut respond, &refusal, dialect, None);
     }
     if !head::is_for_one(&head) {
-        let refusal = Refusal {
-            status: 400,
-            reason: "Host or :authority is not whom the request is for".to_owned(),
-            reset: None,
-            delivery: Delivery::Unknown,
-        };
-        return answer(&mut respond, &refusal, dialect);
+        let refusal = Refusal::of(400, "Host or :authority is not whom the request is for");
+        return answer(&mut respond, &refusal, dialect, None);
     }
     // Bytes are h2's to count.
     if head.headers.len() > state.common.limits.request(policy.side()).fields {
         state.metrics().refused(Limit::Head);
-        let refusal = Refusal {
-            status: 431,
-            reason: "the head has more fields than the proxy takes".to_owned(),
-            reset: None,
-            delivery: Delivery::Unknown,
-        };
-        return answer(&mut respond, &refusal, dialect);
+        let refusal = Refusal::of(431, "the head has more fields than the proxy takes");
+        return answer(&mut respond, &refusal, dialect, None);
     }
-    let mark = head::take_mark(&mut head.headers);
+    let theirs = head::take_mark(&mut head.headers);
     let facts = Facts {
         authority: head::authority(&head),
         mark: match &*policy {
-            Policy::Inbound { .. } => mark.as_ref().map(HeaderValue::as_bytes),
+            Policy::Inbound { .. } => theirs.as_ref().map(HeaderValue::as_bytes),
             Policy::Outbound { .. } => None,
         },
         waits: match dialect {
             Dialect::Grpc => head::grpc_timeout(&head.headers),
             Dialect::Http => None,
         },
+        dialect,
         request: authorize::Request {
             method: head.method.as_str(),
             path: head.uri.path_and_query().map_or("", PathAndQuery::as_str),
@@ -92,11 +78,11 @@ pub(super) async fn serve(
     let token = &state.common.token;
     let (head, mark, upload) = match exchange.marking() {
         Marking::Always => {
-            head::mark(&mut head.headers, token);
+            head::mark(&mut head.headers, &state.mark);
             (Head::Kept(head), None, Pump::keeping(is_empty))
         }
         Marking::LaterOn => {
-            let mark = Some(token.clone());
+            let mark = Some(state.mark.clone());
             (Head::Kept(head), mark, Pump::keeping(is_empty))
         }
         Marking::Never => (Head::Once(Some(head)), None, Pump::once(is_empty)),
@@ -111,17 +97,24 @@ pub(super) async fn serve(
         long: None,
     };
     match exchange.run(&state, &mut attempt).await {
-        Ok((answer, flight)) => relay(attempt, answer, flight).await,
-        Err(refusal) => answer(&mut attempt.respond, &refusal, dialect),
+        Ok((answer, flight)) => relay(attempt, answer, flight, token).await,
+        Err(refusal) => answer(&mut attempt.respond, &refusal, dialect, theirs),
     }
 }
 
 /// Answers with a refusal of the proxy's own, or with a reset where that says more.
-fn answer(respond: &mut SendResponse<Bytes>, refusal: &Refusal, dialect: Dialect) {
+/// `mark`: what a calling sidecar wrote, and wants to read again if the application never saw the request.
+fn answer(
+    respond: &mut SendResponse<Bytes>,
+    refusal: &Refusal,
+    dialect: Dialect,
+    mark: Option<HeaderValue>,
+) {
     if let Some(code) = refusal.reset {
         return respond.send_reset(Reason::from(code));
     }
-    let response = head::refuse(refusal, dialect);
+    let mark = mark.filter(|_| refusal.delivery == Delivery::Unsent);
+    let response = head::refuse(refusal, dialect, mark);
     // Sending fails only on a stream that the caller has ended, and then nobody waits for it.
     match dialect {
         Dialect::Grpc => drop(respond.send_response(response, true)),
@@ -134,7 +127,8 @@ fn answer(respond: &mut SendResponse<Bytes>, refusal: &Refusal, dialect: Dialect
     }
 }
 
-async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
+/// `token` is this proxy's.
+async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight, token: &str) {
     let Answer {
         response,
         mut sender,
@@ -145,6 +139,9 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight) {
         head::content_type(&head.headers),
         head::grpc_status(&head.headers),
     );
+    if flight.says_too_many() && head::is_unsent(&head.headers, token) {
+        flight.turned_away();
+    }
     head::finish(&mut head.headers);
     let is_empty = body.is_end_stream();
     let response = Response::from_parts(head, ());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::DescriptorEncoder;
@@ -13,6 +13,7 @@ use traffic_core::contract::{label, metric, peer};
 
 use super::classes::ByClass;
 use super::histogram::Histogram;
+use super::retries::{self, Retries};
 use super::series::{Labels, by_class, counted, times};
 
 /// How long the series of a revision that no route names any more stay.
@@ -27,6 +28,8 @@ pub struct ArmMetrics {
     pub withheld: AtomicU64,
     /// Long streams that were ended since the revision had no weight any more.
     pub ended: AtomicU64,
+    /// From the moment on at which a route of a Service that asks for them names it.
+    pub(super) retries: OnceLock<Box<Retries>>,
     duration: Histogram,
     /// Requests in progress, of those that are counted.
     in_progress: AtomicU32,
@@ -53,6 +56,11 @@ impl ArmMetrics {
 
     pub fn answered_after(&self, time: Duration) {
         self.duration.record(time);
+    }
+
+    /// `None`: nobody asks for any.
+    pub fn retries(&self) -> Option<&Retries> {
+        self.retries.get().map(|retries| &**retries)
     }
 }
 
@@ -99,6 +107,9 @@ impl Arms {
             arm: Arc::default(),
             used: Instant::now(),
         });
+        if route.bounds.retries.is_some() {
+            kept.arm.retries.get_or_init(Box::default);
+        }
         kept.arm.clone()
     }
 
@@ -155,6 +166,7 @@ impl Arms {
             &arms,
             |a| a.ended.load(Ordering::Relaxed),
         )?;
+        retries::encode(e, &arms)?;
         times(
             e,
             metric::OUTBOUND_DURATION,

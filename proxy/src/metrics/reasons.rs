@@ -41,16 +41,19 @@ pub enum Limit {
     Frames,
     /// Requests in progress to one revision.
     Overflow,
+    /// Requests a second to the application.
+    Rate,
 }
 
 impl Limit {
-    const ALL: [Limit; 6] = [
+    const ALL: [Limit; 7] = [
         Limit::Connections,
         Limit::Streams,
         Limit::Head,
         Limit::HeadTime,
         Limit::Frames,
         Limit::Overflow,
+        Limit::Rate,
     ];
 
     fn as_str(self) -> &'static str {
@@ -61,7 +64,49 @@ impl Limit {
             Limit::HeadTime => "head_time",
             Limit::Frames => "frames",
             Limit::Overflow => "overflow",
+            Limit::Rate => "rate",
         }
+    }
+}
+
+/// What is put into a request on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Delay,
+    Abort,
+}
+
+impl Fault {
+    const ALL: [Fault; 2] = [Fault::Delay, Fault::Abort];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Fault::Delay => "delay",
+            Fault::Abort => "abort",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Faults([AtomicU64; Fault::ALL.len()]);
+
+impl Faults {
+    pub(super) fn add(&self, fault: Fault) {
+        self.0[fault as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        by_reason(
+            encoder,
+            metric::OUTBOUND_FAULTS,
+            "Requests that something was put into on purpose",
+            Fault::ALL.map(|fault| {
+                (
+                    fault.as_str(),
+                    self.0[fault as usize].load(Ordering::Relaxed),
+                )
+            }),
+        )
     }
 }
 

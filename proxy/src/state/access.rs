@@ -2,7 +2,7 @@
 //!
 //! A pod without rules pays one branch for a request, as soon as its caller is known.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
@@ -38,6 +38,10 @@ impl Access {
             is_told: Cell::new(false),
             changed: Notify::new(),
         }
+    }
+
+    pub(super) fn rules(&self) -> Ref<'_, Arc<Inbound>> {
+        self.rules.borrow()
     }
 
     pub(super) fn install(&self, told: Option<&Arc<Inbound>>) {

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use traffic_core::fault::Faults;
 use traffic_core::split::Pick;
 use traffic_core::split::sticky::Head;
 
 use super::fuse::RouteFuse;
 use super::outcomes::{FirstAttempt, SharedLedger};
+use super::retries::RouteRetries;
 use super::withdrawal::{LongStream, Streams};
 use crate::clock::WallClock;
 use crate::endpoint::Endpoint;
@@ -32,6 +34,8 @@ pub struct LocalRoute {
     pub stable: Arm,
     pub canary: Option<Arm>,
     pub fuse: Option<Rc<RouteFuse>>,
+    /// `None`: its owner says nothing of requests that fail.
+    pub retries: Option<Rc<RouteRetries>>,
 }
 
 /// One revision.
@@ -117,6 +121,12 @@ impl LocalRoute {
             Some(fuse) => first.counted_by(fuse, pick, arrived),
             None => first,
         })
+    }
+
+    /// What is put into its requests on purpose: nothing while there is a canary, since it would be judged by what is no revision's doing.
+    pub fn faults(&self) -> Option<&Faults> {
+        let faults = self.ready.route.bounds.faults.as_deref();
+        faults.filter(|_| self.ready.split.canary.is_none())
     }
 
     /// Where a pick leads.

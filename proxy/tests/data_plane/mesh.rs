@@ -285,7 +285,7 @@ impl Service {
                     sticky: self.sticky.clone(),
                 }),
             },
-            bounds: self.bounds,
+            bounds: self.bounds.clone(),
             revoked: self.revoked.iter().cloned().map(Into::into).collect(),
         }
     }

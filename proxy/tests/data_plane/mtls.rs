@@ -6,6 +6,7 @@ mod ends;
 mod names;
 mod peers;
 mod policies;
+mod rates;
 mod renewal;
 mod sent_once;
 mod strict;
@@ -23,6 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use traffic_core::config::{Expected, Protocol};
+use traffic_core::rate::Rates;
 
 use crate::client::{Client, eventually, upgraded};
 use crate::control_plane::{ControlPlane, Loads};
@@ -51,6 +53,8 @@ pub(crate) struct Chosen {
     /// Of the calling sidecar.
     limits: Limits,
     telemetry: Wanted,
+    /// Of the called sidecar.
+    rates: Rates,
 }
 
 impl Default for Chosen {
@@ -62,6 +66,7 @@ impl Default for Chosen {
             workers: 1,
             limits: Limits::default(),
             telemetry: Wanted::default(),
+            rates: Rates::default(),
         }
     }
 }
@@ -81,6 +86,10 @@ impl Pair {
         let called = Mesh::start(Given {
             inbound: app,
             workers: chosen.workers,
+            limits: Limits {
+                rates: chosen.rates,
+                ..Limits::default()
+            },
             telemetry: chosen.telemetry,
             ..Given::default()
         });

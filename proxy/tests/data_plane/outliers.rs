@@ -89,3 +89,36 @@ async fn a_call_of_grpc_fails_by_what_it_says_at_its_end() {
     assert!(unavailable <= usize::from(CONSECUTIVE), "{unavailable}");
     assert!(good.requests() >= 95);
 }
+
+/// As if each took the same time: only requests in progress decide, and how long an endpoint is known.
+#[tokio::test]
+async fn one_that_is_new_beside_an_older_one_begins_with_a_part_of_its_share() {
+    const REQUESTS: usize = 100;
+    let (older, newer) = (Server::start("v1").await, Server::start("v1").await);
+    let service = Service {
+        stable: vec![older.address],
+        ..Service::default()
+    };
+    let mesh = Mesh::with(&service).await;
+    sleep(Duration::from_secs(4)).await;
+    let both = Service {
+        stable: vec![older.address, newer.address],
+        ..service
+    };
+    mesh.install(&both).await;
+    let mut held = Vec::new();
+    for _ in 0..REQUESTS {
+        let mut client = Client::http1(mesh.outbound).await;
+        held.push(tokio::spawn(async move { client.get("/held").await }));
+    }
+    let asked = || older.requests() + newer.requests();
+    eventually("all are in flight", || asked() == REQUESTS).await;
+    // Without that it would be half of them, to within one.
+    assert!(newer.requests() < REQUESTS / 2 - 2, "{}", newer.requests());
+    for server in [&older, &newer] {
+        server.state.held.add_permits(REQUESTS);
+    }
+    for request in held {
+        request.await.unwrap();
+    }
+}

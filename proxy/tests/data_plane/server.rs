@@ -149,12 +149,37 @@ async fn answer(
         let code = if name == state.name { code } else { "0" };
         return Ok(grpc(request, code.parse().unwrap()).await);
     }
+    if let Some(path) = path.strip_prefix("/grpc-only/") {
+        let (name, code) = path.split_once('/').unwrap();
+        if name != state.name {
+            return Ok(grpc(request, 0).await);
+        }
+        let mut response = Response::new(text(""));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", code.parse().unwrap());
+        return Ok(response);
+    }
     if let Some(code) = path.strip_prefix("/grpc/") {
         return Ok(grpc(request, code.parse().unwrap()).await);
     }
     // hyper leaves it to us that such an answer has no body.
     if request.method() == http::Method::HEAD {
-        return Ok(Response::new(text("")));
+        let mut response = Response::new(text(""));
+        if path.strip_prefix("/head-fails-at/") == Some(state.name) {
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        return Ok(response);
+    }
+    if let Some(name) = path.strip_prefix("/echo-or-fail/") {
+        let mut response = Response::new(full(request.collect().await.unwrap().to_bytes()));
+        if name == state.name {
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        return Ok(response);
+    }
+    if path.strip_prefix("/held-at/") == Some(state.name) {
+        state.held.acquire().await.unwrap().forget();
     }
     let mut response = match path.as_str() {
         "/echo" => Response::new(full(request.collect().await.unwrap().to_bytes())),

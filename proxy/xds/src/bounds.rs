@@ -3,15 +3,19 @@
 //!
 //! `grpc-timeout` counts whatever is said here: sidecars heed it by themselves, and Envoy is told to.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::route::v3::RouteAction;
 use envoy_types::pb::envoy::config::route::v3::route_action::MaxStreamDuration;
-use envoy_types::pb::google::protobuf;
+use envoy_types::pb::google::protobuf::{self, Any};
 use traffic_core::bounds::Bounds;
 
+use crate::faults::{self, FaultsProblem};
 use crate::metadata::{FieldProblem, Fields};
+use crate::retries::{self, RetriesProblem};
 
 /// The field for [`Bounds::requests`].
 pub(crate) const REQUESTS: &str = "requests";
@@ -22,19 +26,17 @@ pub enum BoundsProblem {
     Time(&'static str),
     #[error("a limit of {0} requests is none")]
     Requests(u64),
+    #[error("its faults: {0}")]
+    Faults(#[from] FaultsProblem),
+    #[error("its retry policy: {0}")]
+    Retries(#[from] RetriesProblem),
     #[error(transparent)]
     Field(#[from] FieldProblem),
 }
 
-/// The action that has these times and nothing else.
+/// The action that has these times and retries, and nothing else.
 pub(crate) fn encode(bounds: &Bounds) -> RouteAction {
-    let time = |time: Option<Duration>| {
-        let time = time.unwrap_or_default();
-        Some(protobuf::Duration {
-            seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-            nanos: i32::try_from(time.subsec_nanos()).unwrap_or_default(),
-        })
-    };
+    let time = |time: Option<Duration>| Some(encode_time(time.unwrap_or_default()));
     RouteAction {
         timeout: time(bounds.request),
         idle_timeout: time(bounds.idle),
@@ -43,11 +45,24 @@ pub(crate) fn encode(bounds: &Bounds) -> RouteAction {
             grpc_timeout_header_max: time(None),
             ..MaxStreamDuration::default()
         }),
+        retry_policy: bounds.retries.as_ref().map(retries::encode),
         ..RouteAction::default()
     }
 }
 
-pub(crate) fn decode(action: &RouteAction, about: Fields<'_>) -> Result<Bounds, BoundsProblem> {
+pub(crate) fn encode_time(time: Duration) -> protobuf::Duration {
+    protobuf::Duration {
+        seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(time.subsec_nanos()).unwrap_or_default(),
+    }
+}
+
+/// `filters`: what is said for the route to filters.
+pub(crate) fn decode(
+    action: &RouteAction,
+    about: Fields<'_>,
+    filters: &HashMap<String, Any>,
+) -> Result<Bounds, BoundsProblem> {
     let requests = match about.number_if_any(REQUESTS)? {
         None => None,
         Some(number) => {
@@ -55,26 +70,35 @@ pub(crate) fn decode(action: &RouteAction, about: Fields<'_>) -> Result<Bounds, 
             Some(requests.ok_or(BoundsProblem::Requests(number))?)
         }
     };
+    let request = time("timeout", action.timeout)?;
+    let retries = action.retry_policy.as_ref();
+    let retries = retries.map(|policy| retries::decode(policy, about, request));
     Ok(Bounds {
-        request: time("timeout", action.timeout)?,
+        request,
         idle: time("idle timeout", action.idle_timeout)?,
         requests,
+        retries: retries.transpose()?,
+        faults: faults::decode(filters)?.map(Arc::new),
     })
+}
+
+/// A time that may be set.
+pub(crate) fn decode_time(wire: protobuf::Duration) -> Option<Duration> {
+    read(wire).and_then(Bounds::time)
 }
 
 fn time(
     of: &'static str,
     time: Option<protobuf::Duration>,
 ) -> Result<Option<Duration>, BoundsProblem> {
-    let Some(protobuf::Duration { seconds, nanos }) = time else {
-        return Ok(None);
-    };
-    let wrong = || BoundsProblem::Time(of);
-    let seconds = u64::try_from(seconds).map_err(|_| wrong())?;
-    let nanos = u32::try_from(nanos).map_err(|_| wrong())?;
-    let time = Duration::from_secs(seconds).checked_add(Duration::from_nanos(nanos.into()));
-    match time.ok_or_else(wrong)? {
-        Duration::ZERO => Ok(None),
-        time => Bounds::time(time).map(Some).ok_or_else(wrong),
+    match time.map(|time| (read(time), decode_time(time))) {
+        None | Some((Some(Duration::ZERO), _)) => Ok(None),
+        Some((_, Some(time))) => Ok(Some(time)),
+        Some((_, None)) => Err(BoundsProblem::Time(of)),
     }
+}
+
+fn read(protobuf::Duration { seconds, nanos }: protobuf::Duration) -> Option<Duration> {
+    let seconds = Duration::from_secs(u64::try_from(seconds).ok()?);
+    seconds.checked_add(Duration::from_nanos(u32::try_from(nanos).ok()?.into()))
 }

@@ -4,6 +4,7 @@
 //! A canary at weight 0 stays listed: Envoy accepts it, its clusters stay warm, and a rollback or a first step changes a number
 //! and nothing else.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::Metadata;
@@ -12,13 +13,15 @@ use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::ClusterWeight;
-use envoy_types::pb::google::protobuf::{Struct, UInt32Value};
+use envoy_types::pb::google::protobuf::{Any, Struct, UInt32Value};
 use traffic_core::config::{Arm, CanaryArm, Protocol, Route, Split, Weight};
 use traffic_core::fuse::Tolerance;
 use traffic_core::lease::Lease;
 
 use crate::bounds::{self, BoundsProblem};
+use crate::faults;
 use crate::metadata::{self, FieldProblem, Fields, KEY};
+use crate::retries;
 use crate::sticky::{self, StickyProblem};
 
 /// The canary's field for [`CanaryArm::fuse`], in millionths.
@@ -98,6 +101,10 @@ pub fn encode(route: &Route) -> wire::RouteConfiguration {
         let requests = metadata::text(requests.to_string());
         about.fields.insert(bounds::REQUESTS.to_owned(), requests);
     }
+    if let Some(policy) = allowed.retries {
+        let budget = metadata::nested(retries::encode_budget(policy.budget));
+        about.fields.insert(retries::BUDGET.to_owned(), budget);
+    }
     let mut canary_units = 0;
     // The lease is no part of the message: it is the resource's TTL, see [`ttl`].
     if let Some(CanaryArm {
@@ -153,6 +160,11 @@ pub fn encode(route: &Route) -> wire::RouteConfiguration {
             routes: vec![wire::Route {
                 r#match: Some(every_path),
                 action: Some(Action::Route(action)),
+                typed_per_filter_config: allowed
+                    .faults
+                    .as_deref()
+                    .map(faults::encode)
+                    .unwrap_or_default(),
                 ..wire::Route::default()
             }],
             ..wire::VirtualHost::default()
@@ -198,6 +210,7 @@ pub fn decode(
 #[derive(Clone, Copy)]
 struct Acts<'w> {
     action: &'w wire::RouteAction,
+    filters: &'w HashMap<String, Any>,
     weighted: &'w wire::WeightedCluster,
 }
 
@@ -221,7 +234,11 @@ fn action(config: &wire::RouteConfiguration) -> Result<Acts<'_>, RouteProblem> {
     }
     match &route.action {
         Some(Action::Route(action)) => match &action.cluster_specifier {
-            Some(ClusterSpecifier::WeightedClusters(weighted)) => Ok(Acts { action, weighted }),
+            Some(ClusterSpecifier::WeightedClusters(weighted)) => Ok(Acts {
+                action,
+                filters: &route.typed_per_filter_config,
+                weighted,
+            }),
             _ => Err(RouteProblem::NotWeightedClusters),
         },
         _ => Err(RouteProblem::NotWeightedClusters),
@@ -231,7 +248,11 @@ fn action(config: &wire::RouteConfiguration) -> Result<Acts<'_>, RouteProblem> {
 fn read(
     name: &str,
     about: &Struct,
-    Acts { action, weighted }: Acts<'_>,
+    Acts {
+        action,
+        filters,
+        weighted,
+    }: Acts<'_>,
     ttl: Option<Duration>,
 ) -> Result<Route, RouteProblem> {
     let about = Fields(about);
@@ -283,7 +304,7 @@ fn read(
                 sticky,
             }),
         },
-        bounds: bounds::decode(action, about)?,
+        bounds: bounds::decode(action, about, filters)?,
         revoked: about.revocations("revoked")?,
     })
 }

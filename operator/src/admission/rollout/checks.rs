@@ -172,6 +172,12 @@ fn service(rollout: &CanaryRollout, facts: &Facts, problems: &mut Vec<Problem>) 
         ));
     }
     ports(rollout, service, problems);
+    if mesh::has_faults(service) {
+        let message = format!(
+            "Service {name} asks for faults (aviary.dev/fault-delay, aviary.dev/fault-abort): there are none while a release is under way"
+        );
+        problems.push(note(FIELD, message));
+    }
     problems.extend(mesh::unread(service).into_iter().map(|unread| {
         let (annotation, why) = (unread.annotation, unread.why);
         note(

@@ -92,6 +92,7 @@ impl Parts {
             }
             match finding {
                 Finding::Annotation { .. } => tracing::warn!("{finding}"),
+                Finding::FaultsOff { .. } => tracing::info!("{finding}"),
                 Finding::SharedService { .. }
                 | Finding::NotExclusive { .. }
                 | Finding::StableEmpty { .. }
@@ -131,6 +132,7 @@ impl Known {
             Finding::NotExclusive { endpoint, .. } => Some(endpoint.clone()),
             Finding::StableEmpty { .. }
             | Finding::Annotation { .. }
+            | Finding::FaultsOff { .. }
             | Finding::SharedService { .. }
             | Finding::SharedAddress { .. } => None,
         });

@@ -1,16 +1,25 @@
 use proptest::prelude::*;
+use prost::Message;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use traffic_core::bounds::Bounds;
 use traffic_core::config::{Revocation, Signature, SignedRevocation};
+use traffic_core::fault::{Abort, Delay, Faults, Only};
 use traffic_core::lease::Lease;
+use traffic_core::retry::budget::Terms;
+use traffic_core::retry::conditions::{Code, Condition};
+use traffic_core::retry::methods::Method;
+use traffic_core::retry::policy::{Retries, Times};
 
 use envoy_types::pb::envoy::config::route::v3::route_action::HashPolicy;
 use envoy_types::pb::envoy::config::route::v3::route_action::hash_policy::{
     ConnectionProperties, Cookie, Header, PolicySpecifier,
 };
 use envoy_types::pb::envoy::config::route::v3::weighted_cluster::RandomValueSpecifier;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::HttpFault;
+use envoy_types::pb::envoy::extensions::filters::http::fault::v3::fault_abort::ErrorType;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{self, BoolValue};
 use traffic_core::split::sticky::{InvalidKey, Key};
@@ -324,6 +333,213 @@ fn times_and_limits_that_cannot_be_are_refused() {
     }
 }
 
+fn faulty() -> Route {
+    let share = Weight::new(500).unwrap();
+    let faults = Faults::new(
+        Delay::new(share, Duration::from_millis(1_500)),
+        Abort::new(Weight::ALL, 503),
+        Some(Only::header("x-test", "slow").unwrap()),
+    );
+    let bounds = Bounds {
+        faults: faults.map(Arc::new),
+        ..Bounds::default()
+    };
+    Route {
+        bounds,
+        ..route(None)
+    }
+}
+
+#[test]
+fn faults_are_what_envoys_filter_reads_and_what_it_would_do_otherwise_is_refused() {
+    let wire_of = |config: &mut wire::RouteConfiguration| {
+        let filters = &config.virtual_hosts[0].routes[0].typed_per_filter_config;
+        HttpFault::decode(filters["envoy.filters.http.fault"].value.as_slice()).unwrap()
+    };
+    let fault = wire_of(&mut encode(&faulty()));
+    let share = fault.delay.unwrap().percentage.unwrap();
+    assert_eq!(
+        (share.numerator, share.denominator),
+        (5_000, 2),
+        "0.5 % of a million"
+    );
+    assert_eq!(decode(&encode(&faulty()), None), Ok(faulty()));
+    let none = encode(&route(None));
+    assert!(
+        none.virtual_hosts[0].routes[0]
+            .typed_per_filter_config
+            .is_empty()
+    );
+    type Spoil = fn(&mut HttpFault);
+    let spoils: [(Spoil, &str); 7] = [
+        (
+            |fault| fault.delay.as_mut().unwrap().percentage = None,
+            "a delay of no request",
+        ),
+        (
+            |fault| fault.delay.as_mut().unwrap().fault_delay_secifier = None,
+            "a delay of no request",
+        ),
+        (
+            |fault| fault.abort.as_mut().unwrap().error_type = Some(ErrorType::HttpStatus(200)),
+            "with a status that is no error",
+        ),
+        (
+            |fault| fault.abort.as_mut().unwrap().error_type = Some(ErrorType::GrpcStatus(14)),
+            "with a status that is no error",
+        ),
+        (
+            |fault| fault.headers[0].invert_match = true,
+            "a field that this proxy does not know",
+        ),
+        (
+            |fault| fault.upstream_cluster = "other".to_owned(),
+            "a field that this proxy does not know",
+        ),
+        (|fault| *fault = HttpFault::default(), "nothing is put in"),
+    ];
+    for (spoil, says) in spoils {
+        let mut config = encode(&faulty());
+        let mut fault = wire_of(&mut config);
+        spoil(&mut fault);
+        let filters = &mut config.virtual_hosts[0].routes[0].typed_per_filter_config;
+        let filter = filters.get_mut("envoy.filters.http.fault").unwrap();
+        filter.value = fault.encode_to_vec();
+        let refused = decode(&config, None).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("route `shop/web/80`: its faults: "),
+            "{refused}"
+        );
+        assert!(refused.contains(says), "{refused}");
+    }
+}
+
+fn retried() -> Route {
+    let retries = Retries {
+        on: [Condition::Reset, Condition::Status(503)]
+            .into_iter()
+            .collect(),
+        times: Times::ONCE,
+        each: Some(Duration::from_secs(1)),
+        methods: [Method::Get, Method::Grpc].into_iter().collect(),
+        budget: Terms::default(),
+    };
+    let bounds = Bounds {
+        request: Some(Duration::from_secs(2)),
+        retries: Some(retries),
+        ..Bounds::default()
+    };
+    Route {
+        bounds,
+        ..route(Some((1_000, 7)))
+    }
+}
+
+#[test]
+fn retries_are_envoys_own_policy_and_a_budget_beside_it() {
+    let mut config = encode(&retried());
+    let policy = act(&mut config).retry_policy.clone().unwrap();
+    assert_eq!(policy.retry_on, "reset,retriable-status-codes");
+    assert_eq!(policy.retriable_status_codes, [503]);
+    let names: Vec<&str> = policy
+        .retriable_request_headers
+        .iter()
+        .map(|matcher| matcher.name.as_str())
+        .collect();
+    assert_eq!(names, [":method", "content-type"]);
+    // Of a control plane that does not know of budgets.
+    about(&mut config).fields.remove("retry_budget");
+    assert_eq!(decode(&config, ttl(&retried())), Ok(retried()));
+    assert_eq!(act(&mut encode(&route(None))).retry_policy, None);
+}
+
+#[test]
+fn retries_that_cannot_be_are_refused_and_the_nack_says_why() {
+    type Spoil = fn(&mut wire::RetryPolicy);
+    let spoils: [(Spoil, &str); 13] = [
+        (
+            |policy| policy.retry_on = "reset,retriable-status-codes,often".to_owned(),
+            "`often` is nothing that is tried again",
+        ),
+        (
+            |policy| policy.retry_on = String::new(),
+            "it names statuses without",
+        ),
+        (
+            |policy| policy.retriable_status_codes.clear(),
+            "it names statuses without",
+        ),
+        (
+            |policy| policy.retriable_status_codes.push(404),
+            "status 404 is none from 500 to 599",
+        ),
+        (
+            |policy| policy.retriable_status_codes.push(70_000),
+            "status 70000 is none",
+        ),
+        (
+            |policy| policy.num_retries = Some(protobuf::UInt32Value { value: 6 }),
+            "6 retries, expected 1 to 5",
+        ),
+        (
+            |policy| policy.num_retries = Some(protobuf::UInt32Value { value: 0 }),
+            "0 retries, expected 1 to 5",
+        ),
+        (
+            |policy| policy.per_try_timeout = Some(protobuf::Duration::default()),
+            "its time for one attempt is zero",
+        ),
+        (
+            |policy| {
+                policy.per_try_timeout = Some(protobuf::Duration {
+                    seconds: 2,
+                    nanos: 0,
+                })
+            },
+            "one attempt may take 2s, and the whole call 2s",
+        ),
+        (
+            |policy| policy.retriable_request_headers.clear(),
+            "no list of methods",
+        ),
+        (
+            |policy| policy.retriable_request_headers[0].invert_match = true,
+            "no list of methods",
+        ),
+        (
+            |policy| policy.retriable_request_headers[0].name = "x-again".to_owned(),
+            "no list of methods",
+        ),
+        (
+            |policy| policy.host_selection_retry_max_attempts = 3,
+            "a field that this proxy does not know",
+        ),
+    ];
+    for (spoil, says) in spoils {
+        let mut config = encode(&retried());
+        spoil(act(&mut config).retry_policy.as_mut().unwrap());
+        let refused = decode(&config, None).unwrap_err().to_string();
+        assert!(
+            refused.starts_with("route `shop/web/80`: its retry policy: "),
+            "{refused}"
+        );
+        assert!(refused.contains(says), "{refused}");
+    }
+    let mut config = encode(&retried());
+    let budget = metadata::nested(metadata::fields([
+        ("percent", metadata::text("101")),
+        ("floor", metadata::text("0")),
+    ]));
+    about(&mut config)
+        .fields
+        .insert("retry_budget".to_owned(), budget);
+    let refused = decode(&config, None).unwrap_err().to_string();
+    assert!(
+        refused.ends_with("a budget of 101 % and 0 a second is none"),
+        "{refused}"
+    );
+}
+
 #[test]
 fn the_nack_text_names_the_route_and_the_field() {
     let mut config = encode(&route(None));
@@ -367,11 +583,18 @@ fn any_route() -> impl Strategy<Value = Route> {
         ]),
     ));
     let time = proptest::option::of(1_u64..86_400_000);
-    let bounds = (time.clone(), time, proptest::option::of(1_u32..)).prop_map(
-        |(request, idle, requests)| Bounds {
-            request: request.map(Duration::from_millis),
-            idle: idle.map(Duration::from_millis),
-            requests: requests.and_then(NonZeroU32::new),
+    let requests = proptest::option::of(1_u32..);
+    let retries = proptest::option::of(any_retries());
+    let bounds = (time.clone(), time, requests, retries, any_faults()).prop_map(
+        |(request, idle, requests, retries, faults)| {
+            let request = request.map(Duration::from_millis);
+            Bounds {
+                request,
+                idle: idle.map(Duration::from_millis),
+                requests: requests.and_then(NonZeroU32::new),
+                retries: retries.filter(|retries| retries.check(request).is_ok()),
+                faults: faults.map(Arc::new),
+            }
         },
     );
     (
@@ -418,10 +641,46 @@ fn any_route() -> impl Strategy<Value = Route> {
         )
 }
 
+fn any_faults() -> impl Strategy<Value = Option<Faults>> {
+    let share = || (0..=Weight::SCALE).prop_map(|units| Weight::new(units).unwrap());
+    let delay = (share(), 1_u64..60_000)
+        .prop_map(|(share, millis)| Delay::new(share, Duration::from_millis(millis)));
+    let abort = (share(), 400_u16..600).prop_map(|(share, status)| Abort::new(share, status));
+    let only = proptest::option::of(("x-[a-z]{1,9}", "[!-~]{1,9}"));
+    (delay, abort, only).prop_map(|(delay, abort, only)| {
+        let only = only.map(|(name, value)| Only::header(&name, &value).unwrap());
+        Faults::new(delay, abort, only)
+    })
+}
+
+fn any_retries() -> impl Strategy<Value = Retries> {
+    let condition = prop_oneof![
+        Just(Condition::ConnectFailure),
+        Just(Condition::Reset),
+        Just(Condition::ServerError),
+        (500_u16..600).prop_map(Condition::Status),
+        (0_usize..5).prop_map(|code| Condition::Grpc(Code::ALL[code])),
+    ];
+    let method = (0_usize..8).prop_map(|method| Method::ALL[method]);
+    (
+        proptest::collection::vec(condition, 1..6),
+        1_u32..=5,
+        proptest::option::of(1_u64..86_400_000),
+        proptest::collection::vec(method, 1..4),
+        (0_u32..=100, 1_u32..=1_000),
+    )
+        .prop_map(|(on, times, each, methods, (percent, floor))| Retries {
+            on: on.into_iter().collect(),
+            times: Times::new(times).unwrap(),
+            each: each.map(Duration::from_millis),
+            methods: methods.into_iter().collect(),
+            budget: Terms::new(percent, floor).unwrap(),
+        })
+}
+
 proptest! {
     #[test]
     fn any_route_survives_the_wire(route in any_route()) {
-        use prost::Message;
         let bytes = encode(&route).encode_to_vec();
         let config = wire::RouteConfiguration::decode(bytes.as_slice()).unwrap();
         prop_assert_eq!(decode(&config, ttl(&route)), Ok(route));
