@@ -19,6 +19,10 @@ use aviary_proxy::metrics::istio::{Istio, Labels, Measures, Party, Reporter};
 use kube::{Client, Config};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
+use traffic_core::retry::budget;
+use traffic_core::retry::conditions::Condition;
+use traffic_core::retry::methods::Methods;
+use traffic_core::retry::policy::{Retries, Times};
 use traffic_core::spiffe::TrustDomain;
 
 /// One family of series.
@@ -40,7 +44,15 @@ pub(crate) fn of_sidecar() -> Families {
     let pod = super::pod("web");
     let istio = Arc::new(Istio::of(&pod));
     let metrics = Arc::new(sidecar::Metrics::of(pod).with_istio(Some(istio.clone())));
-    let route = super::route();
+    let mut route = super::route();
+    // Whose Service asks for what is counted only then.
+    route.bounds.retries = Some(Retries {
+        on: [Condition::Reset].into_iter().collect(),
+        times: Times::ONCE,
+        each: None,
+        methods: Methods::default(),
+        budget: budget::Terms::default(),
+    });
     let _kept = [
         metrics.arm(&route, super::REVISION),
         metrics.arm_of(&route, super::REVISION, sidecar::Source::Outside),
