@@ -85,6 +85,7 @@ fn side_by_side() -> Vec<Case> {
         break_glass::with_break_glass_a_person_rolls_the_new_version_out_and_the_operator_stands_back,
         break_glass::with_break_glass_a_failed_version_is_not_paused_again,
         configuration::a_config_map_named_by_its_content_is_released_step_by_step_and_taken_back,
+        configuration::images_of_an_overlay_reach_the_operator_and_the_sidecars,
         gitops::applied_every_second_by_the_client_a_release_goes_its_way,
         gitops::applied_every_second_by_the_server_a_release_goes_its_way,
         health::argo_and_flux_see_how_a_release_stands_in_every_phase,

@@ -144,9 +144,14 @@ fn apply_status(object: &Value, status: Value) -> Request {
         "metadata": {"name": object["metadata"]["name"], "namespace": "shop"},
         "status": status,
     });
+    apply_to_status(&object)
+}
+
+fn apply_to_status(object: &Value) -> Request {
+    let apply = ["apply", "--server-side", "--force-conflicts"];
     request(
-        &["apply", "--server-side", "--subresource=status", "-f", "-"],
-        &object,
+        &[&apply[..], &["--subresource=status", "-f", "-"]].concat(),
+        object,
     )
 }
 
@@ -154,13 +159,15 @@ fn released() -> Value {
     json!({"conditions": [{"type": "aviary.dev/Released", "status": "True", "reason": "Released", "message": ""}]})
 }
 
-fn patch_status(object: &str, patch: &Value) -> Request {
-    let patch = patch.to_string();
-    let status = ["--subresource=status", "--type=merge", "-p", &patch];
-    request(
-        &[&["patch", object, "-n", "shop"], &status[..]].concat(),
-        &Value::Null,
-    )
+/// Of a Deployment that waits behind the gate.
+fn apply_with_status(change: &Value) -> Request {
+    let held = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "held", "namespace": "shop"},
+        "status": released(),
+    });
+    apply_to_status(&changed(&held, change))
 }
 
 fn delete(object: &str) -> Request {
@@ -540,21 +547,18 @@ fn refused(
             "another condition",
             apply_status(
                 &deployment("held", 0),
-                json!({"conditions": [{"type": "Available", "status": "False", "reason": "No", "message": ""}]}),
+                json!({"conditions": [{"type": "Strange", "status": "True", "reason": "Why", "message": ""}]}),
             ),
             only_released,
         ),
         (
-            "how many are Ready",
-            patch_status("deployment/held", &json!({"status": {"readyReplicas": 9}})),
+            "what its controller has seen",
+            apply_status(&deployment("held", 0), json!({"observedGeneration": 99})),
             only_released,
         ),
         (
             "an annotation with the status",
-            patch_status(
-                "deployment/held",
-                &json!({"metadata": {"annotations": {"a": "b"}}}),
-            ),
+            apply_with_status(&json!({"metadata": {"annotations": {"a": "b"}}})),
             "changes nothing in its metadata with its status",
         ),
         (

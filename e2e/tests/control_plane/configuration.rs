@@ -119,3 +119,39 @@ pub(crate) async fn a_config_map_named_by_its_content_is_released_step_by_step_a
     ensure!(said.contains(&old[0]), "{found:#}");
     Ok(())
 }
+
+/// `..` to the root, and from there to what is named.
+fn from(folder: &Path, to: &Path) -> anyhow::Result<String> {
+    let ups = "../".repeat(folder.canonicalize()?.components().count() - 1);
+    let to = to.canonicalize()?;
+    Ok(format!("{ups}{}", to.strip_prefix("/")?.display()))
+}
+
+pub(crate) async fn images_of_an_overlay_reach_the_operator_and_the_sidecars(
+    scene: &Scene<'_>,
+) -> anyhow::Result<()> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&scene.namespace);
+    std::fs::create_dir_all(&folder)?;
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/default");
+    let image = |name: &str, tag: &str| {
+        let new = format!("registry.example/{name}");
+        json!({"name": format!("aviary.local/aviary-{name}"), "newName": new, "newTag": tag})
+    };
+    let overlay = json!({
+        "resources": [from(&folder, &config)?],
+        "images": [image("operator", "2"), image("proxy", "3")],
+    });
+    std::fs::write(folder.join("kustomization.yaml"), overlay.to_string())?;
+    let overlay = folder.display().to_string();
+    let built = scene.bench.kubectl.ok(&["kustomize", &overlay]).await;
+    std::fs::remove_dir_all(&folder)?;
+    let manifests: Vec<Value> = serde_saphyr::from_multiple(&built?.stdout)?;
+    let mut deployments = manifests.iter().filter(|it| it["kind"] == "Deployment");
+    let pod = deployments.find_map(|it| it.pointer("/spec/template/spec"));
+    let pod = pod.context("there is the operator's Deployment")?;
+    let operator = &pod["containers"][0]["image"];
+    ensure!(operator == "registry.example/operator:2", "{operator}");
+    let sidecar = &pod["initContainers"][0]["image"];
+    ensure!(sidecar == "registry.example/proxy:3", "{sidecar}");
+    Ok(())
+}

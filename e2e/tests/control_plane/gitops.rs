@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use aviary_e2e::control_plane::{Matching, Plan, Seen, Shop, deployment, list, service};
 use aviary_e2e::harness::{Waited, eventually};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -16,6 +16,8 @@ use super::hall::Scene;
 const EVERY: Duration = Duration::from_secs(1);
 /// Longer than anything takes on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// So many times does a difference have to be seen.
+const LOOKS: usize = 5;
 /// So many syncs without an answer are quiet.
 const QUIET: u64 = 4;
 
@@ -57,11 +59,23 @@ impl Git {
             let apply = [&["apply", "-f", "-"], self.mode].concat();
             let said = shop.try_kubectl(&apply, &head).await?;
             ensure!(said.ok, "{said}");
-            let diff = [&["diff", "-f", "-"], self.mode].concat();
-            let said = shop.try_kubectl(&diff, &head).await?;
-            ensure!(said.ok && said.stdout.is_empty(), "it differs: {said}");
+            self.is_what_there_is(shop, &head).await?;
             self.syncs.send_modify(|syncs| *syncs += 1);
         }
+    }
+
+    /// kubectl looks at the object before and after: what the operator writes meanwhile is a difference once.
+    async fn is_what_there_is(&self, shop: &Shop<'_>, head: &str) -> anyhow::Result<()> {
+        let diff = [&["diff", "-f", "-"], self.mode].concat();
+        let mut said = shop.try_kubectl(&diff, head).await?;
+        for _ in 1..LOOKS {
+            if said.ok {
+                break;
+            }
+            said = shop.try_kubectl(&diff, head).await?;
+        }
+        ensure!(said.ok && said.stdout.is_empty(), "it differs: {said}");
+        Ok(())
     }
 
     /// Waits for so many more of them.
@@ -112,15 +126,21 @@ fn is_adopted_and_gated(web: &Value) -> bool {
     web["spec"]["paused"] == true && web["metadata"]["labels"]["aviary.dev/rollout"] == "web"
 }
 
+/// It waits at 50% until the pause is taken out of Git.
+fn pausing() -> Plan {
+    let steps = json!([{"weight": 50, "soak": "1s", "pause": {}}, {"weight": 100, "soak": "1s"}]);
+    Plan::default().with("/steps", steps)
+}
+
 async fn releases(shop: &Shop<'_>, git: &Git) -> anyhow::Result<()> {
-    let (slow, quick) = (Plan::default().soaking_at(50), Plan::default());
+    let (slow, quick) = (pausing(), Plan::default());
     shop.until("v1 is adopted", |seen| seen.is_stable().then_some(()))
         .await?;
 
     // A good one.
     git.commit("v2", &slow)?;
-    shop.until("v2 soaks", |seen| {
-        (seen.phase() == "Soaking" && seen.copies_are("v2")).then_some(())
+    shop.until("v2 waits at 50%", |seen| {
+        (seen.phase() == "Paused" && seen.copies_are("v2")).then_some(())
     })
     .await?;
     let but_its_status = || {
@@ -183,7 +203,7 @@ async fn releases(shop: &Shop<'_>, git: &Git) -> anyhow::Result<()> {
 
 async fn synced(scene: &Scene<'_>, mode: &'static [&'static str]) -> anyhow::Result<()> {
     let shop = Shop::empty(scene.bench, &scene.namespace).await?;
-    let git = Git::new(mode, "v1", &Plan::default().soaking_at(50))?;
+    let git = Git::new(mode, "v1", &pausing())?;
     tokio::select! {
         ended = git.sync(&shop) => ended.context("syncing"),
         ended = releases(&shop, &git) => ended,

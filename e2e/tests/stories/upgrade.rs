@@ -7,6 +7,8 @@ use anyhow::{Context, ensure};
 use aviary_crds::status::Phase;
 use aviary_e2e::harness::{Faults, Shop, Waited, Workload, eventually, weights};
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use super::theatre::Scene;
@@ -36,12 +38,22 @@ async fn holder(scene: &Scene<'_>) -> anyhow::Result<String> {
     holder.context("nobody holds the Lease")
 }
 
-async fn another_decides(scene: &Scene<'_>, before: &str) -> anyhow::Result<()> {
+/// Waits until the one that decides is another one, and stays: it is none of those that end.
+async fn another_decides(scene: &Scene<'_>, before: &str) -> anyhow::Result<String> {
+    let pods: Api<Pod> = Api::namespaced(scene.stage.client.clone(), NAMESPACE);
+    let ours = ListParams::default().labels("app.kubernetes.io/name=aviary-operator");
     let decides = eventually("another replica decides", PATIENCE, || async {
-        match holder(scene).await {
-            Ok(holder) if holder != before && !holder.is_empty() => Waited::There(()),
-            Ok(holder) => Waited::not_yet(holder),
-            Err(error) => Waited::not_yet(format!("{error:#}")),
+        let (holder, pods) = match (holder(scene).await, pods.list(&ours).await) {
+            (Ok(holder), Ok(pods)) => (holder, pods.items),
+            (Err(error), _) => return Waited::not_yet(format!("{error:#}")),
+            (_, Err(error)) => return Waited::not_yet(error),
+        };
+        let ends = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+        let is_there = pods.iter().any(|pod| pod.name_any() == holder);
+        if holder != before && is_there && !pods.iter().any(ends) {
+            Waited::There(holder)
+        } else {
+            Waited::not_yet(holder)
         }
     });
     Ok(decides.await?)
@@ -73,10 +85,9 @@ pub(crate) async fn an_upgrade_and_a_lost_replica_cost_no_request_and_change_no_
     kubectl
         .ok(&[&done[..], &["--timeout=180s"]].concat())
         .await?;
-    another_decides(scene, &old).await?;
+    let holder = another_decides(scene, &old).await?;
 
     // And without a word.
-    let holder = holder(scene).await?;
     let kill = [
         "delete",
         "pod",

@@ -142,32 +142,19 @@ mod tests {
 
     use super::*;
 
-    fn deployment(container: Value) -> Deployment {
-        serde_json::from_value(json!({"metadata": {}, "spec": {
-            "selector": {},
-            "template": {"spec": {"containers": [container]}},
-        }}))
-        .unwrap()
+    fn deployment(pod: Value) -> Deployment {
+        let spec = json!({"selector": {}, "template": {"spec": pod}});
+        serde_json::from_value(json!({"metadata": {}, "spec": spec})).unwrap()
     }
 
     #[test]
-    fn what_is_injected_is_in_the_operators_flags_or_environment() {
-        let of = |container| injects(&deployment(container));
-        let own = |image: &str| {
-            let mut deployment = deployment(json!({"name": "operator"}));
-            let pod = deployment
-                .spec
-                .as_mut()
-                .unwrap()
-                .template
-                .spec
-                .as_mut()
-                .unwrap();
-            let container = json!([{"name": "aviary-proxy", "image": image}]);
-            pod.init_containers = serde_json::from_value(container).unwrap();
-            injects(&deployment).0
-        };
-        assert_eq!(own("registry.example/proxy:3"), "registry.example/proxy:3");
+    fn what_is_injected_is_in_the_operators_flags_or_environment_or_its_own_pod() {
+        let of = |container: Value| injects(&deployment(json!({"containers": [container]})));
+        let own = json!({
+            "initContainers": [{"name": "aviary-proxy", "image": "registry.example/proxy:3"}],
+            "containers": [{"name": "operator"}],
+        });
+        assert_eq!(injects(&deployment(own)).0, "registry.example/proxy:3");
         assert_eq!(
             of(json!({"name": "operator", "env": [
                 {"name": "AVIARY_PROXY_IMAGE", "value": "registry.example/proxy:1"},
