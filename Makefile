@@ -8,7 +8,9 @@ PLUGIN_DIR := $(or $(PREFIX),$(HOME)/.local)/bin
 
 BENCH := proxy/bench/Cargo.toml
 
-.PHONY: help demo test simulate fuzz bench bench-operator bench-judge bench-time-to-zero conformance check fmt lint generate e2e images setup install install-plugin
+CHECKED_WITH := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+.PHONY: help demo test simulate fuzz bench bench-operator bench-judge bench-time-to-zero conformance check advisories fmt lint generate e2e images setup install install-plugin
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,13 +56,18 @@ conformance: ## Other people's clients and servers through the sidecar: gRPC's i
 	AVIARY_CONFORMANCE=$$(proxy/tests/conformance/install.sh) && export AVIARY_CONFORMANCE && \
 	cargo test --workspace --test data_plane conformance -- --ignored --test-threads 2
 
-check: ## What CI looks at besides the tests: formatting, lints, generated files
+check: ## What CI looks at besides the tests: formatting, lints, licences and sources of dependencies, generated files
+	@rustc --version | grep -q ' $(CHECKED_WITH)\.' || echo "note: checked with Rust $(CHECKED_WITH), and this is $$(rustc --version): lints and formatting may differ"
 	cargo fmt --all --check
 	cargo fmt --manifest-path $(BENCH) --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --manifest-path $(BENCH) --target-dir target -- -D warnings
+	.ci/cargo-deny check licenses bans sources
 	@for crd in canaryrollouts callerpolicies; do \
 	  cargo run -q -p aviary-crds --bin crdgen -- $$crd | diff -u crds/$$crd.yaml - || { echo "crds/$$crd.yaml is out of date: run make generate"; exit 1; }; done
+
+advisories: ## Known holes in dependencies, by RustSec's database, which is fetched from the network
+	.ci/cargo-deny check advisories
 
 fmt: ## Format all code
 	cargo fmt --all
