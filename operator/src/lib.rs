@@ -20,6 +20,7 @@ pub mod notify;
 pub mod options;
 pub mod outcomes;
 mod probes;
+pub mod reason;
 pub mod rollout;
 pub mod scope;
 pub mod secret;

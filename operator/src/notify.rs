@@ -136,7 +136,7 @@ impl Notifier {
     pub fn notes(&self, rollout: &Key, notes: &[Note]) {
         let at = Timestamp::now().as_second();
         for Note { reason, text, .. } in notes {
-            let notification = Notification::of(rollout, reason, text, at);
+            let notification = Notification::of(rollout, reason.name(), text, at);
             notification.iter().for_each(|it| self.offer(it));
         }
     }

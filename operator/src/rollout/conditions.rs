@@ -14,6 +14,7 @@ use rollout_core::state::{Cause, State};
 use super::events::{from_outside, why};
 use super::facts::Facts;
 use super::sentence::sentence;
+use crate::reason::Reason;
 use crate::text::cut;
 use standing::Standing;
 
@@ -50,15 +51,15 @@ pub(super) fn set(status: &mut CanaryRolloutStatus, facts: &Facts<'_>) {
     put(condition::STALLED, truth(stalled), standing.reason, why);
     if let Some(state) = facts.state {
         let (value, reason) = match status.verdict {
-            Some(Verdict::Pass) => ("True", "Passed"),
-            Some(Verdict::Fail) => ("False", "Failed"),
-            Some(Verdict::NoEvidence) => ("Unknown", "NoEvidence"),
-            None => ("Unknown", "NotJudgedYet"),
+            Some(Verdict::Pass) => ("True", Reason::Passed),
+            Some(Verdict::Fail) => ("False", Reason::Failed),
+            Some(Verdict::NoEvidence) => ("Unknown", Reason::NoEvidence),
+            None => ("Unknown", Reason::NotJudgedYet),
         };
         put(
             condition::ANALYSIS,
             value,
-            reason,
+            reason.name(),
             facts.verdicts.judged().to_owned(),
         );
         let (value, reason, message) = promoted(state);
@@ -69,17 +70,27 @@ pub(super) fn set(status: &mut CanaryRolloutStatus, facts: &Facts<'_>) {
         put(condition::OUTSIDE_CALLERS, value, reason, message);
     }
     match &facts.look.lacking {
-        None => put(condition::MESHED, "True", "Meshed", String::new()),
+        None => put(
+            condition::MESHED,
+            "True",
+            Reason::Meshed.name(),
+            String::new(),
+        ),
         Some(lacking) => put(
             condition::MESHED,
             "False",
-            lacking.reason,
+            lacking.reason.name(),
             lacking.message.clone(),
         ),
     }
     let strangers = &facts.look.heard.sent.strangers;
     if strangers.is_empty() {
-        put(condition::EXCLUSIVE, "True", "Exclusive", String::new());
+        put(
+            condition::EXCLUSIVE,
+            "True",
+            Reason::Exclusive.name(),
+            String::new(),
+        );
     } else {
         let message = format!(
             "not all pods behind the Services are of Deployment {}: {}; they serve in the stable arm, and are never a part of a release",
@@ -89,7 +100,7 @@ pub(super) fn set(status: &mut CanaryRolloutStatus, facts: &Facts<'_>) {
         put(
             condition::EXCLUSIVE,
             "False",
-            "NotExclusive",
+            Reason::NotExclusive.name(),
             cut(message, MESSAGE),
         );
     }
@@ -100,11 +111,11 @@ fn promoted(state: &State) -> (&'static str, &'static str, String) {
     match &state.run {
         Some(run) if run.canary == state.stable && state.failure.is_none() => (
             "True",
-            "Promoted",
+            Reason::Promoted.name(),
             format!("revision {} was promoted", run.canary.revision),
         ),
-        Some(_) => ("False", "NotPromoted", String::new()),
-        None => ("False", "NothingReleasedYet", String::new()),
+        Some(_) => ("False", Reason::NotPromoted.name(), String::new()),
+        None => ("False", Reason::NothingReleasedYet.name(), String::new()),
     }
 }
 
@@ -119,19 +130,20 @@ fn rolled_back(state: &State, facts: &Facts<'_>) -> (&'static str, &'static str,
                 why(state, failure.cause, facts.verdicts.failure())
             ),
         ),
-        Some(_) | None => ("False", "NotRolledBack", String::new()),
+        Some(_) | None => ("False", Reason::NotRolledBack.name(), String::new()),
     }
 }
 
-/// Why `OutsideCallers` is True, and the note about it.
-pub(super) const FROM_OUTSIDE: &str = "CallsFromOutside";
-
 fn outside_callers(state: &State, a_minute: Option<u64>) -> (&'static str, &'static str, String) {
     match (state.running(), a_minute) {
-        (None, _) => ("False", "NoRelease", String::new()),
-        (Some(_), None) => ("Unknown", "NotMeasured", String::new()),
-        (Some(_), Some(0)) => ("False", "NoneSeen", String::new()),
-        (Some(_), Some(requests)) => ("True", FROM_OUTSIDE, from_outside(requests)),
+        (None, _) => ("False", Reason::NoRelease.name(), String::new()),
+        (Some(_), None) => ("Unknown", Reason::NotMeasured.name(), String::new()),
+        (Some(_), Some(0)) => ("False", Reason::NoneSeen.name(), String::new()),
+        (Some(_), Some(requests)) => (
+            "True",
+            Reason::CallsFromOutside.name(),
+            from_outside(requests),
+        ),
     }
 }
 

@@ -33,6 +33,7 @@ use super::events::Note;
 use super::look::{Look, Target};
 use super::persisted::Persisted;
 use super::write::{Kind, Verb, Write};
+use crate::reason::Reason;
 
 pub(super) use copies::{delete, unwanted};
 pub(super) use released::{forgotten, told};
@@ -40,8 +41,8 @@ pub(super) use released::{forgotten, told};
 /// One request, and what is said about it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Effect {
-    /// The reason of the condition and the Event if it fails: CamelCase, for tools.
-    pub reason: &'static str,
+    /// The reason of the condition and the Event if it fails.
+    pub reason: Reason,
     /// What cannot be done then.
     pub failing: String,
     pub write: Write,
@@ -87,7 +88,7 @@ pub(super) fn effects(
 pub(super) fn adopt(look: &Look) -> Effect {
     let name = &look.rollout.spec.target_ref.name;
     Effect {
-        reason: "TargetNotFound",
+        reason: Reason::TargetNotFound,
         failing: format!(
             "Deployment {name} in namespace {}, which spec.targetRef.name names, cannot be adopted",
             look.key.namespace
@@ -138,7 +139,7 @@ pub(super) fn finalizer(look: &Look, wanted: bool) -> Option<Effect> {
         "resourceVersion": look.rollout.resource_version(),
     }});
     Some(Effect {
-        reason: "FinalizerNotWritten",
+        reason: Reason::FinalizerNotWritten,
         failing: "the finalizer of the CanaryRollout cannot be changed".to_owned(),
         write: Write {
             kind: Kind::CanaryRollout,

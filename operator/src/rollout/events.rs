@@ -5,29 +5,23 @@ use rollout_core::plan::{Pause, Plan};
 use rollout_core::state::State;
 use rollout_core::{By, Cause, Event, Unsettled};
 
+use crate::reason::{Reason, Tone};
 use crate::text::cut;
 
 /// The API refuses notes above 1024 bytes.
 const NOTE: usize = 1000;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tone {
-    Normal,
-    Warning,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     pub tone: Tone,
-    /// CamelCase, for tools.
-    pub reason: &'static str,
+    pub reason: Reason,
     pub text: String,
     /// What was decided, for the log.
     pub decision: Option<Box<DecisionRecord>>,
 }
 
 impl Note {
-    pub fn normal(reason: &'static str, text: String) -> Note {
+    pub fn normal(reason: Reason, text: String) -> Note {
         Note {
             tone: Tone::Normal,
             reason,
@@ -36,7 +30,7 @@ impl Note {
         }
     }
 
-    pub fn warning(reason: &'static str, text: String) -> Note {
+    pub fn warning(reason: Reason, text: String) -> Note {
         Note {
             tone: Tone::Warning,
             reason,
@@ -75,37 +69,39 @@ pub fn note(event: &Event, about: About<'_>) -> Note {
     let count = plan.steps().len();
     match event {
         Event::Adopted { revision } => Note::normal(
-            "Adopted",
+            Reason::Adopted,
             format!(
                 "revision {revision} of Deployment {target} serves everyone: it is the stable one"
             ),
         ),
         Event::FoundPaused { revision } => Note::warning(
-            "FoundPaused",
+            Reason::FoundPaused,
             format!(
                 "Deployment {target} was found paused on revision {revision}, which does not serve; it is not released until the template changes"
             ),
         ),
-        Event::Unsettled { why } => Note::warning("Unsettled", because_unsettled(*why, target)),
+        Event::Unsettled { why } => {
+            Note::warning(Reason::Unsettled, because_unsettled(*why, target))
+        }
         Event::Recreated => Note::warning(
-            "Recreated",
+            Reason::Recreated,
             format!(
                 "Deployment {target} is another one than before: what was known of the old one is void, and every weight is 0"
             ),
         ),
         Event::RunStarted { revision } => Note::normal(
-            "ReleaseStarted",
+            Reason::ReleaseStarted,
             format!(
                 "releasing revision {revision} of Deployment {target}: {}",
                 weights(plan)
             ),
         ),
         Event::Superseded { revision } => Note::normal(
-            "Superseded",
+            Reason::Superseded,
             format!("revision {revision} was superseded by a newer template; its weight is 0"),
         ),
         Event::PlanChanged { plan, step } => Note::normal(
-            "PlanChanged",
+            Reason::PlanChanged,
             format!(
                 "the spec was edited: step {}/{} of {} is in force; nothing is raised before it is earned",
                 step + 1,
@@ -114,20 +110,20 @@ pub fn note(event: &Event, about: About<'_>) -> Note {
             ),
         ),
         Event::LeaseLapsed { revision, from } => Note::warning(
-            "LeaseLapsed",
+            Reason::LeaseLapsed,
             format!(
                 "no operator renewed weight {from} of revision {revision} for as long as proxies wait: they went back to stable, and the release begins again at its first step"
             ),
         ),
         Event::WeightRaised { step, weight } => Note::normal(
-            "WeightRaised",
+            Reason::WeightRaised,
             format!(
                 "step {}/{count}: weight {weight} of revision {canary} sent to the proxies",
                 step + 1
             ),
         ),
         Event::WeightAcknowledged { step, weight } => Note::normal(
-            "SoakStarted",
+            Reason::SoakStarted,
             format!(
                 "step {}/{count}: every proxy uses weight {weight} of revision {canary}; soaking for {}s",
                 step + 1,
@@ -138,11 +134,11 @@ pub fn note(event: &Event, about: About<'_>) -> Note {
             in_a_row,
             tolerated,
         } => Note::warning(
-            "CheckFailed",
+            Reason::CheckFailed,
             format!("{in_a_row} failed window(s) in a row, {tolerated} tolerated: {detail}"),
         ),
         Event::AdvancedWithoutEvidence { step } => Note::warning(
-            "AdvancedWithoutEvidence",
+            Reason::AdvancedWithoutEvidence,
             format!(
                 "step {}/{count} could not be judged within noEvidence.hold: {detail}",
                 step + 1
@@ -155,7 +151,7 @@ pub fn note(event: &Event, about: About<'_>) -> Note {
                 Some(Pause::Promote) | None => "until a person lets it go on".to_owned(),
             };
             Note::normal(
-                "Paused",
+                Reason::Paused,
                 format!(
                     "step {}/{count} passed: revision {canary} keeps its weight {until}",
                     step + 1
@@ -163,83 +159,83 @@ pub fn note(event: &Event, about: About<'_>) -> Note {
             )
         }
         Event::PausedByFailure { weight } => Note::warning(
-            "FailurePaused",
+            Reason::FailurePaused,
             format!(
                 "the checks failed ({detail}), and spec.onFailure is Pause: revision {canary} keeps weight {weight} until a person puts the stable template back, or lets it be judged anew"
             ),
         ),
         Event::StableFails => Note::warning(
-            "StableFailing",
+            Reason::StableFailing,
             format!(
                 "the stable revision fails the checks too ({}): nothing is raised until it passes them, or a person says so",
                 about.stable
             ),
         ),
         Event::StableRecovered => Note::normal(
-            "StableRecovered",
+            Reason::StableRecovered,
             "the stable revision passes the checks again".to_owned(),
         ),
         Event::LetOn { weight, by } => Note::normal(
-            "LetOn",
+            Reason::LetOn,
             format!("{by} let revision {canary} go on from weight {weight}"),
         ),
         Event::JudgedAnew { weight, by } => Note::normal(
-            "JudgedAnew",
+            Reason::JudgedAnew,
             format!(
                 "{by} wants revision {canary} to be judged anew at weight {weight}: the windows that failed are forgotten"
             ),
         ),
         Event::JudgementSkipped { weight, by } => Note::warning(
-            "JudgementSkipped",
+            Reason::JudgementSkipped,
             format!(
                 "{by} skips the rest of the steps and their judgement: revision {canary} goes from weight {weight} to 100% as soon as all of its pods are Ready, and is promoted"
             ),
         ),
         Event::Held { weight, by } => Note::normal(
-            "PausedByPerson",
+            Reason::PausedByPerson,
             format!(
                 "{by} paused the release: revision {canary} keeps weight {weight} until somebody resumes it"
             ),
         ),
         Event::Resumed { by } => Note::normal(
-            "Resumed",
+            Reason::Resumed,
             format!("{by} ended the pause of the release of revision {canary}"),
         ),
         Event::Retried { revision, by } => Note::normal(
-            "Retried",
+            Reason::Retried,
             format!("{by} wants revision {revision} to be tried again, from its first step"),
         ),
         Event::PromotionAborted { revision, by } => Note::warning(
-            "PromotionAborted",
+            Reason::PromotionAborted,
             format!(
                 "{by} aborted the promotion of revision {canary}: the pods of the stable revision {revision} take over as far as they are Ready"
             ),
         ),
         Event::LetGo { revision } => Note::warning(
-            "LetGo",
+            Reason::LetGo,
             format!(
                 "the CanaryRollout was deleted, and spec.deletionPolicy is Promote: Deployment {target} rolls to revision {revision} by itself"
             ),
         ),
         Event::PromotionStarted { revision } => Note::normal(
-            "Promoting",
+            Reason::Promoting,
             format!(
                 "{}: Deployment {target} rolls to revision {revision} while the canary carries the traffic",
                 earned_by(about.skips)
             ),
         ),
         Event::Promoted { revision } => Note::normal(
-            "Promoted",
+            Reason::Promoted,
             format!("revision {revision} is stable and serves everyone"),
         ),
         Event::Returning { revision } => Note::normal(
-            "Returning",
+            Reason::Returning,
             format!(
                 "Deployment {target} asks for the stable revision {revision} again: its pods take over as far as they are Ready"
             ),
         ),
         Event::Ungated { revision } => Note::warning(
-            "Ungated",
+            Reason::Ungated,
             format!(
                 "Deployment {target} rolled to revision {revision} without a release: the gate was switched off"
             ),
@@ -249,18 +245,18 @@ pub fn note(event: &Event, about: About<'_>) -> Note {
             cause,
             from,
         } => Note::warning(
-            "RolledBack",
+            Reason::RolledBack,
             format!(
                 "revision {revision} went from weight {from} to 0%: {}",
                 because(*cause, detail)
             ),
         ),
         Event::RollbackComplete { revision } => Note::normal(
-            "RollbackComplete",
+            Reason::RollbackComplete,
             format!("no proxy uses revision {revision} any more, and its pods are gone"),
         ),
         Event::Recovered { revision } => Note::normal(
-            "Recovered",
+            Reason::Recovered,
             format!("Deployment {target} asks for the stable revision {revision} again"),
         ),
     }
@@ -286,7 +282,7 @@ pub fn earned_by(skips: Option<&By>) -> String {
 /// A request that answers nothing. `why` says so, and what can be done instead.
 pub fn ignored(asked: &str, by: &By, why: &str) -> Note {
     Note::warning(
-        "RequestIgnored",
+        Reason::RequestIgnored,
         format!(
             "{}={} of {by} was not heeded and is removed: {why}",
             aviary_crds::REQUEST_ANNOTATION,
@@ -382,6 +378,6 @@ mod tests {
 
     #[test]
     fn a_note_is_never_longer_than_the_api_takes() {
-        assert!(Note::warning("X", "e".repeat(5000)).text.len() <= 1024);
+        assert!(Note::warning(Reason::Ungated, "e".repeat(5000)).text.len() <= 1024);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::views::{PodSeen, What};
+use crate::reason::Reason;
 use crate::text::cut;
 
 /// As many workloads are named. Whoever has more of them restarts the namespace.
@@ -13,13 +14,9 @@ const LONGEST: usize = 900;
 /// Of one namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lacking {
-    pub reason: &'static str,
+    pub reason: Reason,
     pub message: String,
 }
-
-/// Why the condition `Meshed` is False.
-const WITHOUT_SIDECAR: &str = "PodsWithoutSidecar";
-const OLD_SIDECAR: &str = "OldSidecars";
 
 impl Lacking {
     pub(super) fn of(namespace: &str, pods: &[Arc<PodSeen>]) -> Option<Lacking> {
@@ -79,9 +76,9 @@ impl Lacking {
         }
         Some(Lacking {
             reason: if none > 0 {
-                WITHOUT_SIDECAR
+                Reason::PodsWithoutSidecar
             } else {
-                OLD_SIDECAR
+                Reason::OldSidecars
             },
             message: cut(said.join("; "), LONGEST),
         })
@@ -109,7 +106,7 @@ mod tests {
         json!({"apiVersion": "v1", "uid": "u", "kind": kind, "name": name, "controller": true})
     }
 
-    fn message(pods: &[Arc<PodSeen>]) -> (&'static str, String) {
+    fn message(pods: &[Arc<PodSeen>]) -> (Reason, String) {
         let lacking = Lacking::of("shop", pods).unwrap();
         (lacking.reason, lacking.message)
     }
@@ -129,7 +126,7 @@ mod tests {
         assert_eq!(
             message(&pods),
             (
-                "PodsWithoutSidecar",
+                Reason::PodsWithoutSidecar,
                 "3 pods of namespace shop have no sidecar and should (made before the label aviary.dev/inject, or while the operator was away): no weight holds what they call, and no check sees it; kubectl -n shop rollout restart deployment/client statefulset/db".to_owned()
             )
         );

@@ -5,6 +5,7 @@ use rollout_core::state::{Phase, State};
 use super::deployment;
 use super::look::{Look, Target};
 use super::problems::Blocking;
+use crate::reason::Reason;
 
 /// What stands in the way in this state.
 pub(super) fn of(look: &Look, state: Option<&State>) -> Option<Blocking> {
@@ -12,7 +13,7 @@ pub(super) fn of(look: &Look, state: Option<&State>) -> Option<Blocking> {
     match &look.target {
         Target::Taken { by } => {
             return Some(Blocking::new(
-                "TargetTaken",
+                Reason::TargetTaken,
                 format!(
                     "Deployment {name} is released by the CanaryRollout {by}: delete one of the two"
                 ),
@@ -29,7 +30,7 @@ pub(super) fn of(look: &Look, state: Option<&State>) -> Option<Blocking> {
         Some(Phase::Promoting { .. } | Phase::Returning { .. }) => {
             let failure = deployment::replica_failure(look.target.deployment()?)?;
             let mut stuck = Blocking::new(
-                "ReplicaFailure",
+                Reason::ReplicaFailure,
                 format!(
                     "the promotion is stuck: {failure}; free what is missing, or put the stable template back"
                 ),
@@ -46,7 +47,7 @@ pub(super) fn of(look: &Look, state: Option<&State>) -> Option<Blocking> {
             let canary = &state?.run.as_ref()?.canary.revision;
             let failure = deployment::replica_failure(look.copy_of(canary)?)?;
             let mut stuck = Blocking::new(
-                "ReplicaFailure",
+                Reason::ReplicaFailure,
                 format!("the canary's pods cannot be made: {failure}"),
             );
             stuck.blocks = false;

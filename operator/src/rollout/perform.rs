@@ -9,8 +9,9 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Pre
 use kube::{Api, Client};
 use kube_runtime::events::{Event, Recorder, Reporter};
 
-use super::events::{Note, Tone};
+use super::events::Note;
 use super::write::{Verb, Write, WriteError, Written};
+use crate::reason::Tone;
 use crate::tenure::Tenure;
 use crate::text::cut;
 
@@ -121,7 +122,7 @@ fn event(note: Note) -> Event {
             Tone::Normal => kube_runtime::events::EventType::Normal,
             Tone::Warning => kube_runtime::events::EventType::Warning,
         },
-        reason: note.reason.to_owned(),
+        reason: note.reason.name().to_owned(),
         action: cut(note.text.clone(), 120),
         note: Some(note.text),
         secondary: None,

@@ -6,11 +6,11 @@ use kube::api::DynamicObject;
 use super::views::Views;
 use crate::admission::rollout::{Facts, PrometheusPolicy, Severity, Target, validate};
 use crate::key::Key;
+use crate::reason::Reason;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// CamelCase, for tools.
-    pub reason: &'static str,
+    pub reason: Reason,
     pub message: String,
 }
 
@@ -22,7 +22,7 @@ pub struct Blocking {
 }
 
 impl Blocking {
-    pub fn new(reason: &'static str, message: String) -> Blocking {
+    pub fn new(reason: Reason, message: String) -> Blocking {
         Blocking {
             problem: Problem { reason, message },
             blocks: true,
@@ -54,8 +54,8 @@ pub(super) fn of_objects(
         .filter(|problem| problem.severity > Severity::Note)
         .max_by_key(|problem| problem.severity)?;
     let reason = match worst.severity {
-        Severity::Refuse => "Refused",
-        Severity::Wait | Severity::Note => "NotFound",
+        Severity::Refuse => Reason::Refused,
+        Severity::Wait | Severity::Note => Reason::NotFound,
     };
     Some(Blocking::new(reason, worst.to_string()))
 }

@@ -1,8 +1,9 @@
 //! What happened, in the log: a line for each note, with what was known where something was decided.
 
-use super::events::{Note, Tone};
+use super::events::Note;
 use crate::key::Key;
 use crate::metrics::Metrics;
+use crate::reason::Tone;
 
 /// A level is part of the code, so there is one line for each.
 macro_rules! line {
@@ -13,7 +14,7 @@ macro_rules! line {
         tracing::$level!(
             namespace = $rollout.namespace,
             rollout = $rollout.name,
-            reason = $note.reason,
+            reason = $note.reason.name(),
             run = decision.map(|it| it.run),
             revision = decision.map(|it| it.revision.as_str()),
             weight = decision.map(|it| it.weight),
@@ -38,11 +39,11 @@ pub(super) fn tell(metrics: &Metrics, rollout: &Key, notes: &[Note]) {
     for note in notes {
         match note.tone {
             Tone::Normal => {
-                metrics.said(note.reason, "Normal");
+                metrics.said(note.reason.name(), "Normal");
                 line!(info, rollout, note);
             }
             Tone::Warning => {
-                metrics.said(note.reason, "Warning");
+                metrics.said(note.reason.name(), "Warning");
                 line!(warn, rollout, note);
             }
         }
@@ -59,6 +60,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::reason::Reason;
     use crate::rollout::verdicts::micro_time;
 
     #[derive(Clone, Default)]
@@ -94,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_decision_is_a_line_of_json_with_all_that_was_known() {
-        let mut note = Note::warning("RolledBack", "weight 0".to_owned());
+        let mut note = Note::warning(Reason::RolledBack, "weight 0".to_owned());
         note.decision = Some(Box::new(DecisionRecord {
             at: micro_time(Time(0)),
             decision: "RolledBack".to_owned(),
@@ -146,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_is_no_decision_has_no_empty_fields() {
-        let line = written(Note::normal("SoakStarted", "soaking".to_owned()));
+        let line = written(Note::normal(Reason::SoakStarted, "soaking".to_owned()));
         let fields = line.as_object().unwrap();
         assert!(!fields.contains_key("run"), "{line}");
         assert_eq!(line["level"], "INFO");

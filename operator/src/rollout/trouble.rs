@@ -7,6 +7,7 @@ use rollout_core::time::{Span, Time};
 use super::events::Note;
 use super::problems::Problem;
 use super::write::WriteError;
+use crate::reason::Reason;
 
 /// The first pause, and the longest, in milliseconds; each is twice the one before.
 const FIRST: i64 = 200;
@@ -26,7 +27,7 @@ pub(super) struct Troubles {
 
 #[derive(Clone, Debug)]
 struct Trouble {
-    reason: &'static str,
+    reason: Reason,
     message: String,
     /// What it is about does not exist.
     missing: bool,
@@ -47,7 +48,7 @@ impl Troubles {
     pub(super) fn failed(
         &mut self,
         what: &str,
-        reason: &'static str,
+        reason: Reason,
         failing: &str,
         error: &WriteError,
         now: Time,
@@ -140,7 +141,7 @@ mod tests {
     fn fail(troubles: &mut Troubles, error: &WriteError, now: i64) -> Option<Note> {
         troubles.failed(
             "x",
-            "CopyNotMade",
+            Reason::CopyNotMade,
             "the copy cannot be made",
             error,
             Time(now),
@@ -201,7 +202,13 @@ mod tests {
         let mut troubles = Troubles::default();
         let away = WriteError::Unavailable("no answer in time".to_owned());
         fail(&mut troubles, &away, 0);
-        troubles.failed("y", "NotRead", "it cannot be read", &away, Time(10_000));
+        troubles.failed(
+            "y",
+            Reason::NotRead,
+            "it cannot be read",
+            &away,
+            Time(10_000),
+        );
         assert_eq!(troubles.next(Time(10_000)), Some(Time(10_200)));
     }
 }

@@ -26,6 +26,7 @@ use super::{Demanded, Kept, QUIET};
 use crate::ads::Ads;
 use crate::key::Key;
 use crate::names::{MTLS_LABEL, MTLS_PERMISSIVE, MTLS_STRICT};
+use crate::reason::Reason;
 use crate::rollout::changes::Change;
 use crate::rollout::views::{By, PodSeen, Sidecar, Views};
 use crate::rollout::watch::Changes;
@@ -72,7 +73,7 @@ struct Labelled {
 }
 
 struct Said {
-    reason: &'static str,
+    reason: Reason,
     text: String,
     at: Instant,
 }
@@ -236,8 +237,13 @@ impl Keeper {
         let text = format!(
             "namespace {namespace} accepts plaintext again: its label {MTLS_LABEL} is not {MTLS_STRICT} any more"
         );
-        self.say(namespace, EventType::Normal, "PlaintextAccepted", text)
-            .await;
+        self.say(
+            namespace,
+            EventType::Normal,
+            Reason::PlaintextAccepted,
+            text,
+        )
+        .await;
     }
 
     /// Whether it may have what it asks for. Twice, since what the last acknowledgement was about may be on its way.
@@ -250,7 +256,7 @@ impl Keeper {
                 gate::sentence(&obstacles)
             );
             return self
-                .say(namespace, EventType::Warning, "StrictWaits", text)
+                .say(namespace, EventType::Warning, Reason::StrictWaits, text)
                 .await;
         }
         if self.clear.insert(namespace.to_owned()) {
@@ -265,7 +271,7 @@ impl Keeper {
             let text = format!(
                 "namespace {namespace} refuses plaintext from now on: every caller must show an identity of the mesh, but for the kubelet's probes"
             );
-            self.say(namespace, EventType::Normal, "PlaintextRefused", text)
+            self.say(namespace, EventType::Normal, Reason::PlaintextRefused, text)
                 .await;
         }
     }
@@ -328,13 +334,13 @@ impl Keeper {
             let text = format!(
                 "the label {MTLS_LABEL} of namespace {namespace} is `{mtls}`, which means nothing: write {MTLS_STRICT} or {MTLS_PERMISSIVE}"
             );
-            self.say(&namespace, EventType::Warning, "UnknownMode", text)
+            self.say(&namespace, EventType::Warning, Reason::UnknownMode, text)
                 .await;
         }
     }
 
     /// In the log, and as an Event of the namespace: `kubectl events -n NAMESPACE`.
-    async fn say(&mut self, namespace: &str, type_: EventType, reason: &'static str, text: String) {
+    async fn say(&mut self, namespace: &str, type_: EventType, reason: Reason, text: String) {
         let now = Instant::now();
         // What it waits for may be something else each second; anything else is news.
         let is_said = self.said.get(namespace).is_some_and(|said| {
@@ -345,8 +351,8 @@ impl Keeper {
             return;
         }
         match type_ {
-            EventType::Normal => tracing::info!(namespace, reason, "{text}"),
-            EventType::Warning => tracing::warn!(namespace, reason, "{text}"),
+            EventType::Normal => tracing::info!(namespace, reason = reason.name(), "{text}"),
+            EventType::Warning => tracing::warn!(namespace, reason = reason.name(), "{text}"),
         }
         let uid = self.labelled.get(namespace).and_then(|it| it.uid.clone());
         let said = Said {
@@ -366,7 +372,7 @@ impl Keeper {
         };
         let event = Event {
             type_,
-            reason: reason.to_owned(),
+            reason: reason.name().to_owned(),
             action: action(&text),
             note: Some(cut(text, NOTE)),
             secondary: None,

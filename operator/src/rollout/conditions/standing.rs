@@ -5,6 +5,7 @@ use rollout_core::state::{Cause, Phase, Unsettled};
 use rollout_core::time::{Span, Time};
 use rollout_core::{Waiting, overspends};
 
+use crate::reason::Reason;
 use crate::rollout::facts::Facts;
 
 /// What kstatus asks for.
@@ -12,6 +13,7 @@ pub(super) struct Standing {
     pub(super) ready: bool,
     pub(super) reconciling: bool,
     pub(super) stalled: bool,
+    /// A [`Reason`], or the phase.
     pub(super) reason: &'static str,
 }
 
@@ -37,38 +39,52 @@ impl Standing {
             Some((state, Phase::Failed)) => {
                 let found = state.failure.as_ref().map(|failure| failure.cause);
                 let reason = match found {
-                    Some(Cause::FoundPaused) => "FoundPaused",
+                    Some(Cause::FoundPaused) => Reason::FoundPaused.name(),
                     Some(_) | None => name,
                 };
                 standing(false, false, true, reason)
             }
             Some((_, Phase::Unsettled { why, since })) => match why {
-                Unsettled::Rolling => standing(false, true, late(since), "Rolling"),
-                Unsettled::HalfRolled => standing(false, false, true, "HalfRolled"),
-                Unsettled::NothingServes => standing(false, false, true, "NothingServes"),
-                Unsettled::BreakGlass => standing(false, false, true, "BreakGlass"),
-                Unsettled::Clearing => standing(false, true, late(since), "Clearing"),
-                Unsettled::Leaving => standing(false, true, late(since), "Leaving"),
-                Unsettled::LetGo => standing(false, true, late(since), "LetGo"),
+                Unsettled::Rolling => standing(false, true, late(since), Reason::Rolling.name()),
+                Unsettled::HalfRolled => standing(false, false, true, Reason::HalfRolled.name()),
+                Unsettled::NothingServes => {
+                    standing(false, false, true, Reason::NothingServes.name())
+                }
+                Unsettled::BreakGlass => standing(false, false, true, Reason::BreakGlass.name()),
+                Unsettled::Clearing => standing(false, true, late(since), Reason::Clearing.name()),
+                Unsettled::Leaving => standing(false, true, late(since), Reason::Leaving.name()),
+                Unsettled::LetGo => standing(false, true, late(since), Reason::LetGo.name()),
             },
             Some(_) if facts.hook.is_some() => {
                 let failed = facts.hook.is_some_and(|hook| hook.failed);
-                let reason = if failed { "HookFailed" } else { "HookWaiting" };
-                standing(false, true, failed, reason)
+                let reason = if failed {
+                    Reason::HookFailed
+                } else {
+                    Reason::HookWaiting
+                };
+                standing(false, true, failed, reason.name())
             }
             Some((state, phase)) => match (facts.waiting(), phase) {
                 // Somebody wants it so.
                 (None, _) if state.running().is_some_and(|run| run.on_hold.is_some()) => {
-                    standing(false, true, false, "Paused")
+                    standing(false, true, false, Reason::Paused.name())
                 }
-                (Some(Waiting::Pause { .. }), _) => standing(false, true, false, "Paused"),
-                (Some(Waiting::Failure), _) => standing(false, true, true, "FailurePaused"),
-                (Some(Waiting::Stable), _) => standing(false, true, true, "StableFailing"),
+                (Some(Waiting::Pause { .. }), _) => {
+                    standing(false, true, false, Reason::Paused.name())
+                }
+                (Some(Waiting::Failure), _) => {
+                    standing(false, true, true, Reason::FailurePaused.name())
+                }
+                (Some(Waiting::Stable), _) => {
+                    standing(false, true, true, Reason::StableFailing.name())
+                }
                 (Some(Waiting::Exposure), _) => {
                     let stalled = exposure_stalls(facts);
-                    standing(false, true, stalled, "ErrorBudget")
+                    standing(false, true, stalled, Reason::ErrorBudget.name())
                 }
-                (Some(Waiting::Evidence), _) => standing(false, true, true, "Inconclusive"),
+                (Some(Waiting::Evidence), _) => {
+                    standing(false, true, true, Reason::Inconclusive.name())
+                }
                 (
                     None,
                     Phase::Promoting { since }
@@ -90,7 +106,7 @@ impl Standing {
             Some(problem) => Standing {
                 ready: false,
                 stalled: true,
-                reason: problem.reason,
+                reason: problem.reason.name(),
                 ..of_phase
             },
             None => of_phase,

@@ -198,7 +198,7 @@ fn who_lags_until_when_and_who_refuses_is_named() {
 fn a_problem_outranks_the_phase() {
     let mut stuck = case(soaking());
     stuck.problem = Some(Problem {
-        reason: "CopyNotMade",
+        reason: Reason::CopyNotMade,
         message: "exceeded quota".to_owned(),
     });
     let status = stuck.status();

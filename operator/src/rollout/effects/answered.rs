@@ -6,6 +6,7 @@ use rollout_core::{By, Fate, fate};
 use serde_json::json;
 
 use super::Effect;
+use crate::reason::Reason;
 use crate::rollout::events::{self, Note};
 use crate::rollout::look::Look;
 use crate::rollout::persisted::Persisted;
@@ -44,7 +45,7 @@ pub(super) fn clear(look: &Look, persisted: &Persisted) -> Option<Effect> {
         "resourceVersion": rollout.resource_version(),
     }});
     Some(Effect {
-        reason: "RequestNotRemoved",
+        reason: Reason::RequestNotRemoved,
         failing: format!(
             "the annotation {REQUEST_ANNOTATION} of the CanaryRollout cannot be removed"
         ),

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::{Effect, wanted_copy};
 use crate::key::Key;
+use crate::reason::Reason;
 use crate::rollout::look::Look;
 use crate::rollout::write::{Kind, Verb, Write};
 use crate::rollout::{copy, deployment};
@@ -61,7 +62,7 @@ fn create(original: &DynamicObject, look: &Look, revision: &str, replicas: u32) 
     let raw = serde_json::to_value(original).ok()?;
     let object = copy::build(&raw, &look.key.name, revision, replicas).ok()?;
     Some(Effect {
-        reason: "CopyNotMade",
+        reason: Reason::CopyNotMade,
         failing: format!("the canary copy {name} cannot be made"),
         write: Write {
             kind: Kind::Deployment,
@@ -78,7 +79,7 @@ fn scale(copy: &DynamicObject, replicas: u32) -> Effect {
         "spec": {"replicas": replicas},
     });
     Effect {
-        reason: "CopyNotScaled",
+        reason: Reason::CopyNotScaled,
         failing: format!(
             "the canary copy {} cannot be scaled to {replicas}",
             copy.name_any()
@@ -106,7 +107,7 @@ pub(crate) fn delete(copy: &DynamicObject) -> Option<Effect> {
         return None;
     }
     Some(Effect {
-        reason: "CopyNotDeleted",
+        reason: Reason::CopyNotDeleted,
         failing: format!("the canary copy {} cannot be deleted", copy.name_any()),
         write: Write {
             kind: Kind::Deployment,

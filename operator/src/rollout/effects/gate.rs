@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::Effect;
 use crate::key::Key;
+use crate::reason::Reason;
 use crate::rollout::deployment;
 use crate::rollout::events::Note;
 use crate::rollout::write::{Kind, Verb, Write};
@@ -19,7 +20,7 @@ pub(super) fn closed(desired: &Desired, original: &DynamicObject, state: &State)
     }
     let name = original.name_any();
     Some(Effect {
-        reason: "GateNotClosed",
+        reason: Reason::GateNotClosed,
         failing: format!("Deployment {name} cannot be paused"),
         write: write(
             original,
@@ -27,7 +28,7 @@ pub(super) fn closed(desired: &Desired, original: &DynamicObject, state: &State)
         ),
         done: (!was_opened(state)).then(|| {
             Note::warning(
-                "GateBypassed",
+                Reason::GateBypassed,
                 format!(
                     "Deployment {name} was not paused while revision {} is not released; it is paused again",
                     state.target.revision
@@ -54,7 +55,7 @@ pub(super) fn open(desired: &Desired, original: &DynamicObject) -> Option<Effect
         "spec": {"paused": null},
     });
     Some(Effect {
-        reason: "GateNotOpened",
+        reason: Reason::GateNotOpened,
         failing: format!("Deployment {} cannot be resumed", original.name_any()),
         write: write(original, patch),
         done: None,

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Effect, Fetched};
 use crate::key::Key;
+use crate::reason::Reason;
 use crate::rollout::events::Note;
 use crate::rollout::look::Look;
 use crate::rollout::replica_sets::ReplicaSet;
@@ -69,7 +70,7 @@ pub(super) fn keep(
     let failing = format!("the template of ReplicaSet {} cannot be kept", set.name);
     let Some((_, object)) = fetched.filter(|(name, _)| *name == set.name) else {
         return Some(Effect {
-            reason: "TemplateNotKept",
+            reason: Reason::TemplateNotKept,
             failing,
             write: Write {
                 kind: Kind::ReplicaSet,
@@ -90,7 +91,7 @@ pub(super) fn keep(
     let revision = of("/metadata/annotations/deployment.kubernetes.io~1revision");
     let number: i64 = revision.as_str().and_then(|n| n.parse().ok()).unwrap_or(0);
     Some(Effect {
-        reason: "TemplateNotKept",
+        reason: Reason::TemplateNotKept,
         failing,
         write: Write {
             kind: Kind::ControllerRevision,
@@ -126,7 +127,7 @@ pub(super) fn restore(
     let mut spec = data.get("spec")?.as_object()?.clone();
     spec.insert("replicas".to_owned(), json!(replicas));
     Some(Effect {
-        reason: "StableNotRestored",
+        reason: Reason::StableNotRestored,
         failing: format!("ReplicaSet {set} of the stable revision {revision} cannot be made again"),
         write: Write {
             kind: Kind::ReplicaSet,
@@ -145,7 +146,7 @@ pub(super) fn restore(
             })),
         },
         done: Some(Note::warning(
-            "StableRestored",
+            Reason::StableRestored,
             format!(
                 "ReplicaSet {set} of the stable revision {revision} was gone, and a paused Deployment does not make it again; it was made from the template that was kept"
             ),
@@ -155,7 +156,7 @@ pub(super) fn restore(
 
 fn forget(kept: &DynamicObject) -> Option<Effect> {
     Some(Effect {
-        reason: "TemplateNotForgotten",
+        reason: Reason::TemplateNotForgotten,
         failing: format!("ControllerRevision {} cannot be deleted", kept.name_any()),
         write: Write {
             kind: Kind::ControllerRevision,

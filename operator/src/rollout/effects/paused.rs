@@ -11,6 +11,7 @@ use rollout_core::Desired;
 use serde_json::json;
 
 use super::{Effect, Fetched, kept};
+use crate::reason::Reason;
 use crate::rollout::deployment;
 use crate::rollout::look::Look;
 use crate::rollout::replica_sets::ReplicaSet;
@@ -118,7 +119,7 @@ fn scale(look: &Look, original: &DynamicObject, set: &ReplicaSet, replicas: u32)
         "spec": {"replicas": replicas},
     });
     Effect {
-        reason: "ReplicaSetNotScaled",
+        reason: Reason::ReplicaSetNotScaled,
         failing: format!(
             "ReplicaSet {} of revision {} cannot be scaled to {replicas}",
             set.name, set.template.revision
@@ -134,7 +135,7 @@ fn scale(look: &Look, original: &DynamicObject, set: &ReplicaSet, replicas: u32)
 
 fn delete(look: &Look, set: &ReplicaSet) -> Effect {
     Effect {
-        reason: "ReplicaSetNotDeleted",
+        reason: Reason::ReplicaSetNotDeleted,
         failing: format!(
             "the empty ReplicaSet {} of revision {} cannot be deleted",
             set.name, set.template.revision

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::Effect;
 use crate::key::Key;
+use crate::reason::Reason;
 use crate::rollout::look::{Look, Target};
 use crate::rollout::write::{Kind, Verb, Write};
 
@@ -88,7 +89,7 @@ fn write(deployment: &DynamicObject, status: Value) -> Effect {
         "status": status,
     });
     Effect {
-        reason: "ReleasedNotWritten",
+        reason: Reason::ReleasedNotWritten,
         failing: format!(
             "the condition {RELEASED} of Deployment {name} cannot be written, so GitOps does not see how its release stands"
         ),

@@ -131,7 +131,7 @@ const SOAKING: Phase = Phase::Soaking {
 };
 
 fn reasons(effects: &[Effect]) -> Vec<&'static str> {
-    effects.iter().map(|effect| effect.reason).collect()
+    effects.iter().map(|effect| effect.reason.name()).collect()
 }
 
 fn patch(effect: &Effect) -> &Value {

@@ -20,6 +20,7 @@ use rollout_core::{Ahead, Hooks};
 use super::call::{Call, Called, Id};
 use super::message::{Message, Subject};
 use super::{CallError, Hook};
+use crate::reason::Reason;
 use crate::rollout::events::Note;
 
 /// The first pause between tries, and the longest; each is twice the one before.
@@ -215,8 +216,9 @@ impl Asking {
                 let again = matches!(said.word, Word::Agreed { .. });
                 said.word = Word::Agreed { at: now };
                 let name = &said.hook.name;
-                (!again)
-                    .then(|| Note::normal("HookAgreed", format!("hook {name} agrees to {what}")))
+                (!again).then(|| {
+                    Note::normal(Reason::HookAgreed, format!("hook {name} agrees to {what}"))
+                })
             }
             Err(error) => said.no(error, &what, now),
         }
@@ -307,7 +309,7 @@ impl Said {
                 let text = format!(
                     "hook {name} does not agree to {what} yet ({why}); it is asked again every {seconds}s"
                 );
-                Note::normal("HookWaiting", text)
+                Note::normal(Reason::HookWaiting, text)
             });
         }
         if self.tries <= self.hook.retries {
@@ -336,7 +338,7 @@ impl Said {
         (!told).then(|| {
             let text =
                 format!("hook {name} did not agree to {what} in {tries} tries ({why}): {then}");
-            Note::warning("HookFailed", text)
+            Note::warning(Reason::HookFailed, text)
         })
     }
 }

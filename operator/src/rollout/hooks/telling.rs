@@ -14,6 +14,7 @@ use super::Hook;
 use super::asking::pause;
 use super::call::{Call, Called, Id};
 use super::message::{Message, Outcome, Subject};
+use crate::reason::Reason;
 use crate::rollout::events::Note;
 
 /// Results that wait to be told; beyond, the oldest is lost.
@@ -163,7 +164,7 @@ impl Telling {
         let text = format!(
             "hook {hook} could not be told of {what} of run {run} in {tries} tries ({why}); nothing waits for it"
         );
-        Some(Note::warning("HookFailed", text))
+        Some(Note::warning(Reason::HookFailed, text))
     }
 
     /// When somebody is tried again.

@@ -10,6 +10,7 @@ use super::leaving::{Leaving, gone_at};
 use super::writes::{Purpose, what};
 use super::{Session, Step};
 use crate::key::Key;
+use crate::reason::Reason;
 use crate::rollout::effects::{self, Effect};
 use crate::rollout::look::Look;
 use crate::rollout::traffic::RolloutSplit;
@@ -87,7 +88,7 @@ impl Session {
 fn release(deployment: &DynamicObject) -> Effect {
     let patch = json!({"metadata": {"uid": deployment.uid(), "labels": {ROLLOUT_LABEL: null}}});
     Effect {
-        reason: "LabelNotRemoved",
+        reason: Reason::LabelNotRemoved,
         failing: format!(
             "the label {ROLLOUT_LABEL} of Deployment {} cannot be removed",
             deployment.name_any()

@@ -272,7 +272,7 @@ impl Shop {
                 Ok(Some(json!({})))
             }
             (_, Verb::Tell { note, .. }) => {
-                self.told.push(note.reason);
+                self.told.push(note.reason.name());
                 Ok(None)
             }
             (_, Verb::ApplyStatus(body)) => {

@@ -8,6 +8,7 @@ use rollout_core::{By, Event, Waiting, overspends, waiting};
 
 use super::Session;
 use crate::key::Key;
+use crate::reason::Reason;
 use crate::rollout::conditions;
 use crate::rollout::decisions::{self, Known};
 use crate::rollout::events::{self, Note};
@@ -43,7 +44,7 @@ impl Session {
         }
         let about = self.about(state, parsed);
         let with_decision = |mut note: Note| {
-            let of_it = decided.iter().find(|of| of.decision == note.reason);
+            let of_it = decided.iter().find(|of| of.decision == note.reason.name());
             note.decision = of_it.cloned().map(Box::new);
             note
         };
@@ -76,7 +77,8 @@ impl Session {
             guarded: self.guarding.guarded(),
             spending: self.exposing.spending(),
         };
-        let record = |event| decisions::record(event, events::note(event, about).reason, known);
+        let record =
+            |event| decisions::record(event, events::note(event, about).reason.name(), known);
         events.iter().filter_map(record).collect()
     }
 
@@ -94,6 +96,7 @@ impl Session {
     }
 
     pub(super) fn tell(&mut self, note: Note) {
+        debug_assert!(note.reason.is_told(note.tone), "{}", note.reason);
         self.untold.push_back(note);
         while self.untold.len() > UNTOLD {
             self.untold.pop_front();
@@ -103,7 +106,7 @@ impl Session {
     pub(super) fn problem(&self, look: &Look) -> Option<Blocking> {
         if let Some(error) = &self.illegible {
             return Some(Blocking::new(
-                "Illegible",
+                Reason::Illegible,
                 format!(
                     "this version of the operator cannot read the CanaryRollout ({error}): everything is held; upgrade the operator, or apply a spec that it knows"
                 ),
@@ -112,14 +115,14 @@ impl Session {
         if let Some(why) = &self.unreadable {
             let Key { namespace, name } = &self.key;
             return Some(Blocking::new(
-                "Unreadable",
+                Reason::Unreadable,
                 format!(
                     "{why}; everything is held. To begin afresh with what serves: kubectl -n {namespace} patch canaryrollout {name} --subresource=status --type=merge -p '{{\"status\":{{\"machine\":null}}}}'"
                 ),
             ));
         }
         if let Some(invalid) = &self.invalid {
-            return Some(Blocking::new("InvalidSpec", invalid.to_string()));
+            return Some(Blocking::new(Reason::InvalidSpec, invalid.to_string()));
         }
         obstacle::of(look, self.state.as_ref()).or_else(|| {
             let problem = self.troubles.problem()?;
@@ -152,7 +155,7 @@ impl Session {
             Some(requests) if requests > 0 && run.is_some() && run != self.told_outside => {
                 self.told_outside = run;
                 self.tell(Note::warning(
-                    conditions::FROM_OUTSIDE,
+                    Reason::CallsFromOutside,
                     events::from_outside(requests),
                 ));
             }
@@ -165,7 +168,7 @@ impl Session {
         let reason = look
             .lacking
             .as_ref()
-            .map(|lacking| lacking.reason.to_owned());
+            .map(|lacking| lacking.reason.name().to_owned());
         if let Some(lacking) = look
             .lacking
             .as_ref()
@@ -193,7 +196,7 @@ impl Session {
         let run = state.and_then(|state| state.run.as_ref());
         if let (Some(requests), Some(run), false) = (withheld, run, self.told_withheld) {
             let text = events::withheld(requests, &run.canary.revision);
-            self.tell(Note::warning("HeldBack", text));
+            self.tell(Note::warning(Reason::HeldBack, text));
         }
         self.told_withheld = withheld.is_some();
     }
@@ -211,7 +214,7 @@ impl Session {
         if at.is_some() && at != self.told_exposure {
             let text = exposure(state, over, exposed, self.exposing.spending());
             self.told_exposure = at;
-            self.tell(Note::warning("HeldByErrorBudget", text));
+            self.tell(Note::warning(Reason::HeldByErrorBudget, text));
         }
     }
 

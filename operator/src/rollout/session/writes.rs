@@ -10,6 +10,7 @@ use rollout_core::{Event, Transition, desired};
 use serde_json::Value;
 
 use super::{Clock, Session};
+use crate::reason::Reason;
 use crate::rollout::effects::{self, Effect};
 use crate::rollout::events::Note;
 use crate::rollout::guarding;
@@ -47,7 +48,7 @@ pub(super) struct Asked {
     what: String,
     /// It changes nothing.
     reads: bool,
-    reason: &'static str,
+    reason: Reason,
     failing: String,
     done: Option<Note>,
 }
@@ -205,7 +206,7 @@ impl Session {
             "Deployment {name} stays paused: it asks for revision {}, which was not released; put the stable template back and resume it, or resume it to roll the new one out to everyone (kubectl rollout resume deployment/{name})",
             state.target.revision
         );
-        self.tell(Note::warning("DeploymentLeftPaused", text));
+        self.tell(Note::warning(Reason::DeploymentLeftPaused, text));
     }
 
     pub(super) fn next_note(&mut self, now: Time) -> Option<Write> {
@@ -286,7 +287,7 @@ impl Session {
             }
             Err(error) => self.trouble(
                 READ,
-                "NotRead",
+                Reason::NotRead,
                 "the CanaryRollout cannot be read",
                 &error,
                 now,
@@ -320,7 +321,7 @@ impl Session {
                     self.unanswered.push(proposal);
                 }
                 let failing = "the status of the CanaryRollout cannot be written, so nothing is raised (lowering needs no status)";
-                self.trouble(STATUS, "StatusNotWritten", failing, &error, now)
+                self.trouble(STATUS, Reason::StatusNotWritten, failing, &error, now)
             }
         }
     }
@@ -393,7 +394,7 @@ impl Session {
                 let failing = "an Event cannot be written";
                 // An Event about Events that cannot be written would help nobody.
                 self.troubles
-                    .failed(TELL, "EventNotWritten", failing, &error, now);
+                    .failed(TELL, Reason::EventNotWritten, failing, &error, now);
             }
         }
     }
@@ -401,7 +402,7 @@ impl Session {
     fn trouble(
         &mut self,
         what: &str,
-        reason: &'static str,
+        reason: Reason,
         failing: &str,
         error: &WriteError,
         now: Time,

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 use crate::key::Key;
-use crate::rollout::events::Tone;
+use crate::reason::{Reason, Tone};
 use crate::rollout::hooks::tests::hook;
 use crate::rollout::testing;
 
@@ -105,7 +105,7 @@ fn hooks_are_asked_one_after_the_other_and_each_once() {
         result: Ok(()),
     };
     let note = run.asking.take(&called, run.now).unwrap();
-    assert_eq!((note.tone, note.reason), (Tone::Normal, "HookAgreed"));
+    assert_eq!((note.tone, note.reason), (Tone::Normal, Reason::HookAgreed));
     assert_eq!(note.text, "hook b agrees to weight 10%");
     assert_eq!(run.word(), Hooks::Hold, "the second has not agreed");
     assert!(run.says(Ok(())).is_some());
@@ -122,7 +122,10 @@ fn a_hook_is_tried_again_and_holds_until_it_agrees() {
     assert!(!run.waits().unwrap().failed);
     run.pauses(2);
     let note = run.says(no()).unwrap();
-    assert_eq!((note.tone, note.reason), (Tone::Warning, "HookFailed"));
+    assert_eq!(
+        (note.tone, note.reason),
+        (Tone::Warning, Reason::HookFailed)
+    );
     assert_eq!(
         note.text,
         "hook a did not agree to weight 10% in 3 tries (HTTP status 503): the weight stays, and it is asked again every 20s"
@@ -173,7 +176,10 @@ fn a_gate_is_asked_every_interval_and_its_word_does_not_last_longer() {
     let gate = hook(json!({"when": "Gate", "interval": "15s", "retries": 0}));
     let mut run = run(vec![gate]);
     let note = run.says(Err(CallError::Status(409))).unwrap();
-    assert_eq!((note.tone, note.reason), (Tone::Normal, "HookWaiting"));
+    assert_eq!(
+        (note.tone, note.reason),
+        (Tone::Normal, Reason::HookWaiting)
+    );
     for _ in 0..20 {
         run.pauses(15);
         assert_eq!(run.says(Err(CallError::Status(409))), None);

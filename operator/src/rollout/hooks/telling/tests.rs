@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::key::Key;
-use crate::rollout::events::Tone;
+use crate::reason::Tone;
 use crate::rollout::hooks::CallError;
 use crate::rollout::hooks::tests::hook;
 use crate::rollout::testing;
