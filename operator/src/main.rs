@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use aviary_operator::cli::{Cli, Command};
 use aviary_operator::inject;
-use aviary_operator::options::LogFormat;
+use aviary_operator::options::{LogFormat, Options};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinError, JoinSet};
@@ -29,7 +29,7 @@ async fn main() -> anyhow::Result<()> {
         let done = inject::run(&flags, &mut out, &mut told).await;
         return done.map_err(|error| anyhow::anyhow!("{error}"));
     }
-    log_to_stderr(options.log_format);
+    log_to_stderr(&options)?;
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("a TLS provider was installed before main"))?;
@@ -110,13 +110,16 @@ fn asked_to_end() -> CancellationToken {
     asked
 }
 
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+fn log_to_stderr(options: &Options) -> anyhow::Result<()> {
+    let filter = options.log_filter(std::env::var("RUST_LOG").ok());
+    let filter = EnvFilter::try_new(&filter)
+        .with_context(|| format!("--log: `{filter}` is no log filter: write a level, such as info, or info,aviary_operator=debug"))?;
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    match format {
+    match options.log_format {
         LogFormat::Json => log.json().flatten_event(true).init(),
         LogFormat::Text => log.init(),
     }
+    Ok(())
 }

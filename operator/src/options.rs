@@ -130,7 +130,11 @@ pub struct Options {
     #[arg(long, env = "POD_IP")]
     pub pod_ip: Option<IpAddr>,
 
-    /// How the log is written; what is written comes from the environment variable RUST_LOG.
+    /// What is logged, such as `info` or `info,aviary_operator::ads=debug`; by default what RUST_LOG says, or `info`.
+    #[arg(long, env = "AVIARY_LOG")]
+    pub log: Option<String>,
+
+    /// How the log is written.
     #[arg(long, env = "AVIARY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     pub log_format: LogFormat,
 }
@@ -161,6 +165,15 @@ impl PullPolicy {
             PullPolicy::IfNotPresent => "IfNotPresent",
             PullPolicy::Never => "Never",
         }
+    }
+}
+
+impl Options {
+    /// What is logged. `RUST_LOG` is its older name.
+    pub fn log_filter(&self, rust_log: Option<String>) -> String {
+        let older = rust_log.filter(|text| !text.is_empty());
+        let said = self.log.clone().or(older);
+        said.unwrap_or_else(|| "info".to_owned())
     }
 }
 
@@ -204,6 +217,16 @@ mod tests {
         assert_eq!(options.workload_certificate_lifetime, workload::LIFETIME);
         assert_eq!(options.hook_allow, []);
         assert_eq!(options.proxy_image_pull_policy.name(), "IfNotPresent");
+    }
+
+    #[test]
+    fn what_is_logged_is_said_by_the_flag_and_by_the_older_name_where_there_is_none() {
+        let filter = |args: &[&str], rust_log: &str| {
+            parse(args).unwrap().log_filter(Some(rust_log.to_owned()))
+        };
+        assert_eq!(filter(&["--log=warn"], "debug"), "warn");
+        assert_eq!(filter(&[], "debug"), "debug");
+        assert_eq!(filter(&[], ""), "info");
     }
 
     #[test]

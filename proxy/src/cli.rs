@@ -23,22 +23,29 @@ use crate::run::{Options, addresses};
 use crate::telemetry;
 
 #[derive(Debug, Parser)]
-#[command(name = "aviary-proxy", version, about = "Aviary's sidecar")]
+#[command(
+    name = "aviary-proxy",
+    version,
+    about = "Aviary's sidecar: sets the redirect of a pod, and carries its traffic"
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
-    /// `human` or `json`.
-    #[arg(long, global = true, env = "AVIARY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Human)]
-    pub log_format: LogFormat,
-    /// What to log, such as `info` or `aviary_proxy=debug`.
+    /// What is logged, such as `info` or `info,aviary_proxy::ads=debug`.
     #[arg(long, global = true, env = "AVIARY_LOG", default_value = "info")]
     pub log: String,
+    /// How the log is written.
+    #[arg(long, global = true, env = "AVIARY_LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    pub log_format: LogFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    Human,
+    /// One JSON object a line.
     Json,
+    /// For people.
+    #[value(alias = "human")]
+    Text,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,10 +77,13 @@ pub struct Init {
     /// The proxy's own UID: its connections are left alone.
     #[arg(long, env = "AVIARY_PROXY_UID", default_value_t = contract::PROXY_UID)]
     pub proxy_uid: u32,
+    /// Where the application's connections are sent to.
     #[arg(long, env = "AVIARY_OUTBOUND_PORT", default_value_t = contract::OUTBOUND_PORT)]
     pub outbound_port: u16,
+    /// Where connections to the application are sent to.
     #[arg(long, env = "AVIARY_INBOUND_PORT", default_value_t = contract::INBOUND_PORT)]
     pub inbound_port: u16,
+    /// The proxy's health and metrics: connections there are left alone.
     #[arg(long, env = "AVIARY_ADMIN_PORT", default_value_t = contract::HEALTH_PORT)]
     pub admin_port: u16,
     /// Ports of the application that are not sent through the proxy, comma-separated.
@@ -92,8 +102,10 @@ pub struct Init {
 
 #[derive(Debug, Args)]
 pub struct Run {
+    /// Where the application's connections come to.
     #[arg(long, env = "AVIARY_OUTBOUND_PORT", default_value_t = contract::OUTBOUND_PORT)]
     pub outbound_port: u16,
+    /// Where connections to the application come to.
     #[arg(long, env = "AVIARY_INBOUND_PORT", default_value_t = contract::INBOUND_PORT)]
     pub inbound_port: u16,
     /// Health and metrics.
@@ -105,10 +117,10 @@ pub struct Run {
     #[command(flatten)]
     pub limits: LimitFlags,
     /// How long to go on as before after SIGTERM, while callers learn of it, such as `5s`.
-    #[arg(long, env = "AVIARY_DRAIN_DELAY", default_value = "5s", value_parser = seconds)]
+    #[arg(long, env = "AVIARY_DRAIN_DELAY", default_value = "5s", value_parser = duration)]
     pub drain_delay: Duration,
     /// When to leave after SIGTERM even if streams are in progress, such as `25s`.
-    #[arg(long, env = "AVIARY_DRAIN_DEADLINE", default_value = "25s", value_parser = seconds)]
+    #[arg(long, env = "AVIARY_DRAIN_DEADLINE", default_value = "25s", value_parser = duration)]
     pub drain_deadline: Duration,
     /// Ports of the application of which GET /probe/tcp/<port> on the admin port says whether it takes connections there, comma-separated: those
     /// of the pod's tcpSocket probes.
@@ -121,6 +133,7 @@ pub struct Run {
     /// Port and path of a probe that is asked under another name than the pod's address, such as 8080/healthz; repeat the flag for more.
     #[arg(long, value_name = "PORT/PATH")]
     pub probe_path: Vec<Probe>,
+    /// The control plane.
     #[arg(
         long,
         env = "AVIARY_XDS_ADDRESS",
@@ -130,19 +143,23 @@ pub struct Run {
     /// PEM of the control plane's certificate authority.
     #[arg(long, env = "AVIARY_ROOT_CERTS", hide_env_values = true)]
     pub root_certs: Option<String>,
+    /// The file with the pod's token for the control plane; read for each connection.
     #[arg(
         long,
         env = "AVIARY_TOKEN_FILE",
         default_value = "/var/run/secrets/aviary/token"
     )]
     pub token_file: PathBuf,
+    /// The pod's name.
     #[arg(long, env = "POD_NAME", default_value = "")]
     pub pod_name: String,
+    /// The pod's namespace.
     #[arg(long, env = "POD_NAMESPACE", default_value = "")]
     pub pod_namespace: String,
     /// What the pod is one of: its Deployment, or another owner.
     #[arg(long, env = "AVIARY_WORKLOAD", default_value = "")]
     pub workload: String,
+    /// The pod's address.
     #[arg(long, env = "POD_IP")]
     pub pod_ip: Option<IpAddr>,
     /// Who may call until the control plane has said it: `open`, whoever calls, or `closed`, nobody but probes.
@@ -292,20 +309,36 @@ impl Run {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no duration: write seconds or milliseconds, such as 5s or 500ms")]
+#[error("'{0}' is not a duration: write a number and a unit, like 500ms, 30s, 1m30s or 1h")]
 pub struct InvalidDuration(String);
 
-fn seconds(text: &str) -> Result<Duration, InvalidDuration> {
+/// As durations are written everywhere in Aviary; a number alone is seconds.
+fn duration(text: &str) -> Result<Duration, InvalidDuration> {
     let invalid = || InvalidDuration(text.to_owned());
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, Duration::from_millis(1)),
-        None => (
-            text.strip_suffix('s').unwrap_or(text),
-            Duration::from_secs(1),
-        ),
-    };
-    let number: u32 = number.trim().parse().map_err(|_| invalid())?;
-    Ok(unit * number)
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
+    let (mut rest, mut total) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|it: char| !it.is_ascii_digit())
+            .ok_or_else(invalid)?;
+        let number: u32 = rest[..digits].parse().map_err(|_| invalid())?;
+        rest = &rest[digits..];
+        // The longer unit first: `m` is the beginning of `ms`.
+        let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+        let (after, milliseconds) = units
+            .into_iter()
+            .find_map(|(unit, length)| Some((rest.strip_prefix(unit)?, length)))
+            .ok_or_else(invalid)?;
+        rest = after;
+        total += Duration::from_millis(milliseconds) * number;
+    }
+    if text.is_empty() {
+        Err(invalid())
+    } else {
+        Ok(total)
+    }
 }
 
 #[cfg(test)]
@@ -355,11 +388,25 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_seconds_or_milliseconds() {
-        assert_eq!(seconds("5s"), Ok(Duration::from_secs(5)));
-        assert_eq!(seconds("0"), Ok(Duration::ZERO));
-        assert_eq!(seconds("250ms"), Ok(Duration::from_millis(250)));
-        assert!(seconds("1h").is_err());
+    fn durations_are_written_as_everywhere() {
+        assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        for bad in ["", "s", "1d", "1m30", "-1s", "1.5s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_log_has_the_formats_of_the_operator_and_an_older_name() {
+        let format = |args: &[&str]| {
+            let args = [&["aviary-proxy"], args, &["run"]].concat();
+            Cli::try_parse_from(args).unwrap().log_format
+        };
+        assert_eq!(format(&[]), LogFormat::Json);
+        assert_eq!(format(&["--log-format=text"]), LogFormat::Text);
+        assert_eq!(format(&["--log-format=human"]), LogFormat::Text);
     }
 
     #[test]

@@ -8,14 +8,18 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let filter =
-        EnvFilter::try_new(&cli.log).with_context(|| format!("`{}` is no log filter", cli.log))?;
+    let filter = EnvFilter::try_new(&cli.log).with_context(|| {
+        format!(
+            "--log: `{}` is no log filter: write a level, such as info, or info,aviary_proxy=debug",
+            cli.log
+        )
+    })?;
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     match cli.log_format {
-        LogFormat::Human => subscriber.init(),
-        LogFormat::Json => subscriber.json().init(),
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).init(),
     }
     match cli.command {
         Command::Init(init) => redirect(&init),

@@ -146,7 +146,7 @@ impl Bench {
         let evidence = Evidence::start(directory).await?;
         let operator = Operator::new(binary, directory)?
             .with("AVIARY_PROMETHEUS_ADDRESS", evidence.url())
-            .with("RUST_LOG", "info");
+            .with("AVIARY_LOG", "info");
         let token = control_plane.install_aviary(operator.webhooks()).await?;
         operator.connect_to(control_plane.kubeconfig(), &token)?;
         let kubeconfig = Kubeconfig::read_from(control_plane.kubeconfig())?;

@@ -209,7 +209,7 @@ impl Operator {
             .env("POD_IP", ADDRESS)
             .env("AVIARY_LOG_FORMAT", "text")
             .env("NO_COLOR", "1")
-            .env("RUST_LOG", "info,aviary_operator=debug")
+            .env("AVIARY_LOG", "info,aviary_operator=debug")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
