@@ -96,6 +96,12 @@ The request is bound to the revision and the weight that the release has now: it
     #[command(after_help = "Examples:
   kubectl aviary resume payment")]
     Resume(AskArgs),
+    /// There is none: says what to do instead.
+    #[command(hide = true)]
+    Undo(NotThereArgs),
+    /// There is none: says what to do instead.
+    #[command(hide = true)]
+    Restart(NotThereArgs),
     /// Take releases away: every Deployment goes on with what serves, and is paused no more.
     #[command(after_help = "Examples:
   kubectl aviary uninstall -n shop          what would be done in one namespace; nothing is
@@ -114,6 +120,7 @@ CanaryRollouts out of it first, and the template that was released, or it rolls 
 These complete `kubectl-aviary`. For `kubectl aviary`, kubectl's own completion asks the program
 kubectl_complete-aviary, which `make install-plugin` puts beside this one.")]
     Completion {
+        /// Which shell.
         #[arg(value_enum)]
         shell: Shell,
     },
@@ -160,6 +167,7 @@ pub struct StatusArgs {
     /// With --wait or --watch: how long at most, for example 30m; 0s is without end.
     #[arg(long, default_value = "0s", value_parser = timeout)]
     pub timeout: Timeout,
+    /// For programs.
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub output: Option<Output>,
 }
@@ -172,6 +180,7 @@ pub struct WhyArgs {
     /// Every release that the status remembers, and not the newest alone.
     #[arg(long)]
     pub all: bool,
+    /// For programs.
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub output: Option<Output>,
 }
@@ -184,6 +193,7 @@ pub struct CheckArgs {
     /// Where the operator is.
     #[arg(long, default_value = "aviary-system")]
     pub operator_namespace: String,
+    /// For programs.
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub output: Option<Output>,
 }
@@ -225,6 +235,7 @@ pub struct ProxyStatusArgs {
     /// The operator's port 15021, if you forward it yourself: 127.0.0.1:15021.
     #[arg(long, value_name = "HOST:PORT")]
     pub operator_address: Option<String>,
+    /// For programs.
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub output: Option<Output>,
 }
@@ -234,6 +245,7 @@ pub struct ProxyStatusArgs {
 pub struct ProxyConfigArgs {
     /// The pod.
     pub pod: String,
+    /// For programs.
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     pub output: Option<Output>,
 }
@@ -263,6 +275,15 @@ pub struct AskArgs {
     /// How long the operator's answer is waited for; 0s is without end.
     #[arg(long, default_value = "30s", value_parser = timeout)]
     pub timeout: Timeout,
+}
+
+/// What is typed behind a verb that others have and that is not here.
+#[derive(Clone, Debug, Args)]
+pub struct NotThereArgs {
+    #[arg(hide = true)]
+    pub name: Option<String>,
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub rest: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -339,6 +360,19 @@ mod tests {
             let command = parse(line).unwrap();
             assert_eq!(command.access.namespace.as_deref(), Some("shop"));
         }
+    }
+
+    #[test]
+    fn verbs_that_others_have_are_understood_and_not_offered() {
+        for line in [
+            "kubectl-aviary undo payment --to-revision=3",
+            "kubectl-aviary restart payment -n shop",
+            "kubectl-aviary undo",
+        ] {
+            assert!(parse(line).is_ok(), "{line}");
+        }
+        let help = Command::command().render_help().to_string();
+        assert!(!help.contains("undo"), "{help}");
     }
 
     #[test]

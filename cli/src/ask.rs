@@ -125,6 +125,19 @@ fn request(
     }
 }
 
+/// What is done instead of what no operator heeds: a template is its owner's to write, and pods are the Deployment's to replace.
+pub fn instead(verb: Verb, name: &str) -> String {
+    match verb {
+        Verb::Undo => format!(
+            "there is no undo, since the template is yours to write, or Git's: put the older one back (kubectl apply), and once kubectl aviary status {name} shows its revision, kubectl aviary promote {name} --now; a release that is under way is taken back by kubectl aviary abort {name}"
+        ),
+        Verb::Restart => "there is no restart: kubectl rollout restart deployment/... releases the same version with new pods, step by step".to_owned(),
+        Verb::Promote | Verb::PromoteNow | Verb::Abort | Verb::Retry | Verb::Pause | Verb::Resume => {
+            format!("kubectl aviary {verb} {name}")
+        }
+    }
+}
+
 fn canary(status: &CanaryRolloutStatus) -> &str {
     status.canary.as_ref().map_or("", |it| it.revision.as_str())
 }
@@ -190,6 +203,17 @@ mod tests {
         request
             .map(|it| it.to_string())
             .map_err(|it| it.to_string())
+    }
+
+    #[test]
+    fn a_verb_that_others_have_says_what_to_do_instead() {
+        let undo = instead(Verb::Undo, "payment");
+        assert!(
+            undo.contains("kubectl aviary promote payment --now"),
+            "{undo}"
+        );
+        let restart = instead(Verb::Restart, "payment");
+        assert!(restart.contains("kubectl rollout restart"), "{restart}");
     }
 
     #[test]

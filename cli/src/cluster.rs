@@ -89,18 +89,19 @@ impl Cluster {
             None => {
                 let others = api.list(&ListParams::default()).await;
                 let others = match others {
-                    Ok(list) => list.items,
+                    Ok(list) => Some(list.items),
                     // There is no such kind.
                     Err(error @ kube::Error::Api(_)) if is_missing(&error) => {
                         return Err(ClusterError::of("read CanaryRollouts", error));
                     }
                     // Whoever may read one need not be allowed to list all.
-                    Err(_) => Vec::new(),
+                    Err(_) => None,
                 };
+                let others = others.map(|all| all.iter().map(ResourceExt::name_any).collect());
                 Err(ClusterError::NoRollout {
                     name: name.to_owned(),
                     namespace: self.namespace.clone(),
-                    others: others.iter().map(ResourceExt::name_any).collect(),
+                    others,
                 })
             }
         }

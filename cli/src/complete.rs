@@ -49,7 +49,7 @@ pub async fn complete(access: &Access, words: &[String]) -> Exit {
             return Exit::Done;
         }
         Wanted::Words(words) => words,
-        Wanted::Contexts => contexts(),
+        Wanted::Contexts => contexts(&line.access),
         Wanted::Rollouts => in_time(rollouts(&line.access)).await,
         Wanted::Namespaces => in_time(namespaces(&line.access)).await,
     };
@@ -86,8 +86,12 @@ async fn namespaces(access: &Access) -> Option<Vec<Candidate>> {
     Some(names.map(|name| Candidate::new(name, "")).collect())
 }
 
-fn contexts() -> Vec<Candidate> {
-    let kubeconfig = Kubeconfig::read().unwrap_or_default();
+fn contexts(access: &Access) -> Vec<Candidate> {
+    let kubeconfig = match &access.kubeconfig {
+        Some(file) => Kubeconfig::read_from(file),
+        None => Kubeconfig::read(),
+    };
+    let kubeconfig = kubeconfig.unwrap_or_default();
     let contexts = kubeconfig.contexts.into_iter();
     contexts
         .map(|context| Candidate::new(context.name, ""))

@@ -46,6 +46,8 @@ async fn run(command: Command) -> Result<Exit, ClusterError> {
         Verb::Uninstall(args) => {
             return uninstall::uninstall(&Cluster::connect(access).await?, args).await;
         }
+        Verb::Undo(args) => return Ok(verb::not_there(request::Verb::Undo, args)),
+        Verb::Restart(args) => return Ok(verb::not_there(request::Verb::Restart, args)),
         Verb::Completion { shell } => return Ok(complete::script(*shell)),
         Verb::Complete { words } => return Ok(complete::complete(access, words).await),
         Verb::Promote { args, now: true } => (request::Verb::PromoteNow, args),

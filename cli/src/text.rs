@@ -44,6 +44,9 @@ pub fn share(part: i64, whole: i64) -> Option<String> {
     Some(match percent {
         0.0 => "0%".to_owned(),
         100.0.. => "100%".to_owned(),
+        // Not none, and not all.
+        ..0.005 => "<0.01%".to_owned(),
+        99.995.. => ">99.99%".to_owned(),
         ..1.0 | 99.0.. => format!("{percent:.2}%"),
         _ => format!("{percent:.1}%"),
     })
@@ -117,6 +120,8 @@ mod tests {
         assert_eq!(share(1, 10).as_deref(), Some("10.0%"));
         assert_eq!(share(599, 600).as_deref(), Some("99.83%"));
         assert_eq!(share(7, 7).as_deref(), Some("100%"));
+        assert_eq!(share(99_999, 100_000).as_deref(), Some(">99.99%"));
+        assert_eq!(share(1, 100_000).as_deref(), Some("<0.01%"));
     }
 
     #[test]

@@ -101,7 +101,7 @@ pub async fn uninstall(cluster: &Cluster, args: &UninstallArgs) -> Result<Exit, 
         webhooks(cluster).await?;
         out::line("done: the webhooks are deleted");
         out::line(
-            "what is left: kubectl delete -k config/default; and the sidecars, which serve on until their pods are made anew: kubectl label namespace NAMESPACE aviary.dev/inject-; kubectl rollout restart deployment",
+            "what is left: kubectl delete -k config/default; and the sidecars, which serve on until their pods are made anew: kubectl label namespace NAMESPACE aviary.dev/inject-; kubectl -n NAMESPACE rollout restart deployment",
         );
     }
     Ok(Exit::Done)

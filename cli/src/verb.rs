@@ -13,8 +13,8 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::args::AskArgs;
-use crate::ask::{Refusal, ask};
+use crate::args::{AskArgs, NotThereArgs};
+use crate::ask::{Refusal, ask, instead};
 use crate::cluster::{Cluster, ClusterError, events_about};
 use crate::exit::Exit;
 use crate::out;
@@ -46,6 +46,13 @@ pub async fn request(cluster: &Cluster, verb: Verb, args: &AskArgs) -> Result<Ex
         None => answered.await?,
     }
     Ok(answer(cluster, args, verb, &before).await)
+}
+
+/// Of a verb that no operator heeds: what to do instead. Nobody is asked.
+pub fn not_there(verb: Verb, args: &NotThereArgs) -> Exit {
+    let name = args.name.as_deref().unwrap_or("NAME");
+    eprintln!("error: {}", instead(verb, name));
+    Exit::Failed
 }
 
 async fn write(

@@ -181,7 +181,10 @@ fn bundle(group: &mut Group, what: String, bundles: &[Option<Vec<u8>>], now: Sys
 
 fn injection(group: &mut Group, facts: &Facts) {
     let what = "a pod that asks for a sidecar gets one (tried, and not created)";
-    let reach = "the API server has to reach the operator: kubectl -n aviary-system get endpointslices, and its log";
+    let reach = format!(
+        "the API server has to reach the operator: kubectl -n {} get endpointslices, and its log",
+        facts.namespace
+    );
     match &facts.injected {
         Read::There(true) => group.passed(what),
         Read::There(false) | Read::Absent => group.failed(what, "it gets none", reach),

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use aviary_crds::INJECT_LABEL;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::facts::{Pods, Read};
 use super::finding::{Finding, Group};
-use super::sidecar::{PROXY, sidecar};
+use super::sidecar::{IMAGE_ANNOTATION, PROXY, SKIPPED_ANNOTATION, sidecar};
 
 /// Names of pods that are told.
 const NAMED: usize = 5;
@@ -70,7 +71,10 @@ fn of_namespace(group: &mut Group, namespace: &Pods, image: Option<&str>) {
         );
     }
     let mut images: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for pod in &alive {
+    let as_given = alive
+        .iter()
+        .filter(|pod| !pod.annotations().contains_key(IMAGE_ANNOTATION));
+    for pod in as_given {
         if let Some(image) = sidecar(pod).and_then(|it| it.image.as_deref()) {
             images.entry(image).or_default().push(pod.name_any());
         }
@@ -94,7 +98,7 @@ fn of_namespace(group: &mut Group, namespace: &Pods, image: Option<&str>) {
     }
     let blind: Vec<String> = alive
         .iter()
-        .filter(|pod| is_meshed(pod) && own(pod).any(probes_tcp))
+        .filter(|pod| is_meshed(pod) && own(pod).any(|it| is_blind(pod, it)))
         .map(|pod| pod.name_any())
         .collect();
     let what = format!("the probes of namespace {name} see the application");
@@ -104,10 +108,10 @@ fn of_namespace(group: &mut Group, namespace: &Pods, image: Option<&str>) {
         group.warning(
             what,
             format!(
-                "tcpSocket probes always pass behind the sidecar: {}",
+                "tcpSocket probes that always pass, since the sidecar of an older operator takes the connection: {}",
                 named(&blind)
             ),
-            "use httpGet or grpc; or make the pods anew if their sidecars are old",
+            format!("make the pods anew: kubectl -n {name} rollout restart deployment/..."),
         );
     }
 }
@@ -127,19 +131,42 @@ fn is_meshed(pod: &Pod) -> bool {
     sidecar(pod).is_some()
 }
 
+/// Its own containers, and native sidecars.
 fn own(pod: &Pod) -> impl Iterator<Item = &Container> {
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let containers = pod.spec.iter().flat_map(|spec| {
+        let native = spec.init_containers.iter().flatten();
+        spec.containers.iter().chain(native)
+    });
     containers.filter(|it| it.name != PROXY)
 }
 
-fn probes_tcp(container: &Container) -> bool {
+/// It has a probe that asks the sidecar instead of the application. Those that the injector has to leave alone do not: what goes to
+/// another host, or to a port that the sidecar does not see.
+fn is_blind(pod: &Pod, container: &Container) -> bool {
+    let skipped = pod.annotations().get(SKIPPED_ANNOTATION);
+    let skipped: Vec<&str> =
+        skipped.map_or_else(Vec::new, |it| it.split(',').map(str::trim).collect());
+    let number = |port: &IntOrString| match port {
+        IntOrString::Int(port) => Some(port.to_string()),
+        IntOrString::String(name) => {
+            let mut ports = container.ports.iter().flatten();
+            let port = ports.find(|it| it.name.as_ref() == Some(name));
+            port.map(|it| it.container_port.to_string())
+        }
+    };
+    let asks_the_sidecar = |probe: &Probe| {
+        probe.tcp_socket.as_ref().is_some_and(|it| {
+            let seen = number(&it.port).is_none_or(|port| !skipped.contains(&port.as_str()));
+            it.host.is_none() && seen
+        })
+    };
     let probes = [
         &container.liveness_probe,
         &container.readiness_probe,
         &container.startup_probe,
     ];
     let mut probes = probes.into_iter().flatten();
-    probes.any(|probe| probe.tcp_socket.is_some())
+    probes.any(asks_the_sidecar)
 }
 
 fn of_host(pod: &Pod) -> bool {
@@ -228,6 +255,26 @@ mod tests {
         assert_eq!(found[1].0, Outcome::Warning);
         assert!(found[1].1.contains("proxy:1 in blind"), "{found:?}");
         assert_eq!(found[2].0, Outcome::Warning);
+    }
+
+    #[test]
+    fn what_a_pod_has_asked_for_is_no_warning() {
+        let mut asked = meshed("asked", "proxy:special");
+        let annotations = asked.annotations_mut();
+        annotations.insert(IMAGE_ANNOTATION.to_owned(), "proxy:special".to_owned());
+        annotations.insert(SKIPPED_ANNOTATION.to_owned(), "9090, 5432".to_owned());
+        let spec = asked.spec.as_mut().unwrap();
+        let skipped = json!({"tcpSocket": {"port": "db"}});
+        let elsewhere = json!({"tcpSocket": {"port": 1, "host": "db.example"}});
+        spec.containers[0].ports =
+            serde_json::from_value(json!([{"name": "db", "containerPort": 5432}])).unwrap();
+        spec.containers[0].readiness_probe = serde_json::from_value(skipped).unwrap();
+        spec.containers[0].liveness_probe = serde_json::from_value(elsewhere).unwrap();
+        let found = outcomes(true, vec![asked]);
+        assert!(
+            found.iter().all(|(outcome, _)| *outcome == Outcome::Passed),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use kube::CustomResourceExt;
 
 use super::facts::{Facts, Read};
 use super::finding::Group;
+use crate::text;
 
 pub(super) const INSTALL: &str = "install it: kubectl apply -k config/default";
 
@@ -27,8 +28,8 @@ pub(super) fn judge(group: &mut Group, facts: &Facts) {
         group.failed(
             what,
             format!(
-                "theirs is older: it has no {field}, and {} fields less",
-                missing.len()
+                "theirs is older: it lacks {}, such as {field}",
+                plural(missing.len())
             ),
             "kubectl apply -k config/default of this version, or use the plugin of theirs",
         );
@@ -36,14 +37,18 @@ pub(super) fn judge(group: &mut Group, facts: &Facts) {
         group.warning(
             what,
             format!(
-                "theirs is newer: it has {field}, and {} fields more",
-                newer.len()
+                "theirs is newer: it has {} more, such as {field}",
+                plural(newer.len())
             ),
             "use the plugin of that version",
         );
     } else {
         group.passed(what);
     }
+}
+
+fn plural(fields: usize) -> String {
+    text::plural(i64::try_from(fields).unwrap_or(i64::MAX), "field")
 }
 
 /// The paths of all fields, of every version that is served.

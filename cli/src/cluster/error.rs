@@ -16,7 +16,8 @@ pub enum ClusterError {
     NoRollout {
         name: String,
         namespace: String,
-        others: Vec<String>,
+        /// `None`: they may not be listed.
+        others: Option<Vec<String>>,
     },
     #[error(
         "no Deployment {name} in namespace {namespace}, which CanaryRollout {rollout} releases"
@@ -26,9 +27,7 @@ pub enum ClusterError {
         namespace: String,
         rollout: String,
     },
-    #[error(
-        "you may not {what}: {message}; the ClusterRole {role} has that right (config/rbac/users.yaml)", role = role(.message)
-    )]
+    #[error("you may not {what}: {message}{role}", role = role(.message))]
     Forbidden { what: &'static str, message: String },
     #[error(
         "cannot {what}: the cluster has no CanaryRollouts; install Aviary: kubectl apply -k config/default"
@@ -80,13 +79,26 @@ impl ClusterError {
     }
 }
 
-/// Who may ask is not who may look.
-fn role(message: &str) -> &'static str {
-    if message.contains("cannot patch") {
-        "aviary-release"
-    } else {
-        "aviary-view"
-    }
+/// Of our roles, the one that has the right that is missing. Most rights that `check` needs none of them has.
+fn role(message: &str) -> String {
+    let after = |word: &str| {
+        let rest = message.split_once(word)?.1;
+        rest.split([' ', '"']).find(|it| !it.is_empty())
+    };
+    let (Some(verb), Some(resource)) = (after("cannot "), after("resource ")) else {
+        return String::new();
+    };
+    let looks = matches!(verb, "get" | "list" | "watch");
+    let role = match resource {
+        "canaryrollouts" if looks => "aviary-view",
+        "canaryrollouts" if verb == "patch" => "aviary-release",
+        "canaryrollouts" => "aviary-edit",
+        "deployments" | "replicasets" | "controllerrevisions" | "pods" | "events" if looks => {
+            "aviary-release"
+        }
+        _ => return String::new(),
+    };
+    format!("; the ClusterRole {role} has that right (config/rbac/users.yaml)")
 }
 
 /// "client error (Connect)" says less than what is below it.
@@ -100,7 +112,10 @@ fn innermost(error: &kube::Error) -> String {
     message
 }
 
-fn there_are(others: &[String]) -> String {
+fn there_are(others: &Option<Vec<String>>) -> String {
+    let Some(others) = others else {
+        return String::new();
+    };
     if others.is_empty() {
         "; there is none at all: kubectl aviary status -A shows those of other namespaces"
             .to_owned()
@@ -123,11 +138,28 @@ mod tests {
 
     #[test]
     fn a_missing_right_is_told_with_the_role_that_has_it() {
-        let text = said(403, "user x cannot patch resource canaryrollouts");
-        assert!(text.starts_with("you may not do it: "), "{text}");
-        assert!(text.contains("ClusterRole aviary-release"), "{text}");
-        let text = said(403, "user x cannot list resource canaryrollouts");
-        assert!(text.contains("ClusterRole aviary-view"), "{text}");
+        let forbidden = |verb: &str, resource: &str| {
+            said(
+                403,
+                &format!(
+                    "{resource} is forbidden: User \"x\" cannot {verb} resource \"{resource}\" in API group \"\""
+                ),
+            )
+        };
+        for (verb, resource, role) in [
+            ("patch", "canaryrollouts", "aviary-release"),
+            ("list", "canaryrollouts", "aviary-view"),
+            ("delete", "canaryrollouts", "aviary-edit"),
+            ("get", "deployments", "aviary-release"),
+        ] {
+            let text = forbidden(verb, resource);
+            assert!(text.starts_with("you may not do it: "), "{text}");
+            assert!(text.contains(&format!("ClusterRole {role} has")), "{text}");
+        }
+        for (verb, resource) in [("get", "leases"), ("create", "pods"), ("get", "pods/proxy")] {
+            let text = forbidden(verb, resource);
+            assert!(!text.contains("ClusterRole"), "{text}");
+        }
     }
 
     #[test]
@@ -145,7 +177,7 @@ mod tests {
         let error = |others: &[&str]| ClusterError::NoRollout {
             name: "paymnet".to_owned(),
             namespace: "shop".to_owned(),
-            others: others.iter().map(ToString::to_string).collect(),
+            others: Some(others.iter().map(ToString::to_string).collect()),
         };
         assert_eq!(
             error(&["payment", "stock"]).to_string(),

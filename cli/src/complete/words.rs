@@ -112,13 +112,14 @@ fn note(access: &mut Access, flag: &Arg, value: &str) {
         "namespace" => access.namespace = Some(value.to_owned()),
         "context" => access.context = Some(value.to_owned()),
         "kubeconfig" => access.kubeconfig = Some(value.into()),
+        "as_user" => access.as_user = Some(value.to_owned()),
         _ => {}
     }
 }
 
 fn values(arg: &Arg) -> Wanted {
     match arg.get_id().as_str() {
-        "name" => return Wanted::Rollouts,
+        "name" | "rollout" => return Wanted::Rollouts,
         "namespace" => return Wanted::Namespaces,
         "context" => return Wanted::Contexts,
         "kubeconfig" => return Wanted::Files,
@@ -200,6 +201,9 @@ mod tests {
             assert_eq!(line.access.namespace.as_deref(), Some("shop"), "{words}");
         }
         assert_eq!(line("status payment ").wanted, Wanted::Nothing);
+        let line = line("proxy status --as jane --rollout ");
+        assert_eq!(line.wanted, Wanted::Rollouts);
+        assert_eq!(line.access.as_user.as_deref(), Some("jane"));
     }
 
     #[test]

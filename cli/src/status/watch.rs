@@ -18,6 +18,8 @@ use crate::view::{View, newest_events, view};
 
 /// What changes without news: how long is left.
 const TICK: Duration = Duration::from_secs(1);
+/// Of `--timeout`; what is watched goes on.
+const OVER: &str = "the timeout is over; the release goes on";
 
 pub(super) async fn watch(
     cluster: &Cluster,
@@ -70,7 +72,10 @@ async fn by_lines(
         }
         tokio::select! {
             () = followed.changed() => {}
-            () = until(deadline) => return Ok(Exit::Timeout),
+            () = until(deadline) => {
+                eprintln!("{OVER}");
+                return Ok(Exit::Timeout);
+            }
         }
     }
 }
@@ -96,7 +101,12 @@ async fn on_screen(
         tokio::select! {
             () = followed.changed() => {}
             _ = tick.tick() => {}
-            () = until(deadline) => return Ok(Exit::Timeout),
+            () = until(deadline) => {
+                drop(screen);
+                out::line(plain(&view, Timestamp::now(), width()));
+                eprintln!("{OVER}");
+                return Ok(Exit::Timeout);
+            }
             key = keys.recv() => match key {
                 Some(Key::Down) => scrolled += 1,
                 Some(Key::Up) => scrolled = scrolled.saturating_sub(1),
