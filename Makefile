@@ -10,7 +10,7 @@ BENCH := proxy/bench/Cargo.toml
 
 CHECKED_WITH := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
-.PHONY: help demo test simulate fuzz bench bench-operator bench-judge bench-time-to-zero conformance check advisories fmt lint generate e2e images setup install install-plugin
+.PHONY: help demo shell down test simulate fuzz bench bench-operator bench-judge bench-time-to-zero conformance check advisories fmt lint generate e2e images setup install install-plugin
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,12 @@ demo: setup ## A good and a bad release on a real cluster, live. KEEP=1 leaves t
 	@echo "building the demo (a few minutes the first time)"
 	@cargo build -p aviary-e2e --bins
 	@$(E2E) aviary-demo
+
+shell: ## A shell in the local cluster that `make demo KEEP=1` has left up
+	@$(E2E) e2e-cluster -- shell
+
+down: ## End that cluster
+	@$(E2E) e2e-cluster -- down
 
 test: setup ## Every test, the end-to-end stories on a real cluster included (root on Linux)
 	cargo test --workspace

@@ -1,5 +1,6 @@
 //! `e2e-cluster`: the local cluster from the command line, for people and for make.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,8 +55,17 @@ enum Verb {
     },
     /// Start a control plane alone, with pods that only seem to run, and end it on Ctrl-C; needs no root
     ControlPlane,
-    /// Say how to reach the running cluster from a shell
-    Shell,
+    /// Open a shell in which kubectl is that of the cluster, or run a program there
+    #[command(disable_help_flag = true)]
+    Shell {
+        /// The program and its arguments; by default your shell
+        #[arg(
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "PROGRAM"
+        )]
+        program: Vec<String>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -107,7 +117,10 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             println!("export KUBECONFIG={}", control_plane.kubeconfig().display());
             wait_for_signal();
         }
-        Verb::Shell => println!("{}", Access::find()?.usage()),
+        Verb::Shell { program } => {
+            let error = Access::find()?.shell(&program)?.exec();
+            return Err(error).context("cannot run nsenter (util-linux)");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,9 +3,11 @@
 //! The machine itself cannot reach the node's addresses: API, pods and Services are in its
 //! network namespace. A thread can go in, and so can a child process.
 
-use std::fs::File;
+use std::env;
+use std::fs::{self, File};
 use std::future::Future;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -27,6 +29,8 @@ pub enum AccessError {
     Runtime(#[source] io::Error),
     #[error("cannot run `{0}`")]
     Run(&'static str, #[source] io::Error),
+    #[error("cannot put kubectl into {0}")]
+    Link(PathBuf, #[source] io::Error),
     #[error("the image archive {archive} was not imported:\n{output}")]
     Import { archive: PathBuf, output: String },
 }
@@ -125,6 +129,36 @@ impl Access {
         command
     }
 
+    /// A program, by default the user's shell, in which `kubectl` is that of this cluster, and API and pods can be reached.
+    pub fn shell(&self, program: &[String]) -> Result<Command, AccessError> {
+        let folder = self.state.file("bin");
+        let link = folder.join("kubectl");
+        let failed = |source| AccessError::Link(folder.clone(), source);
+        fs::create_dir_all(&folder).map_err(failed)?;
+        match symlink(&self.binary, &link) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        let before = env::var_os("PATH").unwrap_or_default();
+        let path =
+            env::join_paths(std::iter::once(folder.clone()).chain(env::split_paths(&before)))
+                .map_err(|error| failed(io::Error::other(error)))?;
+        let shell = [env::var("SHELL").unwrap_or_else(|_| "bash".to_owned())];
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.network_namespace().display()))
+            .args(if program.is_empty() {
+                &shell[..]
+            } else {
+                program
+            })
+            .env("PATH", path)
+            .env("KUBECONFIG", &self.kubeconfig);
+        Ok(command)
+    }
+
     /// A program in the node's network and PID namespaces: it ends with the node. What is spawned
     /// is `nsenter`, and its only child is the program.
     pub(crate) fn command_inside(&self, program: &str) -> Command {
@@ -163,11 +197,10 @@ impl Access {
     pub fn usage(&self) -> String {
         format!(
             "The local cluster is up.\n  \
-             kubectl:   cargo run -q -p aviary-e2e --bin e2e-cluster -- kubectl get pods -A\n  \
-             a shell:   KUBECONFIG={} nsenter --net={} bash\n  \
-             end it:    cargo run -q -p aviary-e2e --bin e2e-cluster -- down",
+             a shell in it:  make shell (kubectl there is this cluster's)\n  \
+             end it:         make down\n  \
+             its kubeconfig: {} (it works in that shell alone)",
             self.kubeconfig.display(),
-            self.network_namespace().display(),
         )
     }
 }
