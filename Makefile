@@ -82,9 +82,10 @@ fmt: ## Format all code
 lint: ## Clippy, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 
-generate: ## Write the generated files (the CustomResourceDefinitions)
+generate: ## Write the generated files: the CustomResourceDefinitions, and docs/reference
 	@for crd in canaryrollouts callerpolicies; do \
 	  cargo run -q -p aviary-crds --bin crdgen -- $$crd > crds/$$crd.yaml.new && mv crds/$$crd.yaml.new crds/$$crd.yaml || exit 1; done
+	@cargo run -q -p aviary-reference
 
 images: setup ## Image archives of the operator, the proxy and the demo's workload, in target/images
 	@$(E2E) e2e-cluster -- images --out $(IMAGES_DIR) --profile release

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod admission;
 pub mod ads;
 pub mod allowed;
+pub mod annotations;
 pub mod certificates;
 pub mod cli;
 pub mod credentials;

@@ -1,4 +1,5 @@
-//! Names and ports that the code shares with the manifests in `config/`; a test compares the two.
+//! Names and ports that the code shares with the manifests in `config/`; a test compares the two. Labels and annotations have a
+//! table for people: [`crate::annotations`].
 
 /// The operator's Deployment, ServiceAccount, webhook Service and webhook configurations.
 pub const OPERATOR: &str = "aviary-operator";

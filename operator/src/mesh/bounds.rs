@@ -11,9 +11,9 @@ use aviary_crds::units;
 use k8s_openapi::api::core::v1::Service;
 use traffic_core::bounds::{Bounds, LONGEST};
 
-const REQUEST_TIMEOUT: &str = "aviary.dev/request-timeout";
-const STREAM_IDLE_TIMEOUT: &str = "aviary.dev/stream-idle-timeout";
-const MAX_REQUESTS: &str = "aviary.dev/max-requests";
+pub(crate) const REQUEST_TIMEOUT: &str = "aviary.dev/request-timeout";
+pub(crate) const STREAM_IDLE_TIMEOUT: &str = "aviary.dev/stream-idle-timeout";
+pub(crate) const MAX_REQUESTS: &str = "aviary.dev/max-requests";
 
 /// The annotations that are read here.
 pub(crate) const ANNOTATIONS: [&str; 11] = [

@@ -10,6 +10,8 @@ pub struct Limit {
     pub annotation: &'static str,
     /// Of `aviary-proxy run`.
     pub flag: &'static str,
+    /// For people: what is counted.
+    pub meaning: &'static str,
     pub default: u64,
     pub range: RangeInclusive<u64>,
 }
@@ -18,6 +20,7 @@ pub struct Limit {
 pub const CONNECTIONS: Limit = Limit {
     annotation: "aviary.dev/max-connections",
     flag: "max-connections",
+    meaning: "callers' connections at once, for each worker",
     default: 16_384,
     range: 1..=1_000_000,
 };
@@ -25,6 +28,7 @@ pub const CONNECTIONS: Limit = Limit {
 pub const STREAMS: Limit = Limit {
     annotation: "aviary.dev/max-streams",
     flag: "max-streams",
+    meaning: "requests in progress on one HTTP/2 connection of a caller's",
     default: 1_000,
     // Each may have 64 KiB on its way unread, and a connection's window is less than 2 GiB.
     range: 1..=10_000,
@@ -33,6 +37,7 @@ pub const STREAMS: Limit = Limit {
 pub const HEADER_BYTES: Limit = Limit {
     annotation: "aviary.dev/max-header-bytes",
     flag: "max-header-bytes",
+    meaning: "bytes of a head",
     default: 60 * 1024,
     range: 1_024..=1_048_576,
 };
@@ -40,6 +45,7 @@ pub const HEADER_BYTES: Limit = Limit {
 pub const HEADERS: Limit = Limit {
     annotation: "aviary.dev/max-headers",
     flag: "max-headers",
+    meaning: "fields of a request's head",
     default: 128,
     range: 1..=128,
 };
@@ -47,6 +53,7 @@ pub const HEADERS: Limit = Limit {
 pub const HEADER_SECONDS: Limit = Limit {
     annotation: "aviary.dev/header-timeout-seconds",
     flag: "header-timeout-seconds",
+    meaning: "seconds from a head's first byte to its last",
     default: 10,
     range: 1..=600,
 };
@@ -55,6 +62,7 @@ pub const HEADER_SECONDS: Limit = Limit {
 pub const CONNECT_MILLISECONDS: Limit = Limit {
     annotation: "aviary.dev/connect-timeout-milliseconds",
     flag: "connect-timeout-milliseconds",
+    meaning: "milliseconds until a connection to an endpoint is there",
     default: 2_000,
     range: 10..=60_000,
 };
