@@ -115,6 +115,8 @@ fn of_people() -> Vec<Entry> {
     let bytes = "`8Mi` to `64Gi`";
     let sidecar =
         |name, values: &str, meaning| annotation(name, "Pod", values, meaning).page("injection.md");
+    let telemetry =
+        |name, values: &str, meaning| annotation(name, "Namespace, Pod", values, meaning);
     vec![
         label(
             INJECT_LABEL,
