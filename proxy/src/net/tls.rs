@@ -20,6 +20,9 @@ use crate::identity::{Generation, Inner};
 
 /// As long as a connection itself may take.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// As long as whoever is called takes part. A caller is done first, and may have sent its request by then: on a busy node that must not be what the request fails by. One
+/// that is not done in its own time has left, and has sent nothing.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// Why there is no mutual TLS. Nothing of what was to be sent has left.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +31,8 @@ pub enum TlsError {
     Handshake(#[source] io::Error),
     #[error("{0}")]
     Peer(Arc<dyn Error + Send + Sync>),
-    #[error("the handshake took longer than {} s", TIMEOUT.as_secs())]
-    Timeout,
+    #[error("the handshake took longer than {} s", .0.as_secs())]
+    Timeout(Duration),
     #[error("the other end does not speak what was asked for")]
     Inner,
     #[error("the other end's certificate does not say who it is: {0}")]
@@ -51,7 +54,7 @@ pub async fn connect(
         .connect(name, tcp);
     let tls = timeout(TIMEOUT, handshake)
         .await
-        .map_err(|_elapsed| TlsError::Timeout)?
+        .map_err(|_elapsed| TlsError::Timeout(TIMEOUT))?
         .map_err(judged)?;
     let (_, session) = tls.get_ref();
     if session.alpn_protocol() != Some(inner.alpn()) {
@@ -68,9 +71,9 @@ pub async fn accept(
     generation: &Generation,
 ) -> Result<(Inner, Mesh), TlsError> {
     let handshake = StartHandshake::from_parts(hello, tcp).into_stream(generation.server());
-    let tls = timeout(TIMEOUT, handshake)
+    let tls = timeout(LONGEST, handshake)
         .await
-        .map_err(|_elapsed| TlsError::Timeout)?
+        .map_err(|_elapsed| TlsError::Timeout(LONGEST))?
         .map_err(judged)?;
     let (_, session) = tls.get_ref();
     let inner = session.alpn_protocol().and_then(Inner::of);
