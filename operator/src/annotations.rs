@@ -7,12 +7,12 @@ use aviary_crds::{
     REQUEST_ANNOTATION, REQUESTED_BY_ANNOTATION, RESTORED_ANNOTATION, REVISION_LABEL,
     ROLLOUT_LABEL, condition,
 };
-use traffic_core::limits;
 use traffic_core::telemetry::{
     ACCESS_LOG_ANNOTATION, ACCESS_LOG_PATH_ANNOTATION, METRICS_ANNOTATION,
 };
+use traffic_core::{limits, rate};
 
-use crate::mesh::bounds;
+use crate::mesh::bounds::{self, faults, retries};
 use crate::names::{
     INJECTED_ANNOTATION, INJECTION_ANNOTATION, MTLS_LABEL, PROXY_CPU_ANNOTATION,
     PROXY_CPU_LIMIT_ANNOTATION, PROXY_IMAGE_ANNOTATION, PROXY_LOG_LEVEL_ANNOTATION,
@@ -70,6 +70,7 @@ pub struct Entry {
 pub fn all() -> Vec<Entry> {
     let mut entries = of_people();
     entries.extend(limits::ALL.into_iter().map(of_limit));
+    entries.extend(of_rates());
     entries.extend(of_services());
     entries.extend(of_aviary());
     entries
@@ -224,6 +225,22 @@ fn of_limit(limit: limits::Limit) -> Entry {
     annotation(limit.annotation, "Pod", &values, meaning).page("limits.md")
 }
 
+/// Of all callers together, and of each.
+fn of_rates() -> [Entry; 2] {
+    let [(all, _), (each, _)] = rate::ANNOTATIONS;
+    let of = |name, meaning| {
+        let values = "such as `100/s` or `100/s burst 300`";
+        annotation(name, "Pod", values, meaning).page("limits.md")
+    };
+    [
+        of(
+            all,
+            "requests a second that it takes of all callers together",
+        ),
+        of(each, "requests a second that it takes of each caller"),
+    ]
+}
+
 fn of_services() -> Vec<Entry> {
     let service = |name, values: &str, meaning| {
         annotation(name, "Service", values, meaning).page("limits.md")
@@ -244,6 +261,46 @@ fn of_services() -> Vec<Entry> {
             bounds::MAX_REQUESTS,
             "1 to 4294967295",
             "requests in progress of one sidecar to one revision",
+        ),
+        service(
+            retries::ON,
+            "such as `reset,502,503`",
+            "for what a call is sent again; without it, only for what reached nobody",
+        ),
+        service(
+            retries::LIMIT,
+            "1 to 5; default 1",
+            "how often it is sent again at most",
+        ),
+        service(
+            retries::TIMEOUT,
+            "a duration shorter than the request timeout",
+            "for each attempt, until the head of its answer",
+        ),
+        service(
+            retries::METHODS,
+            "such as `GET,PUT,gRPC`; default `GET,HEAD,OPTIONS`",
+            "requests that may reach an application twice",
+        ),
+        service(
+            retries::BUDGET,
+            "up to `100% + 1000/s`; default `20% + 10/s`",
+            "how much of what is sent may be sent again",
+        ),
+        service(
+            faults::DELAY,
+            "a share and a time up to 60 s, such as `10% 2s`",
+            "requests that are kept waiting on purpose",
+        ),
+        service(
+            faults::ABORT,
+            "a share and a status from 400 to 599, such as `5% 503`",
+            "requests that are answered with a failure on purpose",
+        ),
+        service(
+            faults::HEADER,
+            "a header and its value, such as `x-test=slow`",
+            "both only for requests that say so",
         ),
     ]
 }

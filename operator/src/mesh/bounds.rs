@@ -1,8 +1,8 @@
 //! What the owner of a Service says of calls to it, in annotations. A Service has no schema of ours, and no webhook reads it: what is wrong
 //! is left out, as if it were not there, and said.
 
-mod faults;
-mod retries;
+pub(crate) mod faults;
+pub(crate) mod retries;
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -10,9 +10,9 @@ use traffic_core::fault::{Abort, Delay, Faults, LONGEST_DELAY, Only};
 
 use super::{Unread, short, text};
 
-pub(super) const DELAY: &str = "aviary.dev/fault-delay";
-pub(super) const ABORT: &str = "aviary.dev/fault-abort";
-pub(super) const HEADER: &str = "aviary.dev/fault-header";
+pub(crate) const DELAY: &str = "aviary.dev/fault-delay";
+pub(crate) const ABORT: &str = "aviary.dev/fault-abort";
+pub(crate) const HEADER: &str = "aviary.dev/fault-header";
 
 pub(super) fn of(service: &Service) -> (Option<Arc<Faults>>, Vec<Unread>) {
     let mut unread = Vec::new();

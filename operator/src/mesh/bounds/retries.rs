@@ -11,11 +11,11 @@ use traffic_core::retry::policy::{Contradiction, Retries, Times};
 
 use super::{REQUEST_TIMEOUT, Unread, short, text, time};
 
-pub(super) const ON: &str = "aviary.dev/retry-on";
-pub(super) const LIMIT: &str = "aviary.dev/retry-limit";
-pub(super) const TIMEOUT: &str = "aviary.dev/retry-timeout";
-pub(super) const METHODS: &str = "aviary.dev/retry-methods";
-pub(super) const BUDGET: &str = "aviary.dev/retry-budget";
+pub(crate) const ON: &str = "aviary.dev/retry-on";
+pub(crate) const LIMIT: &str = "aviary.dev/retry-limit";
+pub(crate) const TIMEOUT: &str = "aviary.dev/retry-timeout";
+pub(crate) const METHODS: &str = "aviary.dev/retry-methods";
+pub(crate) const BUDGET: &str = "aviary.dev/retry-budget";
 
 /// `whole`: how long a whole call may take.
 pub(super) fn of(service: &Service, whole: Option<Duration>) -> (Option<Retries>, Vec<Unread>) {
