@@ -67,8 +67,8 @@ pub(crate) fn run(
     let (beside, alone): (Vec<Numbered>, Vec<Numbered>) = chosen
         .iter()
         .partition(|(number, _)| *number < bill.side_by_side.len());
-    in_lanes(beside, lanes, &one);
-    in_lanes(alone, 1, &one);
+    in_lanes(beside, lanes, one);
+    in_lanes(alone, 1, one);
     let failures = failures
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);

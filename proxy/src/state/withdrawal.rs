@@ -216,10 +216,7 @@ impl Streams {
 /// Ends what is due, a few at a time.
 async fn end(streams: Weak<Streams>) {
     let mut ended = 0;
-    loop {
-        let Some(due) = streams.upgrade().and_then(|streams| streams.due()) else {
-            break;
-        };
+    while let Some(due) = streams.upgrade().and_then(|streams| streams.due()) {
         sleep_until(due.into()).await;
         let Some(all) = streams.upgrade() else { break };
         let at_once = withdrawal::at_once(all.open.borrow().len(), all.grace.spread);

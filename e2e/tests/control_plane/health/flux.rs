@@ -53,8 +53,8 @@ impl Flux {
         }
         for (status, program) in programs {
             match program.execute(&context) {
-                Ok(value) if value == cel::Value::Bool(true) => return Ok((*status).to_owned()),
-                Ok(value) if value == cel::Value::Bool(false) => {}
+                Ok(cel::Value::Bool(true)) => return Ok((*status).to_owned()),
+                Ok(cel::Value::Bool(false)) => {}
                 Ok(value) => anyhow::bail!("{status} is no yes or no: {value:?}"),
                 Err(_) => return Ok("InProgress".to_owned()),
             }
