@@ -170,7 +170,7 @@ impl Simulation {
             pace,
             failure_limit: chance.u32(..3),
             chance,
-            surroundings: seed % 3 == 0,
+            surroundings: seed.is_multiple_of(3),
             odds: Rng::with_seed(!seed),
             receiver: Receiver::default(),
             agenda: Agenda::default(),

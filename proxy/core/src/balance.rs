@@ -219,6 +219,10 @@ fn is_cheaper(this: Load, that: Load, now: Instant) -> bool {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test needs some instant to count from"
+)]
 mod simulation;
 
 #[cfg(test)]

@@ -200,6 +200,10 @@ impl Limiter {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test needs some instant to count from"
+)]
 mod tests {
     use proptest::prelude::*;
 

@@ -129,6 +129,10 @@ impl Budget {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test needs some instant to count from"
+)]
 mod tests {
     use std::time::Duration;
 
