@@ -91,7 +91,7 @@ fn types_of_another_version_are_told_by_their_fields() {
     let finding = found(&facts, "CanaryRollouts");
     assert_eq!(finding.outcome, Outcome::Failed);
     assert!(
-        finding.seen.contains("it has no spec.hooks"),
+        finding.seen.contains("such as spec.hooks"),
         "{}",
         finding.seen
     );
