@@ -54,7 +54,6 @@ fn side_by_side() -> Vec<Story> {
         gate::a_changed_template_is_answered_with_who_releases_it,
         gate::resuming_a_failed_release_is_refused_and_says_what_to_do,
         surroundings::a_deployment_that_is_recreated_with_another_version_loses_no_request,
-        surroundings::callers_outside_the_mesh_are_split_by_weight,
         bad_input::nonsense_is_refused_and_the_message_says_how_to_mend_it,
         bad_input::a_rollout_without_its_deployment_or_service_waits_and_says_so,
         identity::nobody_on_the_way_reads_what_sidecars_say_to_each_other,
@@ -65,9 +64,11 @@ fn side_by_side() -> Vec<Story> {
     ]
 }
 
-/// What everybody would miss.
+/// What everybody would miss; and first what needs a control plane that answers at once: a pod's first caller from outside is not
+/// kept waiting for longer than half a second.
 fn alone() -> Vec<Story> {
     told![
+        surroundings::callers_outside_the_mesh_are_split_by_weight,
         outages::a_killed_operator_goes_on_from_the_same_step_with_the_same_soak,
         outages::without_prometheus_a_release_holds_and_then_goes_on,
         outages::without_the_api_server_traffic_goes_on,
