@@ -18,6 +18,7 @@ impl Proxy {
         let mut process = Command::new(env!("CARGO_BIN_EXE_aviary-proxy"))
             .args(["run", "--outbound-port=0", "--inbound-port=0"])
             .args(["--admin-port=0", "--xds-address=http://127.0.0.1:1"])
+            .arg("--log-format=text")
             .args(flags)
             .env("NO_COLOR", "1")
             .stderr(Stdio::piped())
