@@ -16,6 +16,7 @@ use traffic_core::bounds::Bounds;
 use crate::faults::{self, FaultsProblem};
 use crate::metadata::{FieldProblem, Fields};
 use crate::retries::{self, RetriesProblem};
+use crate::time;
 
 /// The field for [`Bounds::requests`].
 pub(crate) const REQUESTS: &str = "requests";
@@ -36,24 +37,17 @@ pub enum BoundsProblem {
 
 /// The action that has these times and retries, and nothing else.
 pub(crate) fn encode(bounds: &Bounds) -> RouteAction {
-    let time = |time: Option<Duration>| Some(encode_time(time.unwrap_or_default()));
+    let some = |time: Option<Duration>| Some(time::encode(time.unwrap_or_default()));
     RouteAction {
-        timeout: time(bounds.request),
-        idle_timeout: time(bounds.idle),
+        timeout: some(bounds.request),
+        idle_timeout: some(bounds.idle),
         max_stream_duration: Some(MaxStreamDuration {
             // Zero: as the header says.
-            grpc_timeout_header_max: time(None),
+            grpc_timeout_header_max: some(None),
             ..MaxStreamDuration::default()
         }),
         retry_policy: bounds.retries.as_ref().map(retries::encode),
         ..RouteAction::default()
-    }
-}
-
-pub(crate) fn encode_time(time: Duration) -> protobuf::Duration {
-    protobuf::Duration {
-        seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(time.subsec_nanos()).unwrap_or_default(),
     }
 }
 
@@ -70,35 +64,25 @@ pub(crate) fn decode(
             Some(requests.ok_or(BoundsProblem::Requests(number))?)
         }
     };
-    let request = time("timeout", action.timeout)?;
+    let request = bound("timeout", action.timeout)?;
     let retries = action.retry_policy.as_ref();
     let retries = retries.map(|policy| retries::decode(policy, about, request));
     Ok(Bounds {
         request,
-        idle: time("idle timeout", action.idle_timeout)?,
+        idle: bound("idle timeout", action.idle_timeout)?,
         requests,
         retries: retries.transpose()?,
         faults: faults::decode(filters)?.map(Arc::new),
     })
 }
 
-/// A time that may be set.
-pub(crate) fn decode_time(wire: protobuf::Duration) -> Option<Duration> {
-    read(wire).and_then(Bounds::time)
-}
-
-fn time(
+fn bound(
     of: &'static str,
     time: Option<protobuf::Duration>,
 ) -> Result<Option<Duration>, BoundsProblem> {
-    match time.map(|time| (read(time), decode_time(time))) {
+    match time.map(|time| (time::read(time), time::decode(time))) {
         None | Some((Some(Duration::ZERO), _)) => Ok(None),
         Some((_, Some(time))) => Ok(Some(time)),
         Some((_, None)) => Err(BoundsProblem::Time(of)),
     }
-}
-
-fn read(protobuf::Duration { seconds, nanos }: protobuf::Duration) -> Option<Duration> {
-    let seconds = Duration::from_secs(u64::try_from(seconds).ok()?);
-    seconds.checked_add(Duration::from_nanos(u32::try_from(nanos).ok()?.into()))
 }

@@ -19,7 +19,7 @@ use traffic_core::config::Weight;
 use traffic_core::fault::{Abort, Delay, Faults, Only};
 use traffic_core::split::sticky::InvalidKey;
 
-use crate::bounds;
+use crate::time;
 
 const FILTER: &str = "envoy.filters.http.fault";
 /// A share has units of 1/100 000, and Envoy a denominator of a million.
@@ -75,9 +75,7 @@ fn wire(faults: &Faults) -> HttpFault {
     HttpFault {
         delay: faults.delay().map(|delay| FaultDelay {
             percentage: Some(share(delay.share())),
-            fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(bounds::encode_time(
-                delay.time(),
-            ))),
+            fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(time::encode(delay.time()))),
         }),
         abort: faults.abort().map(|abort| FaultAbort {
             percentage: Some(share(abort.share())),
@@ -116,7 +114,7 @@ fn weight(share: Option<&FractionalPercent>) -> Option<Weight> {
 
 fn delay(wire: &FaultDelay) -> Option<Delay> {
     let time: Duration = match &wire.fault_delay_secifier {
-        Some(FaultDelaySecifier::FixedDelay(time)) => bounds::decode_time(*time)?,
+        Some(FaultDelaySecifier::FixedDelay(time)) => time::decode(*time)?,
         Some(FaultDelaySecifier::HeaderDelay(_)) | None => return None,
     };
     Delay::new(weight(wire.percentage.as_ref())?, time)

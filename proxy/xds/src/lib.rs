@@ -24,6 +24,7 @@ mod retries;
 pub mod route;
 pub mod server;
 mod sticky;
+mod time;
 
 pub use client::DeltaClient;
 pub use kind::Kind;

@@ -15,8 +15,8 @@ use traffic_core::retry::conditions::{Condition, InvalidCondition};
 use traffic_core::retry::methods::{InvalidMethod, Method, Methods};
 use traffic_core::retry::policy::{Contradiction, Retries, Times};
 
-use crate::bounds;
 use crate::metadata::{self, FieldProblem, Fields};
+use crate::time;
 
 /// The field for [`Retries::budget`].
 pub(crate) const BUDGET: &str = "retry_budget";
@@ -81,7 +81,7 @@ pub(crate) fn encode(retries: &Retries) -> RetryPolicy {
         num_retries: Some(UInt32Value {
             value: times.get().into(),
         }),
-        per_try_timeout: each.map(bounds::encode_time),
+        per_try_timeout: each.map(time::encode),
         retriable_status_codes: statuses,
         retriable_request_headers: methods.iter().map(encode_method).collect(),
         ..RetryPolicy::default()
@@ -132,7 +132,7 @@ pub(crate) fn decode(
     }
     // Envoy's default is once, too.
     let times = policy.num_retries.map_or(1, |times| times.value);
-    let each = policy.per_try_timeout.map(bounds::decode_time);
+    let each = policy.per_try_timeout.map(time::decode);
     let methods: Vec<Method> = policy
         .retriable_request_headers
         .iter()
