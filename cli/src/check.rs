@@ -9,6 +9,7 @@ mod facts;
 mod finding;
 mod installation;
 mod pods;
+mod read;
 mod release;
 mod sidecar;
 mod types;

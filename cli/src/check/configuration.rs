@@ -8,8 +8,8 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, PodSpec, Secret};
 use kube::{Api, Client, ResourceExt};
 
-use super::facts::Read;
 use super::finding::Group;
+use super::read::Read;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {

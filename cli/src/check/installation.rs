@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::ByteString;
 
 use super::certificate::{Life, expires, life};
-use super::facts::{Facts, Read};
+use super::facts::Facts;
 use super::finding::{Finding, Group};
+use super::read::Read;
 use super::types::{self, INSTALL};
 use crate::cluster::{OPERATOR, holder};
 

@@ -7,8 +7,9 @@ use k8s_openapi::api::core::v1::{Container, Pod, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
-use super::facts::{Pods, Read};
+use super::facts::Pods;
 use super::finding::{Finding, Group};
+use super::read::Read;
 use super::sidecar::{IMAGE_ANNOTATION, PROXY, SKIPPED_ANNOTATION, sidecar};
 
 /// Names of pods that are told.

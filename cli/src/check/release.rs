@@ -13,8 +13,9 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::configuration;
-use super::facts::{Read, ReleaseFacts};
+use super::facts::ReleaseFacts;
 use super::finding::{Finding, Group};
+use super::read::Read;
 use crate::standing::condition;
 
 pub(super) fn judge(facts: &ReleaseFacts) -> Vec<Finding> {

@@ -8,8 +8,9 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::facts::{Facts, Read};
+use super::facts::Facts;
 use super::finding::Group;
+use super::read::Read;
 use crate::text;
 
 pub(super) const INSTALL: &str = "install it: kubectl apply -k config/default";
