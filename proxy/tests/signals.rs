@@ -6,9 +6,19 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
+/// Ends with its test, however that ends.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A proxy without a control plane, on ports that the kernel chooses.
 struct Proxy {
-    process: Child,
+    process: Process,
     log: BufReader<ChildStderr>,
     admin: SocketAddr,
 }
@@ -23,8 +33,9 @@ impl Proxy {
             .env("NO_COLOR", "1")
             .stderr(Stdio::piped())
             .spawn()
+            .map(Process)
             .unwrap();
-        let mut log = BufReader::new(process.stderr.take().unwrap());
+        let mut log = BufReader::new(process.0.stderr.take().unwrap());
         let line = line_with(&mut log, "listening");
         let admin = line.split("admin=[0.0.0.0:").nth(1).unwrap();
         let port: u16 = admin.split([',', ']']).next().unwrap().parse().unwrap();
@@ -36,7 +47,7 @@ impl Proxy {
     }
 
     fn signal(&self, name: &str) {
-        let pid = self.process.id().to_string();
+        let pid = self.process.0.id().to_string();
         let sent = Command::new("kill").args([name, &pid]).status().unwrap();
         assert!(sent.success());
     }
@@ -52,14 +63,7 @@ impl Proxy {
 
     fn ends(mut self) -> ExitStatus {
         line_with(&mut self.log, "drained");
-        self.process.wait().unwrap()
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.process.0.wait().unwrap()
     }
 }
 
@@ -99,5 +103,5 @@ fn it_serves_through_the_delay_and_says_that_it_will_leave() {
         "{ready}"
     );
     assert!(proxy.ask("/live").starts_with("HTTP/1.1 200"));
-    assert_eq!(proxy.process.try_wait().unwrap(), None);
+    assert_eq!(proxy.process.0.try_wait().unwrap(), None);
 }
