@@ -11,6 +11,7 @@ const ROLLOUT: &str = include_str!("../../demo/rollout.yaml");
 pub struct Workload {
     replicas: u32,
     rate: u32,
+    patience: Option<&'static str>,
     noise: Option<String>,
     steps: Option<Vec<(i32, &'static str)>>,
     /// JSON pointers into the CanaryRollout, and what is put there.
@@ -23,18 +24,20 @@ impl Workload {
         Workload {
             replicas: 4,
             rate: 200,
+            patience: None,
             noise: None,
             steps: None,
             changes: Vec::new(),
         }
     }
 
-    /// Smaller and faster: for stories.
+    /// Smaller and faster: for stories. Its caller is patient, since a request that waits for a machine with much to do is not lost.
     pub fn of_a_story() -> Workload {
         let steps = [(1, "6s"), (10, "6s"), (50, "6s"), (100, "6s")];
         Workload {
             replicas: 3,
-            rate: 200,
+            rate: 100,
+            patience: Some("30s"),
             ..Workload::of_the_demo()
         }
         .steps(&steps)
@@ -84,11 +87,12 @@ impl Workload {
     }
 
     pub fn client(&self) -> String {
-        replaced(
-            CLIENT,
-            "name: RATE, value: \"200\"",
-            &format!("name: RATE, value: \"{}\"", self.rate),
-        )
+        let before = "        - {name: RATE, value: \"200\"}";
+        let rate = format!("        - {{name: RATE, value: \"{}\"}}", self.rate);
+        let patience = self
+            .patience
+            .map(|patience| format!("\n        - {{name: TIMEOUT, value: {patience}}}"));
+        replaced(CLIENT, before, &(rate + &patience.unwrap_or_default()))
     }
 
     pub fn rollout(&self) -> String {
@@ -201,6 +205,9 @@ mod tests {
         assert!(rollout.spec.suspend);
         assert!(story.payment().contains("replicas: 2\n"));
         assert!(story.client().contains("value: \"50\""));
+        assert!(!story.client().contains("TIMEOUT"));
+        let patient = Workload::of_a_story().client();
+        assert!(patient.contains("- {name: TIMEOUT, value: 30s}\n        ports:"));
         assert!(!story.payment().contains("NOISE"));
         let noisy: Value =
             serde_saphyr::from_str(story.noise("0.1%").payment().split("---").next().unwrap())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use aviary_e2e::harness::{Shop, Waited, Workload, eventually};
@@ -10,7 +11,7 @@ use tokio::task::block_in_place;
 use super::theatre::Scene;
 use super::wire::{Segment, Wire};
 
-/// Requests of two seconds.
+/// Requests of some seconds.
 const MANY: usize = 400;
 const PORT: u16 = 8080;
 /// What the caller's requests have in them, and their answers.
@@ -34,7 +35,7 @@ pub(crate) async fn nobody_on_the_way_reads_what_sidecars_say_to_each_other(
             Err(error) => Waited::not_yet(error),
         }
     };
-    let soon = std::time::Duration::from_secs(60);
+    let soon = Duration::from_secs(120);
     eventually("all of it is sealed", soon, look).await?;
     let seen = requests(&client, &payment)?;
     let sealed = seen.iter().filter(|it| it.is_sealed()).count();
@@ -46,10 +47,14 @@ pub(crate) async fn nobody_on_the_way_reads_what_sidecars_say_to_each_other(
 
     // A caller without a sidecar is answered as before, and whoever listens reads it.
     let pod = *payment.first().context("no pod")?;
-    let mut wire = Wire::tapped()?;
-    let answer = reqwest::get(format!("http://{pod}:{PORT}/healthz?read=me")).await?;
-    ensure!(answer.status() == 200, "{answer:?}");
-    let heard = block_in_place(|| wire.until(|it| it.to == pod && it.has("?read=me")))?;
+    let listen = || async {
+        match overheard(pod).await {
+            Ok(heard) => Waited::There(heard),
+            Err(error) => Waited::not_yet(error),
+        }
+    };
+    let soon = Duration::from_secs(120);
+    let heard = eventually("somebody listens", soon, listen).await?;
     ensure!(!heard.is_sealed());
     let stats = shop.until_sent_more(200).await?;
     ensure!(
@@ -103,7 +108,7 @@ async fn strict_and_back(shop: &Shop, strict: &Shop, called: &str) -> anyhow::Re
                 other => Waited::not_yet(format!("{other:?}")),
             }
         };
-        let soon = std::time::Duration::from_secs(120);
+        let soon = Duration::from_secs(120);
         eventually(&format!("{expected:?}"), soon, look).await
     };
     let label = async |label: &str| {
@@ -148,7 +153,7 @@ async fn strict_and_back(shop: &Shop, strict: &Shop, called: &str) -> anyhow::Re
     let refused = |stats: &aviary_e2e::app::stats::Stats| stats.failed.status > 100;
     shop.until_stats("the caller is refused", refused).await?;
     kubectl.apply(called, &policy("default")).await?;
-    let over = std::time::Duration::from_secs(60);
+    let over = Duration::from_secs(60);
     eventually("it is let in again", over, || async {
         let (before, after) = match (shop.stats().await, shop.until_sent_more(100).await) {
             (Ok(before), Ok(after)) => (before.failed.total(), after.failed.total()),
@@ -169,7 +174,16 @@ async fn strict_and_back(shop: &Shop, strict: &Shop, called: &str) -> anyhow::Re
     none_fails(failed).await
 }
 
-/// What the client's sidecar sends to the service's in two seconds.
+/// What a caller without a sidecar says to the pod.
+async fn overheard(pod: Ipv4Addr) -> anyhow::Result<Segment> {
+    let mut wire = Wire::tapped()?;
+    let answer = reqwest::get(format!("http://{pod}:{PORT}/healthz?read=me")).await?;
+    ensure!(answer.status() == 200, "{answer:?}");
+    let soon = Duration::from_secs(10);
+    block_in_place(|| wire.until(soon, |it| it.to == pod && it.has("?read=me")))
+}
+
+/// What the client's sidecar sends to the service's in some seconds.
 fn requests(
     client: &BTreeSet<Ipv4Addr>,
     payment: &BTreeSet<Ipv4Addr>,
@@ -178,7 +192,9 @@ fn requests(
         let mut wire = Wire::tapped()?;
         let is_request =
             |it: &Segment| client.contains(&it.from) && payment.contains(&it.to) && it.port == PORT;
-        (0..MANY).map(|_| wire.until(is_request)).collect()
+        (0..MANY)
+            .map(|_| wire.until(Duration::from_secs(60), is_request))
+            .collect()
     })
 }
 

@@ -161,7 +161,7 @@ pub(crate) async fn without_the_api_server_traffic_goes_on(
 
     let frozen = scene.ground.freeze_api_server()?;
     let before = direct(&address).await?;
-    let enough = before.sent + AWAY.as_secs() * 200;
+    let enough = before.sent + AWAY.as_secs() * 100;
     let goes_on = eventually(
         "the caller goes on",
         AWAY + Duration::from_secs(30),

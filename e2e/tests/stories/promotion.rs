@@ -11,7 +11,7 @@ use super::theatre::Scene;
 pub(crate) async fn a_good_release_is_promoted_step_by_step_and_no_request_fails(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
-    let shop = scene.shop(&Workload::of_a_story()).await?;
+    let shop = scene.shop(&Workload::of_a_story().rate(200)).await?;
     let stable = shop.status().await?.stable.unwrap_or_default().revision;
 
     let mark = shop.record.mark();

@@ -11,7 +11,9 @@ pub(crate) async fn a_bad_release_is_rolled_back_and_the_stable_version_serves(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     // The checks alone: the guard would be sooner.
-    let unguarded = Workload::of_a_story().with("/analysis/guard", json!({"falseAlarm": "0%"}));
+    let unguarded = Workload::of_a_story()
+        .rate(200)
+        .with("/analysis/guard", json!({"falseAlarm": "0%"}));
     let shop = scene.shop(&unguarded).await?;
     let stable = shop.status().await?.stable.unwrap_or_default().revision;
 

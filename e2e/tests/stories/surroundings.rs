@@ -77,8 +77,12 @@ pub(crate) async fn a_deployment_that_is_recreated_with_another_version_loses_no
 pub(crate) async fn callers_outside_the_mesh_are_split_by_weight(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
-    let workload =
-        Workload::of_a_story().steps(&[(1, "12s"), (10, "12s"), (50, "12s"), (100, "6s")]);
+    let workload = Workload::of_a_story().rate(200).steps(&[
+        (1, "12s"),
+        (10, "12s"),
+        (50, "12s"),
+        (100, "6s"),
+    ]);
     let shop = scene.shop(&workload).await?;
     let outsider = workload
         .client()

@@ -11,7 +11,6 @@ use socket2::{Domain, Protocol, Socket, Type};
 const ALL: u16 = 3;
 const IPV4: u8 = 4;
 const TCP: u8 = 6;
-const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Wire(Socket);
 
@@ -35,9 +34,13 @@ impl Wire {
         Ok(Wire(socket))
     }
 
-    /// The next segment that carries something and is such a one.
-    pub(crate) fn until(&mut self, is_it: impl Fn(&Segment) -> bool) -> anyhow::Result<Segment> {
-        let deadline = Instant::now() + PATIENCE;
+    /// The next segment that carries something and is such a one. While the node has much to do, some pass by unheard.
+    pub(crate) fn until(
+        &mut self,
+        within: Duration,
+        is_it: impl Fn(&Segment) -> bool,
+    ) -> anyhow::Result<Segment> {
+        let deadline = Instant::now() + within;
         let mut packet = vec![0; 64 * 1024];
         loop {
             let length = match self.0.read(&mut packet) {
@@ -53,10 +56,10 @@ impl Wire {
             if let Some(segment) = segment.filter(|it| !it.bytes.is_empty() && is_it(it)) {
                 return Ok(segment);
             }
-            let waited = PATIENCE.as_secs();
             ensure!(
                 Instant::now() < deadline,
-                "no such segment within {waited}s"
+                "no such segment within {}s",
+                within.as_secs()
             );
         }
     }

@@ -109,7 +109,7 @@ impl Shop {
                 Err(error) => Waited::not_yet(error),
             }
         };
-        Ok(eventually(&format!("an event {reason}"), Duration::from_secs(30), look).await?)
+        Ok(eventually(&format!("an event {reason}"), Duration::from_secs(90), look).await?)
     }
 
     /// What the caller has seen so far.
