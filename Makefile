@@ -1,7 +1,8 @@
 # Aviary: `make help` lists what there is.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-E2E := cargo run -q -p aviary-e2e --bin
+# Of the whole workspace, and not with -p: so programs and tests are built of the same dependencies.
+RUN := cargo run -q --bin
 IMAGES_DIR ?= target/images
 
 PLUGIN_DIR := $(or $(PREFIX),$(HOME)/.local)/bin
@@ -17,14 +18,14 @@ help: ## This list
 
 demo: setup ## A good and a bad release on a real cluster, live. KEEP=1 leaves the cluster up; E2E_KUBECONFIG, IMAGES and PROMETHEUS_URL use yours
 	@echo "building the demo (a few minutes the first time)"
-	@cargo build -p aviary-e2e --bins
-	@$(E2E) aviary-demo
+	@cargo build --workspace --bins
+	@$(RUN) aviary-demo
 
 shell: ## A shell in the local cluster that `make demo KEEP=1` has left up
-	@$(E2E) e2e-cluster -- shell
+	@$(RUN) e2e-cluster -- shell
 
 down: ## End that cluster
-	@$(E2E) e2e-cluster -- down
+	@$(RUN) e2e-cluster -- down
 
 test: setup ## Every test, the end-to-end stories on a real cluster included (root on Linux)
 	cargo test --workspace
@@ -43,19 +44,19 @@ bench: ## The sidecar beside Envoy, HAProxy and nginx (proxy/bench), 25 minutes.
 	@proxy/bench/bench.py $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SECS),--secs $(SECS)) $(if $(FLIPS),--flips $(FLIPS)) $(if $(SCENARIOS),--scenarios $(SCENARIOS))
 
 bench-operator: setup ## One operator and N=1000 rollouts on a real control plane. CASE=rolling, sidecars, certificates, reports, broken or large for one thing alone
-	cargo build --profile bench-operator -p aviary-operator -p aviary-e2e --bin aviary-operator --bin bench-operator
+	cargo build --profile bench-operator --no-default-features -p aviary-operator -p aviary-e2e --bin aviary-operator --bin bench-operator
 	@BUILT=$$(dirname "$$(ls -t target/*/bench-operator/bench-operator target/bench-operator/bench-operator 2>/dev/null | head -n 1)"); \
 	AVIARY_OPERATOR_BIN=$${AVIARY_OPERATOR_BIN:-$$BUILT/aviary-operator} $$BUILT/bench-operator --rollouts $(or $(N),1000) --case $(or $(CASE),all) $(ARGS)
 
 bench-time-to-zero: setup ## From the first bad answer of a release to weight 0 on every proxy, on a real cluster. ARGS=--help
-	@cargo build --release -p aviary-e2e --bin bench-time-to-zero --bin pause
+	@cargo build --release --no-default-features -p aviary-e2e --bin bench-time-to-zero --bin pause
 	@BUILT=$$(ls -t target/*/release/bench-time-to-zero target/release/bench-time-to-zero 2>/dev/null | head -n 1); $$BUILT $(ARGS)
 
 bench-judge: ## How soon the guard notices a bad release and how often it blames a good one, simulated beside other rules. RUNS=500 a cell
 	cargo bench -p rollout-core --bench judge -- $(or $(RUNS),500)
 
 e2e: setup ## The end-to-end stories alone
-	cargo test -p aviary-e2e --test stories
+	cargo test --workspace --test stories
 
 conformance: ## Other people's clients and servers through the sidecar: gRPC's interop, grpcio, httpx, Node, ws, h2spec, curl, h2load, wrk, PostgreSQL, MariaDB, Redis
 	@e2e/setup.sh conformance
@@ -70,7 +71,7 @@ check: ## What CI looks at besides the tests: formatting, lints, licences and so
 	cargo clippy --manifest-path $(BENCH) --target-dir target -- -D warnings
 	.ci/cargo-deny check licenses bans sources
 	@for crd in canaryrollouts callerpolicies; do \
-	  cargo run -q -p aviary-crds --bin crdgen -- $$crd | diff -u crds/$$crd.yaml - || { echo "crds/$$crd.yaml is out of date: run make generate"; exit 1; }; done
+	  $(RUN) crdgen -- $$crd | diff -u crds/$$crd.yaml - || { echo "crds/$$crd.yaml is out of date: run make generate"; exit 1; }; done
 
 advisories: ## Known holes in dependencies, by RustSec's database, which is fetched from the network
 	.ci/cargo-deny check advisories
@@ -84,11 +85,11 @@ lint: ## Clippy, warnings are errors
 
 generate: ## Write the generated files: the CustomResourceDefinitions, and docs/reference
 	@for crd in canaryrollouts callerpolicies; do \
-	  cargo run -q -p aviary-crds --bin crdgen -- $$crd > crds/$$crd.yaml.new && mv crds/$$crd.yaml.new crds/$$crd.yaml || exit 1; done
-	@cargo run -q -p aviary-reference
+	  $(RUN) crdgen -- $$crd > crds/$$crd.yaml.new && mv crds/$$crd.yaml.new crds/$$crd.yaml || exit 1; done
+	@$(RUN) aviary-reference
 
 images: setup ## Image archives of the operator, the proxy and the demo's workload, in target/images
-	@$(E2E) e2e-cluster -- images --out $(IMAGES_DIR) --profile release
+	@$(RUN) e2e-cluster -- images --out $(IMAGES_DIR) --profile release
 
 install: ## Install Aviary with kubectl into the cluster of your present context
 	kubectl apply -k config/default

@@ -19,6 +19,7 @@ mod node;
 mod prerequisites;
 mod process;
 mod running;
+mod sibling;
 pub(crate) mod signals;
 mod state;
 

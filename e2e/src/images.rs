@@ -32,9 +32,9 @@ pub enum ImagesError {
 /// A cargo profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Profile {
-    /// Quick to build.
+    /// Quick to build, with the demo and the plugin.
     Dev,
-    /// The same with the features that the tests have: after `cargo test --workspace` nothing is left to build.
+    /// The same with the tests, whose fixtures are programs: after `cargo test --workspace` nothing is left to build.
     Test,
     /// What is shipped, and what is measured.
     Release,
@@ -111,21 +111,19 @@ pub fn build(
 /// The programs' paths, in the order of [`PROGRAMS`].
 fn compile(profile: Profile) -> Result<Vec<PathBuf>, ImagesError> {
     let names = PROGRAMS.iter().map(|program| program.name);
+    let mut command = cargo_build();
     match profile {
         Profile::Test => return compile_for_tests(names),
-        Profile::Dev | Profile::Release => {}
-    }
-    let mut command = cargo_build();
-    for program in PROGRAMS {
-        command.args(["--package", program.package, "--bin", program.name]);
-    }
-    match profile {
-        // Beside the demo, which is of this profile: the local cluster cannot start without it.
-        Profile::Dev | Profile::Test => {
-            command.args(["--package", "aviary-e2e", "--bin", "pause"]);
+        // The whole workspace: as `make demo` has built it, and with what the tests are built of.
+        Profile::Dev => {
+            command.args(["--workspace", "--bins"]);
         }
+        // Without what tests need.
         Profile::Release => {
-            command.arg("--release");
+            command.args(["--release", "--no-default-features"]);
+            for program in PROGRAMS {
+                command.args(["--package", program.package, "--bin", program.name]);
+            }
         }
     }
     run(command, names)

@@ -2,7 +2,7 @@
 //! mostly waits. Those that take something away from everybody come after them, one at a time.
 //!
 //! The cluster starts with the first story that is told, and ends with the last; `E2E_KUBECONFIG`, `IMAGES` and
-//! `PROMETHEUS_URL` tell them in yours. `cargo test -p aviary-e2e --test stories -- rolled_back` tells some.
+//! `PROMETHEUS_URL` tell them in yours. `cargo test --workspace --test stories -- rolled_back` tells some.
 
 mod stories {
     pub(crate) mod bad_input;

@@ -15,13 +15,18 @@ use std::thread;
 use nix::sched::{CloneFlags, setns};
 
 use super::process::Process;
+use super::sibling::sibling;
 use super::state::State;
+
+/// What kubectl asks to complete the plugin's words.
+const COMPLETION: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../cli/kubectl_complete-aviary"
+);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AccessError {
-    #[error(
-        "no local cluster is up: start one with `cargo run -p aviary-e2e --bin e2e-cluster -- up`"
-    )]
+    #[error("no local cluster is up: `make demo KEEP=1` starts one and leaves it up")]
     NotRunning,
     #[error("cannot enter the node's network namespace (root?)")]
     Enter(#[source] io::Error),
@@ -29,7 +34,7 @@ pub enum AccessError {
     Runtime(#[source] io::Error),
     #[error("cannot run `{0}`")]
     Run(&'static str, #[source] io::Error),
-    #[error("cannot put kubectl into {0}")]
+    #[error("cannot put kubectl and its plugin into {0}")]
     Link(PathBuf, #[source] io::Error),
     #[error("the image archive {archive} was not imported:\n{output}")]
     Import { archive: PathBuf, output: String },
@@ -129,17 +134,18 @@ impl Access {
         command
     }
 
-    /// A program, by default the user's shell, in which `kubectl` is that of this cluster, and API and pods can be reached.
+    /// A program, by default the user's shell, in which `kubectl` is that of this cluster and has the plugin, and API and pods can be
+    /// reached.
     pub fn shell(&self, program: &[String]) -> Result<Command, AccessError> {
         let folder = self.state.file("bin");
-        let link = folder.join("kubectl");
         let failed = |source| AccessError::Link(folder.clone(), source);
         fs::create_dir_all(&folder).map_err(failed)?;
-        match symlink(&self.binary, &link) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(failed(error));
-            }
-            Ok(()) | Err(_) => {}
+        link(&self.binary, &folder.join("kubectl")).map_err(failed)?;
+        // Without the plugin the shell is good for kubectl.
+        if let Some(plugin) = sibling("kubectl-aviary") {
+            link(&plugin, &folder.join("kubectl-aviary")).map_err(failed)?;
+            let completion = Path::new(COMPLETION);
+            link(completion, &folder.join("kubectl_complete-aviary")).map_err(failed)?;
         }
         let before = env::var_os("PATH").unwrap_or_default();
         let path =
@@ -197,11 +203,24 @@ impl Access {
     pub fn usage(&self) -> String {
         format!(
             "The local cluster is up.\n  \
-             a shell in it:  make shell (kubectl there is this cluster's)\n  \
+             a shell in it:  make shell (kubectl there is this cluster's, with kubectl aviary)\n  \
              end it:         make down\n  \
              its kubeconfig: {} (it works in that shell alone)",
             self.kubeconfig.display(),
         )
+    }
+}
+
+/// A link at `at`, to what may have been built anew since the last one was made.
+fn link(to: &Path, at: &Path) -> io::Result<()> {
+    match fs::remove_file(at) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    match symlink(to, at) {
+        // Another shell is opened at the same time.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        done => done,
     }
 }
 

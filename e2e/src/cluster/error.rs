@@ -31,7 +31,7 @@ pub enum ClusterError {
     Spawn(#[source] io::Error),
     #[error("{what}; the last lines of its logs:\n{logs}")]
     Start { what: String, logs: String },
-    #[error("no program `pause` beside this one: `cargo build -p aviary-e2e --bin pause` makes it")]
+    #[error("no program `pause` beside this one: `cargo build --workspace --bins` makes it")]
     NoPause,
     #[error("cannot make the image of the program `pause`")]
     PauseImage(#[from] ImageError),

@@ -13,6 +13,7 @@ use super::error::ClusterError;
 use super::lock::{Holder, Lock, LockError};
 use super::node::{self, Node};
 use super::process::wait_until;
+use super::sibling::sibling;
 use super::signals::CleanUp;
 use super::state::{Record, State};
 use super::{Options, binary, cgroup};
@@ -208,16 +209,6 @@ fn pause_image(state: &State) -> Result<PathBuf, ClusterError> {
         .file("/pause", stripped.as_deref().unwrap_or(&program))?
         .write(&archive)?;
     Ok(archive)
-}
-
-/// A binary of this package: beside this one, or one above when this one is a test.
-fn sibling(name: &str) -> Option<PathBuf> {
-    let this = std::env::current_exe().ok()?;
-    this.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|directory| directory.join(name))
-        .find(|path| path.is_file())
 }
 
 /// Until pods can be made: the node is ready, and the service account that they run as is there.
