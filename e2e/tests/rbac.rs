@@ -772,29 +772,53 @@ fn the_operator_may_do_what_it_is_for_and_nothing_else() {
         }
     }
 
-    // Whoever only releases may ask for everything, and edits nothing else.
-    let bind = ["create", "rolebinding", "releasers", "-n", "shop"];
-    let role = ["--clusterrole=aviary-release", "--group=releasers"];
-    cluster.admin(&[&bind[..], &role].concat(), "");
-    let rita = ["--as", "rita", "--as-group", "releasers"];
-    for (verb, resource, expected) in [
-        ("patch", "canaryrollouts.aviary.dev", true),
-        ("watch", "canaryrollouts.aviary.dev", true),
-        ("list", "pods", true),
-        ("patch", "canaryrollouts.aviary.dev+status", false),
-        ("delete", "canaryrollouts.aviary.dev", false),
-        ("patch", "deployments.apps", false),
-        ("get", "secrets", false),
+    // Whoever only releases may ask for everything, and edits nothing else. Who may call whom is an administrator's, and of
+    // whoever is given it by name.
+    let who = [
+        ("releasers", "aviary-release"),
+        ("doorkeepers", "aviary-authorize"),
+        ("viewers", "view"),
+        ("editors", "edit"),
+        ("admins", "admin"),
+    ];
+    for (group, role) in who {
+        let bind = ["create", "rolebinding", group, "-n", "shop"];
+        let role = format!("--clusterrole={role}");
+        let group = format!("--group={group}");
+        cluster.admin(&[&bind[..], &[&role, &group]].concat(), "");
+    }
+    let (rollouts, policies) = ("canaryrollouts.aviary.dev", "callerpolicies.aviary.dev");
+    for (group, verb, resource, expected) in [
+        ("releasers", "patch", rollouts, true),
+        ("releasers", "watch", rollouts, true),
+        ("releasers", "list", "pods", true),
+        (
+            "releasers",
+            "patch",
+            "canaryrollouts.aviary.dev+status",
+            false,
+        ),
+        ("releasers", "delete", rollouts, false),
+        ("releasers", "patch", "deployments.apps", false),
+        ("releasers", "get", "secrets", false),
+        ("releasers", "patch", policies, false),
+        ("doorkeepers", "patch", policies, true),
+        ("doorkeepers", "patch", rollouts, false),
+        ("viewers", "list", policies, true),
+        ("viewers", "patch", policies, false),
+        ("editors", "patch", rollouts, true),
+        ("editors", "list", policies, true),
+        ("editors", "delete", policies, false),
+        ("admins", "delete", policies, true),
     ] {
         let began = Instant::now();
-        let is = || may(&cluster, &rita, verb, resource, "shop");
+        let who = ["--as", "rita", "--as-group", group];
+        let is = || may(&cluster, &who, verb, resource, "shop");
         while is() != expected && began.elapsed() < IN_FORCE {
             thread::sleep(Duration::from_millis(200));
         }
         if is() != expected {
-            wrong.push(format!(
-                "whoever releases may {verb} {resource}: not {expected}"
-            ));
+            wrong.push(format!("{group} may {verb} {resource}: not {expected}"));
         }
     }
 

@@ -621,6 +621,41 @@ fn no_request_waits_for_the_operator_and_nobody_takes_anothers_name() {
     );
 }
 
+/// A policy that goes opens a door: that is an administrator's, and of whoever is given it by name.
+#[test]
+fn whoever_writes_caller_policies_is_no_mere_editor_and_no_releaser() {
+    let mut writers = Vec::new();
+    for name in [
+        "aviary-view",
+        "aviary-edit",
+        "aviary-authorize",
+        "aviary-release",
+    ] {
+        let role = the("ClusterRole", name);
+        let rules = list(&role["rules"]).iter();
+        let policies: Vec<&str> = rules
+            .filter(|rule| strings(&rule["resources"]).contains(&"callerpolicies"))
+            .flat_map(|rule| strings(&rule["verbs"]))
+            .collect();
+        if policies
+            .iter()
+            .any(|verb| !["get", "list", "watch"].contains(verb))
+        {
+            writers.push(name);
+        }
+    }
+    assert_eq!(writers, ["aviary-authorize"]);
+    assert_eq!(
+        the("ClusterRole", "aviary-authorize")["metadata"]["labels"],
+        json!({"rbac.authorization.k8s.io/aggregate-to-admin": "true"})
+    );
+    let view = the("ClusterRole", "aviary-view");
+    assert_eq!(
+        strings(&view["rules"][0]["resources"]),
+        ["canaryrollouts", "callerpolicies"]
+    );
+}
+
 /// The built-in roles have them too; whoever releases and may not edit Deployments has a role of their own.
 #[test]
 fn whoever_watches_and_whoever_releases_has_a_role() {
