@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use aviary_crds::{CanaryRollout, INJECT_LABEL};
+use futures::future::join_all;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
@@ -14,13 +15,14 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::api::{ListParams, PostParams};
-use kube::{Api, Client, CustomResourceExt, Resource, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::configuration::{self, Known};
 use super::read::Read;
 use super::sidecar::sidecar;
+use super::types::{self, Type};
 use crate::cluster::{Cluster, ClusterError, OPERATOR, OPERATOR_ADMIN};
 use crate::template::Template;
 
@@ -29,7 +31,7 @@ use crate::template::Template;
 pub(super) struct Facts {
     pub(super) version: Info,
     pub(super) namespace: String,
-    pub(super) crd: Read<CustomResourceDefinition>,
+    pub(super) types: Vec<Type>,
     pub(super) operator: Read<Deployment>,
     /// Who decides, of the operator's replicas.
     pub(super) lease: Read<Lease>,
@@ -95,9 +97,8 @@ pub(super) async fn of_installation(
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     let validating: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
-    let name = CanaryRollout::crd_name();
-    let (crd, operator, lease, mutating, validating, injected, metrics) = tokio::join!(
-        crds.get_opt(name),
+    let (types, operator, lease, mutating, validating, injected, metrics) = tokio::join!(
+        types(&crds),
         operators.get_opt(OPERATOR),
         leases.get_opt(OPERATOR),
         mutating.get_opt(OPERATOR),
@@ -108,7 +109,7 @@ pub(super) async fn of_installation(
     Ok(Facts {
         version,
         namespace: namespace.to_owned(),
-        crd: Read::of("read CustomResourceDefinitions", crd),
+        types,
         operator: Read::of("read Deployments of the operator's namespace", operator),
         lease: Read::of("read the operator's Lease", lease),
         mutating: Read::of("read MutatingWebhookConfigurations", mutating),
@@ -116,6 +117,15 @@ pub(super) async fn of_installation(
         injected,
         metrics,
     })
+}
+
+async fn types(crds: &Api<CustomResourceDefinition>) -> Vec<Type> {
+    let read = types::ours().map(|ours| async {
+        let theirs = crds.get_opt(&ours.name_any()).await;
+        let theirs = Read::of("read CustomResourceDefinitions", theirs);
+        Type { ours, theirs }
+    });
+    join_all(read).await
 }
 
 /// A pod that asks for a sidecar is created, in all but fact (`dryRun`). It is as restricted as a namespace can want.

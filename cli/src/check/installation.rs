@@ -16,6 +16,8 @@ use crate::cluster::{OPERATOR, holder};
 const OLDEST_MINOR: u32 = 30;
 /// It lapses after 5 s; clocks differ.
 const LAPSED: Duration = Duration::from_secs(60);
+/// What does not happen without an operator.
+const AWAY: &str = "no release moves, and gated changes wait";
 /// What the operator says of its certificates, and what each is.
 const EXPIRIES: [(&str, &str); 3] = [
     (
@@ -92,9 +94,14 @@ fn operator(group: &mut Group, facts: &Facts) {
     } else if ready > 0 {
         let seen = format!("{ready} of {wanted} pods are Ready: the others stand by for it");
         group.warning(what, seen, look);
+    } else if wanted == 0 {
+        let scale = format!(
+            "kubectl -n {} scale deployment {OPERATOR} --replicas=2",
+            facts.namespace
+        );
+        group.failed(what, format!("it is scaled to 0: {AWAY}"), scale);
     } else {
-        let seen =
-            format!("none of {wanted} pods is Ready: no release moves, and gated changes wait");
+        let seen = format!("none of {wanted} pods is Ready: {AWAY}");
         group.failed(what, seen, look);
     }
 }
@@ -145,15 +152,27 @@ fn webhooks(group: &mut Group, facts: &Facts, now: SystemTime) {
         let what = format!("the {kind} webhooks are there, and the API server can verify them");
         let gone = "they are not there: nothing is gated, nothing injected";
         match of {
-            Read::There(bundles) => bundle(group, what, &bundles, now),
+            Read::There(bundles) => bundle(group, restart(&facts.namespace), what, &bundles, now),
             Read::Absent => group.failed(what, gone, INSTALL),
             Read::Unknown(why) => group.unknown(what, why),
         }
     }
 }
 
-fn bundle(group: &mut Group, what: String, bundles: &[Option<Vec<u8>>], now: SystemTime) {
-    let restart = "restart the operator, which writes its root there";
+/// Where the API server does not trust what the operator shows.
+fn restart(namespace: &str) -> String {
+    format!(
+        "the operator writes it when it starts: kubectl -n {namespace} rollout restart deployment {OPERATOR}"
+    )
+}
+
+fn bundle(
+    group: &mut Group,
+    restart: String,
+    what: String,
+    bundles: &[Option<Vec<u8>>],
+    now: SystemTime,
+) {
     let empty = bundles
         .iter()
         .filter(|it| it.as_ref().is_none_or(Vec::is_empty))
@@ -191,7 +210,15 @@ fn injection(group: &mut Group, facts: &Facts) {
         Read::There(false) | Read::Absent => group.failed(what, "it gets none", reach),
         // What the API server says when a webhook does not answer.
         Read::Unknown(why) if why.contains("failed calling webhook") => {
-            group.failed(what, why.clone(), reach);
+            let mend = if why.contains("x509") {
+                format!(
+                    "the webhooks' caBundle is not the operator's root: {}",
+                    restart(&facts.namespace)
+                )
+            } else {
+                reach
+            };
+            group.failed(what, why.clone(), mend);
         }
         Read::Unknown(why) => group.unknown(what, why.clone()),
     }

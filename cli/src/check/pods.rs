@@ -1,6 +1,6 @@
 //! Whether the pods of namespaces that asked for sidecars have one, and which.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aviary_crds::INJECT_LABEL;
 use k8s_openapi::api::core::v1::{Container, Pod, Probe};
@@ -51,10 +51,10 @@ fn of_namespace(group: &mut Group, namespace: &Pods, image: Option<&str>) {
         let says = pod.labels().get(INJECT_LABEL).map(String::as_str);
         says == Some("true") || (namespace.injects && says != Some("false"))
     };
-    let bare: Vec<String> = alive
+    let bare: Vec<&Pod> = alive
         .iter()
+        .copied()
         .filter(|pod| asks(pod) && !is_meshed(pod) && !of_host(pod))
-        .map(|pod| pod.name_any())
         .collect();
     let what = format!("every pod of namespace {name} that asks for a sidecar has one");
     if bare.is_empty() {
@@ -66,9 +66,9 @@ fn of_namespace(group: &mut Group, namespace: &Pods, image: Option<&str>) {
                 "{} of {} have none: {}",
                 bare.len(),
                 alive.len(),
-                named(&bare)
+                named(&names(&bare))
             ),
-            format!("make them anew: kubectl -n {name} rollout restart deployment/..."),
+            anew(name, &bare),
         );
     }
     let mut images: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -97,10 +97,10 @@ fn of_namespace(group: &mut Group, namespace: &Pods, image: Option<&str>) {
             );
         }
     }
-    let blind: Vec<String> = alive
+    let blind: Vec<&Pod> = alive
         .iter()
+        .copied()
         .filter(|pod| is_meshed(pod) && own(pod).any(|it| is_blind(pod, it)))
-        .map(|pod| pod.name_any())
         .collect();
     let what = format!("the probes of namespace {name} see the application");
     if blind.is_empty() {
@@ -110,10 +110,53 @@ fn of_namespace(group: &mut Group, namespace: &Pods, image: Option<&str>) {
             what,
             format!(
                 "tcpSocket probes that always pass, since the sidecar of an older operator takes the connection: {}",
-                named(&blind)
+                named(&names(&blind))
             ),
-            format!("make the pods anew: kubectl -n {name} rollout restart deployment/..."),
+            anew(name, &blind),
         );
+    }
+}
+
+fn names(pods: &[&Pod]) -> Vec<String> {
+    pods.iter().map(|pod| pod.name_any()).collect()
+}
+
+/// How these pods are made anew, by what made them.
+fn anew(namespace: &str, pods: &[&Pod]) -> String {
+    let makers: BTreeSet<String> = pods.iter().filter_map(|pod| maker(pod)).collect();
+    let alone = pods.iter().any(|pod| maker(pod).is_none());
+    let mut mends = Vec::new();
+    if !makers.is_empty() {
+        let makers: Vec<String> = makers.into_iter().collect();
+        mends.push(format!(
+            "kubectl -n {namespace} rollout restart {}",
+            makers.join(" ")
+        ));
+    }
+    if alone {
+        mends.push(
+            "delete and make anew what no Deployment, StatefulSet or DaemonSet makes".to_owned(),
+        );
+    }
+    format!("make them anew: {}", mends.join("; "))
+}
+
+/// What `kubectl rollout restart` knows a pod's maker by: of a ReplicaSet, its Deployment.
+fn maker(pod: &Pod) -> Option<String> {
+    let owner = pod
+        .owner_references()
+        .iter()
+        .find(|it| it.controller == Some(true))?;
+    match owner.kind.as_str() {
+        "ReplicaSet" => {
+            let hash = pod.labels().get("pod-template-hash")?;
+            let deployment = owner.name.strip_suffix(hash.as_str())?.strip_suffix('-')?;
+            Some(format!("deployment/{deployment}"))
+        }
+        "StatefulSet" | "DaemonSet" => {
+            Some(format!("{}/{}", owner.kind.to_lowercase(), owner.name))
+        }
+        _ => None,
     }
 }
 
@@ -243,6 +286,31 @@ mod tests {
         let (outcome, seen) = outcomes(true, pods).remove(0);
         assert_eq!(outcome, Outcome::Failed);
         assert_eq!(seen, "1 of 4 have none: bare");
+    }
+
+    #[test]
+    fn the_mend_names_what_made_the_pods() {
+        let made = |kind: &str, owner: &str| {
+            let mut pod = pod(owner, json!({"containers": [{"name": "app"}]}));
+            let owner = json!([{"apiVersion": "apps/v1", "kind": kind, "name": owner, "uid": "1", "controller": true}]);
+            pod.metadata.owner_references = serde_json::from_value(owner).unwrap();
+            let labels = pod.labels_mut();
+            labels.insert("pod-template-hash".to_owned(), "6d4cf".to_owned());
+            pod
+        };
+        let made = [
+            made("ReplicaSet", "web-6d4cf"),
+            made("ReplicaSet", "web-6d4cf"),
+            made("DaemonSet", "agent"),
+        ];
+        let mut pods: Vec<&Pod> = made.iter().collect();
+        assert_eq!(
+            anew("shop", &pods),
+            "make them anew: kubectl -n shop rollout restart daemonset/agent deployment/web"
+        );
+        let alone = pod("alone", json!({"containers": []}));
+        pods.push(&alone);
+        assert!(anew("shop", &pods).ends_with("StatefulSet or DaemonSet makes"));
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Whether the type that the cluster has is the one that this plugin knows: by the paths of their fields.
+//! Whether the types that the cluster has are those that this plugin knows: by their versions, and by the paths of their fields.
 
 use std::collections::BTreeSet;
 
-use aviary_crds::CanaryRollout;
+use aviary_crds::{CallerPolicy, CanaryRollout};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray as Items,
 };
@@ -15,16 +15,48 @@ use crate::text;
 
 pub(super) const INSTALL: &str = "install it: kubectl apply -k config/default";
 
+/// One type of ours.
+#[derive(Debug)]
+pub(super) struct Type {
+    /// As this plugin has it.
+    pub(super) ours: CustomResourceDefinition,
+    /// As the cluster has it.
+    pub(super) theirs: Read<CustomResourceDefinition>,
+}
+
+/// Every type of ours.
+pub(super) fn ours() -> [CustomResourceDefinition; 2] {
+    [CanaryRollout::crd(), CallerPolicy::crd()]
+}
+
 pub(super) fn judge(group: &mut Group, facts: &Facts) {
-    let what = "the cluster has CanaryRollouts, of this plugin's version";
-    let crd = match &facts.crd {
-        Read::There(crd) => crd,
+    for type_ in &facts.types {
+        one(group, type_);
+    }
+}
+
+fn one(group: &mut Group, Type { ours, theirs }: &Type) {
+    let kind = &ours.spec.names.kind;
+    let what = format!("the cluster has the type {kind}, of this plugin's version");
+    let theirs = match theirs {
+        Read::There(theirs) => theirs,
         Read::Absent => return group.failed(what, "it has none", INSTALL),
         Read::Unknown(why) => return group.unknown(what, why.clone()),
     };
-    let (ours, theirs) = (fields(&CanaryRollout::crd()), fields(crd));
+    let older = "kubectl apply -k config/default of this version, or use the plugin of theirs";
+    let newer = "use the plugin of that version";
+    let (speaks, served) = (served(ours), served(theirs));
+    if speaks.is_disjoint(&served) {
+        let seen = format!(
+            "it serves {}, and this plugin speaks {}",
+            listed(&served),
+            listed(&speaks)
+        );
+        return group.failed(what, seen, format!("{newer}; or {older}"));
+    }
+    let (ours, theirs) = (fields(ours), fields(theirs));
     let missing: Vec<&String> = ours.difference(&theirs).collect();
-    let newer: Vec<&String> = theirs.difference(&ours).collect();
+    let more: Vec<&String> = theirs.difference(&ours).collect();
     if let Some(field) = missing.first() {
         group.failed(
             what,
@@ -32,20 +64,33 @@ pub(super) fn judge(group: &mut Group, facts: &Facts) {
                 "theirs is older: it lacks {}, such as {field}",
                 plural(missing.len())
             ),
-            "kubectl apply -k config/default of this version, or use the plugin of theirs",
+            older,
         );
-    } else if let Some(field) = newer.first() {
+    } else if let Some(field) = more.first() {
         group.warning(
             what,
             format!(
                 "theirs is newer: it has {} more, such as {field}",
-                plural(newer.len())
+                plural(more.len())
             ),
-            "use the plugin of that version",
+            newer,
         );
     } else {
         group.passed(what);
     }
+}
+
+fn listed(versions: &BTreeSet<&str>) -> String {
+    if versions.is_empty() {
+        return "no version".to_owned();
+    }
+    let versions: Vec<&str> = versions.iter().copied().collect();
+    versions.join(", ")
+}
+
+fn served(crd: &CustomResourceDefinition) -> BTreeSet<&str> {
+    let versions = crd.spec.versions.iter().filter(|it| it.served);
+    versions.map(|it| it.name.as_str()).collect()
 }
 
 fn plural(fields: usize) -> String {

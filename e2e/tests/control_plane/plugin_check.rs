@@ -40,7 +40,8 @@ pub(crate) async fn the_plugin_checks_what_is_right_and_names_the_mend_of_what_i
     let (code, findings) = check(&shop).await?;
     for what in [
         "has native sidecars",
-        "the cluster has CanaryRollouts",
+        "the cluster has the type CanaryRollout",
+        "the cluster has the type CallerPolicy",
         "the mutating webhooks",
         "the validating webhooks",
         "a pod that asks for a sidecar gets one",

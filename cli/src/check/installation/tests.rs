@@ -1,4 +1,3 @@
-use aviary_crds::CanaryRollout;
 use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
 };
@@ -6,12 +5,12 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::version::Info;
-use kube::CustomResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::check::Outcome;
+use crate::check::types::Type;
 
 /// Long before it expires.
 const NOW: u64 = 1_772_618_400;
@@ -39,7 +38,12 @@ fn facts() -> Facts {
             ..Info::default()
         },
         namespace: "aviary-system".to_owned(),
-        crd: Read::There(CanaryRollout::crd()),
+        types: types::ours()
+            .map(|ours| Type {
+                theirs: Read::There(ours.clone()),
+                ours,
+            })
+            .into(),
         operator: object::<Deployment>(operator),
         lease: lease("aviary-operator-0", NOW),
         mutating: object::<MutatingWebhookConfiguration>(webhooks.clone()),
@@ -62,7 +66,8 @@ fn what_is_right_passes() {
     let facts = facts();
     for about in [
         "Kubernetes 1.36",
-        "CanaryRollouts",
+        "CanaryRollout",
+        "CallerPolicy",
         "operator runs",
         "gets one",
         "the issuer",
@@ -82,23 +87,39 @@ fn an_old_cluster_is_refused() {
 
 #[test]
 fn types_of_another_version_are_told_by_their_fields() {
-    let mut facts = facts();
-    let mut crd = serde_json::to_value(CanaryRollout::crd()).unwrap();
-    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
-    let spec = crd.pointer_mut(spec).unwrap().as_object_mut().unwrap();
-    spec.remove("hooks");
-    facts.crd = object::<CustomResourceDefinition>(crd);
-    let finding = found(&facts, "CanaryRollouts");
-    assert_eq!(finding.outcome, Outcome::Failed);
-    assert!(
-        finding.seen.contains("such as spec.hooks"),
-        "{}",
-        finding.seen
-    );
-    facts.crd = Read::Absent;
-    assert_eq!(found(&facts, "CanaryRollouts").outcome, Outcome::Failed);
-    facts.crd = Read::Unknown("you may not".to_owned());
-    assert_eq!(found(&facts, "CanaryRollouts").outcome, Outcome::Unknown);
+    for (place, kind, field) in [
+        (0, "CanaryRollout", "hooks"),
+        (1, "CallerPolicy", "selector"),
+    ] {
+        let mut facts = facts();
+        let theirs = |facts: &mut Facts, change: &dyn Fn(&mut Value)| {
+            let mut crd = serde_json::to_value(&facts.types[place].ours).unwrap();
+            change(&mut crd["spec"]["versions"][0]);
+            facts.types[place].theirs = object::<CustomResourceDefinition>(crd);
+        };
+        let fields = |version: &mut Value| {
+            let spec = "/schema/openAPIV3Schema/properties/spec/properties";
+            let spec = version.pointer_mut(spec).unwrap();
+            spec.as_object_mut().unwrap().remove(field);
+        };
+        theirs(&mut facts, &fields);
+        let finding = found(&facts, kind);
+        assert_eq!(finding.outcome, Outcome::Failed, "{kind}");
+        assert!(
+            finding.seen.contains(&format!("such as spec.{field}")),
+            "{}",
+            finding.seen
+        );
+        theirs(&mut facts, &|version| version["name"] = json!("v1"));
+        let seen = found(&facts, kind).seen;
+        assert_eq!(seen, "it serves v1, and this plugin speaks v1alpha1");
+        theirs(&mut facts, &|version| version["served"] = json!(false));
+        assert_eq!(found(&facts, kind).outcome, Outcome::Failed);
+        facts.types[place].theirs = Read::Absent;
+        assert_eq!(found(&facts, kind).outcome, Outcome::Failed);
+        facts.types[place].theirs = Read::Unknown("you may not".to_owned());
+        assert_eq!(found(&facts, kind).outcome, Outcome::Unknown);
+    }
 }
 
 #[test]
@@ -118,6 +139,21 @@ fn an_operator_that_is_away_fails_and_one_that_nobody_stands_by_for_is_a_warning
         let found = found(&facts, "operator runs").outcome;
         assert_eq!(found, outcome, "{ready} of {replicas}");
     }
+}
+
+#[test]
+fn an_operator_that_was_scaled_away_is_scaled_back() {
+    let mut facts = facts();
+    let Read::There(operator) = &mut facts.operator else {
+        unreachable!("it is there")
+    };
+    operator.spec.as_mut().unwrap().replicas = Some(0);
+    operator.status.as_mut().unwrap().ready_replicas = None;
+    let finding = found(&facts, "operator runs");
+    assert_eq!(
+        finding.mend,
+        "kubectl -n aviary-system scale deployment aviary-operator --replicas=2"
+    );
 }
 
 #[test]
@@ -159,6 +195,9 @@ fn what_the_api_server_says_of_a_dead_webhook_is_a_failure_and_another_refusal_i
     let dead = "cannot create pods: failed calling webhook \"inject-by-pod.aviary.dev\": connection refused";
     facts.injected = Read::Unknown(dead.to_owned());
     assert_eq!(found(&facts, "gets one").outcome, Outcome::Failed);
+    let strange = "failed calling webhook \"inject-by-pod.aviary.dev\": x509: certificate signed by unknown authority";
+    facts.injected = Read::Unknown(strange.to_owned());
+    assert!(found(&facts, "gets one").mend.contains("caBundle"));
     facts.injected = Read::Unknown("you may not create pods here".to_owned());
     assert_eq!(found(&facts, "gets one").outcome, Outcome::Unknown);
     facts.injected = Read::There(false);
