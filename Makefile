@@ -5,7 +5,8 @@ SHELL := /bin/bash
 RUN := cargo run -q --bin
 IMAGES_DIR ?= target/images
 
-PLUGIN_DIR := $(or $(PREFIX),$(HOME)/.local)/bin
+PLUGIN_PREFIX := $(abspath $(or $(PREFIX),$(HOME)/.local))
+PLUGIN_DIR := $(PLUGIN_PREFIX)/bin
 
 BENCH := proxy/bench/Cargo.toml
 
@@ -95,10 +96,10 @@ install: ## Install Aviary with kubectl into the cluster of your present context
 	kubectl apply -k config/default
 
 install-plugin: ## kubectl aviary, into PREFIX/bin (by default ~/.local/bin, which has to be on your PATH)
-	cargo build --release --locked -p kubectl-aviary
-	@BUILT=$$(ls -t target/*/release/kubectl-aviary target/release/kubectl-aviary 2>/dev/null | head -n 1); \
-	install -d $(PLUGIN_DIR) && install -m 755 "$$BUILT" cli/kubectl_complete-aviary $(PLUGIN_DIR) && \
-	echo "installed in $(PLUGIN_DIR): try kubectl aviary --help"
+	cargo install --path cli --locked --no-track --force --root $(PLUGIN_PREFIX)
+	@install -m 755 cli/kubectl_complete-aviary $(PLUGIN_DIR)
+	@echo "installed in $(PLUGIN_DIR): try kubectl aviary --help"
+	@case ":$$PATH:" in *":$(PLUGIN_DIR):"*) ;; *) echo "it is not on your PATH yet: export PATH=$(PLUGIN_DIR):\$$PATH";; esac
 
 setup:
 	@e2e/setup.sh

@@ -7,7 +7,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use crate::text::{clock, count, plural, share, since};
-use crate::view::{Arm, Compared, Step, View};
+use crate::view::{Arm, CheckView, Compared, Failure, Step, View};
 use style::{bad, faint, phase_style, verdict_style, warning};
 
 /// Where texts begin.
@@ -99,8 +99,16 @@ fn rows(view: &View, now: Timestamp) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut row = |label, style, text: String| rows.push(Row { label, text, style });
     let plain = Style::new();
+    if let Some(failure) = &view.failure {
+        row("failed", bad(), failed(failure, now));
+    }
     if let Some(stable) = &view.stable {
-        row("stable", plain, stable.clone());
+        let everyone = if at_rest(view) {
+            " serves everyone"
+        } else {
+            ""
+        };
+        row("stable", plain, format!("{stable}{everyone}"));
     }
     if let Some(canary) = &view.canary {
         let pods = canary.ready.zip(canary.needed);
@@ -183,7 +191,7 @@ fn rows(view: &View, now: Timestamp) -> Vec<Row> {
         .map(|it| it.check.len())
         .max()
         .unwrap_or(0);
-    for check in &view.checks {
+    for check in view.checks.iter().filter(|it| !said_above(view, it)) {
         let source = check
             .source
             .map_or_else(String::new, |by| format!(", by {by}"));
@@ -197,20 +205,8 @@ fn rows(view: &View, now: Timestamp) -> Vec<Row> {
         );
         row("checks", verdict_style(check.verdict), text);
     }
-    if let Some(failure) = &view.failure {
-        let at = failure
-            .at
-            .map_or_else(String::new, |at| format!(" at {}", clock(at, now)));
-        let why = if failure.message.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", failure.message)
-        };
-        let text = format!("{}{at}, {}{why}", failure.revision, failure.cause);
-        row("failed", bad(), text);
-    }
     row("next", plain, next(view, now));
-    if !view.message.is_empty() {
+    if !view.message.is_empty() && !repeats_failure(view) {
         row("says", plain, view.message.clone());
     }
     for remark in &view.remarks {
@@ -231,6 +227,36 @@ fn rows(view: &View, now: Timestamp) -> Vec<Row> {
         );
     }
     rows
+}
+
+fn failed(failure: &Failure, now: Timestamp) -> String {
+    let at = failure
+        .at
+        .map_or_else(String::new, |at| format!(" at {}", clock(at, now)));
+    let why = if failure.message.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", failure.message)
+    };
+    format!("{}{at}, {}{why}", failure.revision, failure.cause)
+}
+
+/// The stable revision has all of the traffic.
+fn at_rest(view: &View) -> bool {
+    matches!(view.phase.as_str(), "Stable" | "Failed")
+}
+
+/// It is what the release was rolled back for.
+fn said_above(view: &View, check: &CheckView) -> bool {
+    let failure = view.failure.as_ref();
+    at_rest(view)
+        && failure.is_some_and(|it| !check.reason.is_empty() && it.message.contains(&check.reason))
+}
+
+/// The operator's sentence about a release that has failed has the reason again, who serves, and what to do.
+fn repeats_failure(view: &View) -> bool {
+    let failure = view.failure.as_ref().filter(|_| view.phase == "Failed");
+    failure.is_some_and(|it| !it.message.is_empty() && view.message.contains(&it.message))
 }
 
 /// `1% > [10%] > 50% > 100%`

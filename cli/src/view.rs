@@ -218,7 +218,7 @@ pub fn view(rollout: &CanaryRollout, template: Option<&Template>, events: Vec<Ev
             foresight: it.foresight.clone(),
         }),
         error_budget: status.exposure.as_ref().map(ErrorBudget::of),
-        checks: checks::newest(status, runs),
+        checks: checks::newest(status),
         paused_by: status.paused_by.as_ref().map(|it| PausedBy {
             user: it.user.clone(),
             since: it.since.0,
@@ -227,7 +227,7 @@ pub fn view(rollout: &CanaryRollout, template: Option<&Template>, events: Vec<Ev
         message: status.message.clone().unwrap_or_default(),
         next: next::next(rollout, status),
         remarks: remarks(rollout, status),
-        events,
+        events: events::of_this_release(events, status),
     }
 }
 

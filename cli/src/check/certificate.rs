@@ -4,24 +4,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use x509_parser::pem::Pem;
 
-/// What is worth a word before it expires.
-const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
-
 /// How long a certificate still holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     Long,
-    /// It expires within two weeks.
+    /// It expires soon.
     Ends(SystemTime),
     Over(SystemTime),
 }
 
-/// Of a moment in seconds since the epoch.
-pub(super) fn life(expires: u64, now: SystemTime) -> Life {
+/// Of a moment in seconds since the epoch; `soon`: what is left of it that is worth a word.
+pub(super) fn life(expires: u64, now: SystemTime, soon: Duration) -> Life {
     let at = UNIX_EPOCH + Duration::from_secs(expires);
     if at <= now {
         Life::Over(at)
-    } else if at <= now + SOON {
+    } else if at <= now + soon {
         Life::Ends(at)
     } else {
         Life::Long

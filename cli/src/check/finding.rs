@@ -45,6 +45,10 @@ impl Group {
     }
 
     fn add(&mut self, what: impl Into<String>, outcome: Outcome, seen: String, mend: String) {
+        debug_assert!(
+            matches!(outcome, Outcome::Passed | Outcome::Unknown) || !mend.is_empty(),
+            "what is wrong is told with its mend: {seen}"
+        );
         self.findings.push(Finding {
             group: self.name,
             what: what.into(),

@@ -18,20 +18,33 @@ const OLDEST_MINOR: u32 = 30;
 const LAPSED: Duration = Duration::from_secs(60);
 /// What does not happen without an operator.
 const AWAY: &str = "no release moves, and gated changes wait";
-/// What the operator says of its certificates, and what each is.
-const EXPIRIES: [(&str, &str); 3] = [
-    (
-        "aviary_operator_certificate_expiry_timestamp_seconds",
-        "the operator's certificate",
-    ),
-    (
-        "aviary_operator_root_expiry_timestamp_seconds",
-        "the root that proxies trust",
-    ),
-    (
-        "aviary_operator_workload_issuer_expiry_timestamp_seconds",
-        "the issuer of pods' certificates",
-    ),
+/// What the operator says of a certificate.
+struct Expiry {
+    metric: &'static str,
+    name: &'static str,
+    /// It should hold for longer than this, in seconds and in words: as the alerts have it (config/monitoring).
+    soon: (u64, &'static str),
+}
+
+const DAY: u64 = 24 * 3600;
+const MONTH: (u64, &str) = (30 * DAY, "another month");
+const EXPIRIES: [Expiry; 3] = [
+    // It holds for a day, and is renewed at half of that.
+    Expiry {
+        metric: "aviary_operator_certificate_expiry_timestamp_seconds",
+        name: "the operator's certificate",
+        soon: (3600, "another hour"),
+    },
+    Expiry {
+        metric: "aviary_operator_root_expiry_timestamp_seconds",
+        name: "the root that proxies trust",
+        soon: MONTH,
+    },
+    Expiry {
+        metric: "aviary_operator_workload_issuer_expiry_timestamp_seconds",
+        name: "the issuer of pods' certificates",
+        soon: (7 * DAY, "another week"),
+    },
 ];
 
 pub(super) fn judge(facts: &Facts, now: SystemTime) -> Vec<Finding> {
@@ -187,7 +200,7 @@ fn bundle(
         .and_then(|all| all.into_iter().min())
     {
         None => group.failed(what, "a caBundle has no certificate in it", restart),
-        Some(at) => match life(at, now) {
+        Some(at) => match life(at, now, Duration::from_secs(MONTH.0)) {
             Life::Long => group.passed(what),
             Life::Ends(at) => {
                 group.warning(what, format!("the root expires {}", time(at)), restart)
@@ -225,13 +238,13 @@ fn injection(group: &mut Group, facts: &Facts) {
 }
 
 fn certificates(group: &mut Group, facts: &Facts, now: SystemTime) {
-    let what = "the certificates hold for two more weeks";
+    let what = "the certificates hold";
     let text = match &facts.metrics {
         Read::There(text) => text,
         Read::Absent => return group.unknown(what, "it says nothing"),
         Read::Unknown(why) => return group.unknown(what, why.clone()),
     };
-    for (metric, name) in EXPIRIES {
+    for Expiry { metric, name, soon } in EXPIRIES {
         let Some(at) = value(text, metric) else {
             // Without an issuer pods go on in plaintext; the operator's log says why there is none.
             group.warning(
@@ -241,12 +254,13 @@ fn certificates(group: &mut Group, facts: &Facts, now: SystemTime) {
             );
             continue;
         };
-        let what = format!("{name} holds for two more weeks");
+        let (soon, words) = soon;
+        let what = format!("{name} holds for {words}");
         let renew = format!(
             "see what the operator says: kubectl -n {} logs deployment/{OPERATOR}",
             facts.namespace
         );
-        match life(at, now) {
+        match life(at, now, Duration::from_secs(soon)) {
             Life::Long => group.passed(what),
             Life::Ends(at) => group.warning(what, format!("it expires {}", time(at)), renew),
             Life::Over(at) => group.failed(what, format!("it has expired {}", time(at)), renew),

@@ -251,9 +251,16 @@ fn status(group: &mut Group, facts: &ReleaseFacts) {
     let what = "the operator has seen the newest spec, and gets on";
     let stalled = condition(status, STALLED).filter(|it| it.status == "True");
     if status.observed_generation != facts.rollout.metadata.generation {
-        group.failed(what, "it has not", "see whether the operator runs");
+        group.failed(
+            what,
+            "it has not seen it",
+            "see above whether the operator runs, and what its log says",
+        );
     } else if let Some(stalled) = stalled {
-        let docs = "docs/what-status-says.md has the ways out";
+        let name = facts.rollout.name_any();
+        let docs = format!(
+            "kubectl aviary why {name} has the numbers, docs/what-status-says.md the ways out"
+        );
         group.failed(
             what,
             format!("{}: {}", stalled.reason, stalled.message),
@@ -263,18 +270,24 @@ fn status(group: &mut Group, facts: &ReleaseFacts) {
         group.passed(what);
     }
     revisions(group, facts, status);
-    for (type_, right, what) in [
+    for (type_, right, what, mend) in [
         (
             EXCLUSIVE,
             "True",
             "only pods of the Deployment are behind its Services",
+            "narrow the Service's selector; else these pods serve beside stable, and are not released",
         ),
-        (OUTSIDE_CALLERS, "False", "every caller is in the mesh"),
+        (
+            OUTSIDE_CALLERS,
+            "False",
+            "every caller is in the mesh",
+            "give the callers a sidecar, or know what becomes of them: docs/injection.md",
+        ),
     ] {
         match condition(status, type_) {
             Some(it) if it.status == right => group.passed(what),
             Some(it) if it.status == "Unknown" => group.unknown(what, it.reason.clone()),
-            Some(it) => group.warning(what, it.message.clone(), ""),
+            Some(it) => group.warning(what, it.message.clone(), mend),
             None => group.unknown(what, "the status does not say it yet"),
         }
     }

@@ -35,10 +35,10 @@ pub fn judgements(status: &CanaryRolloutStatus) -> Vec<CheckView> {
     checks.collect()
 }
 
-/// The newest judgement of each check, in the order in which they were judged; of the present run while one runs.
-pub(super) fn newest(status: &CanaryRolloutStatus, runs: bool) -> Vec<CheckView> {
+/// The newest judgement of each check, in the order in which they were judged; of the release that is shown.
+pub(super) fn newest(status: &CanaryRolloutStatus) -> Vec<CheckView> {
     let began = status.canary.as_ref().and_then(|it| it.started_at.as_ref());
-    let began = began.map(|it| it.0).filter(|_| runs);
+    let began = began.map(|it| it.0);
     let mut newest: Vec<CheckView> = Vec::new();
     for check in judgements(status) {
         if began.is_some_and(|began| check.at < began) {

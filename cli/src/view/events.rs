@@ -1,5 +1,6 @@
 //! What happened, by the Events about a CanaryRollout.
 
+use aviary_crds::status::CanaryRolloutStatus;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use serde::Serialize;
@@ -22,6 +23,19 @@ pub fn newest_events(events: &[Event], most: usize) -> Vec<EventView> {
     all.sort_by_key(|event| event.at);
     all.drain(..all.len().saturating_sub(most));
     all
+}
+
+/// What was said of releases before the one that is shown is beside the point.
+pub(super) fn of_this_release(
+    mut events: Vec<EventView>,
+    status: &CanaryRolloutStatus,
+) -> Vec<EventView> {
+    let canary = status.canary.as_ref();
+    if let Some(began) = canary.and_then(|it| it.started_at.as_ref()) {
+        // Some Events have whole seconds.
+        events.retain(|event| event.at.as_second() >= began.0.as_second());
+    }
+    events
 }
 
 fn read(event: &Event) -> Option<EventView> {

@@ -4,6 +4,7 @@ use aviary_crds::CanaryRollout;
 use aviary_crds::spec;
 use aviary_crds::status::{CanaryRolloutStatus, Phase, StepStatus};
 use jiff::Timestamp;
+use kube::ResourceExt;
 use serde::Serialize;
 
 use super::time;
@@ -87,7 +88,9 @@ pub(super) fn next(rollout: &CanaryRollout, status: &CanaryRolloutStatus) -> Nex
             None,
         ),
         Some(Phase::Failed) => by_person(format!(
-            "apply a fixed template of Deployment {target}, or the stable one"
+            "nothing by itself: apply a fixed template of Deployment {target}, or the stable one, or try this one again: kubectl aviary retry {} -n {}",
+            rollout.name_any(),
+            rollout.namespace().unwrap_or_default()
         )),
         Some(Phase::Unsettled) => by_itself(
             "what serves is found out; until then nothing is released".to_owned(),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::testing::soaking;
-use super::{View, view};
+use super::{View, newest_events, view};
 use crate::lines::{plain, progress};
 use crate::list::list;
 use crate::template::Template;
@@ -87,7 +87,7 @@ fn what_happens_next_is_told_in_every_phase() {
         ),
         (
             Phase::Failed,
-            "apply a fixed template of Deployment payment, or the stable one",
+            "nothing by itself: apply a fixed template of Deployment payment, or the stable one, or try this one again: kubectl aviary retry payment -n shop",
             true,
         ),
         (
@@ -136,6 +136,65 @@ fn a_release_at_rest_shows_no_weight_and_what_was_released_last() {
     let text = plain(&in_phase(Phase::Stable), now, usize::MAX);
     assert!(!text.contains("weight    "), "{text}");
     assert!(text.contains("released last"), "{text}");
+}
+
+/// What somebody reads who was woken: what has become of it, who serves, why, and what to do, each once.
+#[test]
+fn a_failed_release_says_first_what_failed_and_who_serves() {
+    let value: Value = serde_json::from_str(include_str!("testdata/soaking.json")).unwrap();
+    let now: Timestamp = value["now"].as_str().unwrap().parse().unwrap();
+    let view = with(|rollout| {
+        let status = rollout.status.as_mut().unwrap();
+        let why = "guard: 4 of 6 of its first attempts failed";
+        status.phase = Some(Phase::Failed);
+        status.message = Some(format!(
+            "revision 3b1e55aa02 was rolled back ({why}); and so on"
+        ));
+        status.failure = serde_json::from_value(serde_json::json!({
+            "revision": "3b1e55aa02", "run": 1, "cause": "WorseThanStable", "message": why, "at": "2026-03-04T10:03:40.000000Z",
+        }))
+        .unwrap();
+        let mut verdict = status.verdicts.last().unwrap().clone();
+        verdict.check = "guard".to_owned();
+        verdict.reason = "4 of 6 of its first attempts failed".to_owned();
+        status.verdicts.push(verdict);
+    });
+    let text = plain(&view, now, usize::MAX);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines[2],
+        "failed    3b1e55aa02 at 10:03:40Z, WorseThanStable: guard: 4 of 6 of its first attempts failed"
+    );
+    assert_eq!(lines[3], "stable    7f9c2a41d0 serves everyone");
+    assert_eq!(text.matches("4 of 6").count(), 1, "{text}");
+    assert!(
+        text.contains("next      nothing by itself: apply"),
+        "{text}"
+    );
+}
+
+#[test]
+fn events_and_judgements_of_the_release_before_are_not_shown() {
+    let value: Value = serde_json::from_str(include_str!("testdata/soaking.json")).unwrap();
+    let event = |at: &str, reason: &str| {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {}, "involvedObject": {}, "eventTime": at, "reason": reason,
+        }))
+        .unwrap()
+    };
+    let events = [
+        event("2026-03-04T09:59:59.900000Z", "RolledBack"),
+        event("2026-03-04T10:00:00.000000Z", "ReleaseStarted"),
+    ];
+    for phase in [Phase::Soaking, Phase::Failed, Phase::Stable] {
+        let mut rollout: CanaryRollout = serde_json::from_value(value["rollout"].clone()).unwrap();
+        rollout.status.as_mut().unwrap().phase = Some(phase);
+        let view = view(&rollout, None, newest_events(&events, 6));
+        let reasons: Vec<&str> = view.events.iter().map(|it| it.reason.as_str()).collect();
+        assert_eq!(reasons, ["ReleaseStarted"], "{phase:?}");
+        let checks: Vec<&str> = view.checks.iter().map(|it| it.check.as_str()).collect();
+        assert_eq!(checks, ["success-rate", "latency"], "{phase:?}");
+    }
 }
 
 #[test]

@@ -118,7 +118,13 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             wait_for_signal();
         }
         Verb::Shell { program } => {
-            let error = Access::find()?.shell(&program)?.exec();
+            let access = Access::find()?;
+            if program.is_empty() {
+                println!(
+                    "kubectl and kubectl aviary are the local cluster's here. `exit` leaves this shell; `make down` ends the cluster."
+                );
+            }
+            let error = access.shell(&program)?.exec();
             return Err(error).context("cannot run nsenter (util-linux)");
         }
     }

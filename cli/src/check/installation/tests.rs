@@ -30,7 +30,8 @@ fn facts() -> Facts {
         "status": {"readyReplicas": 1}});
     let webhooks = json!({"metadata": {"name": OPERATOR}, "webhooks": []});
     let expires = NOW + 365 * 24 * 3600;
-    let metrics = EXPIRIES.map(|(name, _)| format!("# TYPE {name} gauge\n{name} {expires}.0\n"));
+    let metrics = EXPIRIES
+        .map(|Expiry { metric: name, .. }| format!("# TYPE {name} gauge\n{name} {expires}.0\n"));
     Facts {
         version: Info {
             major: "1".to_owned(),
@@ -207,14 +208,15 @@ fn what_the_api_server_says_of_a_dead_webhook_is_a_failure_and_another_refusal_i
 #[test]
 fn certificates_are_judged_by_what_the_operator_says() {
     let mut facts = facts();
-    let metric = EXPIRIES[0].0;
+    let metric = EXPIRIES[0].metric;
     let mut expires = |at: u64| {
         facts.metrics = Read::There(format!("{metric} {at}\n"));
         found(&facts, "operator's certificate").outcome
     };
     assert_eq!(expires(NOW - 1), Outcome::Failed);
-    assert_eq!(expires(NOW + 24 * 3600), Outcome::Warning);
-    assert_eq!(expires(NOW + 60 * 24 * 3600), Outcome::Passed);
+    assert_eq!(expires(NOW + 1800), Outcome::Warning);
+    // It lives for a day, and is renewed when half of it is left.
+    assert_eq!(expires(NOW + 12 * 3600), Outcome::Passed);
     let issuer = found(&facts, "the issuer of pods' certificates");
     assert_eq!(issuer.outcome, Outcome::Warning, "it has none");
 }
