@@ -7,7 +7,7 @@ use ratatui::style::{Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use crate::text::{clock, count, plural, share, since};
-use crate::view::{Arm, CheckView, Compared, Failure, Step, View};
+use crate::view::{Arm, CheckView, Compared, Failure, Step, View, Weight};
 use style::{bad, faint, phase_style, verdict_style, warning};
 
 /// Where texts begin.
@@ -99,11 +99,13 @@ fn rows(view: &View, now: Timestamp) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut row = |label, style, text: String| rows.push(Row { label, text, style });
     let plain = Style::new();
-    if let Some(failure) = &view.failure {
+    let failure = view.failure.as_ref();
+    let is_news = is_taken_back(view);
+    if let Some(failure) = failure.filter(|_| is_news) {
         row("failed", bad(), failed(failure, now));
     }
     if let Some(stable) = &view.stable {
-        let everyone = if at_rest(view) {
+        let everyone = if serves_everyone(view) {
             " serves everyone"
         } else {
             ""
@@ -111,10 +113,12 @@ fn rows(view: &View, now: Timestamp) -> Vec<Row> {
         row("stable", plain, format!("{stable}{everyone}"));
     }
     if let Some(canary) = &view.canary {
-        let pods = canary.ready.zip(canary.needed);
-        let pods = pods.map_or_else(String::new, |(ready, needed)| {
-            format!(", {ready} of {needed} pods Ready")
-        });
+        let pods = match canary.ready.zip(canary.needed) {
+            // They go.
+            Some((ready, 0)) => format!(", {} left", plural(ready.into(), "pod")),
+            Some((ready, needed)) => format!(", {ready} of {needed} pods Ready"),
+            None => String::new(),
+        };
         let began = canary.started_at.map_or_else(String::new, |at| {
             let began = since(at, now);
             if canary.runs {
@@ -170,7 +174,8 @@ fn rows(view: &View, now: Timestamp) -> Vec<Row> {
         row("seen", style, text);
     }
     if let Some(guard) = &view.guard {
-        let foresight = guard.foresight.as_deref();
+        // What it would see is beside the point once it has seen enough.
+        let foresight = guard.foresight.as_deref().filter(|_| !is_news);
         let foresight = foresight.map_or_else(String::new, |text| format!("; {text}"));
         let text = format!(
             "{} of the evidence that it takes to roll back{foresight}",
@@ -204,6 +209,9 @@ fn rows(view: &View, now: Timestamp) -> Vec<Row> {
             check.weight
         );
         row("checks", verdict_style(check.verdict), text);
+    }
+    if let Some(failure) = failure.filter(|_| !is_news) {
+        row("failed", faint(), failed(failure, now));
     }
     row("next", plain, next(view, now));
     if !view.message.is_empty() && !repeats_failure(view) {
@@ -241,16 +249,24 @@ fn failed(failure: &Failure, now: Timestamp) -> String {
     format!("{}{at}, {}{why}", failure.revision, failure.cause)
 }
 
-/// The stable revision has all of the traffic.
-fn at_rest(view: &View) -> bool {
-    matches!(view.phase.as_str(), "Stable" | "Failed")
+/// Every proxy gives the stable revision all requests.
+fn serves_everyone(view: &View) -> bool {
+    let taken_back = |it: &Weight| it.sent == 0 && it.acknowledged >= it.proxies;
+    match view.phase.as_str() {
+        "Stable" | "Failed" => true,
+        "RollingBack" => view.weight.as_ref().is_some_and(taken_back),
+        _ => false,
+    }
+}
+
+fn is_taken_back(view: &View) -> bool {
+    matches!(view.phase.as_str(), "Failed" | "RollingBack")
 }
 
 /// It is what the release was rolled back for.
 fn said_above(view: &View, check: &CheckView) -> bool {
-    let failure = view.failure.as_ref();
-    at_rest(view)
-        && failure.is_some_and(|it| !check.reason.is_empty() && it.message.contains(&check.reason))
+    let failure = view.failure.as_ref().filter(|_| is_taken_back(view));
+    failure.is_some_and(|it| !check.reason.is_empty() && it.message.contains(&check.reason))
 }
 
 /// The operator's sentence about a release that has failed has the reason again, who serves, and what to do.

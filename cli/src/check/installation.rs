@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::Deployment;
 
 use super::certificate::{Life, expires, life};
 use super::facts::Facts;
@@ -17,7 +18,7 @@ const OLDEST_MINOR: u32 = 30;
 /// It lapses after 5 s; clocks differ.
 const LAPSED: Duration = Duration::from_secs(60);
 /// What does not happen without an operator.
-const AWAY: &str = "no release moves, and gated changes wait";
+const AWAY: &str = "no release moves, and gated changes and pods that ask for sidecars wait";
 /// What the operator says of a certificate.
 struct Expiry {
     metric: &'static str,
@@ -47,6 +48,10 @@ const EXPIRIES: [Expiry; 3] = [
     },
 ];
 
+const DECIDES: &str = "one replica of the operator decides";
+const INJECTED: &str = "a pod that asks for a sidecar gets one (tried, and not created)";
+const CERTIFICATES: &str = "the certificates hold";
+
 pub(super) fn judge(facts: &Facts, now: SystemTime) -> Vec<Finding> {
     let mut group = Group::new("cluster");
     version(&mut group, facts);
@@ -54,10 +59,19 @@ pub(super) fn judge(facts: &Facts, now: SystemTime) -> Vec<Finding> {
     let mut findings = group.findings;
     let mut group = Group::new("operator");
     operator(&mut group, facts);
-    decides(&mut group, facts, now);
-    webhooks(&mut group, facts, now);
-    injection(&mut group, facts);
-    certificates(&mut group, facts, now);
+    if is_away(facts) {
+        // All of this is for the operator to put right, or to tell.
+        let away = "no pod of the operator is Ready: see above";
+        group.unknown(DECIDES, away);
+        webhooks(&mut group, facts, now);
+        group.unknown(INJECTED, away);
+        group.unknown(CERTIFICATES, away);
+    } else {
+        decides(&mut group, facts, now);
+        webhooks(&mut group, facts, now);
+        injection(&mut group, facts);
+        certificates(&mut group, facts, now);
+    }
     findings.append(&mut group.findings);
     findings
 }
@@ -97,11 +111,7 @@ fn operator(group: &mut Group, facts: &Facts) {
         .as_ref()
         .and_then(|it| it.replicas)
         .unwrap_or(1);
-    let ready = deployment
-        .status
-        .as_ref()
-        .and_then(|it| it.ready_replicas)
-        .unwrap_or(0);
+    let ready = ready(deployment);
     if ready >= wanted.max(1) {
         group.passed(what);
     } else if ready > 0 {
@@ -119,9 +129,18 @@ fn operator(group: &mut Group, facts: &Facts) {
     }
 }
 
+fn ready(deployment: &Deployment) -> i32 {
+    let status = deployment.status.as_ref();
+    status.and_then(|it| it.ready_replicas).unwrap_or(0)
+}
+
+fn is_away(facts: &Facts) -> bool {
+    facts.operator.there().is_some_and(|it| ready(it) == 0)
+}
+
 /// The holder renews its Lease every second.
 fn decides(group: &mut Group, facts: &Facts, now: SystemTime) {
-    let what = "one replica of the operator decides";
+    let what = DECIDES;
     let look = format!(
         "kubectl -n {} logs deployment/{OPERATOR} --all-pods",
         facts.namespace
@@ -162,7 +181,7 @@ fn webhooks(group: &mut Group, facts: &Facts, now: SystemTime) {
         hooks.map(|it| bytes(&it.client_config.ca_bundle)).collect()
     });
     for (kind, of) in [("mutating", mutating), ("validating", validating)] {
-        let what = format!("the {kind} webhooks are there, and the API server can verify them");
+        let what = format!("the {kind} webhooks are there, with a root to verify the operator by");
         let gone = "they are not there: nothing is gated, nothing injected";
         match of {
             Read::There(bundles) => bundle(group, restart(&facts.namespace), what, &bundles, now),
@@ -213,7 +232,7 @@ fn bundle(
 }
 
 fn injection(group: &mut Group, facts: &Facts) {
-    let what = "a pod that asks for a sidecar gets one (tried, and not created)";
+    let what = INJECTED;
     let reach = format!(
         "the API server has to reach the operator: kubectl -n {} get endpointslices, and its log",
         facts.namespace
@@ -238,7 +257,7 @@ fn injection(group: &mut Group, facts: &Facts) {
 }
 
 fn certificates(group: &mut Group, facts: &Facts, now: SystemTime) {
-    let what = "the certificates hold";
+    let what = CERTIFICATES;
     let text = match &facts.metrics {
         Read::There(text) => text,
         Read::Absent => return group.unknown(what, "it says nothing"),

@@ -42,7 +42,7 @@ fn of_namespace(group: &mut Group, namespace: &Pods, image: Option<&str>) {
             format!("namespace {name} asks for sidecars"),
             "only pods with a label of their own get one",
             format!(
-                "kubectl label namespace {name} {INJECT_LABEL}=enabled, and restart its Deployments"
+                "kubectl label namespace {name} {INJECT_LABEL}=enabled, and make its pods anew: kubectl -n {name} rollout restart deployment"
             ),
         );
     }

@@ -286,7 +286,9 @@ fn status(group: &mut Group, facts: &ReleaseFacts) {
     ] {
         match condition(status, type_) {
             Some(it) if it.status == right => group.passed(what),
-            Some(it) if it.status == "Unknown" => group.unknown(what, it.reason.clone()),
+            Some(it) if it.status == "Unknown" => {
+                group.unknown(what, format!("{}: docs/reference/events.md", it.reason));
+            }
             Some(it) => group.warning(what, it.message.clone(), mend),
             None => group.unknown(what, "the status does not say it yet"),
         }

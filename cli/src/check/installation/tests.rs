@@ -151,6 +151,12 @@ fn an_operator_that_was_scaled_away_is_scaled_back() {
     operator.spec.as_mut().unwrap().replicas = Some(0);
     operator.status.as_mut().unwrap().ready_replicas = None;
     let finding = found(&facts, "operator runs");
+    // What only it can put right, or tell, is no second failure.
+    facts.lease = Read::Absent;
+    facts.injected = Read::Unknown("failed calling webhook".to_owned());
+    for about in ["decides", "gets one", "certificates hold"] {
+        assert_eq!(found(&facts, about).outcome, Outcome::Unknown, "{about}");
+    }
     assert_eq!(
         finding.mend,
         "kubectl -n aviary-system scale deployment aviary-operator --replicas=2"
