@@ -116,7 +116,7 @@ fn what_the_operator_says_is_passed_on() {
     use Outcome::{Failed, Warning};
     assert_eq!(outcomes, [Failed, Warning, Warning, Warning]);
     facts.rollout.metadata.generation = Some(3);
-    assert_eq!(found(&facts)[0].1, "it has not");
+    assert_eq!(found(&facts)[0].1, "it has not seen it");
 }
 
 #[test]
