@@ -101,7 +101,8 @@ fn keep(ground: Ground) -> anyhow::Result<()> {
         Some(usage) => println!("{usage}\nTry, in that shell:"),
         None => println!("Your cluster keeps the namespaces shop and aviary-system. Go on with:"),
     }
+    println!("  kubectl set env deployment/payment -n shop VERSION=v5 ERROR_RATE=50%");
     println!("  kubectl get canaryrollout payment -n shop --watch");
-    println!("  kubectl set env deployment/payment -n shop VERSION=v4 ERROR_RATE=0%");
+    println!("README.md goes on from here: \"Ten minutes\", step 1.");
     Ok(())
 }
