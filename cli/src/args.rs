@@ -141,6 +141,7 @@ kubectl_complete-aviary, which `make install-plugin` puts beside this one.")]
   kubectl aviary status payment --watch              one, live; q ends it
   kubectl aviary status payment --watch --plain      a block of lines for each change, for logs
   kubectl aviary status payment -o json | jq .weight
+  kubectl aviary status payment --watch -o json      one line of JSON for each change
   kubectl aviary status payment --wait --timeout 30m for a pipeline: blocks until the release of the newest template has ended
 
 Exit codes of --wait:
@@ -288,7 +289,7 @@ pub struct NotThereArgs {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// What is shown, as JSON; with --watch one line for each change.
+    /// What is shown, as JSON.
     Json,
 }
 

@@ -24,8 +24,13 @@ use words::{Candidate, Wanted, wanted};
 /// A completion that takes longer is a nuisance.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The script of a shell.
+/// Prints the script of a shell.
 pub fn script(shell: Shell) -> Exit {
+    out::line(script_of(shell).trim_end());
+    Exit::Done
+}
+
+fn script_of(shell: Shell) -> String {
     let mut script = Vec::new();
     generate(
         shell,
@@ -33,8 +38,9 @@ pub fn script(shell: Shell) -> Exit {
         "kubectl-aviary",
         &mut script,
     );
-    out::line(String::from_utf8_lossy(&script).trim_end());
-    Exit::Done
+    let script = String::from_utf8_lossy(&script).into_owned();
+    // clap_complete 4.6 sets one name in bash and looks for another if the program has a hyphen: no subcommand was completed.
+    script.replace("kubectl__subcmd__aviary__", "kubectl__aviary__")
 }
 
 /// Candidates for the last of `words`.
@@ -96,4 +102,24 @@ fn contexts(access: &Access) -> Vec<Candidate> {
     contexts
         .map(|context| Candidate::new(context.name, ""))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_subcommand_that_bash_comes_to_is_completed_there() {
+        let script = script_of(Shell::Bash);
+        let come_to = script.lines().filter_map(|line| {
+            let name = line.trim().strip_prefix("cmd=\"")?;
+            name.strip_suffix('"').filter(|name| !name.is_empty())
+        });
+        let come_to: Vec<&str> = come_to.collect();
+        assert!(come_to.len() > 10, "{come_to:?}");
+        for name in come_to {
+            let arm = format!("        {name})\n            opts=");
+            assert!(script.contains(&arm), "{name} is nowhere");
+        }
+    }
 }
