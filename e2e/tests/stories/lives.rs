@@ -1,5 +1,7 @@
 //! How pods live and end.
 
+mod memory;
+
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -78,19 +80,9 @@ pub(crate) async fn pods_start_and_end_in_order_and_no_request_of_others_is_lost
     pods.evict(&evicted.name_any(), &EvictParams::default())
         .await?;
 
-    let completed = ["wait", "job/report", "--for=condition=complete"];
-    shop.kubectl_ok(&[&completed[..], &["--timeout=180s"]].concat())
-        .await?;
-    in_order(&shop).await?;
-
-    for gone in [ended, evicted] {
-        let pod = format!("pod/{}", gone.name_any());
-        shop.kubectl_ok(&["wait", &pod, "--for=delete", "--timeout=180s"])
-            .await?;
-    }
-    let whole = ["rollout", "status", "deployment/payment", "--timeout=180s"];
-    shop.kubectl_ok(&whole).await?;
-    looks_dead(&shop, &pods).await?;
+    let killed =
+        memory::an_application_that_is_out_of_memory_comes_back_behind_its_sidecar(scene, &shop);
+    tokio::try_join!(all_end(&shop, &pods, [ended, evicted]), killed)?;
     let stats = shop.until_sent_more(400).await?;
     ensure!(
         stats.failed.total() == 0,
@@ -98,6 +90,22 @@ pub(crate) async fn pods_start_and_end_in_order_and_no_request_of_others_is_lost
         stats.notes
     );
     Ok(())
+}
+
+async fn all_end(shop: &Shop, pods: &Api<Pod>, leaving: [&Pod; 2]) -> anyhow::Result<()> {
+    let completed = ["wait", "job/report", "--for=condition=complete"];
+    shop.kubectl_ok(&[&completed[..], &["--timeout=180s"]].concat())
+        .await?;
+    in_order(shop).await?;
+
+    for gone in leaving {
+        let pod = format!("pod/{}", gone.name_any());
+        shop.kubectl_ok(&["wait", &pod, "--for=delete", "--timeout=180s"])
+            .await?;
+    }
+    let whole = ["rollout", "status", "deployment/payment", "--timeout=180s"];
+    shop.kubectl_ok(&whole).await?;
+    looks_dead(shop, pods).await
 }
 
 /// The redirect, the sidecar, what calls before the application, the application; then the other way round.
