@@ -88,6 +88,12 @@ impl SpiffeId {
         &self.0
     }
 
+    /// Which trust domain it is of.
+    pub fn trust_domain(&self) -> &str {
+        let rest = self.0.strip_prefix(SCHEME).unwrap_or_default();
+        rest.split_once('/').map_or(rest, |(domain, _)| domain)
+    }
+
     /// The same text, shared.
     pub fn shared(&self) -> Arc<str> {
         Arc::clone(&self.0)

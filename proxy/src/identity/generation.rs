@@ -10,6 +10,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use traffic_core::spiffe::SpiffeId;
 
 use super::Inner;
 use super::roots::{Roots, RootsError};
@@ -54,7 +55,7 @@ impl Generation {
     ) -> Result<Generation, GenerationError> {
         let leaf = chain.first().ok_or(GenerationError::NoCertificate)?;
         let found = verify::id_of(leaf)?;
-        if &*found != id {
+        if found.as_str() != id {
             return Err(GenerationError::OtherId {
                 expected: id.to_owned(),
                 found: found.to_string(),
@@ -64,10 +65,10 @@ impl Generation {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let own = CertifiedKey::from_der(chain, key, &provider).map_err(GenerationError::Key)?;
         let own = Arc::new(SingleCertAndKey::from(own));
-        let server = Arc::new(server(&provider, &own, &roots));
+        let server = Arc::new(server(&found, &provider, &own, &roots));
         Ok(Generation {
             number,
-            id: found,
+            id: found.shared(),
             roots,
             provider,
             own,
@@ -112,11 +113,12 @@ impl fmt::Debug for Generation {
 }
 
 fn server(
+    id: &SpiffeId,
     provider: &Arc<CryptoProvider>,
     own: &Arc<SingleCertAndKey>,
     roots: &Arc<Roots>,
 ) -> ServerConfig {
-    let verifier = MeshClient::new(roots.clone(), provider);
+    let verifier = MeshClient::new(id, roots.clone(), provider);
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has the cipher suites of TLS 1.3")

@@ -38,11 +38,19 @@ pub struct OtherPeer {
 }
 
 /// The identity that a leaf carries.
-pub fn id_of(leaf: &CertificateDer<'_>) -> Result<Arc<str>, IdError> {
+/// Who calls is of an installation that is not ours, though somebody whom we trust has signed for both.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the caller is `{found}`, which is not of this mesh's trust domain `{expected}`")]
+pub struct OtherDomain {
+    pub expected: Box<str>,
+    pub found: Arc<str>,
+}
+
+pub fn id_of(leaf: &CertificateDer<'_>) -> Result<SpiffeId, IdError> {
     let leaf = EndEntityCert::try_from(leaf).map_err(IdError::Unreadable)?;
     let mut names = leaf.valid_uri_names();
     match (names.next(), names.count()) {
-        (Some(id), 0) => Ok(SpiffeId::parse(id)?.shared()),
+        (Some(id), 0) => Ok(SpiffeId::parse(id)?),
         (first, others) => Err(IdError::Names(usize::from(first.is_some()) + others)),
     }
 }
@@ -85,8 +93,8 @@ impl ServerCertVerifier for ExpectedServer {
             &self.algorithms,
             KeyUsage::server_auth(),
         )?;
-        if found != self.id {
-            let expected = self.id.clone();
+        if *found.as_str() != *self.id {
+            let (expected, found) = (self.id.clone(), found.shared());
             return Err(refused(OtherPeer { expected, found }));
         }
         Ok(ServerCertVerified::assertion())
@@ -118,13 +126,17 @@ impl ServerCertVerifier for ExpectedServer {
 /// Believes any client of the mesh: who may call what is for others to say.
 #[derive(Debug)]
 pub(super) struct MeshClient {
+    /// The trust domain.
+    domain: Box<str>,
     roots: Arc<Roots>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl MeshClient {
-    pub(super) fn new(roots: Arc<Roots>, provider: &CryptoProvider) -> MeshClient {
+    /// `own`: of whoever is called. Roots of the user's own may have signed for others, too.
+    pub(super) fn new(own: &SpiffeId, roots: Arc<Roots>, provider: &CryptoProvider) -> MeshClient {
         MeshClient {
+            domain: own.trust_domain().into(),
             roots,
             algorithms: provider.signature_verification_algorithms,
         }
@@ -143,12 +155,16 @@ impl ClientCertVerifier for MeshClient {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let shown = (end_entity, intermediates, now);
-        judge(
+        let found = judge(
             shown,
             &self.roots,
             &self.algorithms,
             KeyUsage::client_auth(),
         )?;
+        if found.trust_domain() != &*self.domain {
+            let (expected, found) = (self.domain.clone(), found.shared());
+            return Err(refused(OtherDomain { expected, found }));
+        }
         Ok(ClientCertVerified::assertion())
     }
 
@@ -181,7 +197,7 @@ fn judge(
     roots: &Roots,
     algorithms: &WebPkiSupportedAlgorithms,
     usage: KeyUsage,
-) -> Result<Arc<str>, Error> {
+) -> Result<SpiffeId, Error> {
     let parsed = EndEntityCert::try_from(leaf).map_err(unproven)?;
     parsed
         .verify_for_usage(
@@ -236,7 +252,8 @@ mod tests {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let roots = Arc::new(Roots::new(vec![authority.root()]).unwrap());
         let server = ExpectedServer::new(ID.into(), roots.clone(), &provider);
-        let client = MeshClient::new(roots, &provider);
+        let own = SpiffeId::parse(ID).unwrap();
+        let client = MeshClient::new(&own, roots, &provider);
         let name = ServerName::try_from("web").unwrap();
         let end = u64::try_from(end.unix_timestamp()).unwrap();
         for (at, is_believed) in [
@@ -251,6 +268,24 @@ mod tests {
             assert_eq!(called.is_ok(), is_believed, "{at}");
             let calling = client.verify_client_cert(&leaf, &[], now);
             assert_eq!(calling.is_ok(), is_believed, "{at}");
+        }
+    }
+    #[test]
+    fn a_caller_is_of_the_same_trust_domain_whoever_has_signed_for_it() {
+        let authority = Authority::new();
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let roots = Arc::new(Roots::new(vec![authority.root()]).unwrap());
+        let own = SpiffeId::parse(ID).unwrap();
+        let client = MeshClient::new(&own, roots, &provider);
+        for (id, is_believed) in [
+            ("spiffe://cluster.local/ns/other/sa/any", true),
+            ("spiffe://other.local/ns/shop/sa/web", false),
+            ("spiffe://cluster.local.evil/ns/shop/sa/web", false),
+            ("spiffe://evil/cluster.local/ns/shop/sa/web", false),
+        ] {
+            let (leaf, _) = authority.leaf(&[id]);
+            let verified = client.verify_client_cert(&leaf, &[], UnixTime::now());
+            assert_eq!(verified.is_ok(), is_believed, "{id}");
         }
     }
 }

@@ -96,18 +96,20 @@ fn judged(error: io::Error) -> TlsError {
 /// Whom the handshake has proven.
 fn peer(session: &CommonState) -> Result<Arc<str>, TlsError> {
     let leaf = session.peer_certificates().and_then(<[_]>::first);
-    Ok(verify::id_of(leaf.ok_or(IdError::Names(0))?)?)
+    Ok(verify::id_of(leaf.ok_or(IdError::Names(0))?)?.shared())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-    use std::net::{Ipv4Addr, Shutdown};
+    use std::future::{pending, poll_fn};
+    use std::net::{Ipv4Addr, Shutdown, SocketAddr};
     use std::task::Poll;
 
     use rustls::server::Acceptor;
     use socket2::SockRef;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
     use tokio::net::TcpListener;
+    use tokio::time::{Instant, sleep};
 
     use super::*;
     use crate::identity::testing::{Authority, ID};
@@ -115,33 +117,44 @@ mod tests {
     /// Both ends of a connection, of `web` with itself.
     async fn connected() -> (Mesh, Mesh) {
         let generation = Authority::new().generation(1);
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let (listener, address) = listener().await;
         let calling = async {
             let tcp = TcpStream::connect(address).await.unwrap();
             let config = Arc::new(generation.client(ID.into()));
             connect(tcp, config, address.ip(), Inner::Tcp).await
         };
-        let called = async {
-            let (tcp, _) = listener.accept().await.unwrap();
-            let mut acceptor = Acceptor::default();
-            let hello = loop {
-                tcp.readable().await.unwrap();
-                let mut bytes = [0; 4096];
-                let Ok(read) = tcp.try_read(&mut bytes) else {
-                    continue;
-                };
-                acceptor.read_tls(&mut &bytes[..read]).unwrap();
-                if let Some(hello) = acceptor.accept().unwrap() {
-                    break hello;
-                }
-            };
-            accept(hello, tcp, &generation).await
-        };
+        let called = accept_one(&listener, &generation);
         let (calling, called) = tokio::join!(calling, called);
         let (inner, called) = called.unwrap();
         assert_eq!(inner, Inner::Tcp);
         (calling.unwrap(), called)
+    }
+
+    /// As a called sidecar does, from a hello on.
+    async fn accept_one(
+        listener: &TcpListener,
+        generation: &Generation,
+    ) -> Result<(Inner, Mesh), TlsError> {
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut acceptor = Acceptor::default();
+        let hello = loop {
+            tcp.readable().await.unwrap();
+            let mut bytes = [0; 4096];
+            let Ok(read) = tcp.try_read(&mut bytes) else {
+                continue;
+            };
+            acceptor.read_tls(&mut &bytes[..read]).unwrap();
+            if let Some(hello) = acceptor.accept().unwrap() {
+                break hello;
+            }
+        };
+        accept(hello, tcp, generation).await
+    }
+
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
     }
 
     async fn read_all(from: &Mesh) -> (usize, io::Result<()>) {
@@ -205,5 +218,86 @@ mod tests {
         other.close().await;
         let (read, end) = read_all(&one).await;
         assert_eq!((read, end.is_ok()), (written, true));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_called_sidecar_that_takes_the_connection_and_says_nothing_is_left_in_time() {
+        let (listener, address) = listener().await;
+        let generation = Authority::new().generation(1);
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let (mut held, _) = listener.accept().await.unwrap();
+        let begun = Instant::now();
+        let config = Arc::new(generation.client(ID.into()));
+        let error = connect(tcp, config, address.ip(), Inner::Tcp)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the handshake took longer than 2 s",
+            "after {:?}",
+            begun.elapsed()
+        );
+        assert_eq!(begun.elapsed().as_secs(), 2);
+        // It has left.
+        let mut hello = Vec::new();
+        held.read_to_end(&mut hello).await.unwrap();
+        assert_eq!(hello[0], 22, "a record of a handshake");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_says_hello_and_nothing_more_is_left_in_time() {
+        let begun = Instant::now();
+        let error = called_late(Duration::MAX).await.unwrap_err();
+        assert_eq!(error.to_string(), "the handshake took longer than 10 s");
+        assert_eq!(begun.elapsed().as_secs(), 10);
+    }
+
+    /// A caller is done when it has said its last: its request is on its way by then, and is sent nowhere else.
+    #[tokio::test(start_paused = true)]
+    async fn what_was_sent_is_served_although_the_handshake_took_longer_than_a_callers_own_time() {
+        for delay in [TIMEOUT, 4 * TIMEOUT] {
+            assert_eq!(called_late(delay).await.unwrap(), b"money", "{delay:?}");
+        }
+    }
+
+    /// What comes of a caller that sends `money` as soon as it may, when all but its hello arrives so much later.
+    async fn called_late(delay: Duration) -> Result<Vec<u8>, TlsError> {
+        let ((relay, at), (listener, address)) = (listener().await, listener().await);
+        let generation = Authority::new().generation(1);
+        let relaying = async {
+            let (mut caller, _) = relay.accept().await.unwrap();
+            let mut called = TcpStream::connect(address).await.unwrap();
+            let ((mut from_caller, mut to_caller), (mut from_called, mut to_called)) =
+                (caller.split(), called.split());
+            let there = async {
+                let mut hello = [0; 16 * 1024];
+                let read = from_caller.read(&mut hello).await.unwrap();
+                to_called.write_all(&hello[..read]).await.unwrap();
+                sleep(delay).await;
+                let _ = copy(&mut from_caller, &mut to_called).await;
+            };
+            let back = copy(&mut from_called, &mut to_caller);
+            let _ = tokio::join!(there, back);
+            pending::<()>().await
+        };
+        let calling = async {
+            let tcp = TcpStream::connect(at).await.unwrap();
+            let config = Arc::new(generation.client(ID.into()));
+            let mesh = connect(tcp, config, at.ip(), Inner::Tcp).await.unwrap();
+            poll_fn(|cx| mesh.poll_write(cx, b"money", &[]))
+                .await
+                .unwrap();
+            pending::<()>().await
+        };
+        let called = async {
+            let (_, mesh) = accept_one(&listener, &generation).await?;
+            let mut request = Vec::with_capacity(100);
+            let read = poll_fn(|cx| mesh.poll_read(cx, &mut request));
+            read.await.unwrap();
+            Ok(request)
+        };
+        tokio::select! {
+            request = called => request,
+            () = async { tokio::join!(relaying, calling); } => unreachable!("they go on for ever"),
+        }
     }
 }
