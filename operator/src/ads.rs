@@ -55,7 +55,7 @@ pub use sign::{KEY_BYTES, RevocationKey};
 
 use interests::Interests;
 use registry::Registry;
-pub use registry::StreamId;
+pub use registry::{Account, StreamId};
 use tallies::Tallies;
 
 /// The handle on the server. Clones are the same server.
@@ -151,6 +151,8 @@ impl Ads {
             change.clusters = names(Kind::Cluster).map(|name| (name, None)).collect();
             let pods = names(Kind::Listener).filter_map(|pod| Key::read(&pod));
             change.inbound = pods.map(|pod| (pod, None)).collect();
+            let restricted = self.registry().restricted().into_iter();
+            change.callers = restricted.map(|rollout| (rollout, None)).collect();
         }
         let routes = world.routes.iter();
         let routes = routes.map(|(name, entry)| (name.clone(), Some(entry.clone())));
@@ -161,6 +163,9 @@ impl Ads {
         let inbound = world.inbound.iter();
         let inbound = inbound.map(|(pod, inbound)| (pod.clone(), Some(inbound.clone())));
         change.inbound.extend(inbound);
+        let callers = world.callers.iter();
+        let callers = callers.map(|(rollout, callers)| (rollout.clone(), Some(callers.clone())));
+        change.callers.extend(callers);
         self.apply(change);
     }
 
@@ -225,6 +230,11 @@ impl Ads {
                 changed.insert((Kind::Listener, pod));
             }
         }
+        for (rollout, callers) in change.callers {
+            if self.registry().restrict(&rollout, callers) {
+                rollouts.insert(rollout);
+            }
+        }
         lock(&self.0.tallies).discard(rollouts.iter().map(String::as_str));
         drop(served);
         if first {
@@ -266,6 +276,17 @@ impl Ads {
         };
         let counted = self.registry().counted(pod, &rollout, resources);
         counted.is_some_and(|counted| !counted.acknowledged)
+    }
+
+    /// Whether the rollout's pods may be called by this one, as far as policies say.
+    pub fn may_call(&self, rollout: &Key, pod: &PodIdentity) -> bool {
+        let registry = self.registry();
+        registry.may_call(&rollout.to_string(), &pod.namespace, &pod.service_account)
+    }
+
+    /// Of what account the pod is as a caller. One of none holds up nobody by what its sidecar has not acknowledged.
+    pub fn account(&self, pod: &Key, account: Account) {
+        self.learn(pod, |registry| registry.account(pod, account));
     }
 
     /// Nobody asks about this rollout any more.
@@ -410,6 +431,10 @@ impl Ads {
 /// Streams without a transport, for tests of who looks at them from outside.
 #[cfg(test)]
 impl Ads {
+    pub(crate) fn account_of(&self, pod: &Key) -> Account {
+        self.registry().account_of(pod)
+    }
+
     /// A new stream of the pod, whose token is for this UID.
     pub(crate) fn stream_of(&self, pod: &Key, uid: &str, accepts: bool) {
         use registry::Accepts;

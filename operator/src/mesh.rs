@@ -15,6 +15,7 @@
 
 mod addresses;
 pub(crate) mod bounds;
+mod callers;
 mod endpoints;
 mod protocol;
 mod routes;
@@ -37,6 +38,7 @@ use crate::key::Key;
 
 pub use addresses::Addresses;
 pub use bounds::{Unread, has_faults, unread};
+pub use callers::Callers;
 pub use endpoints::{pods_of, service_of};
 pub use routes::{addresses_of, part, selects};
 pub use selection::Selection;

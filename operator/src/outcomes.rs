@@ -56,6 +56,18 @@ pub struct Counters {
     pub capped: u64,
     /// The proxy still splits by an older weight.
     pub behind: u64,
+    /// A policy lets nobody of its ServiceAccount call.
+    pub strangers: u64,
+}
+
+/// What a proxy's word is worth for a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    Counts,
+    /// It goes by an older weight.
+    Behind,
+    /// It may not call the rollout's pods: whatever it says of them, it has not heard it from them.
+    Stranger,
 }
 
 /// What is known of one proxy's stream.
@@ -98,14 +110,14 @@ impl Outcomes {
 
     /// What one proxy says. `now`: milliseconds since the Unix epoch.
     ///
-    /// What it says counts for no rollout that it is `behind` with. Callers differ: were those with an old weight and those with the new
+    /// What it says counts for no rollout by whose `word` it does not. Callers with an old weight are left out, too: callers differ: were those with an old weight and those with the new
     /// one summed, a revision would be blamed for whose requests it gets (`make bench-judge`, "alone with the new weight").
     pub fn take(
         &self,
         speaker: &mut Speaker,
         reports: &[Report],
         now: i64,
-        behind: &dyn Fn(&Key) -> bool,
+        word: &dyn Fn(&Key) -> Word,
     ) {
         let Some(newest) = reports.iter().map(|report| report.second).max() else {
             return;
@@ -136,9 +148,10 @@ impl Outcomes {
             if speaker.share.limit(&name, at, &mut counts) {
                 counters.capped += 1;
             }
-            match board.add(&name, at, &counts, second, behind) {
+            match board.add(&name, at, &counts, second, word) {
                 Added::Counted => counters.counted += 1,
                 Added::Behind => counters.behind += 1,
+                Added::Stranger => counters.strangers += 1,
                 Added::Closed => counters.untimely += 1,
                 Added::Unfollowed => counters.unfollowed += 1,
             }
@@ -177,6 +190,7 @@ impl Outcomes {
         counters.untimely += more.untimely;
         counters.capped += more.capped;
         counters.behind += more.behind;
+        counters.strangers += more.strangers;
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {

@@ -10,8 +10,10 @@ mod mesh;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aviary_operator::ads::{Acks, Ads, RevocationKey};
+use aviary_crds::policy::{Allow, Caller};
+use aviary_operator::ads::{Account, Acks, Ads, RevocationKey};
 use aviary_operator::key::Key;
+use aviary_operator::mesh::{Callers, World};
 use aviary_operator::outcomes::{Closed, Subject};
 use aviary_proxy::control::Link;
 use aviary_xds::grpc::Client;
@@ -610,6 +612,86 @@ async fn what_a_proxy_reports_reaches_whoever_follows_it() {
     };
     assert_eq!((of, seconds[0].at), (&rollout, second));
     assert_eq!(Closed::counts(&seconds[0].canary), (3, 2));
+}
+
+/// Canary at so many percent, and only `web-1` may call.
+fn world_for_web_1(weight: u32) -> Arc<World> {
+    let mut world = (*world(&[("web", weight)])).clone();
+    let allowed = Allow {
+        from: vec![Caller {
+            namespace: "shop".to_owned(),
+            service_account: Some("account-of-web-1".to_owned()),
+        }],
+        ..Allow::default()
+    };
+    let callers = Callers::of([&allowed].into_iter());
+    world.callers.insert(WEB.to_owned(), callers);
+    world.into()
+}
+
+/// Whoever may start a pod can ask for a route, never say that it was taken over, and report whatever it likes.
+#[tokio::test]
+async fn who_may_not_call_holds_up_no_release_and_has_no_say_in_it() {
+    let mesh = Mesh::serving(world_for_web_1(1)).await;
+    let (mut caller, mut stranger) = (mesh.proxy("web-1").await, mesh.proxy("web-2").await);
+    stranger.hold_installs();
+    for proxy in [&mut caller, &mut stranger] {
+        proxy.call("web").await;
+    }
+    mesh.until("the caller counts", |ads| standing(ads) == acks(1, 1, &[]))
+        .await;
+    stranger
+        .shows("web", |route| weight(route) == percent(1))
+        .await;
+    mesh.ads.set_world(world_for_web_1(10));
+    mesh.until("nobody is waited for", |ads| {
+        standing(ads) == acks(1, 1, &[])
+    })
+    .await;
+
+    followed(&mesh);
+    let second = now().0 / 1000 - 1;
+    for (pod, counted, strangers) in [("shop/web-2", 0, 1), ("shop/web-1", 1, 1)] {
+        let (reports, _answers) = reporting(&mesh, Some(pod)).await.unwrap();
+        for message in load::encode(&[failing(second)]) {
+            reports.send(message).await.unwrap();
+        }
+        mesh.until("taken", |ads| {
+            let counters = ads.outcomes().counters();
+            (counters.counted, counters.strangers) == (counted, strangers)
+        })
+        .await;
+    }
+
+    // Everybody may call again, and everybody is waited for.
+    mesh.ads.set_world(world(&[("web", 10)]));
+    mesh.until("the other one lags", |ads| {
+        standing(ads) == acks(2, 1, &["shop/web-2"])
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pod_that_is_on_its_way_out_holds_up_no_release() {
+    let mesh = Mesh::serving(world(&[("web", 1)])).await;
+    let mut slow = mesh.proxy("slow").await;
+    slow.call("web").await;
+    mesh.until("at 1 %", |ads| standing(ads) == acks(1, 1, &[]))
+        .await;
+    slow.hold_installs();
+    mesh.ads.set_world(world(&[("web", 10)]));
+    let lags = acks(1, 0, &["shop/slow"]);
+    mesh.until("it lags", |ads| standing(ads) == lags).await;
+    let pod = Key::new("shop", "slow");
+    mesh.ads.account(&pod, Account::None);
+    assert_eq!(standing(&mesh.ads), acks(0, 0, &[]));
+    mesh.ads.account(&pod, Account::Caller);
+    assert_eq!(standing(&mesh.ads), lags);
+    // Also of none it counts when it has taken over what there is.
+    mesh.ads.account(&pod, Account::None);
+    slow.release_installs();
+    mesh.until("at 10 %", |ads| standing(ads) == acks(1, 1, &[]))
+        .await;
 }
 
 #[tokio::test]

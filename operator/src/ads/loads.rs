@@ -12,10 +12,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Ads;
 use super::door::{Door, Responses};
+use super::{Ads, PodIdentity};
 use crate::key::Key;
-use crate::outcomes::Speaker;
+use crate::outcomes::{Speaker, Word};
 use crate::serve::places::Place;
 
 /// A proxy introduces itself as soon as its stream is there.
@@ -34,14 +34,14 @@ impl Service for LoadService {
         request: Request<Streaming<load::Request>>,
     ) -> Result<Response<Self::StreamLoadStatsStream>, Status> {
         let (pod, stay) = self.door.enter(&request).await?;
-        let key = Key::new(pod.namespace, pod.pod);
+        let key = Key::new(pod.namespace.clone(), pod.pod.clone());
         // One proxy speaks with one voice: a newer stream of the pod ends the older one.
         let place = self.door.ads.0.reports_of_pods.take(key.clone());
         let (answers, to_proxy) = tokio::sync::mpsc::channel(2);
         let (ads, stop) = (self.door.ads.clone(), self.door.stop.clone());
         tokio::spawn(async move {
             answers.send(Ok(load::wanted())).await.ok();
-            let why = listen(&ads, &key, request.into_inner(), &stop, &place).await;
+            let why = listen(&ads, &pod, request.into_inner(), &stop, &place).await;
             tracing::debug!(pod = %key, reason = why.message(), "load reports end");
             answers.try_send(Err(why)).ok();
             drop(stay);
@@ -52,11 +52,12 @@ impl Service for LoadService {
 
 async fn listen(
     ads: &Ads,
-    pod: &Key,
+    pod: &PodIdentity,
     mut messages: Streaming<load::Request>,
     stop: &CancellationToken,
     place: &Place<Key>,
 ) -> Status {
+    let key = Key::new(pod.namespace.clone(), pod.pod.clone());
     let (lost, mut speaker) = (place.lost(), Speaker::default());
     let silent_until = Instant::now() + FIRST_MESSAGE;
     let mut is_silent = true;
@@ -81,10 +82,23 @@ async fn listen(
             Ok((reports, unread)) => {
                 ads.outcomes().unread(unread);
                 let now = Timestamp::now().as_millisecond();
-                let behind = |rollout: &Key| ads.is_behind(rollout, pod);
-                ads.outcomes().take(&mut speaker, &reports, now, &behind);
+                let word = |rollout: &Key| ads.word_of(pod, &key, rollout);
+                ads.outcomes().take(&mut speaker, &reports, now, &word);
             }
             Err(invalid) => return Status::invalid_argument(invalid.to_string()),
+        }
+    }
+}
+
+impl Ads {
+    /// What a pod's reports of this rollout's requests are worth.
+    fn word_of(&self, pod: &PodIdentity, key: &Key, rollout: &Key) -> Word {
+        if !self.may_call(rollout, pod) {
+            Word::Stranger
+        } else if self.is_behind(rollout, key) {
+            Word::Behind
+        } else {
+            Word::Counts
         }
     }
 }

@@ -9,7 +9,7 @@
 //! than its lease. A new stream is entered with its first request for routes, so that a reconnecting pod is a laggard until it
 //! has said what it uses.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use aviary_xds::Resources;
@@ -23,6 +23,7 @@ use traffic_core::lease::LEASE;
 use super::tally::{Counted, Tally};
 use super::view::View;
 use crate::key::Key;
+use crate::mesh::Callers;
 
 /// Revocations are kept as long as the process runs; a proxy that reports without end must not fill it.
 const MOST_REVOCATIONS: usize = 100_000;
@@ -32,7 +33,7 @@ const MOST_REVOCATIONS: usize = 100_000;
 pub struct StreamId(u64);
 
 /// Who has called without an identity, as a sidecar has said on this stream, and when that was.
-type Callers = (StreamId, Vec<(Unidentified, Instant)>);
+type Unnamed = (StreamId, Vec<(Unidentified, Instant)>);
 
 /// That a sidecar accepts TLS, was said for the pod with this UID on this stream.
 type Accepting = (Box<str>, StreamId);
@@ -47,7 +48,11 @@ pub(super) struct Registry {
     lost: BTreeSet<Key>,
     /// The pods whose sidecars accept TLS, as they have said on their newest stream, which may be over.
     accepting: HashMap<Key, Accepting>,
-    unidentified: HashMap<Key, Callers>,
+    unidentified: HashMap<Key, Unnamed>,
+    /// Who may call the pods of a rollout; one that is missing is everybody's.
+    restricted: HashMap<String, Callers>,
+    /// Pods that are being deleted, or not Ready.
+    excused: HashSet<Key>,
     revoked: BTreeSet<Revocation>,
     last_stream: u64,
     last_rejection: u64,
@@ -55,6 +60,8 @@ pub(super) struct Registry {
 
 #[derive(Debug)]
 struct Pod {
+    /// Of its token.
+    service_account: Box<str>,
     stream: StreamId,
     link: Link,
     view: View,
@@ -68,6 +75,14 @@ pub(super) enum Accepts {
     /// Nothing: it has no certificate, or is of a version that takes none.
     Unknown,
     Tls,
+}
+
+/// Whether a pod is waited for as a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    Caller,
+    /// It is being deleted, or not Ready.
+    None,
 }
 
 #[derive(Debug)]
@@ -90,11 +105,12 @@ impl Registry {
         key: &Key,
         stream: StreamId,
         end: CancellationToken,
-        view: View,
+        (service_account, view): (&str, View),
     ) {
         self.lost.remove(key);
         self.relink(key, &view);
         let pod = Pod {
+            service_account: service_account.into(),
             stream,
             link: Link::Open(end),
             view,
@@ -236,10 +252,49 @@ impl Registry {
         behind.map(|(key, _)| key.clone()).collect()
     }
 
+    /// Who may call the rollout's pods; `None`: everybody. Says whether that is somebody else than before.
+    pub(super) fn restrict(&mut self, rollout: &str, callers: Option<Callers>) -> bool {
+        match callers {
+            Some(callers) => {
+                let before = self.restricted.insert(rollout.to_owned(), callers);
+                before.as_ref() != self.restricted.get(rollout)
+            }
+            None => self.restricted.remove(rollout).is_some(),
+        }
+    }
+
+    /// The rollouts whose pods not everybody may call.
+    pub(super) fn restricted(&self) -> Vec<String> {
+        self.restricted.keys().cloned().collect()
+    }
+
+    pub(super) fn may_call(&self, rollout: &str, namespace: &str, service_account: &str) -> bool {
+        let callers = self.restricted.get(rollout);
+        callers.is_none_or(|callers| callers.include(namespace, service_account))
+    }
+
+    /// Says whether that makes a difference to a pod that is known.
+    pub(super) fn account(&mut self, key: &Key, account: Account) -> bool {
+        let changed = match account {
+            Account::None => self.excused.insert(key.clone()),
+            Account::Caller => self.excused.remove(key),
+        };
+        changed && self.pods.contains_key(key)
+    }
+
+    pub(super) fn account_of(&self, key: &Key) -> Account {
+        if self.excused.contains(key) {
+            Account::None
+        } else {
+            Account::Caller
+        }
+    }
+
     /// The pod is gone, and with it whatever it has said. Says whether there was anything.
     pub(super) fn gone(&mut self, key: &Key) -> bool {
         let accepted = self.accepting.remove(key).is_some();
         self.unidentified.remove(key);
+        self.excused.remove(key);
         self.forget(key) || accepted
     }
 
@@ -340,7 +395,8 @@ impl Registry {
         moved
     }
 
-    /// How the pod counts for the rollout; `None`: it does not.
+    /// How the pod counts for the rollout; `None`: it does not. Whoever may not call the rollout's pods is refused by them whatever it goes by: it has no say in
+    /// when they are released.
     pub(super) fn counted(
         &self,
         key: &Key,
@@ -348,6 +404,9 @@ impl Registry {
         resources: &Resources,
     ) -> Option<Counted> {
         let pod = self.pods.get(key)?;
+        if !self.may_call(rollout, &key.namespace, &pod.service_account) {
+            return None;
+        }
         match pod.link {
             Link::Lost { until } => pod.view.uses(rollout).then_some(Counted {
                 acknowledged: false,
@@ -357,6 +416,10 @@ impl Registry {
             }),
             Link::Open(_) => {
                 let standing = pod.view.standing(rollout, resources)?;
+                let is_current = standing.acknowledged && standing.endpoints;
+                if !is_current && self.account_of(key) == Account::None {
+                    return None;
+                }
                 let rejection = standing.rejection.filter(|_| pod.rejected_at > 0);
                 Some(Counted {
                     acknowledged: standing.acknowledged,

@@ -31,6 +31,7 @@ pub(super) struct Session {
     ads: Ads,
     pod: Key,
     uid: Box<str>,
+    service_account: Box<str>,
     accepts: Accepts,
     stream: StreamId,
     /// Something that it subscribes to changed.
@@ -65,7 +66,7 @@ impl Session {
             namespace,
             pod,
             uid,
-            service_account: _,
+            service_account,
         } = pod;
         let pod = Key::new(namespace, pod);
         let place = ads.0.streams_of_pods.take(pod.clone());
@@ -76,6 +77,7 @@ impl Session {
             ads,
             pod,
             uid: uid.into(),
+            service_account: service_account.into(),
             accepts: Accepts::Unknown,
             stream,
             news,
@@ -236,7 +238,7 @@ impl Session {
             let end = self.end.clone();
             self.accepts = accepts.unwrap_or(Accepts::Unknown);
             self.ads.learn(&self.pod, |registry| {
-                registry.enter(&self.pod, self.stream, end, view);
+                registry.enter(&self.pod, self.stream, end, (&self.service_account, view));
                 registry.accepts(&self.pod, self.stream, &self.uid, self.accepts);
                 true
             });

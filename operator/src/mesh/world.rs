@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use traffic_core::config::{Cluster, Inbound, Route};
 
+use super::Callers;
 use crate::key::Key;
 
 /// Everything that proxies may ask for. `Ads::set_world` serves it.
@@ -16,6 +17,8 @@ pub struct World {
     pub clusters: BTreeMap<String, Cluster>,
     /// What the sidecars do with what comes in, by pod.
     pub inbound: BTreeMap<Key, Inbound>,
+    /// Who may call the pods of a rollout (`<namespace>/<name>`); one that is missing is everybody's.
+    pub callers: BTreeMap<String, Callers>,
 }
 
 /// A route, and the addresses at which callers find it.
@@ -38,11 +41,16 @@ pub struct WorldChange {
     pub clusters: BTreeMap<String, Option<Cluster>>,
     /// By pod.
     pub inbound: BTreeMap<Key, Option<Inbound>>,
+    /// By rollout.
+    pub callers: BTreeMap<String, Option<Callers>>,
 }
 
 impl WorldChange {
     pub fn is_empty(&self) -> bool {
-        self.routes.is_empty() && self.clusters.is_empty() && self.inbound.is_empty()
+        self.routes.is_empty()
+            && self.clusters.is_empty()
+            && self.inbound.is_empty()
+            && self.callers.is_empty()
     }
 }
 
@@ -52,7 +60,8 @@ impl World {
         let routes = put(&mut self.routes, change.routes);
         let clusters = put(&mut self.clusters, change.clusters);
         let inbound = put(&mut self.inbound, change.inbound);
-        routes || clusters || inbound
+        let callers = put(&mut self.callers, change.callers);
+        routes || clusters || inbound || callers
     }
 }
 

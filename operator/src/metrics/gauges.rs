@@ -175,10 +175,11 @@ impl Gauges {
             untimely,
             capped,
             behind,
+            strangers,
         } = self.ads.outcomes().counters();
         let mut family = encoder.encode_descriptor(
             "outcome_reports",
-            "Reports of requests by proxies: counted, of a revision that is not released, of a second that is closed or to come, more than one proxy may say, or of a proxy that still splits by an older weight",
+            "Reports of requests by proxies: counted, of a revision that is not released, of a second that is closed or to come, more than one proxy may say, of a proxy that still splits by an older weight, or of one that no CallerPolicy lets call",
             None,
             MetricType::Counter,
         )?;
@@ -188,6 +189,7 @@ impl Gauges {
             ("untimely", untimely),
             ("capped", capped),
             ("behind", behind),
+            ("stranger", strangers),
         ] {
             let labels = [("result", result)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use traffic_core::outcome::{Class, Counts};
 
+use super::Word;
 use crate::key::Key;
 
 /// A second of which everything has ended is closed this long after its end: proxies tell it within 0.3 s, and what they say takes its way.
@@ -41,6 +42,8 @@ pub(super) enum Added {
     Unfollowed,
     /// Its second is closed.
     Closed,
+    /// The proxy may not call.
+    Stranger,
     /// The proxy goes by an older weight.
     Behind,
     Counted,
@@ -137,17 +140,20 @@ impl Board {
         at: i64,
         counts: &Counts,
         now: i64,
-        behind: &dyn Fn(&Key) -> bool,
+        word: &dyn Fn(&Key) -> Word,
     ) -> Added {
         let mut added = Added::Unfollowed;
         for rollout in self.by_service.get(name.service).into_iter().flatten() {
             let Some(followed) = self.followed.get_mut(rollout) else {
                 continue;
             };
-            let one = if followed.arm(name).is_some() && behind(rollout) {
-                Added::Behind
-            } else {
-                followed.add(name, at, counts, now)
+            if followed.arm(name).is_none() {
+                continue;
+            }
+            let one = match word(rollout) {
+                Word::Counts => followed.add(name, at, counts, now),
+                Word::Behind => Added::Behind,
+                Word::Stranger => Added::Stranger,
             };
             added = added.max(one);
         }

@@ -58,7 +58,7 @@ fn closed(outcomes: &Outcomes, now: i64) -> Vec<Numbers> {
 }
 
 fn take(outcomes: &Outcomes, speaker: &mut Speaker, reports: &[Report], now: i64) {
-    outcomes.take(speaker, reports, now, &|_| false);
+    outcomes.take(speaker, reports, now, &|_| Word::Counts);
 }
 
 #[test]
@@ -223,17 +223,23 @@ fn a_caller_that_leaves_speaks_for_nobody_and_an_open_attempt_is_no_error() {
 }
 
 #[test]
-fn a_proxy_that_splits_by_an_older_weight_speaks_for_nobody() {
+fn a_proxy_that_splits_by_an_older_weight_or_may_not_call_speaks_for_nobody() {
     let outcomes = followed();
     let told = [
         report("v1", SECOND, 9, [9, 0, 0, 0]),
         report("v2", SECOND, 9, [0, 9, 0, 0]),
     ];
     let mut speaker = Speaker::default();
-    let behind = |of: &Key| *of == rollout();
-    outcomes.take(&mut speaker, &told, after(SECOND, 200), &behind);
+    for word in [Word::Behind, Word::Stranger] {
+        let word = |of: &Key| {
+            assert_eq!(*of, rollout());
+            word
+        };
+        outcomes.take(&mut speaker, &told, after(SECOND, 200), &word);
+    }
     assert_eq!(outcomes.due(after(SECOND, 300)), None);
-    assert_eq!(outcomes.counters().behind, 2);
+    let counters = outcomes.counters();
+    assert_eq!((counters.behind, counters.strangers), (2, 2));
     // Another one is up to date.
     take(
         &outcomes,

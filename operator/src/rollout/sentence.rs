@@ -195,7 +195,13 @@ fn lag(acks: &Acknowledgement) -> String {
     let who = if names.is_empty() {
         String::new()
     } else {
-        format!(" (waiting for {})", names.join(", "))
+        let connected = acks.laggards.iter().any(|laggard| laggard.until.is_none());
+        let hint = if connected {
+            "; who has no time there is connected: see the log of its sidecar, or delete the pod"
+        } else {
+            ""
+        };
+        format!(" (waiting for {}{hint})", names.join(", "))
     };
     let refused = acks.rejected.as_ref().map_or_else(String::new, |text| {
         format!("; the configuration was refused by {text}: it goes on with its last good one")

@@ -4,6 +4,7 @@
 //! whose pods. A split is published at once; changes of endpoints are gathered for a moment first. Nothing is published before
 //! every rollout has said its split once, so a fresh operator never serves a world in which a canary is missing.
 
+mod business;
 mod parts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -28,6 +29,7 @@ use crate::key::Key;
 use crate::mesh::{self, TargetSplit, WorldChange};
 use crate::strict::Demanded;
 
+use business::Business;
 use parts::{Known, Parts};
 
 /// How one rollout's traffic is to go.
@@ -95,6 +97,7 @@ pub struct Traffic {
     /// Rollouts whose splits are others than those that the parts were made with, and what those were.
     before: BTreeMap<Key, Option<RolloutSplit>>,
     parts: Parts,
+    business: Business,
     stale: Stale,
     sent: HashMap<Key, Sent>,
 }
@@ -198,7 +201,10 @@ impl Traffic {
     pub(super) fn touch(&mut self, views: &Views, change: &Change) -> bool {
         self.inbounds.touch(views, change);
         match change {
-            Change::Everything => self.stale = Stale::All,
+            Change::Everything => {
+                self.stale = Stale::All;
+                self.business.touch(self.splits.by_rollout.keys().cloned());
+            }
             Change::Service(service) | Change::Endpoints(service) => {
                 self.stale.add([service.clone()]);
             }
@@ -213,7 +219,11 @@ impl Traffic {
                 let services = pods.iter().flat_map(|pod| services_of(views, &pod.key));
                 self.stale.add(services);
             }
-            Change::Policy(_) => {}
+            Change::Policy(policy) => {
+                let rollouts = self.splits.by_rollout.keys();
+                let its = rollouts.filter(|rollout| rollout.namespace == policy.namespace);
+                self.business.touch(its.cloned());
+            }
             Change::Rollout(_)
             | Change::Target(_)
             | Change::Deployment(_)
@@ -229,6 +239,7 @@ impl Traffic {
         let mut told: BTreeSet<Key> = BTreeSet::new();
         for (key, before) in std::mem::take(&mut self.before) {
             self.resplit(views, &key, before.as_ref());
+            self.business.touch([key.clone()]);
             told.insert(key);
         }
         let mut todo: BTreeSet<Key> =
@@ -270,6 +281,8 @@ impl Traffic {
             told.extend(self.parts.put(&key, part, &mut change));
         }
         self.inbounds.publish(views, &mut change);
+        self.business
+            .publish(views, &self.splits.by_rollout, &mut change);
         told.retain(|key| self.resend(key));
         Published { change, told }
     }

@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 
+use aviary_crds::policy::{Allow, Caller};
 use aviary_xds::resources::alias;
 use aviary_xds::{DeltaServer, Kind, Request, Response};
 use traffic_core::bounds::Bounds;
@@ -12,6 +13,7 @@ use super::*;
 use crate::ads::{Acks, Laggard};
 
 const ROLLOUT: &str = "shop/web";
+const ACCOUNT: &str = "client";
 const CANARY: &str = "shop/web/80/v2";
 const START: Time = Time(1_700_000_000_000);
 const A_LEASE: i64 = LEASE.as_millis() as i64;
@@ -109,7 +111,7 @@ impl Proxy {
             server,
         };
         let (end, view) = (CancellationToken::new(), View::of(&proxy.server));
-        registry.enter(&proxy.key, proxy.stream, end, view);
+        registry.enter(&proxy.key, proxy.stream, end, (ACCOUNT, view));
         proxy
     }
 
@@ -341,4 +343,57 @@ fn people_see_every_proxy_that_counts_and_where_it_stands() {
         .map(|it| it.pod)
         .collect();
     assert_eq!(names, ["web-2"], "who is lost for a lease counts no more");
+}
+
+fn only(service_account: &str) -> Option<Callers> {
+    let allowed = Allow {
+        from: vec![Caller {
+            namespace: "shop".to_owned(),
+            service_account: Some(service_account.to_owned()),
+        }],
+        ..Allow::default()
+    };
+    Some(Callers::of([&allowed].into_iter()))
+}
+
+#[test]
+fn whose_business_a_release_is_not_is_not_waited_for_whether_connected_or_lost() {
+    let (mut registry, proxy) = settled(&world(ROLLOUT, 10, 2));
+    let raised = world(ROLLOUT, 20, 2);
+    for is_lost in [false, true] {
+        if is_lost {
+            proxy.is_lost(&mut registry);
+        }
+        assert!(registry.restrict(ROLLOUT, only(ACCOUNT)));
+        assert!(!registry.restrict(ROLLOUT, only(ACCOUNT)), "as before");
+        assert_eq!(counts(&mut registry, &raised, START).0, 1, "it may call");
+        assert!(registry.restrict(ROLLOUT, only("other")));
+        assert_eq!(counts(&mut registry, &raised, START), (0, 0, 0));
+        assert!(registry.restrict(ROLLOUT, None));
+        assert_eq!(counts(&mut registry, &raised, START).0, 1);
+    }
+    registry.restrict("shop/another", only("other"));
+    assert_eq!(counts(&mut registry, &raised, START).0, 1);
+}
+
+#[test]
+fn a_pod_of_no_account_is_not_waited_for_and_nothing_of_it_stays_when_it_is_gone() {
+    let ten = world(ROLLOUT, 10, 2);
+    let (mut registry, proxy) = settled(&ten);
+    let raised = world(ROLLOUT, 20, 2);
+    assert!(registry.account(&proxy.key, Account::None));
+    assert!(!registry.account(&proxy.key, Account::None), "as before");
+    assert_eq!(counts(&mut registry, &raised, START), (0, 0, 0));
+    assert_eq!(counts(&mut registry, &ten, START), (1, 1, 1), "it has this");
+    let moved = world(ROLLOUT, 10, 3);
+    assert_eq!(counts(&mut registry, &moved, START), (0, 0, 0));
+    assert!(registry.account(&proxy.key, Account::Caller));
+    assert_eq!(counts(&mut registry, &raised, START), (1, 0, 1));
+    let nobody = Key::new("shop", "nobody");
+    assert!(!registry.account(&nobody, Account::None), "nobody knows it");
+    for pod in [&proxy.key, &nobody] {
+        registry.account(pod, Account::None);
+        registry.gone(pod);
+    }
+    assert!(registry.excused.is_empty());
 }

@@ -186,7 +186,7 @@ fn who_lags_until_when_and_who_refuses_is_named() {
     let message = lagging.message();
     for part in [
         "1 of 3 proxies",
-        "waiting for shop/client-1, shop/client-2 until 00:01:01Z",
+        "waiting for shop/client-1, shop/client-2 until 00:01:01Z; who has no time there is connected: see the log of its sidecar",
         "route has no stable arm",
         "Suspended",
     ] {

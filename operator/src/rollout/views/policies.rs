@@ -16,6 +16,14 @@ pub struct Allowing {
     pub allow: Vec<Allow>,
 }
 
+impl Allowing {
+    /// Whether it selects a pod with these labels.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        let mut wanted = self.selector.iter();
+        wanted.all(|(name, value)| labels.get(name) == Some(value))
+    }
+}
+
 impl From<DeserializeGuard<CallerPolicy>> for Allowing {
     /// One that this version cannot read selects whatever it can be seen to select, and allows nobody: to leave it out would let everybody call.
     fn from(DeserializeGuard(read): DeserializeGuard<CallerPolicy>) -> Allowing {
