@@ -251,4 +251,19 @@ mod tests {
         let text = sentence(&obstacles(&pods, QUIET, nobody));
         assert!(text.contains("web-4 and 4 more do not accept"), "{text}");
     }
+    #[test]
+    fn the_guides_show_what_is_said() {
+        let waits = Obstacle::Plaintext {
+            caller: "pod legacy/cron-28".to_owned(),
+            pod: "web-6d4cf-x2x7k".to_owned(),
+            port: 8080,
+        };
+        for guide in [
+            include_str!("../../../docs/security.md"),
+            include_str!("../../../docs/authorization.md"),
+        ] {
+            let said = super::super::task::waits("shop", &[waits.clone()]);
+            assert!(guide.contains(&said), "{said}");
+        }
+    }
 }

@@ -251,10 +251,7 @@ impl Keeper {
         let obstacles = self.obstacles(namespace);
         if !obstacles.is_empty() {
             self.clear.remove(namespace);
-            let text = format!(
-                "{MTLS_LABEL}: {MTLS_STRICT} is not in force in namespace {namespace}, which goes on to accept plaintext: {}",
-                gate::sentence(&obstacles)
-            );
+            let text = waits(namespace, &obstacles);
             return self
                 .say(namespace, EventType::Warning, Reason::StrictWaits, text)
                 .await;
@@ -426,6 +423,14 @@ fn name_callers(facts: &mut [PodFacts], views: &Views) {
             call.caller.clone_from(name);
         }
     }
+}
+
+/// What keeps the namespace from what it asks for.
+pub(super) fn waits(namespace: &str, obstacles: &[Obstacle]) -> String {
+    format!(
+        "{MTLS_LABEL}: {MTLS_STRICT} is not in force in namespace {namespace}, which goes on to accept plaintext: {}",
+        gate::sentence(obstacles)
+    )
 }
 
 #[cfg(test)]
