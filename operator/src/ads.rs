@@ -55,7 +55,7 @@ pub use sign::{KEY_BYTES, RevocationKey};
 
 use interests::Interests;
 use registry::Registry;
-pub use registry::{Account, StreamId};
+pub use registry::StreamId;
 use tallies::Tallies;
 
 /// The handle on the server. Clones are the same server.
@@ -284,11 +284,6 @@ impl Ads {
         registry.may_call(&rollout.to_string(), &pod.namespace, &pod.service_account)
     }
 
-    /// Of what account the pod is as a caller. One of none holds up nobody by what its sidecar has not acknowledged.
-    pub fn account(&self, pod: &Key, account: Account) {
-        self.learn(pod, |registry| registry.account(pod, account));
-    }
-
     /// Nobody asks about this rollout any more.
     pub fn forget_rollout(&self, rollout: &str) {
         lock(&self.0.tallies).discard([rollout]);
@@ -431,10 +426,6 @@ impl Ads {
 /// Streams without a transport, for tests of who looks at them from outside.
 #[cfg(test)]
 impl Ads {
-    pub(crate) fn account_of(&self, pod: &Key) -> Account {
-        self.registry().account_of(pod)
-    }
-
     /// A new stream of the pod, whose token is for this UID.
     pub(crate) fn stream_of(&self, pod: &Key, uid: &str, accepts: bool) {
         use registry::Accepts;

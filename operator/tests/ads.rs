@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aviary_crds::policy::{Allow, Caller};
-use aviary_operator::ads::{Account, Acks, Ads, RevocationKey};
+use aviary_operator::ads::{Acks, Ads, RevocationKey};
 use aviary_operator::key::Key;
 use aviary_operator::mesh::{Callers, World};
 use aviary_operator::outcomes::{Closed, Subject};
@@ -669,29 +669,6 @@ async fn who_may_not_call_holds_up_no_release_and_has_no_say_in_it() {
         standing(ads) == acks(2, 1, &["shop/web-2"])
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_pod_that_is_on_its_way_out_holds_up_no_release() {
-    let mesh = Mesh::serving(world(&[("web", 1)])).await;
-    let mut slow = mesh.proxy("slow").await;
-    slow.call("web").await;
-    mesh.until("at 1 %", |ads| standing(ads) == acks(1, 1, &[]))
-        .await;
-    slow.hold_installs();
-    mesh.ads.set_world(world(&[("web", 10)]));
-    let lags = acks(1, 0, &["shop/slow"]);
-    mesh.until("it lags", |ads| standing(ads) == lags).await;
-    let pod = Key::new("shop", "slow");
-    mesh.ads.account(&pod, Account::None);
-    assert_eq!(standing(&mesh.ads), acks(0, 0, &[]));
-    mesh.ads.account(&pod, Account::Caller);
-    assert_eq!(standing(&mesh.ads), lags);
-    // Also of none it counts when it has taken over what there is.
-    mesh.ads.account(&pod, Account::None);
-    slow.release_installs();
-    mesh.until("at 10 %", |ads| standing(ads) == acks(1, 1, &[]))
-        .await;
 }
 
 #[tokio::test]

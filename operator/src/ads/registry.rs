@@ -9,7 +9,7 @@
 //! than its lease. A new stream is entered with its first request for routes, so that a reconnecting pod is a laggard until it
 //! has said what it uses.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use aviary_xds::Resources;
@@ -51,8 +51,6 @@ pub(super) struct Registry {
     unidentified: HashMap<Key, Unnamed>,
     /// Who may call the pods of a rollout; one that is missing is everybody's.
     restricted: HashMap<String, Callers>,
-    /// Pods that are being deleted, or not Ready.
-    excused: HashSet<Key>,
     revoked: BTreeSet<Revocation>,
     last_stream: u64,
     last_rejection: u64,
@@ -75,14 +73,6 @@ pub(super) enum Accepts {
     /// Nothing: it has no certificate, or is of a version that takes none.
     Unknown,
     Tls,
-}
-
-/// Whether a pod is waited for as a caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Account {
-    Caller,
-    /// It is being deleted, or not Ready.
-    None,
 }
 
 #[derive(Debug)]
@@ -273,28 +263,10 @@ impl Registry {
         callers.is_none_or(|callers| callers.include(namespace, service_account))
     }
 
-    /// Says whether that makes a difference to a pod that is known.
-    pub(super) fn account(&mut self, key: &Key, account: Account) -> bool {
-        let changed = match account {
-            Account::None => self.excused.insert(key.clone()),
-            Account::Caller => self.excused.remove(key),
-        };
-        changed && self.pods.contains_key(key)
-    }
-
-    pub(super) fn account_of(&self, key: &Key) -> Account {
-        if self.excused.contains(key) {
-            Account::None
-        } else {
-            Account::Caller
-        }
-    }
-
     /// The pod is gone, and with it whatever it has said. Says whether there was anything.
     pub(super) fn gone(&mut self, key: &Key) -> bool {
         let accepted = self.accepting.remove(key).is_some();
         self.unidentified.remove(key);
-        self.excused.remove(key);
         self.forget(key) || accepted
     }
 
@@ -416,10 +388,6 @@ impl Registry {
             }),
             Link::Open(_) => {
                 let standing = pod.view.standing(rollout, resources)?;
-                let is_current = standing.acknowledged && standing.endpoints;
-                if !is_current && self.account_of(key) == Account::None {
-                    return None;
-                }
                 let rejection = standing.rejection.filter(|_| pod.rejected_at > 0);
                 Some(Counted {
                     acknowledged: standing.acknowledged,

@@ -173,7 +173,6 @@ pub fn of_replica_set((before, after): Pair<'_, DynamicObject>) -> Vec<Change> {
 pub fn of_pod((before, after): Pair<'_, PodSeen>) -> Vec<Change> {
     let matters = |pod: &PodSeen| PodSeen {
         leaves: false,
-        unready: false,
         lacks: None,
         ..pod.clone()
     };

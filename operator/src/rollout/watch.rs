@@ -22,7 +22,7 @@ use super::changes::{self, About, Change};
 use super::replica_sets;
 use super::views::{Allowing, Guarded, NamespaceSeen, PodSeen, Seen, Views, Writer};
 use super::write::Kind;
-use crate::ads::{Account, Ads};
+use crate::ads::Ads;
 use crate::key::Key;
 use crate::scope::Scope;
 
@@ -169,7 +169,8 @@ pub fn watch(
     );
     let pods = scope.api(client.clone());
     tasks.spawn(follow_pods(
-        watcher(pods, all).default_backoff(),
+        pods,
+        all,
         writers.pods,
         ads.clone(),
         changes.clone(),
@@ -240,14 +241,16 @@ fn stripping<K>(strip: fn(&mut K)) -> impl Fn(K) -> K {
     }
 }
 
-/// Pods are also who is behind a stream: a proxy whose pod is gone, or on its way out, is no laggard.
+/// Pods are also who is behind a stream: a proxy whose pod is gone is no laggard.
 async fn follow_pods(
-    stream: impl Stream<Item = Result<watcher::Event<Pod>, watcher::Error>>,
+    api: Api<Pod>,
+    config: watcher::Config,
     mut writer: Writer<PodSeen>,
     ads: Ads,
     changes: Changes,
 ) {
     let reader = writer.as_reader();
+    let stream = watcher(api, config).default_backoff();
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
         let event = match event {
@@ -269,37 +272,12 @@ async fn follow_pods(
         {
             ads.forget_pod(&before.key);
         }
-        match &seen {
-            Seen::One {
-                before,
-                after: Some(after),
-            } => {
-                let account = account_of(after);
-                if before.as_deref().map(account_of) != Some(account) {
-                    ads.account(&after.key, account);
-                }
-            }
-            Seen::All => {
-                for pod in reader.state() {
-                    ads.account(&pod.key, account_of(&pod));
-                }
-            }
-            Seen::Nothing | Seen::One { after: None, .. } => {}
-        }
         for gone in known.iter().filter(|key| !reader.has(key)) {
             ads.forget_pod(gone);
         }
         changes::of(&seen, changes::of_pod)
             .into_iter()
             .for_each(|change| changes.send(change));
-    }
-}
-
-fn account_of(pod: &PodSeen) -> Account {
-    if pod.leaves || pod.unready {
-        Account::None
-    } else {
-        Account::Caller
     }
 }
 

@@ -375,25 +375,3 @@ fn whose_business_a_release_is_not_is_not_waited_for_whether_connected_or_lost()
     registry.restrict("shop/another", only("other"));
     assert_eq!(counts(&mut registry, &raised, START).0, 1);
 }
-
-#[test]
-fn a_pod_of_no_account_is_not_waited_for_and_nothing_of_it_stays_when_it_is_gone() {
-    let ten = world(ROLLOUT, 10, 2);
-    let (mut registry, proxy) = settled(&ten);
-    let raised = world(ROLLOUT, 20, 2);
-    assert!(registry.account(&proxy.key, Account::None));
-    assert!(!registry.account(&proxy.key, Account::None), "as before");
-    assert_eq!(counts(&mut registry, &raised, START), (0, 0, 0));
-    assert_eq!(counts(&mut registry, &ten, START), (1, 1, 1), "it has this");
-    let moved = world(ROLLOUT, 10, 3);
-    assert_eq!(counts(&mut registry, &moved, START), (0, 0, 0));
-    assert!(registry.account(&proxy.key, Account::Caller));
-    assert_eq!(counts(&mut registry, &raised, START), (1, 0, 1));
-    let nobody = Key::new("shop", "nobody");
-    assert!(!registry.account(&nobody, Account::None), "nobody knows it");
-    for pod in [&proxy.key, &nobody] {
-        registry.account(pod, Account::None);
-        registry.gone(pod);
-    }
-    assert!(registry.excused.is_empty());
-}

@@ -38,8 +38,6 @@ pub struct PodSeen {
     pub sidecar: Sidecar,
     /// It is being deleted.
     pub leaves: bool,
-    /// Its condition says that it is not Ready.
-    pub unready: bool,
     /// What it should have and has not.
     pub lacks: Option<Box<Lacks>>,
 }
@@ -80,16 +78,8 @@ impl From<Pod> for PodSeen {
             sidecar,
             probes: meshed.map(probes::of).unwrap_or_default().into(),
             leaves: pod.metadata.deletion_timestamp.is_some(),
-            unready: unready(&pod),
         }
     }
-}
-
-/// One of which nothing is known yet is not.
-fn unready(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| &status.conditions);
-    let mut conditions = conditions.flatten();
-    conditions.any(|condition| condition.type_ == "Ready" && condition.status != "True")
 }
 
 /// Only that which counts under Istio's names, which know callers and called by it. As its injector wrote it.

@@ -5,7 +5,6 @@ use k8s_openapi::api::core::v1::Service;
 use watcher::Event;
 
 use super::*;
-use crate::ads::RevocationKey;
 use crate::rollout::testing;
 
 fn service(name: &str, version: &str) -> Service {
@@ -60,50 +59,4 @@ async fn nobody_is_woken_before_the_view_has_what_the_change_is_about() {
     assert_eq!(hears(Event::Init), (vec![], has("2", "")));
     assert_eq!(hears(listed("cart", "4")), (vec![], has("2", "")));
     assert_eq!(hears(Event::InitDone), (all, has("", "4")));
-}
-
-#[tokio::test]
-async fn of_no_account_is_whoever_is_being_deleted_or_not_ready() {
-    let (_views, writers) = testing::views();
-    let (changes, _woken) = Changes::new();
-    let ads = Ads::new(RevocationKey::new(&[7; 32]));
-    let key = Key::new("shop", "web");
-    let (events, stream) = futures::channel::mpsc::unbounded();
-    let following = follow_pods(stream, writers.pods, ads.clone(), changes);
-    let mut following = std::pin::pin!(following);
-    let mut counts_after = |event: Event<Pod>| {
-        events.unbounded_send(Ok(event)).unwrap();
-        assert_eq!(following.as_mut().now_or_never(), None, "it goes on");
-        ads.account_of(&key) == Account::Caller
-    };
-    let pod = |deleted: Option<&str>, ready: Option<&str>| -> Pod {
-        let conditions = ready.map(|status| {
-            serde_json::json!([
-                {"type": "Initialized", "status": "False"},
-                {"type": "Ready", "status": status},
-            ])
-        });
-        let pod = serde_json::json!({
-            "metadata": {"namespace": "shop", "name": "web", "deletionTimestamp": deleted},
-            "status": {"conditions": conditions},
-        });
-        serde_json::from_value(pod).unwrap()
-    };
-    let deleted = Some("2026-01-01T00:00:00Z");
-    // As a list brings it, and as a change does.
-    assert!(counts_after(Event::Init));
-    assert!(counts_after(Event::InitApply(pod(None, Some("False")))));
-    assert!(!counts_after(Event::InitDone));
-    for (pod, counts) in [
-        (pod(None, Some("True")), true),
-        (pod(None, Some("Unknown")), false),
-        (pod(None, None), true),
-        (pod(deleted, Some("True")), false),
-        (pod(None, Some("True")), true),
-        (pod(deleted, None), false),
-    ] {
-        assert_eq!(counts_after(Event::Apply(pod.clone())), counts, "{pod:?}");
-    }
-    let gone = Event::Delete(pod(deleted, None));
-    assert!(counts_after(gone), "whoever takes its name is another");
 }
