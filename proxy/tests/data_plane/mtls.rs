@@ -152,6 +152,17 @@ fn handshakes(mesh: &Mesh, side: &str, result: &str) -> u64 {
     line.expect("every result has its series").parse().unwrap()
 }
 
+/// What is said, as `docs/security.md` has it, where the application is at `10.1.0.7:8080`.
+fn assert_documented(said: &str, app: SocketAddr) {
+    let documented = include_str!("../../../docs/security.md");
+    let said = said.replace(&app.to_string(), "10.1.0.7:8080");
+    let said = said.replace(&format!("port {}", app.port()), "port 8080");
+    assert!(
+        documented.contains(&said),
+        "not in docs/security.md: {said}"
+    );
+}
+
 #[tokio::test]
 async fn both_versions_of_http_and_grpc_cross_and_nobody_can_read_along() {
     let app = Server::start("web").await;

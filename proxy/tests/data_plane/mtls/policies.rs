@@ -53,6 +53,7 @@ async fn another_service_account_is_refused_and_the_one_that_is_allowed_is_not()
             text.contains(&api) && text.contains(&port.to_string()),
             "{text}"
         );
+        super::assert_documented(text.trim_end(), app.address);
         assert_eq!(client.get("/healthz").await.status, 200);
     }
     let mut client = Client::http2(pair.calling.outbound).await;
@@ -64,6 +65,7 @@ async fn another_service_account_is_refused_and_the_one_that_is_allowed_is_not()
     let answer = plain.get("/").await;
     assert_eq!(answer.status, 403);
     assert!(answer.text.contains("CallerPolicy"), "{}", answer.text);
+    super::assert_documented(answer.text.trim_end(), app.address);
     assert_eq!(plain.get("/healthz").await.status, 200);
     assert_eq!(refused(&pair.called, "plaintext", ""), 1);
     // By another port, and then by its own.

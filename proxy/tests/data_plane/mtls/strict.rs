@@ -103,6 +103,7 @@ async fn http_in_the_clear_is_told_why_it_is_refused_and_probes_are_let_through(
                 answer.text
             );
             assert!(answer.headers.contains_key("x-aviary-error"));
+            super::assert_documented(answer.text.trim_end(), app.address);
         }
         // On the same connection, and in between.
         assert_eq!(client.get("/healthz").await.text, "web");
@@ -208,6 +209,7 @@ async fn a_pod_that_has_not_heard_yet_who_may_call_lets_in_probes_and_nobody_els
             let answer = client.get("/").await;
             assert_eq!(answer.status, 403);
             assert!(answer.text.contains("has not heard yet"), "{}", answer.text);
+            super::assert_documented(answer.text.trim_end(), app.address);
             assert_eq!(client.get("/healthz").await.status, 200);
         }
         assert_eq!(says(called.inbound, b"\x00\x01\x02\x03").await, b"");
