@@ -1,5 +1,6 @@
 //! Callers without a sidecar, whom kube-proxy brings to any pod: the pod that they come to picks the revision.
 
+mod alike;
 mod first;
 
 use std::net::SocketAddr;
