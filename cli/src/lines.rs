@@ -211,7 +211,13 @@ fn rows(view: &View, now: Timestamp) -> Vec<Row> {
         row("checks", verdict_style(check.verdict), text);
     }
     if let Some(failure) = failure.filter(|_| !is_news) {
-        row("failed", faint(), failed(failure, now));
+        // Of an earlier release, unless it is what this one waits for.
+        let style = if view.phase == "Paused" {
+            bad()
+        } else {
+            faint()
+        };
+        row("failed", style, failed(failure, now));
     }
     row("next", plain, next(view, now));
     if !view.message.is_empty() && !repeats_failure(view) {
