@@ -1,14 +1,22 @@
 //! Endpoints that fail again and again, beside others that do not.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::time::sleep;
+use traffic_core::config::Protocol;
 use traffic_core::outlier::CONSECUTIVE;
 
 use crate::client::{Client, eventually};
-use crate::mesh::{Mesh, Service};
-use crate::server::Server;
+use crate::mesh::{Mesh, Service, counts};
+use crate::retries::{policy, with};
+use crate::server::{Server, nobody, opaque, raw};
+use crate::withdrawal::reads;
 
 /// A proxy whose Service has these two endpoints.
 async fn between(one: &Server, other: &Server) -> Mesh {
@@ -121,4 +129,69 @@ async fn one_that_is_new_beside_an_older_one_begins_with_a_part_of_its_share() {
     for request in held {
         request.await.unwrap();
     }
+}
+
+/// Answers with half of what it says it will.
+async fn breaking() -> (SocketAddr, Arc<AtomicUsize>) {
+    let broken = Arc::<AtomicUsize>::default();
+    let count = broken.clone();
+    let address = raw(move |mut stream, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move {
+            let part = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
+            stream.write_all(part).await.unwrap();
+        }
+    })
+    .await;
+    (address, broken)
+}
+
+#[tokio::test]
+async fn one_whose_answers_break_off_is_out_although_their_heads_are_well() {
+    let (bad, broken) = breaking().await;
+    let good = Server::start("good").await;
+    let service = Service {
+        stable: vec![bad, good.address],
+        ..Service::default()
+    };
+    let mesh = Mesh::with(&service).await;
+    for _ in 0..100 {
+        // A connection of a caller's ends with an answer that breaks off.
+        let _ = Client::http1(mesh.outbound).await.try_get("/").await;
+    }
+    let broken = broken.load(Ordering::SeqCst);
+    assert!(broken <= usize::from(CONSECUTIVE), "{broken}");
+    assert_eq!(good.requests(), 100 - broken);
+}
+
+#[tokio::test]
+async fn one_whose_failures_no_caller_sees_is_out_too() {
+    let (bad, good) = (Server::start("bad").await, Server::start("good").await);
+    let service = Service {
+        stable: vec![bad.address, good.address],
+        ..Service::default()
+    };
+    let mesh = Mesh::with(&with(service, policy("500"))).await;
+    assert_eq!(failed(&mesh, "/fails-at/bad", 100).await, 0);
+    assert!(
+        bad.requests() <= usize::from(CONSECUTIVE),
+        "{}",
+        bad.requests()
+    );
+}
+
+#[tokio::test]
+async fn one_that_takes_no_connection_is_out_for_bytes_that_nobody_reads_too() {
+    let service = Service {
+        protocol: Protocol::Opaque,
+        stable: vec![nobody().await, opaque("v1").await],
+        ..Service::default()
+    };
+    let mesh = Mesh::with(&service).await;
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(mesh.outbound).await.unwrap();
+        reads(&mut stream, b"v1").await;
+    }
+    let [.., unsent] = counts(&mesh.arm("v1").connections);
+    assert!(unsent <= u64::from(CONSECUTIVE), "{unsent}");
 }

@@ -5,9 +5,10 @@ mod first;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aviary_proxy::control::Install;
-use http::Request;
+use http::{Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use traffic_core::outcome::Class;
@@ -16,6 +17,7 @@ use traffic_core::peer::Peer;
 use crate::client::{Client, eventually, get, whole};
 use crate::control_plane::wall;
 use crate::mesh::{Given, Mesh, Service, counts};
+use crate::retries::{policy, with};
 use crate::server::{Server, nobody};
 use crate::streams::caller_at;
 use crate::withdrawal::{Grpc, open, quick};
@@ -312,4 +314,23 @@ async fn a_rollback_ends_their_streams_to_the_canary_whichever_pod_they_came_to(
         stable.goes_on().await;
         pods.have_weight(100).await;
     }
+}
+
+#[tokio::test]
+async fn what_the_owner_of_the_service_says_of_calls_holds_for_theirs() {
+    let [v1, v2] = apps().await;
+    let pod = Pod::start(v2.address);
+    let service = Service {
+        application: Some(v2.address),
+        ..Service::new(v1.address, v2.address, 100)
+    };
+    let mut service = with(service, policy("500"));
+    service.bounds.request = Some(Duration::from_millis(300));
+    pod.mesh.install(&service).await;
+    for client in &mut Client::both(pod.mesh.inbound).await {
+        assert_eq!(client.get("/fails-at/v2").await.text, "v1");
+        let answer = client.get("/held").await;
+        assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+    }
+    assert_eq!(pod.picked("v2"), [0, 4, 0, 0]);
 }

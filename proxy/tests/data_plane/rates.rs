@@ -26,7 +26,7 @@ pub(crate) fn few() -> Option<Rate> {
     Some(format!("1/s burst {BURST}").parse().unwrap())
 }
 
-fn limits(rates: Rates) -> Limits {
+pub(crate) fn limits(rates: Rates) -> Limits {
     Limits {
         rates,
         ..Limits::default()
@@ -167,4 +167,42 @@ async fn declared_probes_are_never_too_many() {
             assert_eq!(client.get("/healthz").await.status, StatusCode::OK);
         }
     }
+}
+
+#[tokio::test]
+async fn workers_count_together() {
+    let app = Server::start("app").await;
+    let mesh = Mesh::start(Given {
+        inbound: app.address,
+        workers: 2,
+        limits: limits(Rates {
+            all: few(),
+            each: None,
+        }),
+        ..Given::default()
+    });
+    let mut first = Client::http1(mesh.inbound).await;
+    until_refused(&mut first, "/").await;
+    // It is the other worker's, which has fewer connections.
+    let mut second = Client::http1(mesh.inbound).await;
+    let (admitted, _) = until_refused(&mut second, "/").await;
+    assert!(admitted < BURST, "{admitted}");
+}
+
+#[tokio::test]
+async fn a_pod_that_turns_away_quickly_draws_no_more_requests_by_that() {
+    let (app, other) = (Server::start("v2").await, Server::start("v2").await);
+    let limited = pod(app.address);
+    let service = Service {
+        canary: vec![limited.inbound, other.address],
+        ..Service::new(other.address, other.address, 100)
+    };
+    let caller = Mesh::with(&service).await;
+    let mut clients = Client::both(caller.outbound).await;
+    let mut turned_away = 0;
+    for number in 0..100 {
+        let answer = clients[number % 2].get("/").await;
+        turned_away += usize::from(answer.status == StatusCode::TOO_MANY_REQUESTS);
+    }
+    assert!(turned_away <= 5, "{turned_away}");
 }

@@ -23,7 +23,7 @@ use crate::server::{Server, nobody, raw};
 const PLENTY: (u32, u32) = (100, 1_000);
 
 /// Once, for these.
-fn policy(on: &str) -> Retries {
+pub(crate) fn policy(on: &str) -> Retries {
     Retries {
         on: on
             .split(',')
@@ -40,7 +40,7 @@ fn methods(names: &[Method]) -> Methods {
     names.iter().copied().collect()
 }
 
-fn with(service: Service, retries: Retries) -> Service {
+pub(crate) fn with(service: Service, retries: Retries) -> Service {
     let bounds = Bounds {
         retries: Some(retries),
         ..Bounds::default()
@@ -403,4 +403,26 @@ async fn a_request_for_a_head_alone_is_sent_again_too() {
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "");
     }
+}
+
+/// Else a new weight would take away what the requests before it have earned.
+#[tokio::test]
+async fn what_was_not_spent_outlives_a_new_weight() {
+    let server = Server::start("v1").await;
+    let half = Retries {
+        budget: Terms::new(50, 0).unwrap(),
+        ..policy("5xx")
+    };
+    let service = with(Service::new(server.address, server.address, 0), half);
+    let mesh = Mesh::with(&service).await;
+    let mut client = Client::http1(mesh.outbound).await;
+    for _ in 0..20 {
+        client.get("/").await;
+    }
+    mesh.install(&service.at(50)).await;
+    mesh.install(&service).await;
+    for _ in 0..5 {
+        client.get("/status/503").await;
+    }
+    assert_eq!(told(&mesh, SENT, "v1", "status"), Some(5));
 }

@@ -8,12 +8,12 @@ use aviary_proxy::limits::Limits;
 use bytes::Bytes;
 use futures::stream;
 use http::header::{CONTENT_TYPE, TE};
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
 use socket2::{Domain, Socket, Type};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use traffic_core::bounds::Bounds;
@@ -22,19 +22,20 @@ use traffic_core::contract::header;
 use crate::client::{Client, eventually, get, post, whole};
 use crate::mesh::{Given, Mesh, Service, counts, refused};
 use crate::server::{Server, raw};
+use crate::streams::endpoint;
 
 const SHORT: Duration = Duration::from_millis(300);
 const LONG: Duration = Duration::from_secs(600);
 
 /// All requests to v2, at this address.
-fn bounded(address: SocketAddr, bounds: Bounds) -> Service {
+pub(crate) fn bounded(address: SocketAddr, bounds: Bounds) -> Service {
     Service {
         bounds,
         ..Service::new(address, address, 100)
     }
 }
 
-fn at_most(request: Duration) -> Bounds {
+pub(crate) fn at_most(request: Duration) -> Bounds {
     Bounds {
         request: Some(request),
         ..Bounds::default()
@@ -126,10 +127,17 @@ async fn a_caller_that_leaves_at_the_end_of_its_own_time_was_not_answered() {
     let left = timeout(SHORT, client.send(call)).await;
     assert!(left.is_err());
     eventually("it says nothing", || ended(&mesh) == [0, 1, 1, 0]).await;
+    // The same once the answer has begun.
+    let body = StreamBody::new(stream::pending());
+    let call = Request::post("/grpc/0").body(UnsyncBoxBody::new(body));
+    let response = client.send(grpc(call.unwrap(), "2S")).await.unwrap();
+    sleep(Duration::from_millis(1_900)).await;
+    drop(response);
+    eventually("it counts", || ended(&mesh) == [0, 2, 1, 0]).await;
 }
 
 /// Answers with a part of what it says it will, and nothing more.
-async fn stalling() -> SocketAddr {
+pub(crate) async fn stalling() -> SocketAddr {
     raw(|mut stream, _| async move {
         let part = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
         stream.write_all(part).await.unwrap();
@@ -286,4 +294,57 @@ async fn an_endpoint_that_does_not_take_the_connection_is_not_waited_for_longer_
         let says = format!("cannot connect to {address}: no answer in 300ms");
         assert_eq!(answer.text, format!("aviary-proxy: {says}\n"));
     }
+}
+
+/// Nothing comes back until all of it is there.
+#[tokio::test]
+async fn an_upload_is_not_idle_either() {
+    const IDLE: Duration = Duration::from_secs(2);
+    let one = raw(|mut stream, mut seen| async move {
+        let head = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        while !seen.ends_with(b"\r\n0\r\n\r\n") {
+            assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0);
+        }
+        stream.write_all(b"all").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let two = endpoint(|request, mut respond| async move {
+        let mut sender = respond.send_response(Response::new(()), false).unwrap();
+        let mut body = request.into_body();
+        while let Some(data) = body.data().await {
+            data.unwrap();
+        }
+        sender.send_data("all".into(), true).unwrap();
+    });
+    for (version, address) in [one.await, two.await].into_iter().enumerate() {
+        let mesh = Mesh::with(&bounded(address, idle_at_most(IDLE))).await;
+        let pieces = stream::unfold(0, |sent| async move {
+            sleep(IDLE / 7).await;
+            let piece = Ok(Frame::data(Bytes::from_static(b"x")));
+            (sent < 10).then_some((piece, sent + 1))
+        });
+        let upload = Request::post("/").body(UnsyncBoxBody::new(StreamBody::new(pieces)));
+        let client = &mut Client::both(mesh.outbound).await[version];
+        let response = client.send(upload.unwrap()).await.unwrap();
+        assert_eq!(whole(response).await.unwrap().text, "all");
+    }
+}
+
+#[tokio::test]
+async fn an_application_that_does_not_take_the_connection_is_not_waited_for_longer_either() {
+    let (socket, _waiting) = full().await;
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mesh = Mesh::start(Given {
+        inbound: address,
+        limits: Limits {
+            connect: SHORT,
+            ..Limits::default()
+        },
+        ..Given::default()
+    });
+    let answer = Client::http1(mesh.inbound).await.get("/").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    let says = format!("cannot connect to {address}: no answer in 300ms");
+    assert!(answer.text.contains(&says), "{}", answer.text);
 }

@@ -2,23 +2,30 @@
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use aviary_proxy::telemetry::Wanted;
+use h2::Reason;
+use http::Response;
 use http::header::{AUTHORIZATION, COOKIE};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use traffic_core::bounds::Bounds;
 use traffic_core::telemetry::{AccessLog, AccessLogPath};
 
 use super::{Written, logging};
 use crate::client::{Client, eventually, get, whole};
 use crate::mesh::{Given, Mesh, SERVICE, Service};
-use crate::server::{Server, nobody};
+use crate::server::{Server, nobody, raw as raw_server};
+use crate::streams::{caller, endpoint};
+use crate::timeouts::{at_most, bounded, stalling};
+use crate::withdrawal::{Grpc, open, quick};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// What of a line is the same each time.
-fn known(line: &Value, names: &[&str]) -> Value {
+pub(super) fn known(line: &Value, names: &[&str]) -> Value {
     let names = names.iter().map(|name| (*name, line[*name].clone()));
     names
         .map(|(name, value)| (name.to_owned(), value))
@@ -295,4 +302,61 @@ async fn requests_go_on_while_nobody_reads_the_lines_and_what_is_dropped_is_coun
     written
         .lines(usize::try_from(count("written")).unwrap())
         .await;
+}
+
+/// Of answers that have begun, in either version.
+#[tokio::test]
+async fn an_answer_that_breaks_off_says_why() {
+    let broken = raw_server(|mut stream, _| async move {
+        let part = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello";
+        stream.write_all(part).await.unwrap();
+    });
+    let reset = endpoint(|_request, mut respond| async move {
+        let mut sender = respond.send_response(Response::new(()), false).unwrap();
+        sender.send_data("hello".into(), false).unwrap();
+        tokio::task::yield_now().await;
+        sender.send_reset(Reason::INTERNAL_ERROR);
+    });
+    let endless = Server::start("v2").await;
+    let short = || at_most(Duration::from_millis(300));
+    for (address, bounds, version, flag) in [
+        (broken.await, Bounds::default(), 0, "UC"),
+        (reset.await, Bounds::default(), 1, "UR"),
+        (stalling().await, short(), 0, "UT"),
+        (endless.address, short(), 1, "UT"),
+    ] {
+        let (given, written) = logging("errors");
+        let mesh = Mesh::start(given);
+        mesh.install(&bounded(address, bounds)).await;
+        let client = &mut Client::both(mesh.outbound).await[version];
+        assert!(client.try_get("/endless").await.is_err());
+        let line = &written.lines(1).await[0];
+        let names = ["response_code", "response_flags", "outcome"];
+        assert_eq!(
+            known(line, &names),
+            json!({"response_code": 200, "response_flags": flag, "outcome": "failure"})
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_a_rollback_has_ended_says_so() {
+    let (v1, v2) = (Grpc::start("v1").await, Grpc::start("v2").await);
+    let (given, written) = logging("all");
+    let mesh = Mesh::start(Given {
+        limits: quick(),
+        ..given
+    });
+    let service = Service::new(v1.address, v2.address, 100);
+    mesh.install(&service).await;
+    let mut sender = caller(&mesh).await;
+    let mut stream = open(&mut sender).await;
+    mesh.install(&service.at(0)).await;
+    stream.ends_with("14").await;
+    let line = &written.lines(1).await[0];
+    let names = ["response_flags", "outcome", "revision"];
+    assert_eq!(
+        known(line, &names),
+        json!({"response_flags": "LR", "outcome": "client_closed", "revision": "v2"})
+    );
 }
