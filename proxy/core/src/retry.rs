@@ -84,7 +84,7 @@ pub fn after(retries: u8, failure: Failure, body: Body, allowed: Option<Allowed<
 #[cfg(test)]
 mod tests {
     use super::budget::Terms;
-    use super::conditions::{Condition, Conditions};
+    use super::conditions::read;
     use super::methods::Methods;
     use super::policy::Times;
     use super::*;
@@ -102,10 +102,7 @@ mod tests {
 
     fn policy(times: u32, on: &str) -> Retries {
         Retries {
-            on: on
-                .split(',')
-                .map(|word| word.parse::<Condition>().unwrap())
-                .collect(),
+            on: read(on),
             times: Times::new(times).unwrap(),
             each: None,
             methods: Methods::default(),
@@ -180,10 +177,7 @@ mod tests {
 
     #[test]
     fn no_condition_covers_what_nobody_waits_for() {
-        let all: Conditions = ["connect-failure", "reset", "5xx", "unavailable"]
-            .map(|word| word.parse::<Condition>().unwrap())
-            .into_iter()
-            .collect();
+        let all = read("connect-failure,reset,5xx,unavailable");
         assert!(!all.has(Failure::Over) && !all.has(Failure::Full));
     }
 }

@@ -189,17 +189,20 @@ impl FromIterator<Condition> for Conditions {
     }
 }
 
+/// Of words with commas between them.
+#[cfg(test)]
+pub(super) fn read(text: &str) -> Conditions {
+    let words = text.split(',');
+    words
+        .map(|word| word.parse::<Condition>().unwrap())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn read(text: &str) -> Conditions {
-        text.split(',')
-            .map(|word| word.parse::<Condition>().unwrap())
-            .collect()
-    }
 
     #[test]
     fn each_word_is_one_condition_and_covers_nothing_else() {

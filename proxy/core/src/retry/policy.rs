@@ -76,15 +76,9 @@ impl Times {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conditions::Condition;
+    use super::super::conditions::read;
     use super::super::methods::Method;
     use super::*;
-
-    fn read(text: &str) -> Conditions {
-        text.split(',')
-            .map(|word| word.parse::<Condition>().unwrap())
-            .collect()
-    }
 
     #[test]
     fn a_policy_has_a_reason_time_for_it_and_calls_that_it_is_about() {
