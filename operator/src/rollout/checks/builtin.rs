@@ -142,12 +142,12 @@ pub(crate) fn end(
     }
 }
 
-/// Code 0, and the flag DC with any code, are callers that went away. A gRPC call that fails has the code 200 and its status
+/// Code 0, and the flag DC with any code, are callers that went away; the flag FI is an answer that somebody asked for, of no revision. A gRPC call that fails has the code 200 and its status
 /// as a number; none at all, when it broke off before one came.
 fn istio(code: &str, protocol: &str, status: &str, flags: &str) -> Result<End, &'static str> {
     const LABEL: &str = "response_code";
     let code: u16 = code.parse().map_err(|_| LABEL)?;
-    if code == 0 || flags.split(',').any(|flag| flag == "DC") {
+    if code == 0 || flags.split(',').any(|flag| matches!(flag, "DC" | "FI")) {
         return Ok(End::Left);
     }
     if !(100..=599).contains(&code) {

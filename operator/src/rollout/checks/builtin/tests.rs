@@ -147,6 +147,9 @@ fn istio_counts_a_failed_call_of_grpc_as_an_answer_with_200() {
         ("0", "http", "", "-", End::Left),
         ("0", "http", "", "DC", End::Left),
         ("200", "http", "", "DC", End::Left),
+        ("503", "http", "", "FI", End::Left),
+        ("404", "http", "", "DI,FI", End::Left),
+        ("503", "http", "", "DI", End::Bad),
         ("200", "grpc", "0", "-", End::Good),
         // NOT_FOUND and CANCELLED are the caller's own.
         ("200", "grpc", "5", "-", End::Good),
