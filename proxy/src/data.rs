@@ -20,6 +20,7 @@ use traffic_core::revoked::RevocationMemory;
 use crate::clock::WallClock;
 use crate::command::Command;
 use crate::control::{Install, Installed, Link, Outcome, Outcomes, Reporting, Standing};
+use crate::limits::Limits;
 use crate::link::LinkState;
 use crate::metrics::Metrics;
 use crate::plaintext::PlainCallers;
@@ -37,6 +38,8 @@ pub struct Data {
     /// Who has called without one.
     plaintext: Arc<PlainCallers>,
     telemetry: Option<Arc<Telemetry>>,
+    /// What it takes.
+    limits: Limits,
     /// What this proxy listens on, by name.
     listeners: Vec<(&'static str, SocketAddr)>,
     /// Whom to ask how it stands with the control plane.
@@ -65,6 +68,7 @@ impl Data {
             identified: Arc::default(),
             plaintext: Arc::default(),
             telemetry: None,
+            limits: Limits::default(),
             listeners: Vec::new(),
             standing: OnceLock::new(),
         }
@@ -80,6 +84,12 @@ impl Data {
     #[must_use]
     pub fn telling(self, telemetry: Option<Arc<Telemetry>>) -> Data {
         Data { telemetry, ..self }
+    }
+
+    /// What the proxy takes.
+    #[must_use]
+    pub fn limited(self, limits: Limits) -> Data {
+        Data { limits, ..self }
     }
 
     /// What the proxy listens on, by name.

@@ -190,6 +190,7 @@ impl Proxy {
                 Data::new(senders, metrics.clone(), link.clone(), clock)
                     .knowing(plaintext)
                     .telling(telemetry)
+                    .limited(options.limits)
                     .listening(listeners),
             ),
             metrics,

@@ -1,5 +1,9 @@
 //! The configuration of one sidecar in lines: pure, over the dump that it gives.
 
+mod bounds;
+
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::text::table;
@@ -21,6 +25,8 @@ pub(super) fn lines(dump: &Value) -> Vec<String> {
         }
     )];
     lines.extend(listeners(dump));
+    lines.extend(let_in(&dump["inbound"]));
+    lines.extend(bounds::own(&dump["limits"]));
     let versions = &dump["xds"]["versions"];
     lines.extend(exchanged(&dump["xds"]));
     let head = [
@@ -37,6 +43,8 @@ pub(super) fn lines(dump: &Value) -> Vec<String> {
     rows.extend(list(&dump["routes"]).map(|each| route(each, &versions["routes"])));
     lines.push(String::new());
     lines.extend(table(&rows));
+    lines.extend(bounds::calls(list(&dump["routes"])));
+    lines.extend(outside(dump));
     let head = [
         "CLUSTER", "ENDPOINT", "HEALTH", "TLS", "IDENTITY", "VERSION",
     ];
@@ -50,7 +58,7 @@ pub(super) fn lines(dump: &Value) -> Vec<String> {
                 name.clone(),
                 of("address"),
                 of("health"),
-                of("tls"),
+                yes(&endpoint["tls"]),
                 of("identity"),
                 version.clone(),
             ]
@@ -93,6 +101,54 @@ fn listeners(dump: &Value) -> Option<String> {
         .map(|each| format!("{} {}", text(&each["name"]), text(&each["address"])));
     let all: Vec<String> = all.collect();
     (!all.is_empty()).then(|| format!("listens: {}", all.join(", ")))
+}
+
+/// Whom the pod lets in. Before it has been told there is nothing to say.
+fn let_in(inbound: &Value) -> Option<String> {
+    let how = match inbound["mtls"].as_str()? {
+        "strict" => "mutual TLS alone",
+        _ => "mutual TLS and plaintext",
+    };
+    let whom = match &inbound["callers"] {
+        Value::Null => "whoever calls".to_owned(),
+        grants => {
+            let names: BTreeSet<String> = list(grants).flat_map(granted).collect();
+            match names.len() {
+                0 => "nobody but probes".to_owned(),
+                _ => names.into_iter().collect::<Vec<_>>().join(", "),
+            }
+        }
+    };
+    Some(format!("lets in: {how}, of {whom}"))
+}
+
+/// Callers, each with its ports unless it may call all.
+fn granted(grant: &Value) -> impl Iterator<Item = String> {
+    let ports: Vec<String> = list(&grant["ports"]).map(text).collect();
+    let at = if ports.is_empty() {
+        String::new()
+    } else {
+        format!(" at {}", ports.join(" and "))
+    };
+    list(&grant["from"]).map(move |name| format!("{}{at}", text(name)))
+}
+
+/// Where this sidecar picks the revision itself, since who calls has none: while a release is under way.
+fn outside(dump: &Value) -> Vec<String> {
+    let all = list(&dump["applications"]).filter(|each| each["weight"].is_string());
+    let all = all.map(|each| {
+        format!(
+            "for callers without a sidecar that come to {}: as {}, canary {}",
+            text(&each["address"]),
+            text(&each["route"]),
+            text(&each["weight"])
+        )
+    });
+    let mut lines: Vec<String> = all.collect();
+    if !lines.is_empty() {
+        lines.insert(0, String::new());
+    }
+    lines
 }
 
 /// What it has been told, and has acknowledged.
@@ -166,6 +222,14 @@ fn route(route: &Value, versions: &Value) -> Vec<String> {
     ]
 }
 
+fn yes(value: &Value) -> String {
+    match value {
+        Value::Bool(true) => "yes".to_owned(),
+        Value::Bool(false) => "no".to_owned(),
+        other => text(other),
+    }
+}
+
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
@@ -193,6 +257,11 @@ mod tests {
             "listeners": [
                 {"name": "outbound", "address": "127.0.0.1:15001"},
                 {"name": "inbound", "address": "0.0.0.0:15006"},
+            ],
+            "inbound": {"mtls": "permissive", "probes": [], "callers": null},
+            "applications": [
+                {"address": "10.1.0.9:8080", "route": null, "weight": null, "picks": null},
+                {"address": "10.1.0.9:9090", "route": "shop/payment/80", "weight": "10%", "picks": 3},
             ],
             "xds": {
                 "control_plane": "https://aviary-xds.aviary-system.svc:15010",
@@ -223,6 +292,7 @@ mod tests {
             [
                 "version 0.1.0, not connected: it goes on with what it has, identity spiffe://cluster.local/ns/shop/sa/client until 2026-03-05T10:00:00.000Z",
                 "listens: outbound 127.0.0.1:15001, inbound 0.0.0.0:15006",
+                "lets in: mutual TLS and plaintext, of whoever calls",
                 "configured by https://aviary-xds.aviary-system.svc:15010",
                 "",
                 "RESOURCES  RECEIVED  ACKNOWLEDGED  REJECTED  AWAITING",
@@ -234,13 +304,29 @@ mod tests {
                 "10.96.0.9:80  not there yet: as the application asks",
                 "10.96.0.1:80  shop/payment/80                         shop/payment  Http      7f9c2a41d0  3b1e55aa02  0% (told 10%)  41",
                 "",
-                "CLUSTER                     ENDPOINT       HEALTH   TLS   IDENTITY                                   VERSION",
-                "shop/payment/80/3b1e55aa02  none           -        -     -                                          -",
-                "shop/payment/80/7f9c2a41d0  10.1.0.4:8080  Healthy  true  spiffe://cluster.local/ns/shop/sa/payment  17",
+                "for callers without a sidecar that come to 10.1.0.9:9090: as shop/payment/80, canary 10%",
+                "",
+                "CLUSTER                     ENDPOINT       HEALTH   TLS  IDENTITY                                   VERSION",
+                "shop/payment/80/3b1e55aa02  none           -        -    -                                          -",
+                "shop/payment/80/7f9c2a41d0  10.1.0.4:8080  Healthy  yes  spiffe://cluster.local/ns/shop/sa/payment  17",
                 "",
                 "revoked: revision 0bad0bad00 of shop/payment, release 6 and older: never raised again",
             ]
         );
+    }
+
+    #[test]
+    fn whom_a_pod_lets_in_is_said_by_name() {
+        let said = |inbound| let_in(&inbound);
+        let grants = json!([{"ports": [], "from": ["spiffe://a/ns/shop/sa/web"]}, {"ports": [80], "from": ["spiffe://a/ns/ops/*"]}]);
+        assert_eq!(
+            said(json!({"mtls": "strict", "callers": grants})).unwrap(),
+            "lets in: mutual TLS alone, of spiffe://a/ns/ops/* at 80, spiffe://a/ns/shop/sa/web"
+        );
+        let nobody = json!({"mtls": "permissive", "callers": []});
+        let says = "lets in: mutual TLS and plaintext, of nobody but probes";
+        assert_eq!(said(nobody).unwrap(), says);
+        assert_eq!(said(Value::Null), None);
     }
 
     #[test]

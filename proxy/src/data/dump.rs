@@ -1,5 +1,7 @@
 //! What the proxy does, as JSON.
 
+mod bounds;
+
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -39,6 +41,7 @@ impl Data {
                 })),
                 "wanted": wanted(&ready.route).to_string(),
                 "picks": ready.interleaver.requests(),
+                "bounds": bounds::calls(&ready.route.bounds),
             })
         });
         let mut applications: Vec<_> = table.applications.iter().collect();
@@ -70,6 +73,7 @@ impl Data {
             "connected": self.metrics.connected.load(Ordering::Relaxed) == 1,
             "identity": table.identity.as_ref().map(|own| self.identity(own)),
             "listeners": listeners.collect::<Vec<_>>(),
+            "limits": bounds::own(&self.limits),
             "xds": self.standing.get().map(|standing| standing.standing()),
             "inbound": table.inbound.as_deref().map(inbound::dump),
             "installs": self.metrics.installs.load(Ordering::Relaxed),

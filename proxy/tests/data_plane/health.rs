@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use aviary_proxy::control::{Install, Link};
+use aviary_proxy::limits::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use traffic_core::bounds::Bounds;
 
 use crate::client::Client;
 use crate::mesh::{Given, Mesh, Service};
@@ -79,6 +81,32 @@ async fn the_dump_shows_the_weights_that_really_hold() {
         {"name": "admin", "address": mesh.admin.to_string()},
     ]);
     assert_eq!(listeners, expected.as_array().unwrap());
+}
+
+#[tokio::test]
+async fn the_dump_shows_how_calls_are_bounded_and_what_the_pod_takes() {
+    let server = Server::start("v1").await;
+    let mesh = Mesh::start(Given {
+        limits: Limits {
+            connect: Duration::from_millis(300),
+            ..Limits::default()
+        },
+        ..Given::default()
+    });
+    let bounds = Bounds {
+        request: Some(Duration::from_secs(15)),
+        ..Bounds::default()
+    };
+    let service = Service {
+        bounds,
+        ..Service::new(server.address, server.address, 10)
+    };
+    mesh.install(&service).await;
+    let mut client = Client::http1(mesh.admin).await;
+    let text = client.get("/config_dump").await.text;
+    let dump: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(dump["routes"][0]["bounds"]["request_timeout"], "15s");
+    assert_eq!(dump["limits"]["connect_timeout"], "300ms");
 }
 
 #[tokio::test]
