@@ -11,37 +11,36 @@
 //! very pod (probes, scrapes) is never split: a dead application would look alive through another pod.
 
 mod again;
+mod attempts;
 mod begin;
 mod begun;
+mod delayed;
 mod failed;
 pub mod flight;
 mod outside;
 mod patience;
 pub mod peer;
 mod refused;
+mod settled;
 pub mod tally;
 
 use std::cell::RefCell;
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep_until;
 use traffic_core::authorize::Request;
-use traffic_core::config::Route;
-use traffic_core::outcome::{Class, Dialect, End, Said, Trace, classify};
-use traffic_core::retry::{self, Failure};
+use traffic_core::outcome::{Class, Dialect, Trace};
+use traffic_core::retry;
 use traffic_core::split::Pick;
 
 use crate::caller::Caller;
 use crate::drain::Stream;
 use crate::endpoint::{Endpoint, InFlight, SendError};
-use crate::metrics::Limit;
 use crate::net::origin::Side;
 use crate::state::destination::{Destination, LocalRoute};
 use crate::state::withdrawal::LongStream;
@@ -49,10 +48,11 @@ use crate::state::{App, State};
 use crate::table::ReadyRoute;
 use crate::telemetry::Flag;
 use again::Again;
+use attempts::try_once;
 use failed::Failed;
 use flight::Flight;
 pub use outside::Hold;
-use patience::{Deadline, Patience, Timer};
+use patience::{Deadline, Timer};
 use tally::Tally;
 
 /// Where the requests of a connection go.
@@ -156,6 +156,9 @@ pub trait Attempt {
         hop: Hop,
     ) -> impl Future<Output = Result<Answered<Self::Answer>, SendError>>;
 
+    /// Ready when the caller has left, before anything of the request was sent.
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()>;
+
     /// Whether another attempt could send all of it.
     fn body(&self) -> retry::Body;
 
@@ -192,6 +195,7 @@ pub struct Refusal {
     pub delivery: Delivery,
     /// There will be room after this time.
     pub retry_after: Option<Duration>,
+    pub flag: Flag,
 }
 
 /// What a calling sidecar may conclude.
@@ -251,7 +255,10 @@ impl Exchange {
     ) -> Result<(A::Answer, Flight), Refusal> {
         if let Some(delay) = self.delay {
             // In a box: a request without one does not pay for it.
-            Box::pin(self.wait(delay)).await;
+            let waited = Box::pin(self.wait(delay, attempt)).await;
+            if let Err(error) = waited {
+                return Err(self.give_up(state, Failed::from(error)));
+            }
         }
         let sent = match &self.target {
             Target::Split {
@@ -275,8 +282,11 @@ impl Exchange {
             Target::Refused(refusal) => {
                 let refusal = (**refusal).clone();
                 self.tally
-                    .refused(Flag::None, refusal.status, &refusal.reason);
-                self.tally.end(Class::Failure);
+                    .refused(refusal.flag, refusal.status, &refusal.reason);
+                self.tally.end(match refusal.delivery {
+                    Delivery::Unsent => Class::Unsent,
+                    Delivery::Unknown => Class::Failure,
+                });
                 return Err(refusal);
             }
         };
@@ -287,244 +297,6 @@ impl Exchange {
                 Ok((answer, flight.canarys(attempt.long().take())))
             }
             Err(failed) => Err(self.give_up(state, failed)),
-        }
-    }
-
-    /// For as long as it is kept waiting, or to the end of its time.
-    async fn wait(&self, delay: Duration) {
-        let until = self.arrived + delay;
-        let end = self.deadline.map_or(until, |deadline| deadline.at());
-        sleep_until(until.min(end).into()).await;
-    }
-
-    async fn split<A: Attempt>(
-        &mut self,
-        state: &State,
-        attempt: &mut A,
-        (route, pick, again): (&LocalRoute, Pick, Option<Again<'_>>),
-        mut own: Option<Rc<Endpoint>>,
-    ) -> Result<(Answered<A::Answer>, InFlight), Failed> {
-        let (mut arm, mut tried) = (route.arm(pick), None);
-        let mut now = match self.delay {
-            None => self.arrived,
-            // No endpoint has made it wait.
-            Some(_) => Instant::now(),
-        };
-        let (mut retries, mut revision) = (0, route.revision(pick));
-        let Route { name, bounds, .. } = &*route.ready.route;
-        loop {
-            let place = match bounds.requests {
-                None => Ok(None),
-                Some(most) => arm.metrics.place(most).map(Some).ok_or(most),
-            };
-            let next = match own.take() {
-                Some(endpoint) => Some((endpoint, Hop::AsItIs)),
-                None => {
-                    let picked = state.pick(&arm.endpoints, tried, now);
-                    picked.map(|endpoint| (endpoint, Hop::Endpoint))
-                }
-            };
-            let ended = match (place, next) {
-                (Ok(place), Some((endpoint, hop))) => {
-                    tried = Some(endpoint.address());
-                    self.tally.goes_to(endpoint.address(), revision);
-                    let in_flight = InFlight::at(&endpoint, now, place);
-                    let deadline = match &again {
-                        None => self.deadline,
-                        Some(again) => again.deadline(self.deadline, now),
-                    };
-                    let to = (&endpoint, hop);
-                    *attempt.long() = arm.long_stream();
-                    let bound = (deadline, &mut self.timer);
-                    match try_once(attempt, to, in_flight, bound).await {
-                        Ok((answered, in_flight)) => {
-                            if answered.status >= 500 {
-                                self.tally.traced(|| attempt.trace());
-                            }
-                            let failure = again.as_ref().and_then(|again| {
-                                let code = A::grpc_status(&answered.answer);
-                                again.failure(answered.status, code)
-                            });
-                            let goes = |failure| {
-                                let what = (failure, attempt.body());
-                                again::goes(again.as_ref(), &arm.metrics, retries, what)
-                            };
-                            if !failure.is_some_and(goes) {
-                                return Ok((answered, in_flight));
-                            }
-                            Ok(self.discarded(attempt, answered, &in_flight))
-                        }
-                        Err(failed) => Err(failed),
-                    }
-                }
-                (Ok(_), None) => Err(Failed::no_endpoint(name, revision)),
-                (Err(most), _) => {
-                    state.metrics().refused(Limit::Overflow);
-                    Err(Failed::overflow(name, revision, most))
-                }
-            };
-            let class = match ended {
-                Ok(class) => class,
-                Err(failed) => {
-                    self.tally.traced(|| attempt.trace());
-                    let what = (failed.why, attempt.body());
-                    if !again::goes(again.as_ref(), &arm.metrics, retries, what) {
-                        return Err(failed);
-                    }
-                    tracing::debug!(route = name, reason = failed.reason, "sent again to stable");
-                    failed.class
-                }
-            };
-            self.tally.retry(&route.stable.metrics, class);
-            (arm, retries) = (&route.stable, retries + 1);
-            (revision, now) = (route.revision(Pick::Stable), Instant::now());
-        }
-    }
-
-    /// An answer that is not passed on says of its endpoint and its revision what it would have said. Gives its class.
-    fn discarded<A: Attempt>(
-        &mut self,
-        attempt: &mut A,
-        Answered { status, answer }: Answered<A::Answer>,
-        in_flight: &InFlight,
-    ) -> Class {
-        let now = Instant::now();
-        let grpc_status = A::grpc_status(&answer);
-        let class = classify(End::Complete {
-            status,
-            dialect: grpc_status.map_or(Dialect::Http, |_| Dialect::Grpc),
-            grpc_status,
-        });
-        if class == Class::Failure {
-            in_flight.failed(now);
-        } else {
-            in_flight.answered(now);
-        }
-        self.tally.answered(now);
-        self.tally.said(match grpc_status {
-            Some(code) => Said::Grpc(code),
-            None => Said::Status(status),
-        });
-        if grpc_status.is_some() {
-            self.tally.traced(|| attempt.trace());
-        }
-        attempt.discard(answer);
-        class
-    }
-
-    fn answered<A>(
-        mut self,
-        state: &State,
-        answered: Answered<A>,
-        in_flight: InFlight,
-    ) -> (A, Flight) {
-        let now = Instant::now();
-        if answered.status >= 500 {
-            in_flight.failed(now);
-        } else {
-            in_flight.answered(now);
-        }
-        let app = match &self.target {
-            Target::App(app) => Some(app),
-            Target::Split { own, .. } => own.as_ref().filter(|_| self.tally.is_held()),
-            Target::Passing(_) | Target::Refused(_) => None,
-        };
-        if let Some(app) = app {
-            let mut known = app.metrics.borrow_mut();
-            let port =
-                known.get_or_insert_with(|| state.metrics().port(app.endpoint.address().port()));
-            self.tally.of_port(port);
-        }
-        self.tally.answered(now);
-        self.tally.said(Said::Status(answered.status));
-        let idle = match &self.target {
-            Target::Split { route, .. } => route.ready.route.bounds.idle,
-            Target::Passing(_) | Target::App(_) | Target::Refused(_) => None,
-        };
-        let patience = Patience::of((self.deadline, self.timer), idle, now);
-        let flight =
-            Flight::new(answered.status, self.tally, in_flight, self.stream).with(patience);
-        (answered.answer, flight)
-    }
-
-    fn give_up(mut self, state: &State, failed: Failed) -> Refusal {
-        if let Target::App(app) = &self.target
-            && let Some(port) = &*app.metrics.borrow()
-        {
-            self.tally.of_port(port);
-        }
-        self.tally
-            .refused(failed.flag, failed.status, &failed.reason);
-        self.tally.end(failed.class);
-        let is_callers = failed.class == Class::ClientClosed;
-        let delivery = match (&self.target, failed.why) {
-            (Target::App(_), Failure::Unsent) if !is_callers => Delivery::Unsent,
-            _ => Delivery::Unknown,
-        };
-        let (reason, reset) = match &self.target {
-            Target::App(app) if !is_callers => {
-                let port = app.endpoint.address().port();
-                if state.may_log() {
-                    tracing::warn!(
-                        port,
-                        reason = failed.reason,
-                        "the application gave no answer"
-                    );
-                }
-                let reset = match delivery {
-                    Delivery::Unsent => Some(REFUSED_STREAM),
-                    Delivery::Unknown => failed.reset,
-                };
-                (
-                    format!("the application gave no answer: {}", failed.reason),
-                    reset,
-                )
-            }
-            Target::Split { route, .. } if !is_callers => {
-                if state.may_log() {
-                    let route = &route.ready.route.name;
-                    tracing::warn!(route, reason = failed.reason, "a request failed");
-                }
-                (failed.reason, failed.reset)
-            }
-            Target::Split { .. } | Target::Passing(_) | Target::App(_) | Target::Refused(_) => {
-                (failed.reason, failed.reset)
-            }
-        };
-        Refusal {
-            reset,
-            delivery,
-            ..Refusal::of(failed.status, reason)
-        }
-    }
-}
-
-async fn try_once<A: Attempt>(
-    attempt: &mut A,
-    (endpoint, hop): (&Rc<Endpoint>, Hop),
-    in_flight: InFlight,
-    (deadline, timer): (Option<Deadline>, &mut Timer),
-) -> Result<(Answered<A::Answer>, InFlight), Failed> {
-    let mut sending = pin!(attempt.send(endpoint, hop));
-    let sent = poll_fn(|cx| match (sending.as_mut().poll(cx), deadline) {
-        (Poll::Ready(sent), _) => Poll::Ready(sent),
-        (Poll::Pending, Some(deadline)) => timer.poll(cx, deadline).map(Err),
-        (Poll::Pending, None) => Poll::Pending,
-    });
-    let sent = match (sent.await, deadline) {
-        (Err(error), Some(deadline)) => deadline.judge(Err(error)),
-        (sent, _) => sent,
-    };
-    match sent {
-        Ok(answered) => Ok((answered, in_flight)),
-        Err(error) => {
-            match error {
-                SendError::Caller(_) | SendError::Withdrawn => {}
-                SendError::Unsent(_) | SendError::Unknown(_) | SendError::TimedOut(_) => {
-                    in_flight.failed(Instant::now());
-                }
-            }
-            Err(Failed::from(error))
         }
     }
 }

@@ -23,7 +23,7 @@ use traffic_core::telemetry::{AccessLog, AccessLogPath, MetricNames};
 use crate::metrics::istio::Istio;
 use crate::metrics::{LogLines, Workload};
 pub use entry::Entry;
-pub use flag::Flag;
+pub use flag::{Flag, Flags};
 use log::{Log, Writer};
 use peers::Peers;
 

@@ -67,7 +67,7 @@ pub(crate) fn of_sidecar() -> Families {
         service: None,
         grpc: None,
         code: 200,
-        flags: "-",
+        flags: "-".into(),
     };
     let measures = Measures {
         duration: Duration::ZERO,

@@ -49,7 +49,12 @@ impl Policy {
                 protocol: facts.protocol,
             };
             let times = (arrived, state.common.clock.since_epoch(arrived));
-            Some(Entry::begin(telemetry, times, asked, head, parties))
+            let entry = Entry::begin(telemetry, times, asked, head, parties);
+            Some(if delay.is_some() {
+                entry.delayed()
+            } else {
+                entry
+            })
         });
         Ok(Exchange {
             target,
@@ -114,13 +119,19 @@ fn outbound(
         .or_else(|| owed.take(&route))
         .unwrap_or_else(|| route.pick(clock, at));
     let drawn = fault(state, &route, head);
+    let timeout = route.ready.route.bounds.timeout(facts.waits);
+    let deadline = Deadline::of(timeout, at);
     let tally = match drawn {
         Drawn {
             abort: Some(status),
             delay,
         } => {
             let refused = Begun::refused(Refusal::fault(status), Tally::nobody(at));
-            return Begun { delay, ..refused };
+            return Begun {
+                deadline,
+                delay,
+                ..refused
+            };
         }
         // What becomes of it is evidence for nobody.
         Drawn { delay: Some(_), .. } => Tally::nobody(at),
@@ -132,7 +143,6 @@ fn outbound(
             Tally::outbound(route.arm(pick).metrics.clone(), first, at)
         }
     };
-    let timeout = route.ready.route.bounds.timeout(facts.waits);
     let target = Target::Split {
         is_repeatable: is_repeatable(&route, at, facts),
         route,
@@ -140,7 +150,7 @@ fn outbound(
         own: None,
     };
     Begun {
-        deadline: Deadline::of(timeout, at),
+        deadline,
         delay: drawn.delay,
         ..Begun::new(target, tally)
     }

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use traffic_core::outcome::Class;
 use traffic_core::peer::Peer;
 use traffic_core::split::sticky::Head;
 
@@ -85,10 +84,9 @@ fn split_here(
         .pick_of_user(head, clock, at)
         .unwrap_or_else(|| route.pick(clock, at));
     let first = route.first_attempt(pick, clock, at);
-    let mut tally = Tally::outbound(route.arm(pick).metrics.clone(), first, at);
+    let tally = Tally::outbound(route.arm(pick).metrics.clone(), first, at);
     let (own, tally) = if application.is_picked(pick) {
         if let Some(refusal) = over_rate(state, app, caller, came) {
-            tally.end(Class::Unsent);
             return Begun::refused(refusal, tally);
         }
         (Some(app.clone()), tally.held(port))

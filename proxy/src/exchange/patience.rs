@@ -44,7 +44,7 @@ impl Deadline {
         self.timeout.is_over_for_caller(elapsed)
     }
 
-    fn over(self) -> SendError {
+    pub(super) fn over(self) -> SendError {
         SendError::TimedOut(self.timeout)
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use traffic_core::rate::{TooMany, Whose};
 
 use super::{Delivery, Refusal};
+use crate::telemetry::Flag;
 
 /// RFC 9110, 15.5.4.
 const FORBIDDEN: u16 = 403;
@@ -20,6 +21,7 @@ impl Refusal {
             reset: None,
             delivery: Delivery::Unknown,
             retry_after: None,
+            flag: Flag::None,
         }
     }
 
@@ -37,12 +39,16 @@ impl Refusal {
         Refusal {
             retry_after: Some(wait),
             delivery: Delivery::Unsent,
+            flag: Flag::RateLimited,
             ..Refusal::of(TOO_MANY_REQUESTS, reason)
         }
     }
 
     pub(super) fn fault(status: u16) -> Refusal {
-        Refusal::of(status, "the owner of the Service asks for this fault")
+        Refusal {
+            flag: Flag::FaultAbort,
+            ..Refusal::of(status, "the owner of the Service asks for this fault")
+        }
     }
 
     /// For a header that has whole seconds: rounded up.

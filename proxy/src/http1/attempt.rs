@@ -271,6 +271,14 @@ impl<'c, 's> Attempt<'c, 's> {
 
     /// Ready when the caller has left. `sent` bytes of the answer have gone to it.
     pub(super) fn poll_caller(&mut self, cx: &mut Context<'_>, sent: u64) -> Poll<()> {
+        match (&self.watched, self.uploading) {
+            // As long as there is something to upload, that is what looks at the caller.
+            (Watched::There, Uploading::Going) => Poll::Pending,
+            _ => self.poll_watched(cx, sent),
+        }
+    }
+
+    fn poll_watched(&mut self, cx: &mut Context<'_>, sent: u64) -> Poll<()> {
         loop {
             match &mut self.watched {
                 Watched::Left => return Poll::Ready(()),
@@ -286,7 +294,7 @@ impl<'c, 's> Attempt<'c, 's> {
                 }
                 // What it sends while it waits is its next request, or its body's rest.
                 Watched::There => {
-                    if self.uploading == Uploading::Going || !self.caller.input.has_room() {
+                    if !self.caller.input.has_room() {
                         return Poll::Pending;
                     }
                     match self.caller.input.poll_fill(self.caller.read, cx) {
@@ -398,6 +406,10 @@ impl exchange::Attempt for Attempt<'_, '_> {
 
     fn settle(&mut self) {
         self.upload.forget();
+    }
+
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_watched(cx, 0)
     }
 
     fn long(&mut self) -> &mut Option<LongStream> {

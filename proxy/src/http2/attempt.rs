@@ -186,6 +186,10 @@ impl exchange::Attempt for Attempt {
         self.head.trace()
     }
 
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.respond.poll_reset(cx).map(|_| ())
+    }
+
     fn long(&mut self) -> &mut Option<LongStream> {
         &mut self.long
     }

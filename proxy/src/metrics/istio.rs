@@ -9,6 +9,7 @@
 //! What a sidecar does not know is `unknown`, as in Istio. Not there: what would be a guess (`*_app`, `*_version`, `*_cluster`, `*_canonical_*`), the counters of
 //! gRPC's messages, and those of TCP.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -87,7 +88,7 @@ pub struct Labels {
     pub grpc: Option<Option<u16>>,
     /// 0: the caller left before there was any.
     pub code: u16,
-    pub flags: &'static str,
+    pub flags: Cow<'static, str>,
 }
 
 /// What is added to a series.
@@ -286,7 +287,7 @@ impl Labels {
             ("request_protocol", protocol.to_owned()),
             ("response_code", self.code.to_string()),
             ("grpc_response_status", grpc_status),
-            ("response_flags", self.flags.to_owned()),
+            ("response_flags", self.flags.clone().into_owned()),
             ("connection_security_policy", security.to_owned()),
         ]
     }
@@ -304,7 +305,7 @@ mod tests {
             service: None,
             grpc: None,
             code,
-            flags: "-",
+            flags: "-".into(),
         }
     }
 

@@ -9,7 +9,7 @@ use traffic_core::split::sticky::Head;
 use traffic_core::telemetry::AccessLogPath;
 
 use super::Telemetry;
-use super::flag::Flag;
+use super::flag::{Flag, Flags};
 use crate::net::origin::Side;
 use crate::table::ReadyRoute;
 
@@ -72,7 +72,7 @@ pub struct Record {
     /// 0: the caller left before there was any.
     pub status: u16,
     pub grpc_status: Option<u16>,
-    pub flag: Flag,
+    pub flags: Flags,
     /// Why there is no answer but the proxy's own.
     pub reason: Option<Box<str>>,
     pub class: Class,
@@ -117,13 +117,20 @@ impl Entry {
                 attempts: 0,
                 status: 0,
                 grpc_status: None,
-                flag: Flag::None,
+                flags: Flags::default(),
                 reason: None,
                 class: Class::ClientClosed,
                 received: 0,
                 sent: 0,
             },
         }
+    }
+
+    /// It is kept waiting on purpose.
+    #[must_use]
+    pub fn delayed(mut self) -> Entry {
+        self.record.flags.is_delayed = true;
+        self
     }
 
     /// An attempt goes to this endpoint of this revision.
@@ -139,6 +146,8 @@ impl Entry {
     /// It is sent again, not to this pod's own application.
     pub fn goes_on(&mut self) {
         self.record.parties.own = false;
+        // What the attempt before was answered is nobody's answer.
+        (self.record.status, self.record.grpc_status) = (0, None);
     }
 
     /// What the answer says of how it went.
@@ -152,7 +161,7 @@ impl Entry {
 
     /// There is no answer but this one, of the proxy's own.
     pub fn refused(&mut self, flag: Flag, status: u16, reason: &str) {
-        self.record.flag = flag;
+        self.record.flags.flag = flag;
         self.record.status = match flag {
             // Nobody is there to read it.
             Flag::CallerLeft => 0,
@@ -163,7 +172,7 @@ impl Entry {
 
     /// The answer broke off.
     pub fn broke(&mut self, flag: Flag) {
-        self.record.flag = flag;
+        self.record.flags.flag = flag;
     }
 
     pub fn moved(&mut self, received: u64, sent: u64) {
@@ -172,8 +181,8 @@ impl Entry {
 
     pub fn ended(&mut self, class: Class) {
         self.record.class = class;
-        if class == Class::ClientClosed && self.record.flag == Flag::None {
-            self.record.flag = Flag::CallerLeft;
+        if class == Class::ClientClosed && self.record.flags.flag == Flag::None {
+            self.record.flags.flag = Flag::CallerLeft;
         }
     }
 

@@ -61,7 +61,7 @@ fn labels(istio: &Istio, record: &Record, peer: Peer) -> Option<Labels> {
             Dialect::Http => None,
         },
         code: record.status,
-        flags: record.flag.as_str(),
+        flags: record.flags.text(),
     })
 }
 

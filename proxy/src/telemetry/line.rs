@@ -29,7 +29,7 @@ pub(super) fn write(record: &Record, to: &mut String) {
     if record.dialect == Dialect::Grpc {
         object.number_if_any("grpc_status", record.grpc_status.map(u64::from));
     }
-    object.text("response_flags", record.flag.as_str());
+    object.text("response_flags", &record.flags.text());
     object.text_if_any("response_code_details", record.reason.as_deref());
     object.text("outcome", record.class.as_str());
     let millis = u64::try_from(record.duration.as_millis()).unwrap_or(u64::MAX);

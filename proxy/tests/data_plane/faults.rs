@@ -16,7 +16,7 @@ use crate::server::Server;
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn faulty(address: SocketAddr, faults: Option<Faults>) -> Service {
+pub(crate) fn faulty(address: SocketAddr, faults: Option<Faults>) -> Service {
     let bounds = Bounds {
         faults: faults.map(Arc::new),
         ..Bounds::default()
@@ -28,8 +28,8 @@ fn faulty(address: SocketAddr, faults: Option<Faults>) -> Service {
 }
 
 /// A proxy of a Service that is not being released.
-async fn at_rest(service: &Service) -> Mesh {
-    let mesh = Mesh::start(Given::default());
+pub(crate) async fn at_rest(given: Given, service: &Service) -> Mesh {
+    let mesh = Mesh::start(given);
     let mut route: Route = service.route();
     route.split.canary = None;
     let mut snapshot = service.snapshot();
@@ -39,12 +39,12 @@ async fn at_rest(service: &Service) -> Mesh {
     mesh
 }
 
-fn abort_all() -> Option<Faults> {
+pub(crate) fn abort_all() -> Option<Faults> {
     Faults::new(None, Abort::new(Weight::ALL, 503), None)
 }
 
 /// Of how many requests it was done.
-fn put_in(mesh: &Mesh, what: &str) -> u64 {
+pub(crate) fn put_in(mesh: &Mesh, what: &str) -> u64 {
     let text = mesh.metrics.render().unwrap();
     let series = format!("aviary_outbound_faults_total{{reason=\"{what}\"}} ");
     let line = text.lines().find_map(|line| line.strip_prefix(&series));
@@ -60,7 +60,7 @@ fn ended(mesh: &Mesh) -> [[u64; 4]; 2] {
 #[tokio::test]
 async fn an_abort_is_an_error_that_says_so_and_is_evidence_for_nobody() {
     let server = Server::start("v1").await;
-    let mesh = at_rest(&faulty(server.address, abort_all())).await;
+    let mesh = at_rest(Given::default(), &faulty(server.address, abort_all())).await;
     for client in &mut Client::both(mesh.outbound).await {
         let answer = client.get("/").await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -80,7 +80,7 @@ async fn a_delay_is_waited_for_by_requests_that_say_so_and_is_evidence_for_nobod
     let server = Server::start("v1").await;
     let only = Only::header("x-test", "slow").unwrap();
     let faults = Faults::new(Delay::new(Weight::ALL, DELAY), None, Some(only));
-    let mesh = at_rest(&faulty(server.address, faults)).await;
+    let mesh = at_rest(Given::default(), &faulty(server.address, faults)).await;
     for client in &mut Client::both(mesh.outbound).await {
         assert_eq!(client.get("/").await.text, "v1");
         let mut request = get("/");
@@ -102,13 +102,18 @@ async fn a_delay_ends_with_the_time_of_its_request() {
     let faults = Faults::new(Delay::new(Weight::ALL, LONG), None, None);
     let mut service = faulty(server.address, faults);
     service.bounds.request = Some(Duration::from_millis(300));
-    let mesh = at_rest(&service).await;
+    let mesh = at_rest(Given::default(), &service).await;
     for client in &mut Client::both(mesh.outbound).await {
         let begun = Instant::now();
         let answer = client.get("/held").await;
         assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
         assert!(begun.elapsed() < LONG);
     }
+    assert_eq!(
+        server.requests(),
+        0,
+        "nobody works for an answer that nobody reads"
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod istio;
 mod log;
+mod refusals;
 mod trace;
 
 use std::io::{self, Write};
