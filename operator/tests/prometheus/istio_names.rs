@@ -36,7 +36,7 @@ fn samples() -> String {
             istio.count(labels.clone(), &measures, Instant::now());
         }
     };
-    let to = |workload, code, flags| Labels {
+    let to = |workload, code, flags: &'static str| Labels {
         reporter: Reporter::Source,
         source: istio.own(None),
         destination: called(workload),
@@ -46,9 +46,9 @@ fn samples() -> String {
         }),
         grpc: None,
         code,
-        flags,
+        flags: flags.into(),
     };
-    let canary = |code, flags| to(Some(CANARY), code, flags);
+    let canary = |code, flags: &'static str| to(Some(CANARY), code, flags);
     let grpc = |status| Labels {
         grpc: Some(Some(status)),
         ..canary(200, "-")
