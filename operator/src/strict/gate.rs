@@ -262,7 +262,7 @@ mod tests {
             include_str!("../../../docs/security.md"),
             include_str!("../../../docs/authorization.md"),
         ] {
-            let said = super::super::task::waits("shop", &[waits.clone()]);
+            let said = super::super::task::waits("shop", std::slice::from_ref(&waits));
             assert!(guide.contains(&said), "{said}");
         }
     }

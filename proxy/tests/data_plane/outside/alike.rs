@@ -109,7 +109,7 @@ async fn a_request_that_the_canary_fails_is_sent_again_where_the_owner_says_so()
     for (retries, failures) in [(None, 10), (Some(once), 0)] {
         pods.are_told(|service| Service {
             bounds: Bounds {
-                retries: retries.clone(),
+                retries,
                 ..Bounds::default()
             },
             ..service
