@@ -37,7 +37,6 @@ pub struct OtherPeer {
     pub found: Arc<str>,
 }
 
-/// The identity that a leaf carries.
 /// Who calls is of an installation that is not ours, though somebody whom we trust has signed for both.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the caller is `{found}`, which is not of this mesh's trust domain `{expected}`")]
@@ -46,6 +45,7 @@ pub struct OtherDomain {
     pub found: Arc<str>,
 }
 
+/// The identity that a leaf carries.
 pub fn id_of(leaf: &CertificateDer<'_>) -> Result<SpiffeId, IdError> {
     let leaf = EndEntityCert::try_from(leaf).map_err(IdError::Unreadable)?;
     let mut names = leaf.valid_uri_names();
