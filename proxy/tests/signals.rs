@@ -39,14 +39,11 @@ impl Proxy {
         let line = line_with(&mut log, "listening");
         let admin = line.split("admin=[0.0.0.0:").nth(1).unwrap();
         let port: u16 = admin.split([',', ']']).next().unwrap().parse().unwrap();
-        let proxy = Proxy {
+        Proxy {
             process,
             log,
             admin: SocketAddr::from(([127, 0, 0, 1], port)),
-        };
-        // Only who answers is sure to hear a signal.
-        proxy.ask("/live");
-        proxy
+        }
     }
 
     fn signal(&self, name: &str) {
