@@ -8,6 +8,7 @@ mod configuration;
 mod facts;
 mod finding;
 mod installation;
+mod ours;
 mod pods;
 mod read;
 mod release;

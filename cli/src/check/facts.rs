@@ -20,9 +20,9 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::configuration::{self, Known};
+use super::ours::{self, Type};
 use super::read::Read;
 use super::sidecar::sidecar;
-use super::types::{self, Type};
 use crate::cluster::{Cluster, ClusterError, OPERATOR, OPERATOR_ADMIN};
 use crate::template::Template;
 
@@ -120,7 +120,7 @@ pub(super) async fn of_installation(
 }
 
 async fn types(crds: &Api<CustomResourceDefinition>) -> Vec<Type> {
-    let read = types::ours().map(|ours| async {
+    let read = ours::all().map(|ours| async {
         let theirs = crds.get_opt(&ours.name_any()).await;
         let theirs = Read::of("read CustomResourceDefinitions", theirs);
         Type { ours, theirs }

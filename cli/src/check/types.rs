@@ -2,32 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use aviary_crds::{CallerPolicy, CanaryRollout};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray as Items,
 };
-use kube::CustomResourceExt;
 
 use super::facts::Facts;
 use super::finding::Group;
+use super::ours::Type;
 use super::read::Read;
 use crate::text;
 
 pub(super) const INSTALL: &str = "install it: kubectl apply -k config/default";
-
-/// One type of ours.
-#[derive(Debug)]
-pub(super) struct Type {
-    /// As this plugin has it.
-    pub(super) ours: CustomResourceDefinition,
-    /// As the cluster has it.
-    pub(super) theirs: Read<CustomResourceDefinition>,
-}
-
-/// Every type of ours.
-pub(super) fn ours() -> [CustomResourceDefinition; 2] {
-    [CanaryRollout::crd(), CallerPolicy::crd()]
-}
 
 pub(super) fn judge(group: &mut Group, facts: &Facts) {
     for type_ in &facts.types {

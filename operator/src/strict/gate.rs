@@ -251,6 +251,7 @@ mod tests {
         let text = sentence(&obstacles(&pods, QUIET, nobody));
         assert!(text.contains("web-4 and 4 more do not accept"), "{text}");
     }
+
     #[test]
     fn the_guides_show_what_is_said() {
         let waits = Obstacle::Plaintext {

@@ -270,6 +270,7 @@ mod tests {
             assert_eq!(calling.is_ok(), is_believed, "{at}");
         }
     }
+
     #[test]
     fn a_caller_is_of_the_same_trust_domain_whoever_has_signed_for_it() {
         let authority = Authority::new();

@@ -219,6 +219,7 @@ mod tests {
         let (read, end) = read_all(&one).await;
         assert_eq!((read, end.is_ok()), (written, true));
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_called_sidecar_that_takes_the_connection_and_says_nothing_is_left_in_time() {
         let (listener, address) = listener().await;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::check::Outcome;
-use crate::check::types::Type;
+use crate::check::ours::{self, Type};
 
 /// Long before it expires.
 const NOW: u64 = 1_772_618_400;
@@ -39,7 +39,7 @@ fn facts() -> Facts {
             ..Info::default()
         },
         namespace: "aviary-system".to_owned(),
-        types: types::ours()
+        types: ours::all()
             .map(|ours| Type {
                 theirs: Read::There(ours.clone()),
                 ours,

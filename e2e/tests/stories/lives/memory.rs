@@ -10,7 +10,7 @@ use kube::Api;
 use super::SOON;
 use crate::stories::theatre::Scene;
 
-/// A Service of its own, for what was sent to the one that is killed is lost. An order is held in memory whole: a large one is more than `small` may have.
+/// A Service of its own, for what was sent to the one that is killed is lost.
 const LEDGER: &str = r#"
 apiVersion: v1
 kind: Service
@@ -18,31 +18,31 @@ metadata: {name: ledger}
 spec:
   selector: {part: ledger}
   ports: [{name: http, port: 8080}]
----
-apiVersion: v1
-kind: Pod
-metadata: {name: small, labels: {part: ledger}}
-spec:
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: app
-    image: aviary.local/demo:dev
-    args: [payment, --version=small]
-    readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
-    resources: {requests: {cpu: 1m}, limits: {memory: 32Mi}}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: large, labels: {part: ledger}}
-spec:
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: app
-    image: aviary.local/demo:dev
-    args: [payment, --version=large]
-    readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
-    resources: {requests: {cpu: 1m}}
 "#;
+
+/// An order is held in memory whole: a large one is more than `small` may have.
+const PODS: [(&str, &str); 2] = [("small", "limits: {memory: 32Mi}"), ("large", "limits: {}")];
+
+fn ledger() -> String {
+    let pods = PODS.map(|(name, limits)| {
+        format!(
+            r#"---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{part: ledger}}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: app
+    image: aviary.local/demo:dev
+    args: [payment, --version={name}]
+    readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}
+    resources: {{requests: {{cpu: 1m}}, {limits}}}
+"#
+        )
+    });
+    LEDGER.to_owned() + &pods.concat()
+}
 
 const ACCOUNTANT: &str = r#"
 apiVersion: v1
@@ -67,7 +67,7 @@ pub(super) async fn an_application_that_is_out_of_memory_comes_back_behind_its_s
 ) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::namespaced(scene.stage.client.clone(), &scene.namespace);
     for (manifest, ready) in [
-        (LEDGER, &["pod/small", "pod/large"][..]),
+        (&*ledger(), &["pod/small", "pod/large"][..]),
         (ACCOUNTANT, &["pod/accountant"]),
     ] {
         let manifest = scene.stage.names.write_into(manifest);
