@@ -212,6 +212,11 @@ impl Session {
         Some(session)
     }
 
+    /// Whether no version of it could be read, so that nothing is known of it, not even its Deployment.
+    pub fn is_unknown(&self) -> bool {
+        self.rollout.spec.target_ref.name.is_empty()
+    }
+
     pub fn uid(&self) -> Option<String> {
         self.rollout.uid()
     }

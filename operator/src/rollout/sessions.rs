@@ -57,8 +57,12 @@ impl Sessions {
                 Session::illegible(&illegible.metadata, &illegible.error, now)
             }
             (None, Some(session)) => {
-                session.seen_gone();
-                None
+                let left = session.is_unknown().then(|| left_behind(views, key, now));
+                let left = left.flatten();
+                if left.is_none() {
+                    session.seen_gone();
+                }
+                left
             }
             (None, None) => left_behind(views, key, now),
         };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::play;
 
 /// Seeds that have shown a fault; each with the sentence of what it shows.
-const PINNED: [(u64, &str); 4] = [
+const PINNED: [(u64, &str); 5] = [
     (
         1_795_893_044,
         "a process whose clock was behind took 20 s off the soak of the one that leads",
@@ -22,6 +22,10 @@ const PINNED: [(u64, &str); 4] = [
     (
         3_582,
         "hooks were told that the run which began when a promotion ended was the one that was promoted",
+    ),
+    (
+        180,
+        "of a CanaryRollout that could never be read, and was deleted, the Deployment kept the label and the condition",
     ),
 ];
 
