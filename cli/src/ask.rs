@@ -131,7 +131,7 @@ pub fn instead(verb: Verb, name: &str) -> String {
         Verb::Undo => format!(
             "there is no undo, since the template is yours to write, or Git's: put the older one back (kubectl apply), and once kubectl aviary status {name} shows its revision, kubectl aviary promote {name} --now; a release that is under way is taken back by kubectl aviary abort {name}"
         ),
-        Verb::Restart => "there is no restart: kubectl rollout restart deployment/... releases the same version with new pods, step by step".to_owned(),
+        Verb::Restart => "there is no restart: kubectl rollout restart deployment/NAME, with the name of the Deployment, releases the same version with new pods, step by step".to_owned(),
         Verb::Promote | Verb::PromoteNow | Verb::Abort | Verb::Retry | Verb::Pause | Verb::Resume => {
             format!("kubectl aviary {verb} {name}")
         }

@@ -2,8 +2,8 @@
 //! objects, whatever people, tools and failing requests do meanwhile. There is no traffic here; the stories have it.
 //!
 //! Cases run side by side, each in its own namespace. Those that take something away from everybody (the operator, the
-//! webhooks, the types) come after them, one at a time. The control plane starts with the first case and ends with the
-//! last. `cargo test -p aviary-e2e --test control_plane -- paused` runs some; `AVIARY_OPERATOR_BIN` names another
+//! webhooks, the types) come after them, one at a time on each of two control planes. A control plane starts with its first
+//! case and ends with the last. `cargo test -p aviary-e2e --test control_plane -- paused` runs some; `AVIARY_OPERATOR_BIN` names another
 //! operator to run them against.
 
 mod control_plane {
@@ -44,7 +44,7 @@ mod control_plane {
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use control_plane::hall::{Case, Hall};
+use control_plane::hall::{Case, Hall, Halls};
 use control_plane::{
     admission, alerts, alone, bounds, break_glass, configuration, deployments, edited, failed,
     faults, gitops, hand_over, health, hooks, identity, leaving, one_namespace, paused,
@@ -55,6 +55,8 @@ use libtest_mimic::Arguments;
 
 /// As many as two cores carry: a case mostly waits.
 const SIDE_BY_SIDE: usize = 12;
+/// Control planes. The first has the cases that run side by side, too.
+const HALLS: usize = 2;
 
 macro_rules! cases {
     ($($module:ident::$name:ident,)*) => {
@@ -192,28 +194,36 @@ fn alone() -> Vec<Case> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let hall = match Hall::closed() {
-        Ok(hall) => Arc::new(hall),
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .expect("nobody has installed another one");
+    let halls: anyhow::Result<Vec<Arc<Hall>>> =
+        (0..HALLS).map(|_| Hall::closed().map(Arc::new)).collect();
+    let halls = match halls {
+        Ok(halls) => halls,
         Err(error) => {
             eprintln!("{error:#}");
             return ExitCode::FAILURE;
         }
     };
-    let mut together = arguments.clone();
-    together.test_threads.get_or_insert(SIDE_BY_SIDE);
-    let mut single = arguments;
-    single.test_threads = Some(1);
-    let failed = [(together, side_by_side()), (single, alone())]
-        .into_iter()
-        .filter(|(arguments, cases)| {
-            let trials = cases.iter().map(|case| hall.trial(*case)).collect();
-            libtest_mimic::run(arguments, trials).has_failed()
-        })
-        .count();
-    hall.close();
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
+    let shared = &halls[0];
+    let together = side_by_side().into_iter().map(|case| shared.trial(case));
+    let mut of_them = arguments.clone();
+    of_them.test_threads.get_or_insert(SIDE_BY_SIDE);
+    let failed = libtest_mimic::run(&of_them, together.collect()).has_failed();
+
+    let own = Halls::new(halls.clone());
+    let single = alone().into_iter().map(|case| own.trial(case));
+    let mut of_them = arguments;
+    let threads = of_them.test_threads.unwrap_or(HALLS);
+    of_them.test_threads = Some(threads.min(HALLS));
+    let failed = libtest_mimic::run(&of_them, single.collect()).has_failed() || failed;
+    for hall in halls {
+        hall.close();
+    }
+    if failed {
         ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     }
 }

@@ -93,7 +93,7 @@ fn of_namespace(group: &mut Group, namespace: &Pods, image: Option<&str>) {
             group.warning(
                 what,
                 format!("the operator gives out {image}, and there are {}", old.join("; ")),
-                format!("kubectl -n {name} rollout restart deployment/... when it suits you: older sidecars go on"),
+                format!("kubectl -n {name} rollout restart deployment/NAME when it suits you: older sidecars go on"),
             );
         }
     }

@@ -56,9 +56,6 @@ pub(crate) struct Hall {
 
 impl Hall {
     pub(crate) fn closed() -> anyhow::Result<Hall> {
-        rustls::crypto::aws_lc_rs::default_provider()
-            .install_default()
-            .expect("nobody has installed another one");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(4)
             .enable_all()
@@ -114,6 +111,30 @@ impl Hall {
         runtime
             .block_on(result)
             .unwrap_or_else(|error| Err(error.to_string()))
+    }
+}
+
+/// Halls in which one case at a time has everything for itself: as many cases as there are halls run at once.
+pub(crate) struct Halls(Mutex<Vec<Arc<Hall>>>);
+
+impl Halls {
+    pub(crate) fn new(halls: Vec<Arc<Hall>>) -> Arc<Halls> {
+        Arc::new(Halls(Mutex::new(halls)))
+    }
+
+    pub(crate) fn trial(self: &Arc<Self>, case: Case) -> Trial {
+        let halls = Arc::clone(self);
+        Trial::test(case.name, move || {
+            let hall = halls.lock().pop();
+            let hall = hall.ok_or("more cases at once than there are halls")?;
+            let result = hall.run(case);
+            halls.lock().push(hall);
+            result.map_err(|why| Failed::from(why.as_str()))
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Hall>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
