@@ -258,3 +258,6 @@ fn poll_drop(
         _ => Ok(Gone::Some),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,12 +44,15 @@ impl Pod {
         Pod { address, mesh }
     }
 
+    /// Of the Service that it is a pod of, and which its own application does not call.
     async fn knows(&self, stable: SocketAddr, canary: SocketAddr, percent: u32) {
         let service = Service {
             application: Some(self.address),
             ..Service::new(stable, canary, percent)
         };
-        self.mesh.install(&service).await;
+        let mut snapshot = service.snapshot();
+        snapshot.routes.clear();
+        self.mesh.data.install(Arc::new(snapshot)).await;
     }
 
     /// Its counts of what its sidecar has picked `revision` for, by first attempts.
@@ -246,6 +249,12 @@ async fn what_becomes_of_them_is_told_apart_and_told_to_the_control_plane() {
     let [v1, v2] = apps().await;
     let pods = Pods::of(v1.address, v2.address, 50).await;
     let stable = &pods.stable;
+    // Its own application calls the Service, too.
+    let service = Service {
+        application: Some(stable.address),
+        ..Service::new(stable.address, pods.canary.mesh.inbound, 50)
+    };
+    stable.mesh.install(&service).await;
     let mut client = Client::http1(stable.mesh.inbound).await;
     for _ in 0..10 {
         client.get("/status/500").await;

@@ -52,7 +52,8 @@ fn ended(mesh: &Mesh, revision: &str) -> u64 {
     mesh.arm(revision).ended.load(Ordering::Relaxed)
 }
 
-/// A server of gRPC that says its name on each stream and then whatever it hears. To `/silent` it says nothing, `/held` it answers when it is told to.
+/// A server of gRPC that says its name on each stream and then whatever it hears. To `/silent` it says nothing, `/held` it answers when it is told to, and
+/// v2 refuses `/refused`.
 pub(crate) struct Grpc {
     pub(crate) address: SocketAddr,
     /// Streams that were reset.
@@ -74,6 +75,9 @@ impl Grpc {
                         return;
                     }
                     "/held" => drop(told.wait_for(|told| *told).await),
+                    "/refused" if name == "v2" => {
+                        return respond.send_reset(Reason::REFUSED_STREAM);
+                    }
                     _ => {}
                 }
                 let head = Response::builder().header("content-type", "application/grpc");
@@ -125,7 +129,11 @@ fn grpc(path: &str) -> Request<()> {
 
 /// Opens one by `sender`, which says who has it.
 pub(crate) async fn open(sender: &mut h2::client::SendRequest<Bytes>) -> Opened {
-    let (answer, sender) = sender.send_request(grpc("/chat"), false).unwrap();
+    open_at(sender, "/chat").await
+}
+
+async fn open_at(sender: &mut h2::client::SendRequest<Bytes>, path: &str) -> Opened {
+    let (answer, sender) = sender.send_request(grpc(path), false).unwrap();
     let answer = timeout(PATIENCE, answer).await.unwrap().unwrap();
     let mut body = answer.into_body();
     let name = timeout(PATIENCE, body.data()).await.unwrap();
@@ -189,13 +197,20 @@ async fn a_stream_without_an_answer_is_ended_and_a_call_that_waits_for_its_own_i
     let (silent, _upload) = sender.send_request(grpc("/silent"), false).unwrap();
     let (held, _) = sender.send_request(grpc("/held"), true).unwrap();
     // They have arrived, as what was sent after them has.
-    assert_eq!(open(&mut sender).await.name(), b"v2");
+    let mut last = open(&mut sender).await;
+    assert_eq!(last.name(), b"v2");
     mesh.install(&service.at(0)).await;
+    // The oldest are ended first.
+    last.ends_with("14").await;
     let answer = timeout(PATIENCE, silent).await.expect("an end").unwrap();
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["grpc-status"], "14");
-    let reset = timeout(PATIENCE, v2.resets.recv()).await.unwrap();
-    assert_eq!(reset, Some(Reason::CANCEL));
+    for _ in ["silent", "last"] {
+        let reset = timeout(PATIENCE, v2.resets.recv()).await.unwrap();
+        assert_eq!(reset, Some(Reason::CANCEL));
+    }
+    // That it was ended says nothing about the revision.
+    assert_eq!(counts(&mesh.arm("v2").first_attempts), [0, 0, 2, 0]);
     v2.answer.send_replace(true);
     let answer = timeout(PATIENCE, held).await.unwrap().unwrap();
     let mut body = answer.into_body();
@@ -203,6 +218,22 @@ async fn a_stream_without_an_answer_is_ended_and_a_call_that_waits_for_its_own_i
     assert!(body.data().await.is_none());
     let trailers = body.trailers().await.unwrap().unwrap();
     assert_eq!(trailers["grpc-status"], "0");
+}
+
+#[tokio::test]
+async fn a_stream_that_the_canary_has_refused_is_stable_s() {
+    let (v1, v2) = (Grpc::start("v1").await, Grpc::start("v2").await);
+    let service = Service::new(v1.address, v2.address, 100);
+    let mesh = mesh(&service).await;
+    let mut sender = caller(&mesh).await;
+    let mut refused = open_at(&mut sender, "/refused").await;
+    let mut canary = open(&mut sender).await;
+    assert_eq!((refused.name(), canary.name()), (&b"v1"[..], &b"v2"[..]));
+    mesh.install(&service.at(0)).await;
+    // The oldest are ended first.
+    canary.ends_with("14").await;
+    refused.goes_on().await;
+    assert_eq!(ended(&mesh, "v2"), 1);
 }
 
 #[tokio::test]

@@ -162,6 +162,21 @@ async fn a_promotion_ends_nobody_s_streams() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_promotion_that_comes_in_time_ends_nothing_either() {
+    locally(async {
+        let mut worker = Worker::with("v1", Some(("v2", 100)));
+        let mut stream = worker.opens();
+        waits(&mut stream).await;
+        worker.installs("v1", Some(("v2", 0)));
+        tokio::time::sleep(GRACE - Duration::from_secs(1)).await;
+        worker.installs("v2", None);
+        assert_eq!(goes_on(&mut stream).await, None);
+        assert!(worker.withdrawals.still_open().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_revision_that_another_one_takes_the_place_of_is_withdrawn() {
     locally(async {
         let mut worker = Worker::with("v1", Some(("v2", 50)));
@@ -200,7 +215,10 @@ async fn many_are_ended_at_a_bounded_rate_and_within_the_spread() {
         for stream in &mut streams {
             waits(stream).await;
         }
-        worker.installs("v1", Some(("v2", 0)));
+        // However often the weight goes and comes back before.
+        for percent in [0, 50, 0, 50, 0] {
+            worker.installs("v1", Some(("v2", percent)));
+        }
         assert_eq!(
             worker.withdrawals.still_open(),
             [("shop/web/80/v2".to_owned(), STREAMS as u64)]
