@@ -227,7 +227,71 @@ pub const EVENTS: &[u8] = b"text/event-stream";
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use traffic_core::bounds::{Timeout, Whose};
+
+    use super::super::patience::{Deadline, Timer};
     use super::*;
+    use crate::endpoint::Endpoint;
+    use crate::endpoint::way::Way;
+    use crate::limits::Limits;
+    use crate::metrics::{ArmMetrics, Metrics};
+    use crate::net::connect::Path;
+
+    fn endpoint() -> Rc<Endpoint> {
+        let limits = Limits::default();
+        let way = Way::plain(([127, 0, 0, 1], 80).into(), Path::Direct, limits.connect);
+        Rc::new(Endpoint::new(way, &Rc::default(), &limits))
+    }
+
+    /// An answer with this status that is on its way from `endpoint`, to a request for `arm`.
+    fn flight(endpoint: &Rc<Endpoint>, arm: &Arc<ArmMetrics>, status: u16) -> Flight {
+        let now = Instant::now();
+        let tally = Tally::outbound(arm.clone(), None, now);
+        let stream = Stream::open(&Arc::new(Metrics::default()));
+        Flight::new(status, tally, InFlight::start(endpoint, now), stream)
+    }
+
+    #[test]
+    fn a_whole_answer_forgives_its_endpoint_what_failed_before_and_no_other_does() {
+        let (endpoint, arm) = (endpoint(), Arc::default());
+        let now = Instant::now();
+        InFlight::start(&endpoint, now).failed(now);
+        let grpc: Option<&[u8]> = Some(b"application/grpc");
+        for (status, grpc_status, forgives) in [
+            (503, None, false),
+            (200, Some(&b"14"[..]), false),
+            (200, Some(&b"0"[..]), true),
+        ] {
+            let mut flight = flight(&endpoint, &arm, status);
+            flight.head(grpc, grpc_status);
+            flight.complete();
+            let is_suspect = endpoint.load().is_suspect();
+            assert_eq!(is_suspect, !forgives, "{status} {grpc_status:?}");
+        }
+    }
+
+    #[test]
+    fn a_caller_that_leaves_has_had_its_answer_unless_its_own_time_was_over() {
+        let hour = Duration::from_secs(3600);
+        for (whose, after, expected) in [
+            (Whose::Caller, Duration::ZERO, [0, 1, 0, 0]),
+            (Whose::Caller, hour, [0, 0, 1, 0]),
+            (Whose::Service, Duration::ZERO, [0, 0, 1, 0]),
+        ] {
+            let (endpoint, arm) = (endpoint(), Arc::default());
+            let now = Instant::now();
+            let deadline = Deadline::of(Some(Timeout { after, whose }), now);
+            let patience = Patience::of((deadline, Timer::default()), None, now);
+            flight(&endpoint, &arm, 200).with(patience).left();
+            let counted = Class::ALL.map(|class| arm.requests.get(class));
+            assert_eq!(counted, expected, "{whose:?} {after:?}");
+            assert_eq!(endpoint.load().is_suspect(), expected[1] == 1);
+        }
+    }
 
     #[test]
     fn streams_are_known_by_their_type_and_nothing_else_is_ended() {

@@ -181,6 +181,20 @@ async fn one_whose_failures_no_caller_sees_is_out_too() {
 }
 
 #[tokio::test]
+async fn one_that_takes_no_connection_is_out() {
+    let good = Server::start("good").await;
+    let service = Service {
+        stable: vec![nobody().await, good.address],
+        ..Service::default()
+    };
+    let mesh = Mesh::with(&service).await;
+    assert_eq!(failed(&mesh, "/", 100).await, 0);
+    assert_eq!(good.requests(), 100);
+    let [.., unsent] = counts(&mesh.arm("v1").first_attempts);
+    assert!(unsent <= u64::from(CONSECUTIVE), "{unsent}");
+}
+
+#[tokio::test]
 async fn one_that_takes_no_connection_is_out_for_bytes_that_nobody_reads_too() {
     let service = Service {
         protocol: Protocol::Opaque,
