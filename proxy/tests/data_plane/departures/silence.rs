@@ -1,15 +1,20 @@
 //! A node that goes away: no end, no reset, nothing any more. The tests are run again in a network namespace of their own, where the loopback interface drops
 //! what goes to that node. Needs root, `unshare`, `ip` and `nft`; without one of them they fail and say which.
 
+use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
 use aviary_proxy::limits::Limits;
+use http::StatusCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::Command;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{Streams, opaque_pods, pods};
-use crate::client::{Client, eventually};
+use super::{PATIENCE, Streams, opaque_pods, pods};
+use crate::client::{Client, eventually, get, upgraded};
 use crate::mesh::{Given, Mesh};
 use crate::server::Server;
 
@@ -121,4 +126,85 @@ async fn streams_to_a_node_that_went_away_end_when_something_is_said_on_them() {
         crate::mesh::counts(&arm.requests)[1] == 1
     })
     .await;
+}
+
+/// An endpoint that takes connections, upgrades them if it is asked to, and rests until it is told that it may read on. Its kernel has room for little meanwhile.
+async fn resting(told: watch::Receiver<bool>) -> SocketAddr {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let listener = socket.listen(16).unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(rests(stream, told.clone()));
+        }
+    });
+    address
+}
+
+async fn rests(mut stream: TcpStream, mut told: watch::Receiver<bool>) {
+    let mut seen = Vec::new();
+    let mut is_upgrade = false;
+    while !seen.ends_with(b"\r\n\r\n") {
+        seen.push(stream.read_u8().await.unwrap());
+        is_upgrade |= seen.ends_with(b"GET /chat");
+        if !is_upgrade && seen.ends_with(b"\r\n") {
+            break;
+        }
+    }
+    if is_upgrade {
+        let head = b"HTTP/1.1 101 Upgraded\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+    }
+    told.wait_for(|told| *told).await.unwrap();
+    while !seen.ends_with(END) {
+        // Those that were given up have no end.
+        match stream.read_buf(&mut seen).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
+    }
+    let head: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n";
+    let answer = [if is_upgrade { b"" } else { head }, b"all"].concat();
+    stream.write_all(&answer).await.unwrap();
+}
+
+/// The last bytes for an endpoint that rests.
+const END: &[u8] = b"the end";
+
+/// The kernel does not tell an endpoint that rests from one that is gone.
+#[tokio::test]
+async fn an_endpoint_may_rest_before_a_large_body_or_what_is_no_http_any_more() {
+    let (tell, told) = watch::channel(false);
+    let mesh = Mesh::start(Given {
+        limits: Limits {
+            silence: SHORT,
+            ..Limits::default()
+        },
+        ..Given::default()
+    });
+    mesh.install(&pods(&[resting(told).await])).await;
+    let large = [&[b'x'; 100 * 1024], END].concat();
+    let mut websocket = upgraded(mesh.outbound).await;
+    websocket.write_all(&large).await.unwrap();
+    let mut client = Client::http1(mesh.outbound).await;
+    let upload = tokio::spawn(async move { client.post("/", large).await });
+    // It would be as long ago for them as it is for these, of which it is known that they were not taken in time.
+    for _ in 0..3 {
+        let mut request = get("/");
+        let name = "x".repeat(30 * 1024).parse().unwrap();
+        request.headers_mut().insert("x-large", name);
+        let mut client = Client::http1(mesh.outbound).await;
+        let answer = client.send(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    }
+    tell.send_replace(true);
+    let answer = timeout(PATIENCE, upload).await.expect("an answer");
+    assert_eq!(answer.unwrap().text, "all");
+    let mut answer = [0; 3];
+    let read = timeout(PATIENCE, websocket.read_exact(&mut answer)).await;
+    read.expect("an answer").expect("no reset");
+    assert_eq!(&answer, b"all");
 }
