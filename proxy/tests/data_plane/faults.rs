@@ -9,9 +9,11 @@ use http::StatusCode;
 use traffic_core::bounds::Bounds;
 use traffic_core::config::{Route, Weight};
 use traffic_core::fault::{Abort, Delay, Faults, Only};
+use traffic_core::retry::policy::Retries;
 
 use crate::client::{Client, get, whole};
 use crate::mesh::{Given, Mesh, SERVICE, Service, counts};
+use crate::retries::{SENT, policy, told};
 use crate::server::Server;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -114,6 +116,22 @@ async fn a_delay_ends_with_the_time_of_its_request() {
         0,
         "nobody works for an answer that nobody reads"
     );
+}
+
+#[tokio::test]
+async fn a_delay_takes_none_of_the_time_that_an_attempt_has() {
+    const EACH: Duration = Duration::from_secs(2);
+    let server = Server::start("v1").await;
+    let delay = Delay::new(Weight::ALL, EACH + Duration::from_millis(1));
+    let mut service = faulty(server.address, Faults::new(delay, None, None));
+    service.bounds.retries = Some(Retries {
+        each: Some(EACH),
+        ..policy("reset")
+    });
+    let mesh = at_rest(Given::default(), &service).await;
+    let mut client = Client::http1(mesh.outbound).await;
+    assert_eq!(client.get("/").await.text, "v1");
+    assert_eq!(told(&mesh, SENT, "v1", "reset"), Some(0));
 }
 
 #[tokio::test]

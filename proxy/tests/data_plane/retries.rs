@@ -8,14 +8,16 @@ use std::time::Duration;
 use http::{Method as HttpMethod, Request, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use traffic_core::bounds::Bounds;
 use traffic_core::retry::budget::Terms;
 use traffic_core::retry::conditions::Condition;
 use traffic_core::retry::methods::{Method, Methods};
 use traffic_core::retry::policy::{Retries, Times};
 
-use crate::client::{Client, get, whole};
+use crate::client::{Client, eventually, get, whole};
 use crate::mesh::{Mesh, Service, counts};
 use crate::server::{Server, nobody, raw};
 
@@ -67,7 +69,7 @@ fn ended(mesh: &Mesh) -> [[u64; 4]; 2] {
 }
 
 /// How many attempts of a revision were sent again, or would have been.
-fn told(mesh: &Mesh, metric: &str, revision: &str, reason: &str) -> Option<u64> {
+pub(crate) fn told(mesh: &Mesh, metric: &str, revision: &str, reason: &str) -> Option<u64> {
     let text = mesh.metrics.render().unwrap();
     let labels = format!("revision=\"{revision}\",reason=\"{reason}\"}} ");
     let line = text
@@ -76,7 +78,7 @@ fn told(mesh: &Mesh, metric: &str, revision: &str, reason: &str) -> Option<u64> 
     line.rsplit(' ').next()?.parse().ok()
 }
 
-const SENT: &str = "aviary_outbound_retries";
+pub(crate) const SENT: &str = "aviary_outbound_retries";
 const OVER_BUDGET: &str = "aviary_outbound_retries_over_budget";
 
 fn put(
@@ -188,6 +190,43 @@ async fn a_body_is_sent_again_as_long_as_all_of_it_is_kept() {
         }
     }
     assert_eq!(stable.requests(), 2);
+}
+
+/// What comes next on such a connection is the rest of a body to its endpoint.
+#[tokio::test]
+async fn a_connection_that_was_answered_before_all_of_a_body_serves_nobody_else() {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let early = raw(|mut stream, request| async move {
+        if request.starts_with(b"PUT") {
+            let answer = b"HTTP/1.1 500 Early\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        } else {
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nv2";
+            stream.write_all(answer).await.unwrap();
+        }
+    })
+    .await;
+    let stable = Server::start("v1").await;
+    let named = Retries {
+        methods: methods(&[Method::Put]),
+        ..policy("500")
+    };
+    let service = Service::new(stable.address, early, 100);
+    let mesh = Mesh::with(&with(service, named)).await;
+    let mut caller = TcpStream::connect(mesh.outbound).await.unwrap();
+    let half = b"PUT /echo HTTP/1.1\r\nHost: web\r\nContent-Length: 10\r\n\r\nhello";
+    caller.write_all(half).await.unwrap();
+    eventually("it is sent again", || stable.requests() == 1).await;
+    caller.write_all(b"world").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"helloworld") {
+        let read = timeout(PATIENCE, caller.read_buf(&mut answer)).await;
+        assert_ne!(read.expect("an answer").unwrap(), 0);
+    }
+    let mut client = Client::http1(mesh.outbound).await;
+    let answer = timeout(PATIENCE, client.get("/")).await.expect("an answer");
+    assert_eq!(answer.text, "v2");
 }
 
 /// Takes a request and ends the connection without an answer; counts.
@@ -385,10 +424,10 @@ async fn a_caller_that_leaves_and_an_answer_that_has_begun_are_not_tried_again()
         let waiting = tokio::spawn(async move {
             let _ = client.send(get("/held")).await;
         });
-        crate::client::eventually("it arrives", || canary.requests() > before).await;
+        eventually("it arrives", || canary.requests() > before).await;
         waiting.abort();
     }
-    crate::client::eventually("both have left", || ended(&mesh)[0][2] == 2).await;
+    eventually("both have left", || ended(&mesh)[0][2] == 2).await;
     assert_eq!(stable.requests(), 0);
 }
 

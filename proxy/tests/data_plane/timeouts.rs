@@ -348,3 +348,28 @@ async fn an_application_that_does_not_take_the_connection_is_not_waited_for_long
     let says = format!("cannot connect to {address}: no answer in 300ms");
     assert!(answer.text.contains(&says), "{}", answer.text);
 }
+
+/// What is no HTTP goes there by another way.
+#[tokio::test]
+async fn nor_is_one_that_is_called_in_bytes() {
+    let (socket, _waiting) = full().await;
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let called = async |connect: Duration| {
+        let mesh = Mesh::start(Given {
+            inbound: address,
+            limits: Limits {
+                connect,
+                ..Limits::default()
+            },
+            ..Given::default()
+        });
+        let mut stream = TcpStream::connect(mesh.inbound).await.unwrap();
+        stream.write_all(b"\0").await.unwrap();
+        assert!(stream.read(&mut [0]).await.is_err(), "nobody has taken it");
+    };
+    tokio::select! {
+        biased;
+        () = called(SHORT) => {}
+        () = called(Limits::default().connect) => panic!("it was waited for as long as ever"),
+    }
+}

@@ -12,11 +12,14 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use traffic_core::bounds::Bounds;
+use traffic_core::retry::methods::Method;
+use traffic_core::retry::policy::Retries;
 use traffic_core::telemetry::{AccessLog, AccessLogPath};
 
 use super::{Written, logging};
 use crate::client::{Client, eventually, get, whole};
 use crate::mesh::{Given, Mesh, SERVICE, Service};
+use crate::retries::{policy, with};
 use crate::server::{Server, nobody, raw as raw_server};
 use crate::streams::{caller, endpoint};
 use crate::timeouts::{at_most, bounded, stalling};
@@ -127,6 +130,53 @@ async fn a_call_of_grpc_has_its_status_and_its_trace_and_a_retried_request_the_r
             "upstream_request_attempt_count": 2, "bytes_sent": 7,
         })
     );
+}
+
+/// A failing answer that was given up for another one is nobody's: the line says what the caller got.
+#[tokio::test]
+async fn what_was_answered_before_a_request_was_sent_again_is_in_no_line() {
+    let failing = endpoint(|_request, mut respond| async move {
+        let head = Response::builder().status(500).body(()).unwrap();
+        respond.send_response(head, true).unwrap();
+    });
+    let unavailable = endpoint(|_request, mut respond| async move {
+        let head = Response::builder().header("content-type", "application/grpc");
+        let head = head.header("grpc-status", "14").body(()).unwrap();
+        respond.send_response(head, true).unwrap();
+    });
+    let mut call = crate::client::post("/held", "message");
+    let kind = "application/grpc".parse().unwrap();
+    call.headers_mut().insert("content-type", kind);
+    let retries = || Retries {
+        methods: [Method::Get, Method::Grpc].into_iter().collect(),
+        ..policy("500,unavailable")
+    };
+    for (canary, request) in [(failing.await, get("/held")), (unavailable.await, call)] {
+        let v1 = Server::start("v1").await;
+        let (given, written) = logging("all");
+        let mesh = Mesh::start(given);
+        let service = Service::new(v1.address, canary, 100);
+        mesh.install(&with(service, retries())).await;
+        let mut client = Client::http2(mesh.outbound).await;
+        let waiting = tokio::spawn(async move { drop(client.send(request).await) });
+        eventually("it is sent again", || v1.requests() == 1).await;
+        waiting.abort();
+        let line = &written.lines(1).await[0];
+        let names = [
+            "response_code",
+            "grpc_status",
+            "response_flags",
+            "revision",
+            "upstream_request_attempt_count",
+        ];
+        assert_eq!(
+            known(line, &names),
+            json!({
+                "response_code": 0, "grpc_status": null, "response_flags": "DC", "revision": "v1",
+                "upstream_request_attempt_count": 2,
+            })
+        );
+    }
 }
 
 #[tokio::test]
