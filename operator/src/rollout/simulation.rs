@@ -74,6 +74,8 @@ struct Simulation {
     chance: Rng,
     /// Sidecars report, hooks are asked, releases have error budgets.
     surroundings: bool,
+    /// Error budgets are small, guards mostly off, and some versions fail so little that no window minds.
+    thrifty: bool,
     /// Chance of those: what else happens is the same without them.
     odds: Rng,
     receiver: Receiver,
@@ -171,6 +173,7 @@ impl Simulation {
             failure_limit: chance.u32(..3),
             chance,
             surroundings: seed.is_multiple_of(3),
+            thrifty: seed % 9 == 3,
             odds: Rng::with_seed(!seed),
             receiver: Receiver::default(),
             agenda: Agenda::default(),
@@ -215,6 +218,7 @@ impl Simulation {
             starts: Some(1000),
             fails_in_place: false,
             bad_from: None,
+            fails: 0.0,
         });
         let labels = json!({"app": "payment"});
         let history_limit = [0, 1, 10][self.chance.usize(..3)];

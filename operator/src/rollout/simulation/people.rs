@@ -21,8 +21,10 @@ pub(super) struct Version {
     pub(super) starts: Option<i64>,
     /// Its pods start in a copy only: what they need is taken by the stable ones.
     pub(super) fails_in_place: bool,
-    /// Half of its requests fail from then on.
+    /// It fails from then on.
     pub(super) bad_from: Option<i64>,
+    /// This share of its requests does: a half, or less than the windows mind.
+    pub(super) fails: f64,
 }
 
 pub(super) fn template(number: u32, note: u32) -> Value {

@@ -11,7 +11,7 @@ use crate::rollout::measure::{Outcome, Source, StableOutcome, WindowOutcome};
 /// Fewer requests are no evidence.
 const ENOUGH: f64 = 5.0;
 /// A version is bad when more of its requests fail.
-const TOLERATED: f64 = 0.2;
+pub(super) const TOLERATED: f64 = 0.2;
 /// Nothing older is asked for.
 const KEPT: i64 = 300_000;
 

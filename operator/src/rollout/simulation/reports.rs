@@ -86,8 +86,7 @@ impl Simulation {
             let part = requests / endpoints.len() as f64;
             let fails = match answering.get(address) {
                 None => 1.0,
-                Some(revision) if self.is_bad(revision) => 0.5,
-                Some(_) => 0.0,
+                Some(revision) => self.failing(revision),
             };
             sum.started += part;
             sum.failed += part * fails;
@@ -142,13 +141,12 @@ impl Simulation {
             self.run_soon(process);
         }
         if let Some(run) = run.filter(|(revision, _)| *revision == report.canary) {
+            let has_guard = self.rollout_spec()["analysis"]["guard"]["falseAlarm"] != "0%";
             let weight = self
                 .published(process)
-                .filter(|(of, _)| *of == run.1)
+                .filter(|(of, _)| *of == run.1 && has_guard)
                 .map_or(0, |(_, weight)| weight);
-            let has_guard = self.rollout_spec()["analysis"]["guard"]["falseAlarm"] != "0%";
-            self.check
-                .counted(process, run, &report.closed, weight > 0 && has_guard);
+            self.check.counted(process, run, &report.closed, weight);
         }
     }
 }

@@ -8,7 +8,8 @@ use traffic_core::config::Weight;
 use super::Simulation;
 use super::agenda::Happening;
 use super::mishaps::Mishap;
-use super::prometheus::Count;
+use super::people::Version;
+use super::prometheus::{Count, TOLERATED};
 
 /// Requests of one proxy in a second.
 pub(super) const REQUESTS: f64 = 40.0;
@@ -49,10 +50,10 @@ impl Simulation {
                 for address in &endpoints {
                     let fails = answering
                         .get(address)
-                        .is_none_or(|revision| self.is_bad(revision));
+                        .map_or(0.5, |revision| self.failing(revision));
                     #[allow(clippy::cast_precision_loss)] // a handful of endpoints
                     let part = REQUESTS * share / endpoints.len() as f64;
-                    count.failed += if fails { part / 2.0 } else { 0.0 };
+                    count.failed += part * fails;
                 }
             }
         }
@@ -84,13 +85,20 @@ impl Simulation {
         }
     }
 
-    pub(super) fn is_bad(&self, revision: &str) -> bool {
+    /// The share of its requests that fails now.
+    pub(super) fn failing(&self, revision: &str) -> f64 {
         let number = self.check.number(revision);
         let version = self
             .versions
             .iter()
             .find(|version| Some(version.number) == number || version.revision == revision);
-        version.is_some_and(|version| version.bad_from.is_some_and(|from| from <= self.agenda.now))
+        let bad = |version: &&Version| version.bad_from.is_some_and(|from| from <= self.agenda.now);
+        version.filter(bad).map_or(0.0, |version| version.fails)
+    }
+
+    /// The windows say so.
+    fn is_bad(&self, revision: &str) -> bool {
+        self.failing(revision) > TOLERATED
     }
 
     /// Views, or those who make them, may be behind.

@@ -11,8 +11,8 @@ use crate::outcomes::Closed;
 
 /// The guard blames nothing for fewer seconds with failures.
 const FEWEST: u32 = 3;
-/// Half of four requests a second: seen long before.
-const MOST: u32 = 45;
+/// Half of four requests a second beside a stable revision that never fails: seen before.
+const MOST: u32 = 12;
 const BUSY: u64 = 4;
 
 /// What one process was told of one run.
@@ -23,39 +23,45 @@ pub(super) struct Counted {
     spent: f64,
     /// Seconds in which the canary failed.
     failing: u32,
-    /// Seconds in a row in which it plainly failed more than stable.
+    /// Seconds in a row under one weight in which it plainly failed more than stable.
     worse: u32,
+    weight: u32,
+    /// Stable failed in some second: the guard takes its time then, and rightly.
+    stable_failed: bool,
 }
 
 impl Check {
-    /// A process takes in a second. `guarded`: its guard looks, and the run has weight.
+    /// A process takes in a second. `weight`: that of the run in percent, if its guard looks; 0 otherwise.
     pub(in super::super) fn counted(
         &mut self,
         process: Process,
         run: Run,
         second: &Closed,
-        guarded: bool,
+        weight: u32,
     ) {
         let (canary, stable) = (
             Closed::counts(&second.canary),
             Closed::counts(&second.stable),
         );
-        let judged = self.is_judged;
+        let steady = |((_, of), it): (&(Process, Run), &Counted)| *of != run || !it.stable_failed;
+        let judged = self.is_judged && stable.1 == 0 && self.counted.iter().all(steady);
         let counted = self.counted.entry((process, run.clone())).or_default();
         counted.canary.0 += canary.0;
         counted.canary.1 += canary.1;
+        counted.stable_failed |= stable.1 > 0;
         counted.failing += u32::from(canary.1 > 0);
         let all = canary.0 + stable.0;
         #[allow(clippy::cast_precision_loss)] // a few hundred
         if all > 0 && stable.1 == 0 {
             counted.spent += canary.1 as f64 / all as f64 * 1000.0;
         }
-        let worse = guarded
+        let worse = weight > 0
+            && weight == counted.weight
             && judged
-            && stable.0 > 0
-            && stable.1 == 0
+            && stable.0 >= BUSY
             && canary.0 >= BUSY
             && canary.1 * 4 >= canary.0;
+        counted.weight = weight;
         counted.worse = if worse { counted.worse + 1 } else { 0 };
         if counted.worse > MOST {
             self.violated(format!(
@@ -117,11 +123,10 @@ impl Check {
             let defect = if started == 0 {
                 Defect::ALL
             } else {
-                // Stable's own rate is taken off by the operator: what is plainly the canary's.
-                Defect::of((share - 0.05).max(0.0))
+                Defect::of(share)
             };
             let most = budget.of_release().0 as f64;
-            counted.spent * 0.9 + step.cost(defect).0 as f64 <= most + 1000.0
+            counted.spent * 0.9 + step.cost(defect).0 as f64 * 0.9 <= most + 200.0
         };
         if !told.is_empty() && !told.iter().any(fits) {
             self.violated(format!(

@@ -10,6 +10,9 @@ use super::{Version, template};
 use crate::key::Key;
 use crate::revision;
 
+/// Failed requests of a version that passes its windows ([`super::super::prometheus`]): the error budget is there for it.
+const TOO_FEW_FOR_WINDOWS: f64 = 0.15;
+
 impl Simulation {
     pub(in super::super) fn deployment_key(&self) -> Key {
         Key::new("shop", "payment")
@@ -55,10 +58,15 @@ impl Simulation {
             5.. => None,
         };
         let fails_in_place = self.chance.u8(..8) == 0;
+        let fails = if self.thrifty && self.odds.bool() {
+            TOO_FEW_FOR_WINDOWS
+        } else {
+            0.5
+        };
         let revision = revision::revision(&template(number, 0));
         self.history.say(
             now,
-            format!("version {number} is {revision}, starts {starts:?}, fails in place {fails_in_place}, bad from {bad_from:?}"),
+            format!("version {number} is {revision}, starts {starts:?}, fails in place {fails_in_place}, bad from {bad_from:?}: {fails}"),
         );
         self.versions.push(Version {
             number,
@@ -66,6 +74,7 @@ impl Simulation {
             starts,
             fails_in_place,
             bad_from,
+            fails,
         });
         number
     }
@@ -184,6 +193,12 @@ impl Simulation {
         let mut spec = json!({"analysis": {"guard": {"falseAlarm": false_alarm}}});
         if self.odds.bool() {
             spec["analysis"]["exposure"] = exposure;
+        }
+        if self.thrifty {
+            // A guard leaves little for a budget to hold.
+            let false_alarm = ["1%", "0%"][self.odds.usize(..2)];
+            let exposure = json!({"objective": "99.9%", "window": "1d", "budget": "2%"});
+            spec["analysis"] = json!({"guard": {"falseAlarm": false_alarm}, "exposure": exposure});
         }
         let some = all.into_iter().filter(|_| self.odds.bool());
         spec["hooks"] = some.collect();
