@@ -128,9 +128,14 @@ async fn a_caller_that_leaves_at_the_end_of_its_own_time_was_not_answered() {
     assert!(left.is_err());
     eventually("it says nothing", || ended(&mesh) == [0, 1, 1, 0]).await;
     // The same once the answer has begun.
-    let body = StreamBody::new(stream::pending());
-    let call = Request::post("/grpc/0").body(UnsyncBoxBody::new(body));
-    let response = client.send(grpc(call.unwrap(), "2S")).await.unwrap();
+    let begins = endpoint(|_request, mut respond| async move {
+        let mut sender = respond.send_response(Response::new(()), false).unwrap();
+        let _ = std::future::poll_fn(|cx| sender.poll_reset(cx)).await;
+    });
+    let begins = begins.await;
+    mesh.install(&Service::new(begins, begins, 100)).await;
+    let call = grpc(get("/"), "2S");
+    let response = client.send(call).await.unwrap();
     sleep(Duration::from_millis(1_900)).await;
     drop(response);
     eventually("it counts", || ended(&mesh) == [0, 2, 1, 0]).await;
