@@ -122,6 +122,9 @@ fn why_failed(failure: &FailureStatus, status: &CanaryRolloutStatus) -> String {
     };
     let cause = failure.cause;
     let message = status.message.as_deref().unwrap_or_default();
+    // Whoever prints this says so already.
+    let known = format!("revision {} was rolled back: ", failure.revision);
+    let message = message.strip_prefix(&known).unwrap_or(message);
     if message.is_empty() {
         format!("{cause:?}{said}")
     } else {
@@ -229,6 +232,10 @@ mod tests {
         let status = json!({"phase": "Failed", "stable": {"revision": "old"}, "canary": {"revision": "new", "run": 1},
             "failure": {"revision": "new", "cause": "WorseThanStable", "message": "9 of 40"}});
         let why = "WorseThanStable (9 of 40)".to_owned();
+        assert_eq!(of(status.clone()), Standing::Failed { why });
+        let mut status = status;
+        status["message"] = json!("revision new was rolled back: it is worse; revision old serves");
+        let why = "WorseThanStable: it is worse; revision old serves".to_owned();
         assert_eq!(of(status), Standing::Failed { why });
     }
 
