@@ -2,9 +2,9 @@
 //! objects, whatever people, tools and failing requests do meanwhile. There is no traffic here; the stories have it.
 //!
 //! Cases run side by side, each in its own namespace. Those that take something away from everybody (the operator, the
-//! webhooks, the types) come after them, one at a time on each of two control planes. A control plane starts with its first
-//! case and ends with the last. `cargo test -p aviary-e2e --test control_plane -- paused` runs some; `AVIARY_OPERATOR_BIN` names another
-//! operator to run them against.
+//! webhooks, the types) come after them, one at a time on each of two control planes. A control plane starts with its
+//! first case, and all end with the last. `cargo test -p aviary-e2e --test control_plane -- paused` runs some;
+//! `AVIARY_OPERATOR_BIN` names another operator to run them against.
 
 mod control_plane {
     pub(crate) mod admission;
@@ -186,7 +186,7 @@ fn alone() -> Vec<Case> {
         hand_over::a_replica_that_ends_hands_over_and_the_release_goes_on,
         hand_over::a_replica_that_dies_is_succeeded_and_the_release_goes_on,
         hand_over::a_replica_that_stood_still_during_a_write_raises_nothing,
-        // Those install everything anew.
+        // Those install everything anew: nothing comes after them where they were.
         one_namespace::for_one_namespace_the_operator_releases_with_rights_in_it_alone,
         leaving::after_uninstall_and_delete_every_deployment_serves_on_and_is_its_owners,
     ]
@@ -212,7 +212,8 @@ fn main() -> ExitCode {
     of_them.test_threads.get_or_insert(SIDE_BY_SIDE);
     let failed = libtest_mimic::run(&of_them, together.collect()).has_failed();
 
-    let own = Halls::new(halls.clone());
+    // Who comes first gets the last of them: the one that is open already.
+    let own = Halls::new(halls.iter().rev().cloned().collect());
     let single = alone().into_iter().map(|case| own.trial(case));
     let mut of_them = arguments;
     let threads = of_them.test_threads.unwrap_or(HALLS);

@@ -74,7 +74,7 @@ struct Simulation {
     chance: Rng,
     /// Sidecars report, hooks are asked, releases have error budgets.
     surroundings: bool,
-    /// Error budgets are small, guards mostly off, and some versions fail so little that no window minds.
+    /// Of those with surroundings: every release has a small error budget, half of the guards are off, and half of the versions fail so little that no window minds.
     thrifty: bool,
     /// Chance of those: what else happens is the same without them.
     odds: Rng,
@@ -173,7 +173,7 @@ impl Simulation {
             failure_limit: chance.u32(..3),
             chance,
             surroundings: seed.is_multiple_of(3),
-            thrifty: seed % 9 == 3,
+            thrifty: seed % 9 == 3, // each a multiple of 3
             odds: Rng::with_seed(!seed),
             receiver: Receiver::default(),
             agenda: Agenda::default(),

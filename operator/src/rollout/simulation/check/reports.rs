@@ -14,6 +14,10 @@ const FEWEST: u32 = 3;
 /// Half of four requests a second beside a stable revision that never fails: seen before.
 const MOST: u32 = 12;
 const BUSY: u64 = 4;
+/// This part of what is reckoned here is more than a budget beyond doubt: the operator sums up in its own way.
+const PLAINLY: f64 = 0.9;
+/// By so many milliseconds at least.
+const MARGIN: f64 = 200.0;
 
 /// What one process was told of one run.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,6 +29,7 @@ pub(super) struct Counted {
     failing: u32,
     /// Seconds in a row under one weight in which it plainly failed more than stable.
     worse: u32,
+    /// Under which weight the newest second was, in percent.
     weight: u32,
     /// Stable failed in some second: the guard takes its time then, and rightly.
     stable_failed: bool,
@@ -126,7 +131,7 @@ impl Check {
                 Defect::of(share)
             };
             let most = budget.of_release().0 as f64;
-            counted.spent * 0.9 + step.cost(defect).0 as f64 * 0.9 <= most + 200.0
+            (counted.spent + step.cost(defect).0 as f64) * PLAINLY <= most + MARGIN
         };
         if !told.is_empty() && !told.iter().any(fits) {
             self.violated(format!(
