@@ -86,7 +86,7 @@ reasons! {
     Promoting [Normal] "every step has passed: the Deployment rolls to the new template";
     Promoted [Normal, Condition(PROMOTED)] "the new revision is stable and serves everyone";
     RolledBack [Warning] "the weight went to 0; the note says from which weight and why";
-    RollbackComplete [Normal] "no proxy uses the revision any more, and its pods are gone";
+    RollbackComplete [Normal] "no proxy uses the revision any more, and its copy is gone";
     Returning [Normal] "a promotion was left: the stable revision's pods take over again";
     Recovered [Normal] "the Deployment asks for the stable revision again";
     Superseded [Normal] "a newer template took the place of a release; its weight is 0";

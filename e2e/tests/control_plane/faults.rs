@@ -7,6 +7,8 @@ use aviary_e2e::control_plane::pods::SILENT_NODE;
 use aviary_e2e::control_plane::{Matching, Plan, Shop};
 use http::{Method, StatusCode};
 use k8s_openapi::jiff::Timestamp;
+use kube::core::DynamicObject;
+use serde_json::json;
 
 use super::hall::Scene;
 
@@ -97,7 +99,12 @@ pub(crate) async fn a_version_that_is_stored_while_a_promotion_begins_is_release
 pub(crate) async fn a_canary_pod_on_a_node_that_does_not_answer_keeps_no_rollback_from_ending(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
-    let shop = scene.shop_with(&Plan::default().soaking_at(50)).await?;
+    // A pod that may take no time to end is gone at once, whatever its node says.
+    let shop = Shop::with_deployment(scene.bench, &scene.namespace, |web| {
+        web["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(30);
+    })
+    .await?;
+    shop.adopt(&Plan::default().soaking_at(50)).await?;
     shop.soak("v2").await?;
     let silent = format!("{SILENT_NODE}=yes");
     let pods = [
@@ -109,8 +116,10 @@ pub(crate) async fn a_canary_pod_on_a_node_that_does_not_answer_keeps_no_rollbac
     shop.kubectl(&pods).await?;
     shop.bench.evidence.set(&shop.namespace, 9);
     let seen = shop
-        .until("the rollback ends", |seen| {
-            (seen.phase() == "Failed" && seen.copies().is_empty()).then(|| seen.clone())
+        .until("the rollback ends while its pods do not", |seen| {
+            let leaving = |pod: &DynamicObject| pod.metadata.deletion_timestamp.is_some();
+            let over = seen.phase() == "Failed" && seen.copies().is_empty();
+            (over && seen.pods().any(leaving)).then(|| seen.clone())
         })
         .await?;
     ensure!(seen.ready("v1") == 3 && seen.weight() == 0, "{seen}");

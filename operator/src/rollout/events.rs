@@ -253,7 +253,7 @@ pub fn note(event: &Event, about: About<'_>) -> Note {
         ),
         Event::RollbackComplete { revision } => Note::normal(
             Reason::RollbackComplete,
-            format!("no proxy uses revision {revision} any more, and its pods are gone"),
+            format!("no proxy uses revision {revision} any more, and its copy is gone"),
         ),
         Event::Recovered { revision } => Note::normal(
             Reason::Recovered,

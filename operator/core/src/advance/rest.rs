@@ -169,7 +169,7 @@ pub(super) fn failed(plan: &Plan, next: &mut State, seen: &Observation, earned: 
     }
 }
 
-/// No proxy uses the canary any more, and its pods are gone.
+/// No proxy uses the canary any more, and its copy is gone.
 pub(super) fn rolled_back(
     plan: &Plan,
     next: &mut State,

@@ -615,7 +615,7 @@ fn earned(from: &State, class: &Class, step: &Transition) -> Result<(), String> 
             "7: a promotion ended before its end"
         );
     }
-    // A rollback ends when no proxy uses the canary and its pods are gone, and not later.
+    // A rollback ends when no proxy uses the canary and its copy is gone, and not later.
     if matches!(held.phase, Phase::RollingBack { .. }) {
         let done = !seen.copy.exists && seen.traffic.sent.is_none();
         hold!(
