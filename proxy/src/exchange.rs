@@ -103,7 +103,7 @@ pub struct Facts<'r> {
 /// One request on its way.
 pub struct Exchange {
     target: Target,
-    tally: Tally,
+    tally: Box<Tally>,
     stream: Stream,
     arrived: Instant,
     deadline: Option<Deadline>,
@@ -293,8 +293,9 @@ impl Exchange {
         match sent {
             Ok((answered, in_flight)) => {
                 attempt.settle();
-                let (answer, flight) = self.answered(state, answered, in_flight);
-                Ok((answer, flight.canarys(attempt.long().take())))
+                let long = attempt.long().take();
+                let (answer, flight) = self.answered(state, answered, in_flight, long);
+                Ok((answer, flight))
             }
             Err(failed) => Err(self.give_up(state, failed)),
         }

@@ -194,14 +194,13 @@ impl Caller {
         let mut attempt = Attempt::new(
             state,
             &asked,
-            out,
+            (out, marked),
             attempt::Side {
                 read: &mut read,
                 write: &mut write,
                 input: &mut self.input,
             },
-        )
-        .with_marked(marked);
+        );
         if marking == Marking::Never {
             attempt.once();
         }

@@ -32,16 +32,18 @@ impl Policy {
         };
         let Begun {
             target,
-            tally,
+            mut tally,
             deadline,
             delay,
         } = match self {
             Policy::Outbound { destination, owed } => outbound(state, destination, owed, came),
             Policy::Inbound { app, caller } => outside::begin(state, app, caller, came)?,
         };
-        let entry = state.common.telemetry.as_ref().and_then(|telemetry| {
-            // Nobody wants to know more of the pod's probes.
-            let parties = (!tally.is_probe()).then(|| self.parties(&target))?;
+        // Nobody wants to know more of the pod's probes.
+        if let Some(telemetry) = &state.common.telemetry
+            && !tally.is_probe()
+        {
+            let parties = self.parties(&target);
             let asked = Asked {
                 method: facts.request.method,
                 target: facts.request.path,
@@ -50,15 +52,15 @@ impl Policy {
             };
             let times = (arrived, state.common.clock.since_epoch(arrived));
             let entry = Entry::begin(telemetry, times, asked, head, parties);
-            Some(if delay.is_some() {
+            tally.watched(if delay.is_some() {
                 entry.delayed()
             } else {
                 entry
-            })
-        });
+            });
+        }
         Ok(Exchange {
             target,
-            tally: tally.watched(entry),
+            tally,
             stream: Stream::open(state.metrics()),
             arrived,
             deadline,

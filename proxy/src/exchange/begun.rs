@@ -20,7 +20,8 @@ pub(super) struct Came<'r, H> {
 /// Where a request goes, and until when it has to be over.
 pub(super) struct Begun {
     pub(super) target: Target,
-    pub(super) tally: Tally,
+    /// In a box, since it goes from hand to hand.
+    pub(super) tally: Box<Tally>,
     pub(super) deadline: Option<Deadline>,
     pub(super) delay: Option<Duration>,
 }
@@ -29,7 +30,7 @@ impl Begun {
     pub(super) fn new(target: Target, tally: Tally) -> Begun {
         Begun {
             target,
-            tally,
+            tally: Box::new(tally),
             deadline: None,
             delay: None,
         }

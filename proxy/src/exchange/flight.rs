@@ -36,7 +36,7 @@ pub struct Flight {
     dialect: Dialect,
     manner: Manner,
     grpc_status: Option<u16>,
-    tally: Tally,
+    tally: Box<Tally>,
     in_flight: InFlight,
     /// The endpoint's sidecar has answered: its application has too many requests.
     is_turned_away: bool,
@@ -49,7 +49,13 @@ pub struct Flight {
 }
 
 impl Flight {
-    pub fn new(status: u16, tally: Tally, in_flight: InFlight, stream: Stream) -> Flight {
+    pub(super) fn new(
+        status: u16,
+        tally: Box<Tally>,
+        in_flight: InFlight,
+        (patience, long): (Option<Box<Patience>>, Option<LongStream>),
+        stream: Stream,
+    ) -> Flight {
         Flight {
             status,
             dialect: Dialect::Http,
@@ -58,18 +64,10 @@ impl Flight {
             tally,
             in_flight,
             is_turned_away: false,
-            patience: None,
-            long: None,
+            patience,
+            long,
             _stream: stream,
         }
-    }
-
-    pub(super) fn with(self, patience: Option<Box<Patience>>) -> Flight {
-        Flight { patience, ..self }
-    }
-
-    pub(super) fn canarys(self, long: Option<LongStream>) -> Flight {
-        Flight { long, ..self }
     }
 
     pub fn manner(&self) -> Manner {
@@ -248,11 +246,17 @@ mod tests {
     }
 
     /// An answer with this status that is on its way from `endpoint`, to a request for `arm`.
-    fn flight(endpoint: &Rc<Endpoint>, arm: &Arc<ArmMetrics>, status: u16) -> Flight {
+    fn flight(
+        endpoint: &Rc<Endpoint>,
+        arm: &Arc<ArmMetrics>,
+        status: u16,
+        patience: Option<Box<Patience>>,
+    ) -> Flight {
         let now = Instant::now();
-        let tally = Tally::outbound(arm.clone(), None, now);
+        let tally = Box::new(Tally::outbound(arm.clone(), None, now));
         let stream = Stream::open(&Arc::new(Metrics::default()));
-        Flight::new(status, tally, InFlight::start(endpoint, now), stream)
+        let in_flight = InFlight::start(endpoint, now);
+        Flight::new(status, tally, in_flight, (patience, None), stream)
     }
 
     #[test]
@@ -266,7 +270,7 @@ mod tests {
             (200, Some(&b"14"[..]), false),
             (200, Some(&b"0"[..]), true),
         ] {
-            let mut flight = flight(&endpoint, &arm, status);
+            let mut flight = flight(&endpoint, &arm, status, None);
             flight.head(grpc, grpc_status);
             flight.complete();
             let is_suspect = endpoint.load().is_suspect();
@@ -286,7 +290,7 @@ mod tests {
             let now = Instant::now();
             let deadline = Deadline::of(Some(Timeout { after, whose }), now);
             let patience = Patience::of((deadline, Timer::default()), None, now);
-            flight(&endpoint, &arm, 200).with(patience).left();
+            flight(&endpoint, &arm, 200, patience).left();
             let counted = Class::ALL.map(|class| arm.requests.get(class));
             assert_eq!(counted, expected, "{whose:?} {after:?}");
             assert_eq!(endpoint.load().is_suspect(), expected[1] == 1);

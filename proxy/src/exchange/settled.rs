@@ -11,6 +11,7 @@ use super::patience::Patience;
 use super::{Answered, Delivery, Exchange, REFUSED_STREAM, Refusal, Target};
 use crate::endpoint::InFlight;
 use crate::state::State;
+use crate::state::withdrawal::LongStream;
 
 impl Exchange {
     pub(super) fn answered<A>(
@@ -18,6 +19,7 @@ impl Exchange {
         state: &State,
         answered: Answered<A>,
         in_flight: InFlight,
+        long: Option<LongStream>,
     ) -> (A, Flight) {
         let now = Instant::now();
         if answered.status >= 500 {
@@ -43,8 +45,8 @@ impl Exchange {
             Target::Passing(_) | Target::App(_) | Target::Refused(_) => None,
         };
         let patience = Patience::of((self.deadline, self.timer), idle, now);
-        let flight =
-            Flight::new(answered.status, self.tally, in_flight, self.stream).with(patience);
+        let lasts = (patience, long);
+        let flight = Flight::new(answered.status, self.tally, in_flight, lasts, self.stream);
         (answered.answer, flight)
     }
 

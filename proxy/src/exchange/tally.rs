@@ -83,10 +83,9 @@ impl Tally {
         }
     }
 
-    /// This wants to know what becomes of it, if anything does.
-    pub fn watched(mut self, entry: Option<Entry>) -> Tally {
-        self.entry = entry.map(Box::new);
-        self
+    /// This wants to know what becomes of it.
+    pub fn watched(&mut self, entry: Entry) {
+        self.entry = Some(Box::new(entry));
     }
 
     /// An attempt has ended so, and another one goes to `next`. What the first one came to is evidence, whatever comes of the others.

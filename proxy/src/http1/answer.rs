@@ -35,6 +35,7 @@ pub(super) struct Head {
     grpc_status: Option<Vec<u8>>,
 }
 
+/// In a box, since it goes from hand to hand.
 pub(super) struct Answer {
     pub(super) head: Head,
     pub(super) content_type: Option<Vec<u8>>,
@@ -125,16 +126,16 @@ impl Answer {
         upstream: Upstream,
         input: Input,
         buffers: &Rc<Buffers>,
-    ) -> Answer {
+    ) -> Box<Answer> {
         let body = Body::new(head.framing, head.coding);
-        Answer {
+        Box::new(Answer {
             content_type: head.content_type.take(),
             grpc_status: head.grpc_status.take(),
             head,
             upstream,
             input,
             download: Pump::new(body, out, buffers.clone()),
-        }
+        })
     }
 
     /// It goes nowhere.

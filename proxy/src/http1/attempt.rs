@@ -84,11 +84,11 @@ enum Event {
 }
 
 impl<'c, 's> Attempt<'c, 's> {
-    /// `head` is the request's, as it goes to the endpoint.
+    /// `head` is the request's, as it goes to the endpoint; attempts that go to an endpoint of a route have the `marked` one instead, if there is one.
     pub(super) fn new(
         state: &'c State,
         asked: &'c Asked,
-        head: Vec<u8>,
+        (head, marked): (Vec<u8>, Option<Vec<u8>>),
         caller: Side<'c, 's>,
     ) -> Attempt<'c, 's> {
         let body = Body::of_request(asked.framing);
@@ -100,15 +100,9 @@ impl<'c, 's> Attempt<'c, 's> {
             uploading: Uploading::Going,
             watched: Watched::There,
             continued: false,
-            marked: None,
+            marked,
             long: None,
         }
-    }
-
-    /// Attempts that go to an endpoint of a route have this head instead.
-    pub(super) fn with_marked(mut self, head: Option<Vec<u8>>) -> Attempt<'c, 's> {
-        self.marked = head;
-        self
     }
 
     /// It goes to one endpoint only: nothing of its body has to be kept.
@@ -144,7 +138,7 @@ impl<'c, 's> Attempt<'c, 's> {
         self.asked.expects_continue && !self.continued && !self.is_uploaded()
     }
 
-    async fn on(&mut self, mut upstream: Upstream) -> Result<Answer, Undelivered> {
+    async fn on(&mut self, mut upstream: Upstream) -> Result<Box<Answer>, Undelivered> {
         self.upload.rewind();
         self.uploading = Uploading::Going;
         if self.is_large() {
@@ -347,13 +341,13 @@ impl<E: Into<SendError>> From<E> for Undelivered {
 }
 
 impl exchange::Attempt for Attempt<'_, '_> {
-    type Answer = Answer;
+    type Answer = Box<Answer>;
 
     async fn send(
         &mut self,
         endpoint: &Rc<Endpoint>,
         hop: Hop,
-    ) -> Result<Answered<Answer>, SendError> {
+    ) -> Result<Answered<Box<Answer>>, SendError> {
         if hop == Hop::Endpoint
             && let Some(head) = self.marked.take()
         {
@@ -394,11 +388,11 @@ impl exchange::Attempt for Attempt<'_, '_> {
         self.upload.kept().and_then(trace::of)
     }
 
-    fn grpc_status(answer: &Answer) -> Option<u16> {
+    fn grpc_status(answer: &Box<Answer>) -> Option<u16> {
         code(answer.grpc_status.as_deref()?)
     }
 
-    fn discard(&mut self, answer: Answer) {
+    fn discard(&mut self, answer: Box<Answer>) {
         if self.uploading == Uploading::Done {
             answer.recycle();
         }

@@ -35,15 +35,15 @@ pub(super) enum Ended {
 
 impl Attempt<'_, '_> {
     /// Moves the answer on to the caller, and what is left of the request to the endpoint.
-    pub(super) async fn relay(&mut self, answer: Answer, flight: &mut Flight) -> Ended {
-        let Answer {
-            head,
-            mut upstream,
-            mut input,
-            mut download,
-            ..
-        } = answer;
+    pub(super) async fn relay(&mut self, mut answer: Box<Answer>, flight: &mut Flight) -> Ended {
         let ended = {
+            let Answer {
+                head,
+                upstream,
+                input,
+                download,
+                ..
+            } = &mut *answer;
             let (mut read, mut write) = upstream.stream.split();
             poll_fn(|cx| {
                 let whole = |body: &Body| match head.status {
@@ -54,13 +54,7 @@ impl Attempt<'_, '_> {
                         flight.complete();
                     }
                 };
-                let relayed = self.poll_relay(
-                    cx,
-                    (&mut read, &mut write),
-                    &mut input,
-                    &mut download,
-                    whole,
-                );
+                let relayed = self.poll_relay(cx, (&mut read, &mut write), input, download, whole);
                 if relayed.is_pending() {
                     if flight.poll_withdrawn(cx).is_ready() {
                         return Poll::Ready(Relayed::Withdrawn);
@@ -72,7 +66,7 @@ impl Attempt<'_, '_> {
             })
             .await
         };
-        flight.moved(|| (self.upload.body_bytes(), download.body_bytes()));
+        flight.moved(|| (self.upload.body_bytes(), answer.download.body_bytes()));
         match ended {
             Relayed::Whole => {}
             Relayed::Broken(error) => return Ended::Broken(error),
@@ -80,6 +74,12 @@ impl Attempt<'_, '_> {
             Relayed::TimedOut => return Ended::TimedOut,
             Relayed::Withdrawn => return Ended::Withdrawn,
         }
+        let Answer {
+            head,
+            upstream,
+            input,
+            ..
+        } = *answer;
         if head.status == 101 {
             return Ended::Switched {
                 upstream,

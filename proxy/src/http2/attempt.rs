@@ -41,6 +41,7 @@ pub(super) enum Head {
     Once(Option<Parts>),
 }
 
+/// In a box, since it goes from hand to hand.
 pub(super) struct Answer {
     pub(super) response: Response<RecvStream>,
     pub(super) sender: SendStream<Bytes>,
@@ -74,7 +75,7 @@ impl Head {
 }
 
 impl Attempt {
-    async fn on(&mut self, lease: Lease, head: Parts) -> Result<Answer, SendError> {
+    async fn on(&mut self, lease: Lease, head: Parts) -> Result<Box<Answer>, SendError> {
         self.upload.rewind();
         let request = Request::from_parts(head, ());
         let sent = lease.sender().send_request(request, self.upload.is_empty());
@@ -87,11 +88,11 @@ impl Attempt {
         };
         let event = poll_fn(|cx| self.poll_answer(cx, &mut response, &mut sender)).await;
         match event {
-            Event::Answered(response) => Ok(Answer {
+            Event::Answered(response) => Ok(Box::new(Answer {
                 response,
                 sender,
                 lease,
-            }),
+            })),
             Event::Failed(error) => Err(judge(&error)),
             Event::Caller(reason) => {
                 sender.send_reset(reason);
@@ -149,13 +150,13 @@ impl Attempt {
 }
 
 impl exchange::Attempt for Attempt {
-    type Answer = Answer;
+    type Answer = Box<Answer>;
 
     async fn send(
         &mut self,
         endpoint: &Rc<Endpoint>,
         hop: Hop,
-    ) -> Result<Answered<Answer>, SendError> {
+    ) -> Result<Answered<Box<Answer>>, SendError> {
         let mut closing = 0;
         loop {
             let lease = endpoint.http2.acquire().await.map_err(Cause::Connect)?;
@@ -194,7 +195,7 @@ impl exchange::Attempt for Attempt {
         &mut self.long
     }
 
-    fn grpc_status(answer: &Answer) -> Option<u16> {
+    fn grpc_status(answer: &Box<Answer>) -> Option<u16> {
         let headers = answer.response.headers();
         match super::head::dialect_of(headers) {
             // What a sidecar turns away it turns away for all.
@@ -205,7 +206,7 @@ impl exchange::Attempt for Attempt {
     }
 
     /// Both halves of its stream are dropped, which resets it if it is not over.
-    fn discard(&mut self, answer: Answer) {
+    fn discard(&mut self, answer: Box<Answer>) {
         drop(answer);
     }
 

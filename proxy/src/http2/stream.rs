@@ -97,7 +97,7 @@ pub(super) async fn serve(
         long: None,
     };
     match exchange.run(&state, &mut attempt).await {
-        Ok((answer, flight)) => relay(attempt, answer, flight, token).await,
+        Ok((answer, flight)) => relay(&mut attempt, answer, flight, token).await,
         Err(refusal) => answer(&mut attempt.respond, &refusal, dialect, theirs),
     }
 }
@@ -128,12 +128,12 @@ fn answer(
 }
 
 /// `token` is this proxy's.
-async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight, token: &str) {
+async fn relay(attempt: &mut Attempt, answer: Box<Answer>, mut flight: Flight, token: &str) {
     let Answer {
         response,
         mut sender,
         lease,
-    } = answer;
+    } = *answer;
     let (mut head, mut body) = response.into_parts();
     flight.head(
         head::content_type(&head.headers),
@@ -150,7 +150,7 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight, token: 
     };
     if is_empty {
         flight.moved(|| (attempt.upload.moved(), 0));
-        return complete(&attempt, flight);
+        return complete(attempt, flight);
     }
     let mut download = Pump::once(false);
     let ended = poll_fn(|cx| {
@@ -170,7 +170,7 @@ async fn relay(mut attempt: Attempt, answer: Answer, mut flight: Flight, token: 
     .await;
     flight.moved(|| (attempt.upload.moved(), download.moved()));
     match ended {
-        Ended::Whole => complete(&attempt, flight),
+        Ended::Whole => complete(attempt, flight),
         Ended::Broken(reason) => {
             // h2 forgets what is queued on a stream that is reset. The connection's turn comes first, and it leaves.
             yield_now().await;
