@@ -100,7 +100,7 @@ pub struct Facts<'r> {
     pub protocol: &'static str,
 }
 
-/// One request on its way.
+/// One request on its way. In a box, since it goes from hand to hand.
 pub struct Exchange {
     target: Target,
     tally: Box<Tally>,
@@ -249,7 +249,7 @@ impl Exchange {
 
     /// Sends it until there is an answer or no way left.
     pub async fn run<A: Attempt>(
-        mut self,
+        mut self: Box<Self>,
         state: &State,
         attempt: &mut A,
     ) -> Result<(A::Answer, Flight), Refusal> {
@@ -277,7 +277,8 @@ impl Exchange {
                 let endpoint = app.endpoint.clone();
                 let in_flight = InFlight::start(&endpoint, self.arrived);
                 let bound = (None, &mut self.timer);
-                try_once(attempt, (&endpoint, Hop::AsItIs), in_flight, bound).await
+                let sent = try_once(attempt, (&endpoint, Hop::AsItIs), &in_flight, bound).await;
+                sent.map(|answered| (answered, in_flight))
             }
             Target::Refused(refusal) => {
                 let refusal = (**refusal).clone();

@@ -102,12 +102,13 @@ async fn drive(state: Rc<State>, policy: Policy, carried: Carried) -> Result<(),
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     had_request = true;
                     refusals.accepted(respond.stream_id().into());
-                    spawn_local(stream::serve(
+                    // In a box: a task is moved several times on its way.
+                    spawn_local(Box::pin(stream::serve(
                         state.clone(),
                         policy.clone(),
                         request,
                         respond,
-                    ));
+                    )));
                 }
                 Poll::Ready(Some(Err(error))) => {
                     // What it says to the caller (GOAWAY) has to leave.

@@ -33,7 +33,8 @@ impl Host<'_> {
 
 /// Without `%`: no two readers agree on what an escaped name is.
 fn is_of_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'$' | b'&'..=b'.' | b';' | b'=' | b'_' | b'~')
 }
 
 /// Nothing, or a colon and a number. The number may be missing.

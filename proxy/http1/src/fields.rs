@@ -1,7 +1,6 @@
 //! What the heads of requests and answers have in common: their fields, which of them end at this hop, and what they say about the body and
 //! the connection.
 
-use std::io::Write;
 use std::mem::MaybeUninit;
 
 use httparse::Header;
@@ -206,7 +205,8 @@ impl<'l, 'b> Fields<'l, 'b> {
                         && passing.length == Length::Kept
                     {
                         // As it was understood: without the zeros before it.
-                        let _ = write!(out, "{}: {length}\r\n", line.name);
+                        let mut decimal = itoa::Buffer::new();
+                        field(out, line.name, decimal.format(length).as_bytes());
                     }
                     has_length = true;
                     false

@@ -139,7 +139,11 @@ impl<'l, 'b> Request<'l, 'b> {
     }
 }
 
+/// `None`: its form is another one, which begins with a path for nearly all.
 fn authority_of(target: &str) -> Option<&str> {
+    if target.starts_with('/') {
+        return None;
+    }
     let (scheme, rest) = target.split_once("://")?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     (scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"))

@@ -118,7 +118,8 @@ impl Pool {
                 bears_silence: false,
             });
         }
-        let stream = self.way.open(Inner::Http1).await?;
+        // In a box: a pooled connection does not pay for it.
+        let stream = Box::pin(self.way.open(Inner::Http1)).await?;
         stream.with_tcp(|tcp| socket::notice_silence(tcp, self.silence));
         Ok(Upstream {
             stream,

@@ -58,9 +58,9 @@ impl Exchange {
                     };
                     let to = (&endpoint, hop);
                     *attempt.long() = arm.long_stream();
-                    let bound = (deadline, &mut self.timer);
-                    match try_once(attempt, to, in_flight, bound).await {
-                        Ok((answered, in_flight)) => {
+                    let bound = (deadline.as_ref(), &mut self.timer);
+                    match try_once(attempt, to, &in_flight, bound).await {
+                        Ok(answered) => {
                             if answered.status >= 500 {
                                 self.tally.traced(|| attempt.trace());
                             }
@@ -139,13 +139,13 @@ impl Exchange {
 pub(super) async fn try_once<A: Attempt>(
     attempt: &mut A,
     (endpoint, hop): (&Rc<Endpoint>, Hop),
-    in_flight: InFlight,
-    (deadline, timer): (Option<Deadline>, &mut Timer),
-) -> Result<(Answered<A::Answer>, InFlight), Failed> {
+    in_flight: &InFlight,
+    (deadline, timer): (Option<&Deadline>, &mut Timer),
+) -> Result<Answered<A::Answer>, Failed> {
     let mut sending = pin!(attempt.send(endpoint, hop));
     let sent = poll_fn(|cx| match (sending.as_mut().poll(cx), deadline) {
         (Poll::Ready(sent), _) => Poll::Ready(sent),
-        (Poll::Pending, Some(deadline)) => timer.poll(cx, deadline).map(Err),
+        (Poll::Pending, Some(deadline)) => timer.poll(cx, *deadline).map(Err),
         (Poll::Pending, None) => Poll::Pending,
     });
     let sent = match (sent.await, deadline) {
@@ -153,7 +153,7 @@ pub(super) async fn try_once<A: Attempt>(
         (sent, _) => sent,
     };
     match sent {
-        Ok(answered) => Ok((answered, in_flight)),
+        Ok(answered) => Ok(answered),
         Err(error) => {
             match error {
                 SendError::Caller(_) | SendError::Withdrawn => {}

@@ -24,7 +24,7 @@ impl Policy {
         arrived: Instant,
         facts: Facts<'_>,
         head: &impl Head,
-    ) -> Result<Exchange, Hold> {
+    ) -> Result<Box<Exchange>, Hold> {
         let came = Came {
             at: arrived,
             facts,
@@ -58,7 +58,7 @@ impl Policy {
                 entry
             });
         }
-        Ok(Exchange {
+        Ok(Box::new(Exchange {
             target,
             tally,
             stream: Stream::open(state.metrics()),
@@ -66,7 +66,7 @@ impl Policy {
             deadline,
             timer: Timer::default(),
             delay,
-        })
+        }))
     }
 
     /// Who is asked by whom.

@@ -88,7 +88,7 @@ pub(super) fn read(
     policy: &Policy,
     arrived: Instant,
     out: &mut Vec<u8>,
-) -> Result<(Asked, Exchange, Option<Vec<u8>>), Stopped> {
+) -> Result<(Asked, Box<Exchange>, Option<Vec<u8>>), Stopped> {
     let mut space = lines();
     let limits = state.common.limits;
     let request = Request::read(head, &mut space, &limits.request(policy.side()))?;
