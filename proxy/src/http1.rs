@@ -38,7 +38,7 @@ use crate::state::State;
 use crate::telemetry::Flag;
 use attempt::Attempt;
 use relay::Ended;
-use request::{Asked, Stopped};
+use request::{Asked, Ready, Stopped};
 
 /// How long a caller that was answered early may go on sending before its connection is closed.
 const LINGER: Duration = Duration::from_secs(3);
@@ -168,7 +168,11 @@ impl Caller {
     async fn exchange(&mut self, state: &State, policy: &Policy, head: usize) -> After {
         let mut arrived = std::time::Instant::now();
         let mut out = state.buffers.small();
-        let (asked, exchange, marked) = loop {
+        let Ready {
+            asked,
+            exchange,
+            marked,
+        } = loop {
             let read = request::read(
                 &self.input.bytes()[..head],
                 state,

@@ -53,6 +53,14 @@ impl Asked {
     }
 }
 
+/// A request that can be sent.
+pub(super) struct Ready {
+    pub(super) asked: Asked,
+    pub(super) exchange: Box<Exchange>,
+    /// Its head with this proxy's mark, if its first attempt goes without and others with it.
+    pub(super) marked: Option<Vec<u8>>,
+}
+
 /// Why a head was not written.
 pub(super) enum Stopped {
     Malformed(Malformed),
@@ -80,15 +88,14 @@ impl Head for Names<'_, '_, '_> {
     }
 }
 
-/// Reads `head`, begins the exchange, and writes the head for the endpoint to `out`. If its first attempt goes without this proxy's mark and others with it, the
-/// head with it comes too.
+/// Reads `head`, begins the exchange, and writes the head for the endpoint to `out`.
 pub(super) fn read(
     head: &[u8],
     state: &State,
     policy: &Policy,
     arrived: Instant,
     out: &mut Vec<u8>,
-) -> Result<(Asked, Box<Exchange>, Option<Vec<u8>>), Stopped> {
+) -> Result<Ready, Stopped> {
     let mut space = lines();
     let limits = state.common.limits;
     let request = Request::read(head, &mut space, &limits.request(policy.side()))?;
@@ -158,5 +165,9 @@ pub(super) fn read(
         mark: written.and_then(|mark| Some(std::str::from_utf8(mark).ok()?.to_owned())),
         answer: limits.answer(policy.side()),
     };
-    Ok((asked, exchange, marked))
+    Ok(Ready {
+        asked,
+        exchange,
+        marked,
+    })
 }

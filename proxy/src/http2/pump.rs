@@ -1,11 +1,17 @@
 //! Moves a body from one stream to another, frame by frame, trailers included. What is taken from one side is released there only when the other
 //! side has room for it: a reader that stalls holds up its own stream and nobody else's.
+//!
+//! What comes meanwhile is taken and joined, up to the window of its stream: h2 ends a connection on which too many small frames lie unread, and that
+//! connection is everybody's.
+
+mod pieces;
 
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
+use pieces::Pieces;
 
 /// More than this of a body is not kept for another attempt.
 const KEPT: usize = 64 * 1024;
@@ -15,6 +21,9 @@ pub(super) struct Pump {
     stage: Stage,
     /// Read and not written yet.
     pending: Option<Piece>,
+    /// Read while that waited for room.
+    behind: Option<Box<Behind>>,
+    /// Nothing comes after what was read.
     is_last: bool,
     kept: Kept,
     /// How many of the kept pieces went out in this attempt.
@@ -37,10 +46,46 @@ enum Piece {
     End,
 }
 
+/// After its end comes nothing.
+#[derive(Debug, Default)]
+struct Behind {
+    data: Pieces,
+    end: Option<Result<Piece, Broken>>,
+}
+
+impl Behind {
+    fn pop(&mut self) -> Option<Result<Piece, Broken>> {
+        match self.data.pop() {
+            Some(data) => Some(Ok(Piece::Data(data))),
+            None => self.end.take(),
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Kept {
-    Everything(Vec<Piece>, usize),
+    Everything(Whole),
     Nothing,
+}
+
+/// All that was read since the beginning.
+#[derive(Debug, Default)]
+struct Whole {
+    data: Pieces,
+    size: usize,
+    end: Option<Box<Piece>>,
+}
+
+impl Whole {
+    fn len(&self) -> usize {
+        self.data.len() + usize::from(self.end.is_some())
+    }
+
+    fn get(&self, index: usize) -> Option<Piece> {
+        let data = self.data.get(index).map(Piece::Data);
+        let end = || self.end.as_deref().filter(|_| index == self.data.len());
+        data.or_else(|| end().cloned())
+    }
 }
 
 /// Which side broke, with the code of its reset if it gave one.
@@ -56,6 +101,7 @@ impl Pump {
         Pump {
             stage: if is_empty { Stage::Empty } else { Stage::Going },
             pending: None,
+            behind: None,
             is_last: false,
             kept: Kept::Nothing,
             replayed: 0,
@@ -71,7 +117,7 @@ impl Pump {
     /// Keeps what went out, so that it can go out again.
     pub(super) fn keeping(is_empty: bool) -> Pump {
         Pump {
-            kept: Kept::Everything(Vec::new(), 0),
+            kept: Kept::Everything(Whole::default()),
             ..Pump::once(is_empty)
         }
     }
@@ -87,13 +133,13 @@ impl Pump {
 
     /// Whether all of it could go out once more.
     pub(super) fn is_whole(&self) -> bool {
-        matches!(self.kept, Kept::Everything(..))
+        matches!(self.kept, Kept::Everything(_))
     }
 
     pub(super) fn forget(&mut self) {
         // What is kept and did not go out in this attempt is still to be sent.
-        if let Kept::Everything(pieces, _) = &self.kept
-            && self.replayed == pieces.len()
+        if let Kept::Everything(whole) = &self.kept
+            && self.replayed == whole.len()
         {
             self.kept = Kept::Nothing;
         }
@@ -101,11 +147,12 @@ impl Pump {
 
     /// Begins again with what is kept.
     pub(super) fn rewind(&mut self) {
-        if let Kept::Everything(..) = self.kept
+        if let Kept::Everything(_) = self.kept
             && !self.is_empty()
         {
-            // What is pending is the last of the kept pieces.
+            // What is pending, and behind that, is the last of the kept pieces.
             (self.pending, self.is_last, self.replayed) = (None, false, 0);
+            self.behind = None;
             self.stage = Stage::Going;
         }
     }
@@ -145,6 +192,7 @@ impl Pump {
                         Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
                         Poll::Pending => {
                             self.pending = Some(Piece::Data(data));
+                            self.gather(cx, from);
                             return Poll::Pending;
                         }
                     };
@@ -152,7 +200,9 @@ impl Pump {
                     let now = rest.split_to(room.min(length));
                     let count = now.len();
                     self.moved += count as u64;
-                    let is_last = self.is_last && rest.is_empty();
+                    let behind = self.behind.as_ref();
+                    let is_behind = behind.is_some_and(|behind| !behind.data.is_empty());
+                    let is_last = self.is_last && rest.is_empty() && !is_behind;
                     to.send_data(now, is_last).map_err(sink)?;
                     // Refused only for a stream that has ended, and then nobody waits for room.
                     let _ = from.flow_control().release_capacity(count);
@@ -173,9 +223,30 @@ impl Pump {
                     return Poll::Ready(Ok(()));
                 }
                 None => {
-                    let piece = ready!(self.poll_piece(cx, from))?;
+                    let behind = self.behind.as_mut().and_then(|behind| behind.pop());
+                    let piece = match behind {
+                        Some(read) => read?,
+                        None => ready!(self.poll_piece(cx, from))?,
+                    };
                     self.pending = Some(piece);
                 }
+            }
+        }
+    }
+
+    /// Takes what comes while there is no room for what was read before it.
+    fn gather(&mut self, cx: &mut Context<'_>, from: &mut RecvStream) {
+        while !self.is_last {
+            if self.behind.as_ref().is_some_and(|it| it.end.is_some()) {
+                return;
+            }
+            let Poll::Ready(read) = self.poll_piece(cx, from) else {
+                return;
+            };
+            let behind = self.behind.get_or_insert_default();
+            match read {
+                Ok(Piece::Data(data)) => behind.data.push(data),
+                end => behind.end = Some(end),
             }
         }
     }
@@ -203,12 +274,11 @@ impl Pump {
         cx: &mut Context<'_>,
         from: &mut RecvStream,
     ) -> Poll<Result<Piece, Broken>> {
-        if let Kept::Everything(pieces, _) = &self.kept
-            && let Some(piece) = pieces.get(self.replayed)
+        if let Kept::Everything(whole) = &self.kept
+            && let Some(piece) = whole.get(self.replayed)
         {
-            let piece = piece.clone();
             self.replayed += 1;
-            self.is_last = self.replayed == pieces.len() && from.is_end_stream();
+            self.is_last = self.replayed == whole.len() && from.is_end_stream();
             return Poll::Ready(Ok(piece));
         }
         let piece = match ready!(from.poll_data(cx)) {
@@ -228,18 +298,21 @@ impl Pump {
     }
 
     fn keep(&mut self, piece: &Piece) {
-        let Kept::Everything(pieces, size) = &mut self.kept else {
+        let Kept::Everything(whole) = &mut self.kept else {
             return;
         };
-        if let Piece::Data(data) = piece {
-            *size += data.len();
+        match piece {
+            Piece::Data(data) if whole.size + data.len() > KEPT => {
+                self.kept = Kept::Nothing;
+                return;
+            }
+            Piece::Data(data) => {
+                whole.size += data.len();
+                whole.data.push(data.clone());
+            }
+            end => whole.end = Some(Box::new(end.clone())),
         }
-        if *size > KEPT {
-            self.kept = Kept::Nothing;
-        } else {
-            pieces.push(piece.clone());
-            self.replayed = pieces.len();
-        }
+        self.replayed = whole.len();
     }
 }
 

@@ -1,5 +1,6 @@
 //! HTTP/2 as frames: resets, windows, and answers of the proxy's own.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -193,6 +194,76 @@ async fn a_stalled_upload_does_not_hold_up_the_others_of_its_connection() {
     .await;
     let answer = timeout(PATIENCE, client.post("/", vec![0; 1 << 20])).await;
     assert_eq!(answer.expect("it gets through").text, (1 << 20).to_string());
+}
+
+/// Small frames cost whoever keeps them more than their bytes, and h2 ends a connection on which too many lie unread.
+#[tokio::test]
+async fn callers_that_do_not_read_small_messages_do_not_cost_the_others_their_connection() {
+    const MESSAGES: usize = 60_000;
+    const STALLED: usize = 3;
+    let message = |number: usize| Bytes::from(vec![u8::try_from(number % 251).unwrap()]);
+    let (sent, connections) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (count, made) = (Arc::clone(&sent), Arc::clone(&connections));
+    let address = accepting(move |stream| {
+        made.fetch_add(1, Ordering::Relaxed);
+        let count = Arc::clone(&count);
+        async move {
+            let mut connection = server::handshake(stream).await.unwrap();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let count = Arc::clone(&count);
+                let is_stalled = request.uri().path() == "/stalled";
+                tokio::spawn(async move {
+                    let mut sender = respond.send_response(Response::new(()), false).unwrap();
+                    for number in 0..if is_stalled { MESSAGES } else { 1 } {
+                        sender.reserve_capacity(1);
+                        if poll_fn(|cx| sender.poll_capacity(cx)).await.is_none() {
+                            return;
+                        }
+                        sender.send_data(message(number), false).unwrap();
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                    sender.send_data(Bytes::new(), true).unwrap();
+                });
+            }
+        }
+    })
+    .await;
+    let mesh = Mesh::with(&Service::new(address, address, 0)).await;
+    let stream = TcpStream::connect(mesh.outbound).await.unwrap();
+    // Of each answer there is room for hardly anything.
+    let mut narrow = client::Builder::new();
+    let (sender, connection) = narrow
+        .initial_window_size(8)
+        .handshake::<_, Bytes>(stream)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    let mut stalled = Vec::new();
+    for _ in 0..STALLED {
+        let (answer, _) = sender.send_request(request("/stalled"), true).unwrap();
+        stalled.push(answer.await.unwrap().into_body());
+    }
+    eventually("all of it is on its way", || {
+        sent.load(Ordering::Relaxed) == STALLED * MESSAGES
+    })
+    .await;
+    let (answer, _) = sender.send_request(request("/"), true).unwrap();
+    let answer = timeout(PATIENCE, answer).await.expect("it gets through");
+    assert_eq!(answer.unwrap().status(), 200);
+    for mut body in stalled {
+        let mut read = 0;
+        while let Some(data) = body.data().await {
+            let data = data.expect("nobody has reset it");
+            for byte in &data {
+                assert_eq!(*byte, message(read)[0], "message {read}");
+                read += 1;
+            }
+            body.flow_control().release_capacity(data.len()).unwrap();
+        }
+        assert_eq!(read, MESSAGES);
+    }
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
