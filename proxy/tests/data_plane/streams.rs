@@ -34,9 +34,10 @@ where
     accepting(move |stream| {
         let serve = serve.clone();
         async move {
-            // Room for all streams, so that what stalls is the proxy or nothing.
+            // Room for all streams, and patience with those that end before it has looked at them: what stalls or breaks is the proxy or nothing.
             let handshake = server::Builder::new()
                 .initial_connection_window_size(64 << 20)
+                .max_pending_accept_reset_streams(usize::MAX)
                 .handshake(stream);
             let Ok(mut connection) = handshake.await else {
                 return;
