@@ -106,14 +106,10 @@ pub(crate) async fn a_canary_pod_on_a_node_that_does_not_answer_keeps_no_rollbac
     .await?;
     shop.adopt(&Plan::default().soaking_at(50)).await?;
     shop.soak("v2").await?;
+    let canary = "--selector=aviary.dev/revision";
     let silent = format!("{SILENT_NODE}=yes");
-    let pods = [
-        "annotate",
-        "pods",
-        "--selector=aviary.dev/revision",
-        &silent,
-    ];
-    shop.kubectl(&pods).await?;
+    let silenced = ["annotate", "pods", canary, &silent];
+    let silenced = shop.kubectl(&silenced).await?.stdout;
     shop.bench.evidence.set(&shop.namespace, 9);
     let seen = shop
         .until("the rollback ends while its pods do not", |seen| {
@@ -125,8 +121,12 @@ pub(crate) async fn a_canary_pod_on_a_node_that_does_not_answer_keeps_no_rollbac
     ensure!(seen.ready("v1") == 3 && seen.weight() == 0, "{seen}");
     // The node answers again, and the namespace can go.
     let answers = format!("{SILENT_NODE}-");
-    shop.kubectl(&["annotate", "pods", "--all", &answers])
-        .await?;
+    let still_there = ["annotate", "pods", canary, &answers];
+    let still_there = shop.kubectl(&still_there).await?.stdout;
+    ensure!(
+        silenced.contains("pod/") && still_there == silenced,
+        "pods were gone before their node said so: {silenced} {still_there}"
+    );
     Ok(())
 }
 
