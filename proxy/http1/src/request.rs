@@ -139,7 +139,7 @@ impl<'l, 'b> Request<'l, 'b> {
     }
 }
 
-/// `None`: its form is another one, which begins with a path for nearly all.
+/// `None`: the target names nobody, as nearly all do, which are paths.
 fn authority_of(target: &str) -> Option<&str> {
     if target.starts_with('/') {
         return None;

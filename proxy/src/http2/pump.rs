@@ -54,6 +54,10 @@ struct Behind {
 }
 
 impl Behind {
+    fn is_empty(&self) -> bool {
+        self.data.is_empty() && self.end.is_none()
+    }
+
     fn pop(&mut self) -> Option<Result<Piece, Broken>> {
         match self.data.pop() {
             Some(data) => Some(Ok(Piece::Data(data))),
@@ -201,7 +205,7 @@ impl Pump {
                     let count = now.len();
                     self.moved += count as u64;
                     let behind = self.behind.as_ref();
-                    let is_behind = behind.is_some_and(|behind| !behind.data.is_empty());
+                    let is_behind = behind.is_some_and(|behind| !behind.is_empty());
                     let is_last = self.is_last && rest.is_empty() && !is_behind;
                     to.send_data(now, is_last).map_err(sink)?;
                     // Refused only for a stream that has ended, and then nobody waits for room.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Reason, client, server};
-use http::{Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -59,6 +59,13 @@ pub(crate) async fn caller_at(address: SocketAddr) -> client::SendRequest<Bytes>
     let (sender, connection) = client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     sender.ready().await.unwrap()
+}
+
+fn trailers() -> HeaderMap {
+    HeaderMap::from_iter([(
+        HeaderName::from_static("checksum"),
+        HeaderValue::from_static("17"),
+    )])
 }
 
 fn request(path: &str) -> Request<()> {
@@ -223,7 +230,7 @@ async fn callers_that_do_not_read_small_messages_do_not_cost_the_others_their_co
                         sender.send_data(message(number), false).unwrap();
                         count.fetch_add(1, Ordering::Relaxed);
                     }
-                    sender.send_data(Bytes::new(), true).unwrap();
+                    sender.send_trailers(trailers()).unwrap();
                 });
             }
         }
@@ -263,8 +270,66 @@ async fn callers_that_do_not_read_small_messages_do_not_cost_the_others_their_co
             body.flow_control().release_capacity(data.len()).unwrap();
         }
         assert_eq!(read, MESSAGES);
+        assert_eq!(body.trailers().await.unwrap(), Some(trailers()));
     }
     assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+/// What waited for room at the first endpoint, trailers included, goes to the other one once.
+#[tokio::test]
+async fn an_upload_that_an_endpoint_without_room_refuses_goes_to_the_other_one_whole() {
+    let canary = accepting(|stream| async move {
+        let mut narrow = server::Builder::new();
+        let handshake = narrow.initial_window_size(8).handshake::<_, Bytes>(stream);
+        let mut connection = handshake.await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            tokio::spawn(async move {
+                if request.uri().path() == "/first" {
+                    let _ = respond.send_response(Response::new(()), true);
+                    return;
+                }
+                let mut body = request.into_body();
+                let mut room = 8;
+                while room > 0 {
+                    room -= body.data().await.unwrap().unwrap().len();
+                }
+                respond.send_reset(Reason::REFUSED_STREAM);
+            });
+        }
+    })
+    .await;
+    let stable = endpoint(|request, mut respond| async move {
+        let mut body = request.into_body();
+        let mut text = Vec::new();
+        while let Some(data) = body.data().await {
+            text.extend_from_slice(&data.unwrap());
+        }
+        let mut sender = respond.send_response(Response::new(()), false).unwrap();
+        sender.send_data(text.into(), false).unwrap();
+        let trailers = body.trailers().await.unwrap().unwrap_or_default();
+        sender.send_trailers(trailers).unwrap();
+    })
+    .await;
+    let mesh = Mesh::with(&Service::new(stable, canary, 100)).await;
+    let mut sender = caller(&mesh).await;
+    // From then on its window is known.
+    let (answer, _) = sender.send_request(request("/first"), true).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+    let (answer, mut upload) = sender.send_request(request("/"), false).unwrap();
+    let mut expected = Vec::new();
+    for piece in ["first ", "second ", "third "] {
+        expected.extend_from_slice(piece.as_bytes());
+        upload.send_data(piece.into(), false).unwrap();
+    }
+    upload.send_trailers(trailers()).unwrap();
+    let answer = timeout(PATIENCE, answer).await.expect("it gets through");
+    let mut body = answer.unwrap().into_body();
+    let mut text = Vec::new();
+    while let Some(data) = body.data().await {
+        text.extend_from_slice(&data.unwrap());
+    }
+    assert_eq!(text, expected);
+    assert_eq!(body.trailers().await.unwrap(), Some(trailers()));
 }
 
 #[tokio::test]
