@@ -49,6 +49,7 @@ use crate::table::ReadyRoute;
 use crate::telemetry::Flag;
 use again::Again;
 use attempts::try_once;
+pub use begun::Arrived;
 use failed::Failed;
 use flight::Flight;
 pub use outside::Hold;

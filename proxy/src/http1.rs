@@ -26,7 +26,7 @@ use traffic_core::contract::header;
 use crate::drain::{Phase, Phases};
 use crate::endpoint::http1::Upstream;
 use crate::exchange::flight::Flight;
-use crate::exchange::{Delivery, Marking, Policy, Refusal};
+use crate::exchange::{Arrived, Delivery, Marking, Policy, Refusal};
 use crate::metrics::Limit;
 use crate::net::end::End;
 use crate::net::input::Input;
@@ -166,7 +166,7 @@ impl Caller {
     }
 
     async fn exchange(&mut self, state: &State, policy: &Policy, head: usize) -> After {
-        let mut arrived = std::time::Instant::now();
+        let mut arrived = Arrived::now(state);
         let mut out = state.buffers.small();
         let Ready {
             asked,

@@ -1,15 +1,12 @@
 //! The beginning of a request: where it goes, what it counts as from then on, and how long it may take.
 
-use std::time::Instant;
-
 use traffic_core::fault::Drawn;
 use traffic_core::split::sticky::Head;
 
-use super::begun::{Begun, Came, is_repeatable};
+use super::begun::{Arrived, Begun, Came, is_repeatable};
 use super::patience::{Deadline, Timer};
 use super::tally::Tally;
 use super::{Exchange, Facts, Hold, Owed, Policy, Refusal, Target, outside};
-use crate::drain::Stream;
 use crate::metrics::Fault;
 use crate::state::State;
 use crate::state::destination::{Destination, LocalRoute};
@@ -21,15 +18,12 @@ impl Policy {
     pub fn begin(
         &self,
         state: &State,
-        arrived: Instant,
+        arrived: Arrived,
         facts: Facts<'_>,
         head: &impl Head,
     ) -> Result<Box<Exchange>, Hold> {
-        let came = Came {
-            at: arrived,
-            facts,
-            head,
-        };
+        let Arrived { at, stream } = arrived;
+        let came = Came { at, facts, head };
         let Begun {
             target,
             mut tally,
@@ -37,7 +31,10 @@ impl Policy {
             delay,
         } = match self {
             Policy::Outbound { destination, owed } => outbound(state, destination, owed, came),
-            Policy::Inbound { app, caller } => outside::begin(state, app, caller, came)?,
+            Policy::Inbound { app, caller } => match outside::begin(state, app, caller, came) {
+                Ok(begun) => begun,
+                Err(until) => return Err(Hold::new(app.clone(), until, stream)),
+            },
         };
         // Nobody wants to know more of the pod's probes.
         if let Some(telemetry) = &state.common.telemetry
@@ -50,7 +47,7 @@ impl Policy {
                 authority: facts.authority,
                 protocol: facts.protocol,
             };
-            let times = (arrived, state.common.clock.since_epoch(arrived));
+            let times = (at, state.common.clock.since_epoch(at));
             let entry = Entry::begin(telemetry, times, asked, head, parties);
             tally.watched(if delay.is_some() {
                 entry.delayed()
@@ -61,8 +58,8 @@ impl Policy {
         Ok(Box::new(Exchange {
             target,
             tally,
-            stream: Stream::open(state.metrics()),
-            arrived,
+            stream,
+            arrived: at,
             deadline,
             timer: Timer::default(),
             delay,

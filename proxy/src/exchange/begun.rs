@@ -8,7 +8,27 @@ use traffic_core::retry::methods::Call;
 use super::patience::Deadline;
 use super::tally::Tally;
 use super::{Facts, Refusal, Target};
+use crate::drain::Stream;
+use crate::state::State;
 use crate::state::destination::LocalRoute;
+
+/// A request whose head is here.
+#[derive(Debug)]
+pub struct Arrived {
+    /// What its time is counted from.
+    pub(super) at: Instant,
+    /// A drain waits for it from here to its end.
+    pub(super) stream: Stream,
+}
+
+impl Arrived {
+    pub fn now(state: &State) -> Arrived {
+        Arrived {
+            at: Instant::now(),
+            stream: Stream::open(state.metrics()),
+        }
+    }
+}
 
 /// A request, as it came.
 pub(super) struct Came<'r, H> {

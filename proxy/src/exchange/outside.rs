@@ -8,7 +8,7 @@ use std::time::Instant;
 use traffic_core::peer::Peer;
 use traffic_core::split::sticky::Head;
 
-use super::begun::{Begun, Came, is_repeatable};
+use super::begun::{Arrived, Begun, Came, is_repeatable};
 use super::patience::Deadline;
 use super::tally::Tally;
 use super::{Refusal, Target, peer};
@@ -23,25 +23,31 @@ use crate::state::{App, State};
 pub struct Hold {
     app: Rc<App>,
     until: Instant,
-    /// A drain waits for it.
-    _stream: Stream,
+    stream: Stream,
 }
 
 impl Hold {
-    /// Waits, and gives the moment from which on the request counts as having come: no revision has made it wait.
-    pub async fn over(self, state: &State) -> Instant {
+    pub(super) fn new(app: Rc<App>, until: Instant, stream: Stream) -> Hold {
+        Hold { app, until, stream }
+    }
+
+    /// Waits. The request counts as having come after that: no revision has made it wait.
+    pub async fn over(self, state: &State) -> Arrived {
         state.told(&self.app, self.until).await;
-        Instant::now()
+        Arrived {
+            at: Instant::now(),
+            stream: self.stream,
+        }
     }
 }
 
-/// Where it goes, if it may come in. An error: nobody knows yet; it begins again after that.
+/// Where it goes, if it may come in. An error: nobody knows yet, and until then it waits; it begins again after that.
 pub(super) fn begin(
     state: &State,
     app: &Rc<App>,
     caller: &Caller,
     came: Came<'_, impl Head>,
-) -> Result<Begun, Hold> {
+) -> Result<Begun, Instant> {
     let Came { at, facts, .. } = came;
     let own = app.endpoint.address();
     if let Err(denied) = state.admit(caller, own.port(), Some(facts.request)) {
@@ -56,11 +62,7 @@ pub(super) fn begin(
     let port = app.metrics.borrow().clone();
     let port = port.unwrap_or_else(|| state.metrics().port(0));
     match told {
-        Told::NotYet(until) => Err(Hold {
-            app: app.clone(),
-            until,
-            _stream: Stream::open(state.metrics()),
-        }),
+        Told::NotYet(until) => Err(until),
         Told::Split(application) => {
             Ok(split_here(state, (&application, app), (port, caller), came))
         }

@@ -1,7 +1,5 @@
 //! A request's head: read, judged, and written for the endpoint, in one go and without waiting for anything. One that has to wait is read again afterwards.
 
-use std::time::Instant;
-
 use aviary_http1::fields::{Fields, lines};
 use aviary_http1::response;
 use aviary_http1::{Edit, Framing, Limits, Malformed, Persistence, Request, Version};
@@ -9,7 +7,7 @@ use traffic_core::contract::header;
 use traffic_core::outcome::Dialect;
 use traffic_core::split::sticky::Head;
 
-use crate::exchange::{Exchange, Facts, Hold, Marking, Policy};
+use crate::exchange::{Arrived, Exchange, Facts, Hold, Marking, Policy};
 use crate::state::State;
 
 /// What is still needed of a request after its head is written.
@@ -93,7 +91,7 @@ pub(super) fn read(
     head: &[u8],
     state: &State,
     policy: &Policy,
-    arrived: Instant,
+    arrived: Arrived,
     out: &mut Vec<u8>,
 ) -> Result<Ready, Stopped> {
     let mut space = lines();

@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -19,7 +18,7 @@ use super::attempt::{Answer, Attempt, Head};
 use super::head;
 use super::pump::{Broken, Pump};
 use crate::exchange::flight::{Flight, Manner};
-use crate::exchange::{Delivery, Facts, Marking, Policy, Refusal};
+use crate::exchange::{Arrived, Delivery, Facts, Marking, Policy, Refusal};
 use crate::metrics::Limit;
 use crate::state::State;
 use crate::telemetry::Flag;
@@ -30,7 +29,7 @@ pub(super) async fn serve(
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
 ) {
-    let mut arrived = Instant::now();
+    let mut arrived = Arrived::now(&state);
     let (mut head, body) = request.into_parts();
     let dialect = head::dialect_of(&head.headers);
     if head.method == Method::CONNECT {

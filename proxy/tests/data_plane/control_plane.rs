@@ -178,9 +178,12 @@ impl ControlPlane {
 
     /// What the proxy is to do with what comes in; says what it says of it.
     pub(crate) async fn commands(&self, inbound: &Inbound) -> Verdict {
-        self.shared.inbound.send_replace(None);
         let pod = format!("{}/{}", POD.0, POD.1);
-        { self.shared.resources.lock().unwrap() }.insert_inbound(&pod, inbound);
+        let mut resources = self.shared.resources.lock().unwrap();
+        resources.insert_inbound(&pod, inbound);
+        // What is said from here on is said of these.
+        self.shared.inbound.send_replace(None);
+        drop(resources);
         self.shared.changes.send_replace(());
         let mut said = self.shared.inbound.subscribe();
         let said = said.wait_for(Option::is_some);
@@ -281,6 +284,14 @@ impl Drop for ControlPlane {
     }
 }
 
+/// Whether the proxy has installed the endpoints that it was sent last.
+fn has_endpoints(server: &DeltaServer, resources: &Resources) -> bool {
+    server.accepted_clusters().iter().all(|(name, accepted)| {
+        let current = resources.resolve(Kind::Endpoints, name);
+        accepted.endpoints.as_deref() == current.map(|current| &*current.version)
+    })
+}
+
 /// Since the Unix epoch.
 pub(crate) fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
@@ -305,39 +316,7 @@ impl Shared {
         let mut accepts = false;
         let (mut changes, mut hang_up) = (self.changes.subscribe(), self.hang_up.subscribe());
         loop {
-            let next = |server: &mut DeltaServer| {
-                server.next(&self.resources.lock().unwrap(), Instant::now())
-            };
-            while let Some(mut response) = next(&mut server) {
-                let is_listener = response.type_url == Kind::Listener.type_url();
-                if is_listener && self.is_garbling.load(Ordering::SeqCst) {
-                    let bodies = response.resources.iter_mut();
-                    bodies
-                        .flat_map(|each| &mut each.resource)
-                        .for_each(|body| body.value = vec![0xff]);
-                }
-                responses.send(Ok(response)).ok()?;
-            }
-            if !accepts && server.routes().contains_key(INBOUND) {
-                accepts = true;
-                self.accepting_streams.fetch_add(1, Ordering::SeqCst);
-            }
-            let has_endpoints = self.has_endpoints(&server);
-            for sent in server.routes().into_values().filter_map(|route| route.sent) {
-                match sent.verdict {
-                    Verdict::Accepted if !has_endpoints => {}
-                    Verdict::Accepted => drop(self.acknowledged.send_replace(sent.version)),
-                    Verdict::Rejected(text) => panic!("the proxy says: {text}"),
-                    Verdict::Pending => {}
-                }
-            }
-            let said = server.inbound().filter(|said| **said != Verdict::Pending);
-            if let Some(said) = said {
-                let said = Some(said.clone());
-                self.inbound
-                    .send_if_modified(|known| std::mem::replace(known, said.clone()) != said);
-            }
-            let heartbeat = server.heartbeat_at(&self.resources.lock().unwrap());
+            let heartbeat = self.tells(&mut server, &mut accepts, &responses)?;
             tokio::select! {
                 request = requests.message() => {
                     let received = server.on_request(request.ok()??).unwrap();
@@ -352,13 +331,44 @@ impl Shared {
         }
     }
 
-    /// Whether the proxy has installed the endpoints that it was sent last.
-    fn has_endpoints(&self, server: &DeltaServer) -> bool {
+    /// Sends what is due, and notes what the proxy has said, of what it was sent last: nothing is published meanwhile. Says when to send it a sign of life.
+    fn tells(
+        &self,
+        server: &mut DeltaServer,
+        accepts: &mut bool,
+        responses: &mpsc::UnboundedSender<Result<XdsResponse, Status>>,
+    ) -> Option<Option<Instant>> {
         let resources = self.resources.lock().unwrap();
-        server.accepted_clusters().iter().all(|(name, accepted)| {
-            let current = resources.resolve(Kind::Endpoints, name);
-            accepted.endpoints.as_deref() == current.map(|current| &*current.version)
-        })
+        while let Some(mut response) = server.next(&resources, Instant::now()) {
+            let is_listener = response.type_url == Kind::Listener.type_url();
+            if is_listener && self.is_garbling.load(Ordering::SeqCst) {
+                let bodies = response.resources.iter_mut();
+                bodies
+                    .flat_map(|each| &mut each.resource)
+                    .for_each(|body| body.value = vec![0xff]);
+            }
+            responses.send(Ok(response)).ok()?;
+        }
+        if !*accepts && server.routes().contains_key(INBOUND) {
+            *accepts = true;
+            self.accepting_streams.fetch_add(1, Ordering::SeqCst);
+        }
+        let has_endpoints = has_endpoints(server, &resources);
+        for sent in server.routes().into_values().filter_map(|route| route.sent) {
+            match sent.verdict {
+                Verdict::Accepted if !has_endpoints => {}
+                Verdict::Accepted => drop(self.acknowledged.send_replace(sent.version)),
+                Verdict::Rejected(text) => panic!("the proxy says: {text}"),
+                Verdict::Pending => {}
+            }
+        }
+        let said = server.inbound().filter(|said| **said != Verdict::Pending);
+        if let Some(said) = said {
+            let said = Some(said.clone());
+            self.inbound
+                .send_if_modified(|known| std::mem::replace(known, said.clone()) != said);
+        }
+        Some(server.heartbeat_at(&resources))
     }
 
     /// Hears out a proxy that tells outcomes.

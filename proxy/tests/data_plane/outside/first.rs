@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aviary_proxy::control::{Install, Link};
@@ -12,7 +13,7 @@ use traffic_core::config::Wanted;
 use traffic_core::peer::Peer;
 
 use super::{Pod, apps, canarys, probed};
-use crate::client::{Client, get, whole};
+use crate::client::{Client, eventually, get, whole};
 use crate::control_plane::PATIENCE;
 use crate::mesh::{Given, Mesh, Service};
 use crate::server::Server;
@@ -151,6 +152,36 @@ async fn a_drain_waits_for_a_request_that_waits() {
     timeout(PATIENCE, closes).await.unwrap();
     pod.knows(v1.address, v2.address, 100).await;
     assert_eq!(asks.await.unwrap(), "v2");
+}
+
+/// Whoever looks at what is in progress, as a drain does, sees no moment in which it waits no more and is not sent yet.
+#[tokio::test]
+async fn a_request_that_waited_is_in_progress_all_the_time() {
+    let [v1, v2] = apps().await;
+    let mut pod = listening(v1.address);
+    for number in 1..=20 {
+        let [one, two] = Client::both(pod.mesh.inbound).await;
+        let mut client = if number % 2 == 0 { one } else { two };
+        let asks = tokio::spawn(async move { client.get("/held").await.text });
+        pod.mesh.demands.recv().await.unwrap();
+        let metrics = pod.mesh.metrics.clone();
+        let is_sent = Arc::new(AtomicBool::new(false));
+        let over = is_sent.clone();
+        let least = std::thread::spawn(move || {
+            let mut least = i64::MAX;
+            while !over.load(Ordering::Relaxed) {
+                least = least.min(metrics.streams.load(Ordering::Relaxed));
+            }
+            least
+        });
+        pod.knows(v1.address, v2.address, 100).await;
+        eventually("it is sent", || v2.requests() == number).await;
+        is_sent.store(true, Ordering::Relaxed);
+        assert_eq!(least.join().unwrap(), 1);
+        v2.state.held.add_permits(1);
+        assert_eq!(asks.await.unwrap(), "v2");
+        pod.mesh.data.install(Arc::default()).await;
+    }
 }
 
 #[tokio::test]
