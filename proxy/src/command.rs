@@ -20,6 +20,8 @@ pub enum Command {
     Serve(TcpStream, Side),
     /// Accept for yourself (a single worker).
     Listen(TcpListener, Side),
+    /// Tell how many connections have still to write what streams that have ended have left to them.
+    Unwritten(oneshot::Sender<usize>),
     /// Leave, and drop every connection that is left.
     Stop,
 }

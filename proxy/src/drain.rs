@@ -1,12 +1,15 @@
 //! How a proxy ends: it says that it will, goes on serving while the word spreads, finishes what it has, and leaves.
 //!
 //! ```text
-//! Serving --SIGTERM or POST /drain--> Draining --drain delay--> Closing --no stream left, or the deadline--> exit
+//! Serving --SIGTERM or POST /drain--> Draining --drain delay--> Closing --nothing left, or the deadline--> exit
 //! ```
 //!
 //! `Draining`: not ready; everything is still accepted, but answers say `Connection: close` or GOAWAY, so that callers move on by themselves.
 //! `Closing`: no new inbound connections, idle ones are closed. Outbound goes on to the end: the application may need it to finish its own work.
+//! What is left are streams, and after them the ends of answers over HTTP/2 that their callers have not taken yet.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -56,5 +59,65 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many connections of a worker have answers to write whose streams have ended: HTTP/2 queues what a caller does not take. The kernel does that for all others,
+/// and outlives the proxy.
+#[derive(Debug, Default)]
+pub struct Unwritten(Cell<usize>);
+
+impl Unwritten {
+    pub fn connections(&self) -> usize {
+        self.0.get()
+    }
+}
+
+/// What one connection has to write.
+#[derive(Debug)]
+pub struct Outbox {
+    all: Rc<Unwritten>,
+    is_filled: Cell<bool>,
+}
+
+impl Outbox {
+    pub fn new(all: &Rc<Unwritten>) -> Outbox {
+        Outbox {
+            all: all.clone(),
+            is_filled: Cell::new(false),
+        }
+    }
+
+    /// Fills it when the guard is dropped: a stream holds it, and ends before.
+    pub fn filled_at_the_end(self: Rc<Outbox>) -> Filled {
+        Filled(self)
+    }
+
+    fn fill(&self) {
+        if !self.is_filled.replace(true) {
+            self.all.0.set(self.all.0.get() + 1);
+        }
+    }
+
+    /// All of it is the kernel's now, or nobody's.
+    pub fn emptied(&self) {
+        if self.is_filled.replace(false) {
+            self.all.0.set(self.all.0.get() - 1);
+        }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.emptied();
+    }
+}
+
+#[derive(Debug)]
+pub struct Filled(Rc<Outbox>);
+
+impl Drop for Filled {
+    fn drop(&mut self) {
+        self.0.fill();
     }
 }

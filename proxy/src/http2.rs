@@ -21,7 +21,7 @@ use h2::Reason;
 use h2::server::{Builder, Connection};
 use tokio::task::spawn_local;
 
-use crate::drain::Phase;
+use crate::drain::{Outbox, Phase};
 use crate::exchange::Policy;
 use crate::limits::header_list;
 use crate::metrics::Limit;
@@ -80,6 +80,7 @@ async fn drive(state: Rc<State>, policy: Policy, carried: Carried) -> Result<(),
         refusals,
     } = carried;
     let policy = Rc::new(policy);
+    let outbox = Rc::new(Outbox::new(&state.unwritten));
     let phases = state.common.phases.clone();
     let opened = phases.now();
     let mut had_request = false;
@@ -108,6 +109,7 @@ async fn drive(state: Rc<State>, policy: Policy, carried: Carried) -> Result<(),
                         policy.clone(),
                         request,
                         respond,
+                        outbox.clone(),
                     )));
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -121,7 +123,12 @@ async fn drive(state: Rc<State>, policy: Policy, carried: Carried) -> Result<(),
         }
         match uncork.poll_flush(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => {
+                // h2 has nothing left either: what the cork does not take, it does not take because nothing can be written.
+                outbox.emptied();
+                Poll::Pending
+            }
+            Poll::Pending => Poll::Pending,
         }
     });
     let ended = ended.await;

@@ -20,7 +20,7 @@ use futures::future::select_all;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_local;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use traffic_core::config::Inbound;
 use traffic_core::inbound::Probe;
 
@@ -239,15 +239,16 @@ impl Proxy {
             spawn_local(admin::serve(listener, admin.clone()));
         }
         distribute(self.listeners, &self.workers, &self.phases);
+        let workers: Vec<_> = { self.workers.iter() }
+            .map(|worker| worker.commands.clone())
+            .collect();
+        let left = async || match self.metrics.streams.load(Ordering::Relaxed) {
+            0 => Left::Unwritten(unwritten(&workers).await),
+            streams => Left::Streams(streams),
+        };
         let drained = async {
             stop.await;
-            drain(
-                &self.phase,
-                &self.metrics,
-                self.drain_delay,
-                self.drain_deadline,
-            )
-            .await;
+            drain(&self.phase, left, self.drain_delay, self.drain_deadline).await;
         };
         let died = select_all(self.workers.iter_mut().map(|worker| &mut worker.ended));
         tokio::select! {
@@ -290,10 +291,29 @@ fn distribute(listeners: Vec<(StdListener, Side)>, workers: &[WorkerThread], pha
     }
 }
 
-/// Says that the proxy is leaving, goes on serving for `delay`, then waits until no stream is left, `deadline` at most.
+/// What a drain waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Streams(i64),
+    /// Connections that have still to write what streams have left to them.
+    Unwritten(usize),
+}
+
+async fn unwritten(workers: &[mpsc::UnboundedSender<Command>]) -> usize {
+    let mut sum = 0;
+    for worker in workers {
+        let (told, connections) = oneshot::channel();
+        let _ = worker.send(Command::Unwritten(told));
+        // One that does not answer has ended.
+        sum += connections.await.unwrap_or(0);
+    }
+    sum
+}
+
+/// Says that the proxy is leaving, goes on serving for `delay`, then waits until nothing is left, `deadline` at most.
 async fn drain(
     phase: &watch::Sender<Phase>,
-    metrics: &Metrics,
+    left: impl AsyncFn() -> Left,
     delay: Duration,
     deadline: Duration,
 ) {
@@ -306,16 +326,23 @@ async fn drain(
     );
     sleep_until(end.min(Instant::now() + delay)).await;
     phase.send_replace(Phase::Closing);
-    let streams = || metrics.streams.load(Ordering::Relaxed);
-    while streams() > 0 && Instant::now() < end {
-        sleep(Duration::from_millis(20)).await;
-    }
-    match streams() {
-        0 => tracing::info!("drained"),
-        left => tracing::warn!(
-            streams = left,
-            "leaving at the deadline with streams in progress"
-        ),
+    loop {
+        // A worker that is busy until then is not waited for either.
+        let left = timeout_at(end, left()).await.ok();
+        match left {
+            Some(Left::Unwritten(0)) => return tracing::info!("drained"),
+            _ if Instant::now() < end => sleep(Duration::from_millis(20)).await,
+            Some(Left::Streams(streams)) => {
+                return tracing::warn!(streams, "leaving at the deadline with streams in progress");
+            }
+            Some(Left::Unwritten(connections)) => {
+                return tracing::warn!(
+                    connections,
+                    "leaving at the deadline with answers that their callers have not read"
+                );
+            }
+            None => return tracing::warn!("leaving at the deadline"),
+        }
     }
 }
 

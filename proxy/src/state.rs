@@ -28,7 +28,7 @@ use traffic_core::outcome::{Counts, Second};
 
 use crate::clock::WallClock;
 use crate::control::{Demand, Outcome};
-use crate::drain::Phases;
+use crate::drain::{Phases, Unwritten};
 use crate::endpoint::way::Way;
 use crate::endpoint::{Connections, Endpoint};
 use crate::identity::Generation;
@@ -87,6 +87,7 @@ pub struct State {
     pub local: Local,
     pub outcomes: Outcomes,
     pub withdrawals: Withdrawals,
+    pub unwritten: Rc<Unwritten>,
     destinations: RefCell<HashMap<SocketAddr, Rc<Destination>>>,
     applications: RefCell<HashMap<SocketAddr, Option<Rc<Application>>>>,
     unproven: RefCell<Unproven>,
@@ -128,6 +129,7 @@ impl State {
             buffers: Rc::default(),
             local: Local::default(),
             outcomes: Outcomes::default(),
+            unwritten: Rc::default(),
             destinations: RefCell::default(),
             applications: RefCell::default(),
             unproven: RefCell::default(),

@@ -48,6 +48,9 @@ pub async fn run(
                 Some(Command::Outcomes(now, told)) => {
                     let _ = told.send(worker.state.tell(now));
                 }
+                Some(Command::Unwritten(told)) => {
+                    let _ = told.send(worker.state.unwritten.connections());
+                }
                 Some(Command::Serve(stream, side)) => match TcpStream::from_std(stream) {
                     Ok(stream) => worker.serve(stream, side),
                     Err(error) => tracing::warn!(%error, "cannot take over a connection"),

@@ -17,6 +17,7 @@ use traffic_core::outcome::Dialect;
 use super::attempt::{Answer, Attempt, Head};
 use super::head;
 use super::pump::{Broken, Pump};
+use crate::drain::Outbox;
 use crate::exchange::flight::{Flight, Manner};
 use crate::exchange::{Arrived, Delivery, Facts, Marking, Policy, Refusal};
 use crate::metrics::Limit;
@@ -28,7 +29,9 @@ pub(super) async fn serve(
     policy: Rc<Policy>,
     request: Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
+    outbox: Rc<Outbox>,
 ) {
+    let _filled = outbox.filled_at_the_end();
     let mut arrived = Arrived::now(&state);
     let (mut head, body) = request.into_parts();
     let dialect = head::dialect_of(&head.headers);

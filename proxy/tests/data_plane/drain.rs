@@ -1,12 +1,20 @@
 //! How a proxy leaves.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use bytes::Bytes;
+use http::Response;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
 
 use crate::client::{Client, eventually};
+use crate::control_plane::PATIENCE;
+use crate::frames::{self, END_STREAM, PREFACE, headers, open_windows, parse, settings};
 use crate::mesh::{Given, Mesh, Service};
 use crate::server::Server;
+use crate::streams::endpoint;
 
 async fn held(mesh: &Mesh, app: &Server) -> [tokio::task::JoinHandle<String>; 2] {
     let before = app.requests();
@@ -124,4 +132,54 @@ async fn calls_of_the_application_are_served_to_the_very_end() {
     for request in requests {
         assert_eq!(request.await.unwrap(), "v1");
     }
+}
+
+/// All of it is h2's to write, and no request is in progress any more: it is the caller's all the same.
+#[tokio::test]
+async fn a_caller_that_reads_slowly_gets_all_of_its_answer() {
+    const LENGTH: usize = 8 << 20;
+    let app = endpoint(|_, mut respond| async move {
+        let mut body = respond.send_response(Response::new(()), false).unwrap();
+        body.send_data(Bytes::from(vec![b'x'; LENGTH]), true)
+            .unwrap();
+    })
+    .await;
+    let mut mesh = Mesh::start(Given {
+        inbound: app,
+        ..Given::default()
+    });
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut caller = socket.connect(mesh.inbound).await.unwrap();
+    let request = headers(END_STREAM, 1, &frames::post("/"));
+    let bytes = [PREFACE, &settings(), &open_windows(), &request].concat();
+    caller.write_all(&bytes).await.unwrap();
+    let streams = || mesh.metrics.streams.load(Ordering::Relaxed);
+    eventually("the request comes", || streams() == 1).await;
+    let mut read = Vec::new();
+    let mut piece = vec![0; 16 * 1024];
+    while streams() > 0 {
+        let length = caller.read(&mut piece).await.unwrap();
+        read.extend(&piece[..length]);
+        // Slower than the proxy writes.
+        sleep(Duration::from_micros(100)).await;
+    }
+    assert!(data_of(&read) < LENGTH);
+    mesh.stop();
+    while TcpStream::connect(mesh.inbound).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    timeout(PATIENCE, caller.read_to_end(&mut read))
+        .await
+        .expect("the proxy ends the connection")
+        .unwrap();
+    assert_eq!(data_of(&read), LENGTH);
+    eventually("the proxy leaves", || mesh.has_ended()).await;
+}
+
+/// How much of a body has come in whole frames.
+fn data_of(read: &[u8]) -> usize {
+    let frames = parse(read);
+    let data = frames.iter().filter(|frame| frame.is_data());
+    data.map(|frame| frame.payload.len()).sum()
 }

@@ -5,6 +5,7 @@ pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 pub(crate) const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
@@ -23,6 +24,20 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 /// How either side begins.
 pub(crate) fn settings() -> Vec<u8> {
     [frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, ACK, 0, &[])].concat()
+}
+
+/// All the room that there can be, for the peer's streams and their connection (RFC 9113, 6.9.1).
+pub(crate) fn open_windows() -> Vec<u8> {
+    const MOST: u32 = (1 << 31) - 1;
+    const INITIAL: u32 = 65_535;
+    // SETTINGS_INITIAL_WINDOW_SIZE.
+    let of_streams = [&4_u16.to_be_bytes()[..], &MOST.to_be_bytes()].concat();
+    let of_all = (MOST - INITIAL).to_be_bytes();
+    [
+        frame(SETTINGS, 0, 0, &of_streams),
+        frame(WINDOW_UPDATE, 0, 0, &of_all),
+    ]
+    .concat()
 }
 
 /// A whole head.
@@ -69,6 +84,10 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    pub(crate) fn is_data(&self) -> bool {
+        self.kind == DATA
+    }
+
     /// The code of a reset, or of the end of a connection.
     pub(crate) fn code(&self) -> Option<u32> {
         let at = match self.kind {

@@ -34,6 +34,7 @@ where
     accepting(move |stream| {
         let serve = serve.clone();
         async move {
+            stream.set_nodelay(true).unwrap();
             // Room for all streams, and patience with those that end before it has looked at them: what stalls or breaks is the proxy or nothing.
             let handshake = server::Builder::new()
                 .initial_connection_window_size(64 << 20)
