@@ -6,7 +6,8 @@
 //!
 //! `Draining`: not ready; everything is still accepted, but answers say `Connection: close` or GOAWAY, so that callers move on by themselves.
 //! `Closing`: no new inbound connections, idle ones are closed. Outbound goes on to the end: the application may need it to finish its own work.
-//! What is left are streams, and after them the ends of answers over HTTP/2 that their callers have not taken yet.
+//! What is left are streams, and after them answers that their callers have not taken to the end: the proxy is what holds them, or its kernel
+//! ([`untaken`](crate::net::untaken)).
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -62,8 +63,8 @@ impl Drop for Stream {
     }
 }
 
-/// How many connections of a worker have answers to write whose streams have ended: HTTP/2 queues what a caller does not take. The kernel does that for all others,
-/// and outlives the proxy.
+/// How many connections of a worker have answers to write whose streams have ended: HTTP/2 queues what a caller does not take, and nothing
+/// else does.
 #[derive(Debug, Default)]
 pub struct Unwritten(Cell<usize>);
 

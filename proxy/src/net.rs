@@ -17,3 +17,4 @@ pub mod socket;
 pub mod stream;
 pub mod tls;
 pub mod tunnel;
+pub mod untaken;

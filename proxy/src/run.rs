@@ -37,6 +37,7 @@ use crate::link::LinkState;
 use crate::metrics::{Metrics, Workload};
 use crate::net::listen::{self, BindError};
 use crate::net::origin::{OriginalDestination, OwnListeners, Side};
+use crate::net::untaken;
 use crate::plaintext::PlainCallers;
 use crate::state::{Common, rate};
 use crate::telemetry::log::Writer;
@@ -242,8 +243,12 @@ impl Proxy {
         let workers: Vec<_> = { self.workers.iter() }
             .map(|worker| worker.commands.clone())
             .collect();
+        let callers = [&self.outbound[..], &self.inbound].concat();
         let left = async || match self.metrics.streams.load(Ordering::Relaxed) {
-            0 => Left::Unwritten(unwritten(&workers).await),
+            0 => Left::Answers(match unwritten(&workers).await {
+                0 => untaken::connections(&callers),
+                connections => connections,
+            }),
             streams => Left::Streams(streams),
         };
         let drained = async {
@@ -295,10 +300,11 @@ fn distribute(listeners: Vec<(StdListener, Side)>, workers: &[WorkerThread], pha
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Left {
     Streams(i64),
-    /// Connections that have still to write what streams have left to them.
-    Unwritten(usize),
+    /// Connections whose callers have not taken all that streams have left to them.
+    Answers(usize),
 }
 
+/// On how many connections not even the kernel has it all.
 async fn unwritten(workers: &[mpsc::UnboundedSender<Command>]) -> usize {
     let mut sum = 0;
     for worker in workers {
@@ -330,15 +336,15 @@ async fn drain(
         // A worker that is busy until then is not waited for either.
         let left = timeout_at(end, left()).await.ok();
         match left {
-            Some(Left::Unwritten(0)) => return tracing::info!("drained"),
+            Some(Left::Answers(0)) => return tracing::info!("drained"),
             _ if Instant::now() < end => sleep(Duration::from_millis(20)).await,
             Some(Left::Streams(streams)) => {
                 return tracing::warn!(streams, "leaving at the deadline with streams in progress");
             }
-            Some(Left::Unwritten(connections)) => {
+            Some(Left::Answers(connections)) => {
                 return tracing::warn!(
                     connections,
-                    "leaving at the deadline with answers that their callers have not read"
+                    "leaving at the deadline with answers that their callers have not taken"
                 );
             }
             None => return tracing::warn!("leaving at the deadline"),

@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::client::{Client, eventually};
 use crate::control_plane::PATIENCE;
-use crate::frames::{self, END_STREAM, PREFACE, headers, open_windows, parse, settings};
+use crate::frames::{self, END_STREAM, PREFACE, headers, open_windows, parse, room, settings};
 use crate::mesh::{Given, Mesh, Service};
 use crate::server::Server;
 use crate::streams::endpoint;
@@ -134,9 +134,9 @@ async fn calls_of_the_application_are_served_to_the_very_end() {
     }
 }
 
-/// All of it is h2's to write, and no request is in progress any more: it is the caller's all the same.
-#[tokio::test]
-async fn a_caller_that_reads_slowly_gets_all_of_its_answer() {
+/// A caller whose answer is longer than what the kernel takes of it, and that reads the end of it when the proxy is leaving. No request is in progress
+/// any more by then. It may go on to tell how much it has read.
+async fn reads_slowly(tells: bool) {
     const LENGTH: usize = 8 << 20;
     let app = endpoint(|_, mut respond| async move {
         let mut body = respond.send_response(Response::new(()), false).unwrap();
@@ -169,12 +169,30 @@ async fn a_caller_that_reads_slowly_gets_all_of_its_answer() {
     while TcpStream::connect(mesh.inbound).await.is_ok() {
         tokio::task::yield_now().await;
     }
-    timeout(PATIENCE, caller.read_to_end(&mut read))
+    let rest = async {
+        while let length @ 1.. = caller.read(&mut piece).await.unwrap() {
+            read.extend(&piece[..length]);
+            if tells {
+                caller.write_all(&room(length)).await.unwrap();
+            }
+        }
+    };
+    timeout(PATIENCE, rest)
         .await
-        .expect("the proxy ends the connection")
-        .unwrap();
+        .expect("the proxy ends the connection");
     assert_eq!(data_of(&read), LENGTH);
     eventually("the proxy leaves", || mesh.has_ended()).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_reads_slowly_gets_all_of_its_answer() {
+    reads_slowly(false).await;
+}
+
+/// What comes on a connection that is closed is answered with a reset, and that would be the end of what is on its way.
+#[tokio::test]
+async fn a_caller_that_tells_how_much_it_has_read_gets_all_of_its_answer() {
+    reads_slowly(true).await;
 }
 
 /// How much of a body has come in whole frames.

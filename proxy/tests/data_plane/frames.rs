@@ -32,12 +32,14 @@ pub(crate) fn open_windows() -> Vec<u8> {
     const INITIAL: u32 = 65_535;
     // SETTINGS_INITIAL_WINDOW_SIZE.
     let of_streams = [&4_u16.to_be_bytes()[..], &MOST.to_be_bytes()].concat();
-    let of_all = (MOST - INITIAL).to_be_bytes();
-    [
-        frame(SETTINGS, 0, 0, &of_streams),
-        frame(WINDOW_UPDATE, 0, 0, &of_all),
-    ]
-    .concat()
+    let of_all = room((MOST - INITIAL) as usize);
+    [frame(SETTINGS, 0, 0, &of_streams), of_all].concat()
+}
+
+/// So many bytes more may come on the connection.
+pub(crate) fn room(bytes: usize) -> Vec<u8> {
+    let bytes = u32::try_from(bytes).unwrap();
+    frame(WINDOW_UPDATE, 0, 0, &bytes.to_be_bytes())
 }
 
 /// A whole head.
