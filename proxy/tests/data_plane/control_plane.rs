@@ -179,11 +179,12 @@ impl ControlPlane {
     /// What the proxy is to do with what comes in; says what it says of it.
     pub(crate) async fn commands(&self, inbound: &Inbound) -> Verdict {
         let pod = format!("{}/{}", POD.0, POD.1);
-        let mut resources = self.shared.resources.lock().unwrap();
-        resources.insert_inbound(&pod, inbound);
-        // What is said from here on is said of these.
-        self.shared.inbound.send_replace(None);
-        drop(resources);
+        {
+            let mut resources = self.shared.resources.lock().unwrap();
+            resources.insert_inbound(&pod, inbound);
+            // What is said from here on is said of these.
+            self.shared.inbound.send_replace(None);
+        }
         self.shared.changes.send_replace(());
         let mut said = self.shared.inbound.subscribe();
         let said = said.wait_for(Option::is_some);
