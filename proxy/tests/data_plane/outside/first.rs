@@ -168,9 +168,10 @@ async fn a_request_that_waited_is_in_progress_all_the_time() {
         let is_sent = Arc::new(AtomicBool::new(false));
         let over = is_sent.clone();
         let least = std::thread::spawn(move || {
-            let mut least = i64::MAX;
+            let looks = || metrics.streams.load(Ordering::Relaxed);
+            let mut least = looks();
             while !over.load(Ordering::Relaxed) {
-                least = least.min(metrics.streams.load(Ordering::Relaxed));
+                least = least.min(looks());
             }
             least
         });
