@@ -23,7 +23,7 @@ use crate::view::{EventView, newest_events};
 /// How often what has moved on is looked at again.
 const TRIES: usize = 5;
 /// The Event that says what came of a request can come this much later than the request is gone.
-const TELLS: Duration = Duration::from_secs(5);
+const TELLS: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Asks, waits for the answer and prints it.

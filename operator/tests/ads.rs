@@ -331,7 +331,7 @@ async fn a_proxy_that_loses_the_control_plane_goes_back_to_stable_and_takes_the_
 
 #[tokio::test]
 async fn a_weight_is_renewed_as_long_as_the_control_plane_is_there() {
-    let mesh = Mesh::serving(world_lent(Duration::from_secs(2))).await;
+    let mesh = Mesh::serving(world_lent(Duration::from_secs(6))).await;
     let mut proxy = mesh.proxy("web-1").await;
     proxy.call("web").await;
     // Longer than the lease and its jitter together.

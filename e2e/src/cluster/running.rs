@@ -220,7 +220,7 @@ fn wait_for_node(access: &Access) -> Result<(), String> {
     ] {
         let [what, object] = condition;
         let mut kubectl =
-            access.kubectl(&["wait", &format!("--for={what}"), object, "--timeout=60s"]);
+            access.kubectl(&["wait", &format!("--for={what}"), object, "--timeout=180s"]);
         let output = kubectl
             .stdin(Stdio::null())
             .output()

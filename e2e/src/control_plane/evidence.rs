@@ -78,8 +78,8 @@ impl Evidence {
         numbers.insert(namespace.to_owned(), number);
     }
 
-    /// The query of a CanaryRollout.
-    pub const QUERY: &str = r#"max(e2e_errors{namespace="{{ namespace }}"})"#;
+    /// The query of a CanaryRollout. A scrape that comes too late leaves no gap in it.
+    pub const QUERY: &str = r#"max(last_over_time(e2e_errors{namespace="{{ namespace }}"}[10s]))"#;
 }
 
 impl Drop for Evidence {

@@ -51,7 +51,7 @@ impl ControlPlane {
         let directory = config("webhooks");
         let manifests = kubectl.ok(&["kustomize", &directory]).await?.stdout;
         kubectl
-            .apply(NAMESPACE, &with_port(&manifests, port)?)
+            .apply(NAMESPACE, &patient(&with_port(&manifests, port)?)?)
             .await?;
         Ok(())
     }
@@ -80,6 +80,22 @@ fn with_port(manifests: &str, port: u16) -> Result<String, InstallError> {
     Ok(manifests.replace(PORT, &format!("port: {port}\n")))
 }
 
+/// The API server waits for an answer as long as it can wait: a machine with much to do is not an operator that is away, and that one refuses at once.
+fn patient(manifests: &str) -> Result<String, InstallError> {
+    const TIMEOUT: &str = "timeoutSeconds: ";
+    const MOST: &str = "30";
+    let mut parts = manifests.split(TIMEOUT);
+    let mut patient = parts.next().unwrap_or_default().to_owned();
+    if patient.len() == manifests.len() {
+        return Err(InstallError::Changed(TIMEOUT));
+    }
+    for part in parts {
+        let rest = part.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        patient.extend([TIMEOUT, MOST, rest]);
+    }
+    Ok(patient)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +106,13 @@ mod tests {
         let ours = with_port(manifests, 19443).unwrap();
         assert_eq!(ours, "service:\n  port: 19443\n  path: /gate\n");
         assert!(with_port("url: https://x", 1).is_err());
+    }
+
+    #[test]
+    fn webhooks_are_waited_for() {
+        let manifests = "- name: a\n  timeoutSeconds: 2\n- name: b\n  timeoutSeconds: 10\n";
+        let ours = "- name: a\n  timeoutSeconds: 30\n- name: b\n  timeoutSeconds: 30\n";
+        assert_eq!(patient(manifests).unwrap(), ours);
+        assert!(patient("- name: a\n").is_err());
     }
 }

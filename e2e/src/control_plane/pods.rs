@@ -40,6 +40,9 @@ pub const SIDECAR: &str = "aviary-proxy";
 
 const NODE: &str = "simulated";
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// After what the server did not take.
+const AGAIN: Duration = Duration::from_millis(200);
+const TRIES: usize = 10;
 
 #[derive(Debug, thiserror::Error)]
 enum SimulatorError {
@@ -88,16 +91,15 @@ async fn keep_node(client: Client) -> kube::Result<()> {
     let ours = PatchParams::apply("pod-simulator").force();
     nodes.patch(NODE, &ours, &Patch::Apply(node())).await?;
     loop {
-        nodes
-            .patch_status(NODE, &ours, &Patch::Apply(node_status(Timestamp::now())))
-            .await?;
-        // The namespace comes with the API server, a moment after it is ready.
-        if let Err(error) = leases
-            .patch(NODE, &ours, &Patch::Apply(lease(Timestamp::now())))
-            .await
-            && !matches!(&error, kube::Error::Api(status) if status.code == 404)
-        {
-            return Err(error);
+        let status = Patch::Apply(node_status(Timestamp::now()));
+        let lease = Patch::Apply(lease(Timestamp::now()));
+        let renewed = async {
+            nodes.patch_status(NODE, &ours, &status).await?;
+            leases.patch(NODE, &ours, &lease).await
+        };
+        // The server may be on its way down, and the namespace comes a moment after it is ready.
+        if let Err(error) = renewed.await {
+            eprintln!("the pod simulator cannot renew its node: {error}");
         }
         tokio::time::sleep(RENEW_EVERY).await;
     }
@@ -115,11 +117,15 @@ async fn run_pods(client: Client) {
         match changes.try_next().await {
             Ok(Some(pod)) => {
                 let address = addresses.of(&pod.uid().unwrap_or_default());
-                if let Err(error) = advance(&client, &pod, address).await {
+                for _ in 0..TRIES {
+                    let Err(error) = advance(&client, &pod, address).await else {
+                        break;
+                    };
                     eprintln!(
                         "the pod simulator cannot advance {}: {error}",
                         pod.name_any()
                     );
+                    tokio::time::sleep(AGAIN).await;
                 }
             }
             Ok(None) => return,

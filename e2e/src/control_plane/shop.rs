@@ -9,7 +9,7 @@ use super::{Bench, Ended, Evidence, PluginError, RunningPlugin, Seen};
 use crate::harness::{KubectlError, NotInTime, Said};
 
 /// Longer than anything takes on a machine that is busy with something else.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ShopError {

@@ -34,7 +34,13 @@ pub(crate) async fn a_strangers_container_named_like_the_sidecar_holds_nothing(
     let namespace = format!("--namespace={elsewhere}");
     let started = "--for=jsonpath={.status.containerStatuses[0].started}=true";
     kubectl
-        .ok(&["wait", "pod/stranger", &namespace, started, "--timeout=60s"])
+        .ok(&[
+            "wait",
+            "pod/stranger",
+            &namespace,
+            started,
+            "--timeout=180s",
+        ])
         .await?;
     let released = async {
         shop.change_to("v2").await?;
@@ -60,7 +66,7 @@ pub(crate) async fn a_strangers_container_named_like_the_sidecar_holds_nothing(
     };
     let released = released.await;
     // The cases after this one must not suffer from it.
-    let delete = ["delete", "namespace", &elsewhere, "--timeout=60s"];
+    let delete = ["delete", "namespace", &elsewhere, "--timeout=180s"];
     kubectl.ok(&delete).await?;
     released
 }
@@ -135,7 +141,7 @@ pub(crate) async fn a_canary_that_turns_bad_while_the_api_server_is_away_is_take
     shop.bench.evidence.set(&shop.namespace, 9);
     let began = Timestamp::now();
     // What lasts so long is the outage; nothing is waited for.
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    tokio::time::sleep(Duration::from_secs(15)).await;
     let ended = Timestamp::now();
     drop(away);
     let seen = shop
@@ -189,7 +195,7 @@ pub(crate) async fn a_deployment_rolled_out_by_hand_while_the_operator_was_away_
         shop.kubectl(&["annotate", "deployment/web", "aviary.dev/break-glass=night"])
             .await?;
         shop.change_to("v2").await?;
-        shop.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])
+        shop.kubectl(&["rollout", "status", "deployment/web", "--timeout=180s"])
             .await?;
         shop.kubectl(&["annotate", "deployment/web", "aviary.dev/break-glass-"])
             .await?;
@@ -233,7 +239,7 @@ pub(crate) async fn a_rollout_of_a_newer_version_hides_no_other_one(
     };
     let released = released.await;
     let deleted = other
-        .kubectl(&["delete", "canaryrollout/web", "--timeout=60s"])
+        .kubectl(&["delete", "canaryrollout/web", "--timeout=180s"])
         .await;
     other.close().await?;
     types.restore().await?;

@@ -40,7 +40,7 @@ pub(crate) async fn deleting_a_failed_rollout_says_that_the_deployment_stays_pau
 ) -> anyhow::Result<()> {
     let shop = scene.shop().await?;
     shop.fail("v2").await?;
-    shop.kubectl(&["delete", "canaryrollout/web", "--timeout=60s"])
+    shop.kubectl(&["delete", "canaryrollout/web", "--timeout=180s"])
         .await?;
     shop.until("an Event says so", |seen| {
         seen.has_event("DeploymentLeftPaused").then_some(())
@@ -77,7 +77,7 @@ pub(crate) async fn a_namespace_with_a_running_release_can_be_deleted(
 ) -> anyhow::Result<()> {
     let shop = scene.shop_with(&Plan::default().soaking_at(50)).await?;
     shop.soak("v2").await?;
-    let delete = ["delete", "namespace", &shop.namespace, "--timeout=60s"];
+    let delete = ["delete", "namespace", &shop.namespace, "--timeout=180s"];
     scene.bench.kubectl.ok(&delete).await?;
     Ok(())
 }
@@ -86,7 +86,7 @@ pub(crate) async fn deleting_the_rollout_of_a_deployment_at_rest_leaves_it_unpau
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
     let shop = scene.shop().await?;
-    shop.kubectl(&["delete", "canaryrollout/web", "--timeout=60s"])
+    shop.kubectl(&["delete", "canaryrollout/web", "--timeout=180s"])
         .await?;
     let said = shop.change_to("v2").await?;
     shop.until("v2 rolls out by the Deployment's own strategy", |seen| {

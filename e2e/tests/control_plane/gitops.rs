@@ -17,7 +17,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Longer than anything takes on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// So many times does a difference have to be seen.
-const LOOKS: usize = 5;
+const LOOKS: usize = 20;
 /// So many syncs without an answer are quiet.
 const QUIET: u64 = 4;
 

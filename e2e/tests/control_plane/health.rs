@@ -280,7 +280,7 @@ pub(crate) async fn argo_and_flux_see_what_waits_for_a_person_and_what_nobody_re
     ensure!(version(&web) == "v2");
 
     // Without its CanaryRollout nothing is said any more.
-    shop.kubectl(&["delete", "canaryrollout/web", "--timeout=60s"])
+    shop.kubectl(&["delete", "canaryrollout/web", "--timeout=180s"])
         .await?;
     shop.until("the condition and the label are gone", |seen| {
         let web = seen.deployment("web")?;

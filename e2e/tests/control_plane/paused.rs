@@ -112,7 +112,7 @@ pub(crate) async fn scaled_to_nothing_and_back_the_stable_version_serves_again_a
     another_second(&shop).await?;
     for version in ["v2", "v1"] {
         shop.change_to(version).await?;
-        shop.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])
+        shop.kubectl(&["rollout", "status", "deployment/web", "--timeout=180s"])
             .await?;
     }
     shop.adopt(&Plan::default()).await?;
@@ -184,7 +184,7 @@ pub(crate) async fn another_replica_set_that_somebody_scales_up_is_scaled_down_a
 ) -> anyhow::Result<()> {
     let shop = Shop::with_deployment(scene.bench, &scene.namespace, |_| {}).await?;
     shop.change_to("v2").await?;
-    shop.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"])
+    shop.kubectl(&["rollout", "status", "deployment/web", "--timeout=180s"])
         .await?;
     shop.adopt(&Plan::default()).await?;
     shop.fail("v3").await?;

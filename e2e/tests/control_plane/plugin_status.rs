@@ -18,7 +18,11 @@ async fn shown(shop: &Shop<'_>) -> anyhow::Result<Value> {
 pub(crate) async fn the_plugin_waits_for_a_release_and_ends_with_the_code_of_its_end(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
-    let shop = scene.shop().await?;
+    // The first step lasts until the plugin has seen it.
+    let steps = json!([{"weight": 50, "soak": "8s"}, {"weight": 100, "soak": "1s"}]);
+    let shop = scene
+        .shop_with(&Plan::default().with("/steps", steps))
+        .await?;
     let ended = shop.plugin(&WAIT).await?;
     ensure!(ended.code == Some(0), "v1 serves already: {ended}");
     ensure!(ended.stdout.contains("serves everyone"), "{ended}");
@@ -100,7 +104,7 @@ pub(crate) async fn the_plugin_shows_lists_and_follows_a_release(
     let lines = shop.start_plugin(&["status", "web", "--watch"]).await;
     lines?.until("Soaking 1/2").await?;
     shop.until("its first window is judged", |seen| {
-        (!seen.status("/verdicts/0").is_null()).then_some(())
+        (seen.status("/verdicts/0/verdict") == "Pass").then_some(())
     })
     .await?;
     let view = shown(&shop).await?;

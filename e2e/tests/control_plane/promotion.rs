@@ -5,6 +5,7 @@ use aviary_e2e::control_plane::{Plan, Seen, Shop};
 use serde_json::json;
 
 use super::hall::Scene;
+use super::refused::counted;
 
 pub(crate) async fn a_stuck_promotion_is_left_by_going_back_to_the_stable_template(
     scene: &Scene<'_>,
@@ -84,10 +85,12 @@ pub(crate) async fn a_promotion_that_goes_on_takes_a_third_version_after_itself(
 
 /// v2 has passed every step, and its promotion finds no room for a pod.
 async fn get_stuck(shop: &Shop<'_>) -> anyhow::Result<Seen> {
-    shop.plan(&Plan::default().with("/progressDeadline", json!("10s")))
+    // It holds for the canary's pods too, which have to be there in time.
+    shop.plan(&Plan::default().with("/progressDeadline", json!("20s")))
         .await?;
     // Three pods of v1, three of the canary.
     shop.apply(&quota(6)).await?;
+    counted(shop, "tight").await?;
     shop.change_to("v2").await?;
     let seen = shop
         .until("the promotion is stuck and says so", |seen| {

@@ -69,7 +69,7 @@ pub(crate) async fn a_rollout_that_is_pointed_at_another_deployment_adopts_that_
         }
     }
     shop.apply(&other.to_string()).await?;
-    shop.kubectl(&["rollout", "status", "deployment/other", "--timeout=60s"])
+    shop.kubectl(&["rollout", "status", "deployment/other", "--timeout=180s"])
         .await?;
     shop.plan(&Plan::default().with("/targetRef/name", json!("other")))
         .await?;

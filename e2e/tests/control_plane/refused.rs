@@ -16,7 +16,7 @@ pub(crate) async fn a_copy_that_may_not_be_created_is_said_and_tried_again(
         "spec": {"hard": {"count/deployments.apps": "1"}},
     });
     shop.apply(&quota.to_string()).await?;
-    counted(&shop).await?;
+    counted(&shop, "one-deployment").await?;
     shop.change_to("v2").await?;
     let seen = shop
         .until(
@@ -196,12 +196,13 @@ pub(crate) async fn strangers_behind_the_service_are_said(scene: &Scene<'_>) -> 
 }
 
 /// A quota refuses once its controller has counted.
-async fn counted(shop: &Shop<'_>) -> anyhow::Result<()> {
+pub(crate) async fn counted(shop: &Shop<'_>, quota: &str) -> anyhow::Result<()> {
+    let quota = format!("resourcequota/{quota}");
     let wait = [
         "wait",
-        "resourcequota/one-deployment",
+        &quota,
         "--for=jsonpath={.status.used}",
-        "--timeout=60s",
+        "--timeout=180s",
     ];
     shop.kubectl(&wait).await?;
     Ok(())

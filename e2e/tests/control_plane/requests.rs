@@ -114,9 +114,10 @@ pub(crate) async fn an_abort_while_nothing_is_released_changes_nothing_and_is_sa
 pub(crate) async fn a_release_that_a_person_has_paused_waits_and_gitops_does_not_resume_it(
     scene: &Scene<'_>,
 ) -> anyhow::Result<()> {
+    // Long enough to be paused meanwhile on a machine with much to do.
     let plan = Plan::default().with(
         "/steps",
-        json!([{"weight": 50, "soak": "4s"}, {"weight": 100, "soak": "1s"}]),
+        json!([{"weight": 50, "soak": "15s"}, {"weight": 100, "soak": "1s"}]),
     );
     let shop = scene.shop_with(&plan).await?;
     let me = me(&shop).await?;
@@ -141,7 +142,7 @@ pub(crate) async fn a_release_that_a_person_has_paused_waits_and_gitops_does_not
         shop.plan(&plan).await?;
     }
     let raised = shop
-        .never("the weight rises", Duration::from_secs(6), |seen| {
+        .never("the weight rises", Duration::from_secs(18), |seen| {
             (seen.weight() > 50 || seen.phase() != "Paused").then_some(())
         })
         .await;
