@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -67,13 +68,14 @@ impl Server {
     }
 }
 
-/// An address where nothing listens.
+/// An address where nothing listens, to the end of this process: its port is taken, so that no listener of another test is given it.
 pub(crate) async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 /// An address whose connections are each for `serve`, in a task of its own.
@@ -102,7 +104,7 @@ pub(crate) async fn opaque(greeting: &'static str) -> SocketAddr {
     .await
 }
 
-/// Hands over each connection with the first bytes that came on it.
+/// Hands over each connection with the first bytes that came on it; not those on which none ever do, which were made in vain.
 pub(crate) async fn raw<F>(
     serve: impl Fn(TcpStream, Vec<u8>) -> F + Send + Sync + 'static,
 ) -> SocketAddr
@@ -116,7 +118,9 @@ where
             let mut bytes = vec![0; 64 * 1024];
             let read = stream.read(&mut bytes).await.unwrap();
             bytes.truncate(read);
-            serve(stream, bytes).await;
+            if read > 0 {
+                serve(stream, bytes).await;
+            }
         }
     })
     .await
