@@ -100,7 +100,7 @@ fn http(service: Service) -> Service {
     }
 }
 
-fn shows(mesh: &Mesh, line: &str) -> bool {
+pub(crate) fn shows(mesh: &Mesh, line: &str) -> bool {
     let text = mesh.metrics.render().unwrap();
     text.lines().any(|shown| shown == line)
 }
