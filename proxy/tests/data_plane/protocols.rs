@@ -12,10 +12,18 @@ use crate::client::{Client, eventually, get};
 use crate::mesh::{Given, Mesh, Service, counts};
 use crate::server::{Server, nobody, opaque, raw};
 
+/// What its port speaks is found out.
+pub(crate) fn detected(service: Service) -> Service {
+    Service {
+        protocol: Protocol::Detect,
+        ..service
+    }
+}
+
 #[tokio::test]
 async fn grpc_trailers_pass_and_decide_the_outcome() {
     let server = Server::start("v2").await;
-    let mesh = Mesh::with(&Service::new(server.address, server.address, 100)).await;
+    let mesh = Mesh::with(&detected(Service::new(server.address, server.address, 100))).await;
     let mut client = Client::http2(mesh.outbound).await;
     for code in [0, 5, 14, 13] {
         let answer = client.grpc(code).await;
@@ -31,7 +39,7 @@ async fn grpc_trailers_pass_and_decide_the_outcome() {
 #[tokio::test]
 async fn a_websocket_upgrade_passes() {
     let server = Server::start("v1").await;
-    let mesh = Mesh::with(&Service::new(server.address, server.address, 0)).await;
+    let mesh = Mesh::with(&detected(Service::new(server.address, server.address, 0))).await;
     let mut request = get("/chat");
     request
         .headers_mut()

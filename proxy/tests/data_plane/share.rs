@@ -7,6 +7,7 @@ use traffic_core::config::Revocation;
 
 use crate::client::Client;
 use crate::mesh::{Given, Mesh, Service, counts};
+use crate::protocols::detected;
 use crate::server::Server;
 
 async fn two() -> (Server, Server) {
@@ -17,7 +18,8 @@ async fn two() -> (Server, Server) {
 async fn the_share_is_exact_over_both_versions_of_http() {
     let (stable, canary) = two().await;
     for percent in [0, 1, 10, 50, 99, 100] {
-        let mesh = Mesh::with(&Service::new(stable.address, canary.address, percent)).await;
+        let service = detected(Service::new(stable.address, canary.address, percent));
+        let mesh = Mesh::with(&service).await;
         for client in &mut Client::both(mesh.outbound).await {
             let before = mesh
                 .arm("v2")

@@ -41,7 +41,7 @@ async fn pair(app: SocketAddr, protocol: Protocol) -> Pair {
 #[tokio::test]
 async fn another_service_account_is_refused_and_the_one_that_is_allowed_is_not() {
     let app = Server::start("web").await;
-    let pair = pair(app.address, Protocol::Detect).await;
+    let pair = pair(app.address, Protocol::Http).await;
     let port = app.address.port();
     let (api, web) = (authority::id("api"), authority::id("web"));
     tell(&pair.called, only("other", &[port], app.address)).await;
@@ -82,7 +82,7 @@ async fn another_service_account_is_refused_and_the_one_that_is_allowed_is_not()
 #[tokio::test]
 async fn a_request_on_an_old_connection_is_judged_by_the_new_policy() {
     let app = Server::start("web").await;
-    let pair = pair(app.address, Protocol::Detect).await;
+    let pair = pair(app.address, Protocol::Http).await;
     let mut clients = Client::both(pair.calling.outbound).await;
     for client in &mut clients {
         assert_eq!(client.get("/").await.status, 200);
@@ -137,7 +137,7 @@ async fn bytes_are_carried_for_as_long_as_their_caller_may_send_them() {
 #[tokio::test]
 async fn a_connection_that_has_left_http_is_judged_anew_as_well() {
     let app = Server::start("web").await;
-    let pair = pair(app.address, Protocol::Detect).await;
+    let pair = pair(app.address, Protocol::Http).await;
     tell(&pair.called, only("api", &[], app.address)).await;
     let mut stream = pair.upgraded().await;
     tell(&pair.called, only("other", &[], app.address)).await;
