@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -20,6 +21,9 @@ use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::client::eventually;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -68,6 +72,12 @@ impl Server {
     }
 }
 
+/// How often a connection of HTTP/1.1 may have been idle since then for as long as a proxy keeps it.
+pub(crate) fn idle_times(begun: Instant) -> usize {
+    const IDLE: Duration = Duration::from_secs(3);
+    usize::try_from(begun.elapsed().as_millis() / IDLE.as_millis()).unwrap()
+}
+
 /// An address where nothing listens, to the end of this process: its port is taken, so that no listener of another test is given it.
 pub(crate) async fn nobody() -> SocketAddr {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -76,6 +86,20 @@ pub(crate) async fn nobody() -> SocketAddr {
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     std::mem::forget(socket);
     address
+}
+
+/// For as long as this is held nobody listens at the address of a listener that is being closed: its port is given to nobody else.
+pub(crate) async fn closed(address: SocketAddr) -> Socket {
+    let mut closed = None;
+    eventually("nobody listens there", || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // Its connections may still be there.
+        socket.set_reuse_address(true).unwrap();
+        closed = socket.bind(&address.into()).is_ok().then_some(socket);
+        closed.is_some()
+    })
+    .await;
+    closed.unwrap()
 }
 
 /// An address whose connections are each for `serve`, in a task of its own.
