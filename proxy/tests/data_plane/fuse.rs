@@ -19,7 +19,7 @@ const SHARE: u64 = REQUESTS / 2;
 const BAD: &str = "/fails-at/v2";
 
 /// How many may fail in this time while a fuse is open: it tries one after each pause.
-fn tried(took: Duration) -> u64 {
+pub(crate) fn tried(took: Duration) -> u64 {
     let pauses = took.as_millis() / PAUSE.as_millis();
     u64::try_from(pauses).unwrap() + 1
 }
