@@ -142,8 +142,13 @@ pub(crate) async fn whole(response: Response<Incoming>) -> hyper::Result<Answer>
 }
 
 /// Waits for a condition; fails with `what` when it does not come true in 10 s.
-pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+pub(crate) async fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    within(Duration::from_secs(10), what, condition).await;
+}
+
+/// The same, for what takes longer.
+pub(crate) async fn within(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + time;
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
         sleep(Duration::from_millis(5)).await;

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use traffic_core::peer::Peer;
 
 use crate::mesh::{Given, Mesh, Service, counts};
+use crate::protocols::detected;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -137,7 +138,8 @@ impl Chain {
             inbound: backend,
             ..Given::default()
         });
-        let caller = Mesh::with(&Service::new(called.inbound, called.inbound, 0)).await;
+        let service = detected(Service::new(called.inbound, called.inbound, 0));
+        let caller = Mesh::with(&service).await;
         Chain {
             caller,
             called,

@@ -27,6 +27,9 @@ const CUTS: [Cut; 3] = [Cut::Close, Cut::Reset, Cut::Stall];
 /// Longer than the proxy waits for anything on the way.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Shows that nothing more is to come on a connection.
+const STILL: Duration = Duration::from_millis(500);
+
 /// What one side of a connection got to see.
 #[derive(Debug)]
 struct Seen {
@@ -43,9 +46,23 @@ enum Ended {
 
 /// Reads to the end of a connection, for so long at most.
 async fn read(stream: &mut TcpStream, patience: Duration) -> Seen {
-    let deadline = Instant::now() + patience;
+    read_on(stream, patience, |_| false).await
+}
+
+/// The same until it is `enough`, and from then on for as long as shows that nothing more is to come.
+async fn read_on(
+    stream: &mut TcpStream,
+    patience: Duration,
+    enough: impl Fn(&[u8]) -> bool,
+) -> Seen {
+    let mut deadline = Instant::now() + patience;
     let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+    let mut is_enough = false;
     let ended = loop {
+        if !is_enough && enough(&bytes) {
+            is_enough = true;
+            deadline = Instant::now() + STILL;
+        }
         match timeout_at(deadline, stream.read(&mut buffer)).await {
             Ok(Ok(0)) => break Ended::Closed,
             Ok(Ok(read)) => bytes.extend_from_slice(&buffer[..read]),

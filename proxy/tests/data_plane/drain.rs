@@ -1,5 +1,6 @@
 //! How a proxy leaves.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::client::{Client, eventually};
 use crate::control_plane::PATIENCE;
@@ -138,6 +139,7 @@ async fn calls_of_the_application_are_served_to_the_very_end() {
 /// any more by then. It may go on to tell how much it has read.
 async fn reads_slowly(tells: bool) {
     const LENGTH: usize = 8 << 20;
+    const PART: usize = 256 << 10;
     let app = endpoint(|_, mut respond| async move {
         let mut body = respond.send_response(Response::new(()), false).unwrap();
         body.send_data(Bytes::from(vec![b'x'; LENGTH]), true)
@@ -158,11 +160,17 @@ async fn reads_slowly(tells: bool) {
     eventually("the request comes", || streams() == 1).await;
     let mut read = Vec::new();
     let mut piece = vec![0; 16 * 1024];
+    // As much as it takes, and slower than the proxy writes: there is always more than that.
     while streams() > 0 {
-        let length = caller.read(&mut piece).await.unwrap();
-        read.extend(&piece[..length]);
-        // Slower than the proxy writes.
-        sleep(Duration::from_micros(100)).await;
+        eventually("the proxy writes more", || {
+            untaken(&mesh, &caller) > 2 * PART || streams() == 0
+        })
+        .await;
+        let before = read.len();
+        while read.len() < before + PART {
+            let length = caller.read(&mut piece).await.unwrap();
+            read.extend(&piece[..length]);
+        }
     }
     assert!(data_of(&read) < LENGTH);
     mesh.stop();
@@ -182,6 +190,26 @@ async fn reads_slowly(tells: bool) {
         .expect("the proxy ends the connection");
     assert_eq!(data_of(&read), LENGTH);
     eventually("the proxy leaves", || mesh.has_ended()).await;
+}
+
+/// What the proxy has written to this caller and the caller's kernel has not taken.
+fn untaken(mesh: &Mesh, caller: &TcpStream) -> usize {
+    let shown = |address: SocketAddr| match address {
+        SocketAddr::V4(address) => {
+            let ip = u32::from_ne_bytes(address.ip().octets());
+            format!("{ip:08X}:{:04X}", address.port())
+        }
+        SocketAddr::V6(_) => unreachable!(),
+    };
+    let ends = [mesh.inbound, caller.local_addr().unwrap()].map(shown);
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut sockets = sockets
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let socket = sockets.find(|fields| fields[1..3] == ends).unwrap();
+    // Behind the state: what is to be sent, and what has come.
+    let (unsent, _) = socket[4].split_once(':').unwrap();
+    usize::from_str_radix(unsent, 16).unwrap()
 }
 
 #[tokio::test]

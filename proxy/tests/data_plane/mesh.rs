@@ -214,6 +214,7 @@ pub(crate) struct Service {
     pub weight: Weight,
     pub run: u64,
     pub revoked: Vec<Revocation>,
+    /// HTTP where a test says nothing: a caller's task that has to wait for its turn before it speaks is not taken for a caller that is silent.
     pub protocol: Protocol,
     pub fuse: Option<Tolerance>,
     pub sticky: Option<Key>,
@@ -234,7 +235,7 @@ impl Default for Service {
             weight: Weight::ZERO,
             run: 1,
             revoked: vec![],
-            protocol: Protocol::Detect,
+            protocol: Protocol::Http,
             fuse: None,
             sticky: None,
             bounds: Bounds::default(),

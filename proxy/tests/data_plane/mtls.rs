@@ -46,6 +46,7 @@ pub(crate) struct Pair {
 
 /// What a test may choose.
 pub(crate) struct Chosen {
+    /// As [`Service::protocol`].
     protocol: Protocol,
     expects: Option<Expected>,
     manner: Manner,
@@ -60,7 +61,7 @@ pub(crate) struct Chosen {
 impl Default for Chosen {
     fn default() -> Chosen {
         Chosen {
-            protocol: Protocol::Detect,
+            protocol: Protocol::Http,
             expects: authority::accepting("web"),
             manner: Manner::default(),
             workers: 1,
@@ -231,7 +232,7 @@ async fn opaque_bytes_cross_whoever_speaks_first() {
 #[tokio::test]
 async fn a_caller_that_was_silent_at_first_may_still_speak_http() {
     let app = Server::start("web").await;
-    let pair = Pair::of_one_mesh(app.address, Chosen::default()).await;
+    let pair = Pair::of_one_mesh(app.address, Chosen::speaking(Protocol::Detect)).await;
     for mut client in Client::both(pair.calling.outbound).await {
         sleep(Duration::from_millis(100)).await;
         assert_eq!(client.post("/echo", SECRET).await.text, SECRET);

@@ -334,7 +334,7 @@ async fn what_the_owner_of_the_service_says_of_calls_holds_for_theirs() {
         ..Service::new(v1.address, v2.address, 100)
     };
     let mut service = with(service, policy("500"));
-    service.bounds.request = Some(Duration::from_millis(300));
+    service.bounds.request = Some(Duration::from_secs(2));
     pod.mesh.install(&service).await;
     for client in &mut Client::both(pod.mesh.inbound).await {
         assert_eq!(client.get("/fails-at/v2").await.text, "v1");

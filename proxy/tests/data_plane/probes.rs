@@ -22,7 +22,7 @@ use traffic_core::peer::Peer;
 
 use crate::client::{Client, eventually, whole};
 use crate::mesh::{Given, Mesh, counts};
-use crate::server::{Server, nobody, opaque};
+use crate::server::{Server, closed, nobody, opaque};
 
 /// The first bytes of a ClientHello that no sidecar sends.
 const CLIENT_HELLO: &[u8] = &[
@@ -46,7 +46,9 @@ async fn a_tcp_probe_says_whether_the_application_takes_connections() {
     listener.accept().await.unwrap();
     // Nobody reads and nobody writes: connections are all that it is about.
     assert_eq!(kubelet.get(&path).await.status, StatusCode::OK);
+    let address = listener.local_addr().unwrap();
     drop(listener);
+    let _closed = closed(address).await;
     let dead = kubelet.get(&path).await;
     assert_eq!(dead.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(dead.text.contains("cannot connect"), "{}", dead.text);

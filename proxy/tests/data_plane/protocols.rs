@@ -6,16 +6,25 @@ use http::header::{CONNECTION, UPGRADE};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use traffic_core::config::Protocol;
 
 use crate::client::{Client, eventually, get};
 use crate::mesh::{Given, Mesh, Service, counts};
-use crate::server::{Server, nobody, opaque, raw};
+use crate::server::{Server, idle_times, nobody, opaque, raw};
+
+/// What its port speaks is found out.
+pub(crate) fn detected(service: Service) -> Service {
+    Service {
+        protocol: Protocol::Detect,
+        ..service
+    }
+}
 
 #[tokio::test]
 async fn grpc_trailers_pass_and_decide_the_outcome() {
     let server = Server::start("v2").await;
-    let mesh = Mesh::with(&Service::new(server.address, server.address, 100)).await;
+    let mesh = Mesh::with(&detected(Service::new(server.address, server.address, 100))).await;
     let mut client = Client::http2(mesh.outbound).await;
     for code in [0, 5, 14, 13] {
         let answer = client.grpc(code).await;
@@ -31,7 +40,7 @@ async fn grpc_trailers_pass_and_decide_the_outcome() {
 #[tokio::test]
 async fn a_websocket_upgrade_passes() {
     let server = Server::start("v1").await;
-    let mesh = Mesh::with(&Service::new(server.address, server.address, 0)).await;
+    let mesh = Mesh::with(&detected(Service::new(server.address, server.address, 0))).await;
     let mut request = get("/chat");
     request
         .headers_mut()
@@ -178,13 +187,17 @@ async fn a_first_line_in_pieces_is_still_http() {
 async fn connections_to_endpoints_are_reused() {
     let server = Server::start("v1").await;
     let mesh = Mesh::with(&Service::new(server.address, server.address, 0)).await;
+    let begun = Instant::now();
     for _ in 0..10 {
         for client in &mut Client::both(mesh.outbound).await {
             client.get("/").await;
             client.post("/echo", "x").await;
         }
     }
-    assert_eq!(server.connections(), 2);
+    let connections = server.connections();
+    // However long this took.
+    let most = 2 + idle_times(begun);
+    assert!((2..=most).contains(&connections), "{connections}");
 }
 
 #[tokio::test]

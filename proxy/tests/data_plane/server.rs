@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -16,9 +17,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::client::eventually;
 
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -67,13 +72,34 @@ impl Server {
     }
 }
 
-/// An address where nothing listens.
+/// How often a connection of HTTP/1.1 may have been idle since then for as long as a proxy keeps it.
+pub(crate) fn idle_times(begun: Instant) -> usize {
+    const IDLE: Duration = Duration::from_secs(3);
+    usize::try_from(begun.elapsed().as_millis() / IDLE.as_millis()).unwrap()
+}
+
+/// An address where nothing listens, to the end of this process: its port is taken, so that no listener of another test is given it.
 pub(crate) async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
+}
+
+/// For as long as this is held nobody listens at the address of a listener that is being closed: its port is given to nobody else.
+pub(crate) async fn closed(address: SocketAddr) -> Socket {
+    let mut closed = None;
+    eventually("nobody listens there", || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        // Its connections may still be there.
+        socket.set_reuse_address(true).unwrap();
+        closed = socket.bind(&address.into()).is_ok().then_some(socket);
+        closed.is_some()
+    })
+    .await;
+    closed.unwrap()
 }
 
 /// An address whose connections are each for `serve`, in a task of its own.
@@ -102,7 +128,7 @@ pub(crate) async fn opaque(greeting: &'static str) -> SocketAddr {
     .await
 }
 
-/// Hands over each connection with the first bytes that came on it.
+/// Hands over each connection with the first bytes that came on it; not those on which none ever do, which were made in vain.
 pub(crate) async fn raw<F>(
     serve: impl Fn(TcpStream, Vec<u8>) -> F + Send + Sync + 'static,
 ) -> SocketAddr
@@ -116,7 +142,9 @@ where
             let mut bytes = vec![0; 64 * 1024];
             let read = stream.read(&mut bytes).await.unwrap();
             bytes.truncate(read);
-            serve(stream, bytes).await;
+            if read > 0 {
+                serve(stream, bytes).await;
+            }
         }
     })
     .await

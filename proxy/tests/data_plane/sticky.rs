@@ -7,11 +7,13 @@ use http::header::COOKIE;
 use http::{HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use traffic_core::config::{Protocol, Revocation};
-use traffic_core::fuse::TOLERANCE;
+use traffic_core::fuse::{LEAST, TOLERANCE};
 use traffic_core::split::sticky::Key;
 
 use crate::client::{Client, eventually, get, whole};
+use crate::fuse::tried;
 use crate::mesh::{Given, Mesh, Service, counts};
 use crate::server::{Server, nobody, opaque};
 
@@ -238,7 +240,7 @@ async fn an_open_fuse_sends_the_canarys_users_to_stable() {
     let withheld = || mesh.arm("v2").withheld.load(Ordering::Relaxed);
     assert_eq!(withheld(), 0);
     let mut clients = Client::both(mesh.outbound).await;
-    let (mut failed, mut served) = (0, 0);
+    let (mut failed, mut served, begun) = (0, 0, Instant::now());
     for number in 0..100 {
         let client = &mut clients[number % 2];
         match answers_at(client, "/fails-at/v2", &[(HEADER, &user)])
@@ -249,8 +251,10 @@ async fn an_open_fuse_sends_the_canarys_users_to_stable() {
             _ => failed += 1,
         }
     }
+    // More than opens it, since its users were served before, and few after that.
+    let most = 3 * LEAST + tried(begun.elapsed());
     assert!(
-        failed >= 1 && served > failed,
+        (1..=most).contains(&failed),
         "{failed} failed and {served} were served"
     );
     assert_eq!(withheld(), served);

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::client::{Client, eventually, post, whole};
+use crate::client::{Client, eventually, post, whole, within};
 use crate::frames::{END_STREAM, HEADERS, OK, PREFACE, RESET, headers, parse, settings};
 use crate::mesh::{Mesh, Service, counts};
 use crate::server::{accepting, nobody, raw};
@@ -253,7 +253,7 @@ async fn callers_that_do_not_read_small_messages_do_not_cost_the_others_their_co
         let (answer, _) = sender.send_request(request("/stalled"), true).unwrap();
         stalled.push(answer.await.unwrap().into_body());
     }
-    eventually("all of it is on its way", || {
+    within(Duration::from_secs(60), "all of it is on its way", || {
         sent.load(Ordering::Relaxed) == STALLED * MESSAGES
     })
     .await;

@@ -11,6 +11,7 @@ use traffic_core::config::Protocol;
 
 use crate::client::{Client, eventually};
 use crate::mesh::{Given, Mesh, Service, counts};
+use crate::protocols::detected;
 use crate::server::{Server, raw};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -467,7 +468,7 @@ async fn a_reset_of_opaque_bytes_does_not_look_like_their_end() {
 #[tokio::test]
 async fn a_connection_that_is_opened_long_before_its_first_request_is_split_request_by_request() {
     let (stable, canary) = (Server::start("v1").await, Server::start("v2").await);
-    let mesh = Mesh::with(&Service::new(stable.address, canary.address, 50)).await;
+    let mesh = Mesh::with(&detected(Service::new(stable.address, canary.address, 50))).await;
     let mut picked = 0;
     for _ in 0..3 {
         let mut client = Client::http1(mesh.outbound).await;

@@ -10,9 +10,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::message::whole;
-use super::{CUTS, Cut, Ended, PATIENCE, Seen, Tally, cut_off, parse, read};
+use super::{CUTS, Cut, Ended, PATIENCE, STILL, Seen, Tally, cut_off, parse, read};
 use crate::client::eventually;
 use crate::mesh::{Mesh, Service};
+use crate::protocols::detected;
 use crate::server::accepting;
 
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -70,7 +71,9 @@ async fn send(mesh: &Mesh, message: usize, cut: Cut, at: usize) -> Seen {
         }
         // In a head the proxy's patience ends; a body may come as slowly as it likes.
         Cut::Stall if (FIRST..head).contains(&at) => read(&mut stream, PATIENCE).await,
-        Cut::Stall => read(&mut stream, Duration::from_millis(500)).await,
+        // The answer to a whole one ends its connection.
+        Cut::Stall if at == request.len() => read(&mut stream, PATIENCE).await,
+        Cut::Stall => read(&mut stream, STILL).await,
     }
 }
 
@@ -78,7 +81,7 @@ async fn send(mesh: &Mesh, message: usize, cut: Cut, at: usize) -> Seen {
 async fn a_request_that_is_cut_anywhere_reaches_nobody_as_a_whole_one() {
     let tally = Tally::default();
     let address = endpoint(tally.clone()).await;
-    let mesh = Mesh::with(&Service::new(address, address, 50)).await;
+    let mesh = Mesh::with(&detected(Service::new(address, address, 50))).await;
     let all = (0..2).flat_map(|message| {
         CUTS.into_iter().flat_map(move |cut| {
             let length = request(message, cut, 0).len();

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use socket2::Socket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -14,7 +15,7 @@ use super::{PATIENCE, opaque_pods, pods};
 use crate::client::{Client, eventually, upgraded};
 use crate::frames::{HEADERS, PREFACE, parse, settings};
 use crate::mesh::{Mesh, Service, counts};
-use crate::server::Server;
+use crate::server::{Server, closed};
 use crate::streams::caller;
 
 /// An application that takes requests, answers none, and is killed.
@@ -59,12 +60,10 @@ impl Victim {
         .await;
     }
 
-    async fn die(&self) {
+    /// Nobody listens there for as long as what this gives is held.
+    async fn die(&self) -> Socket {
         self.kill.send_replace(true);
-        // Until nobody listens there.
-        while TcpStream::connect(self.address).await.is_ok() {
-            tokio::task::yield_now().await;
-        }
+        closed(self.address).await
     }
 }
 
@@ -149,7 +148,7 @@ async fn what_was_sent_to_an_application_that_is_killed_is_a_502_and_is_sent_now
     let mut opaque = TcpStream::connect(tcp.outbound).await.unwrap();
     opaque.write_all(b"\0").await.unwrap();
     victim.has(6).await;
-    victim.die().await;
+    let _closed = victim.die().await;
     for status in waiting {
         assert_eq!(status.await.unwrap(), 502);
     }
@@ -166,7 +165,7 @@ async fn what_was_sent_to_an_application_that_is_killed_is_a_502_and_is_sent_now
 #[tokio::test]
 async fn an_application_that_is_gone_costs_no_request_from_then_on() {
     let (victim, other) = (Victim::start().await, Server::start("other").await);
-    victim.die().await;
+    let _closed = victim.die().await;
     let mesh = Mesh::with(&pods(&[victim.address, other.address])).await;
     for client in &mut Client::both(mesh.outbound).await {
         for _ in 0..20 {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use aviary_proxy::control::Identify;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use traffic_core::config::{Inbound, Protocol};
 use traffic_core::inbound::{Caller, Callers, Grant};
 use traffic_core::spiffe::TrustDomain;
@@ -13,7 +13,7 @@ use super::authority::{self, Authority};
 use super::strict::{refused, says, strict, tell};
 use super::{Chosen, PATIENCE, Pair, SECRET};
 use crate::client::{Client, eventually};
-use crate::server::{Server, opaque};
+use crate::server::{Server, idle_times, opaque};
 
 /// Only this ServiceAccount of `shop` may call, at these ports.
 fn only(account: &str, ports: &[u16], app: SocketAddr) -> Inbound {
@@ -41,7 +41,7 @@ async fn pair(app: SocketAddr, protocol: Protocol) -> Pair {
 #[tokio::test]
 async fn another_service_account_is_refused_and_the_one_that_is_allowed_is_not() {
     let app = Server::start("web").await;
-    let pair = pair(app.address, Protocol::Detect).await;
+    let pair = pair(app.address, Protocol::Http).await;
     let port = app.address.port();
     let (api, web) = (authority::id("api"), authority::id("web"));
     tell(&pair.called, only("other", &[port], app.address)).await;
@@ -82,7 +82,8 @@ async fn another_service_account_is_refused_and_the_one_that_is_allowed_is_not()
 #[tokio::test]
 async fn a_request_on_an_old_connection_is_judged_by_the_new_policy() {
     let app = Server::start("web").await;
-    let pair = pair(app.address, Protocol::Detect).await;
+    let pair = pair(app.address, Protocol::Http).await;
+    let begun = Instant::now();
     let mut clients = Client::both(pair.calling.outbound).await;
     for client in &mut clients {
         assert_eq!(client.get("/").await.status, 200);
@@ -98,10 +99,11 @@ async fn a_request_on_an_old_connection_is_judged_by_the_new_policy() {
             assert_eq!(client.get("/").await.status, 200);
         }
     }
-    assert_eq!(
-        pair.tap.connections(),
-        connections,
-        "they are the same ones"
+    // However long this took: an idle one of HTTP/1.1 is closed after a while.
+    let more = pair.tap.connections() - connections;
+    assert!(
+        more <= idle_times(begun),
+        "they are the same ones: {more} more"
     );
 }
 
@@ -137,7 +139,7 @@ async fn bytes_are_carried_for_as_long_as_their_caller_may_send_them() {
 #[tokio::test]
 async fn a_connection_that_has_left_http_is_judged_anew_as_well() {
     let app = Server::start("web").await;
-    let pair = pair(app.address, Protocol::Detect).await;
+    let pair = pair(app.address, Protocol::Http).await;
     tell(&pair.called, only("api", &[], app.address)).await;
     let mut stream = pair.upgraded().await;
     tell(&pair.called, only("other", &[], app.address)).await;

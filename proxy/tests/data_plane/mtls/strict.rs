@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
-use traffic_core::config::{Expected, Inbound, Snapshot};
+use traffic_core::config::{Expected, Inbound, Protocol, Snapshot};
 use traffic_core::inbound::{HEALTH_CHECK, Mtls, Probe};
 
 use super::authority::{self, Authority};
@@ -186,7 +186,7 @@ async fn a_sidecar_that_shows_who_it_is_is_let_in_whatever_it_speaks() {
     }
     pair.assert_secret();
     let app = opaque("hello").await;
-    let pair = Pair::of_one_mesh(app, Chosen::default()).await;
+    let pair = Pair::of_one_mesh(app, Chosen::speaking(Protocol::Detect)).await;
     tell(&pair.called, strict(app)).await;
     let mut stream = pair.connect().await;
     let mut greeting = [0; 5];

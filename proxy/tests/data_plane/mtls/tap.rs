@@ -19,9 +19,12 @@ pub(crate) struct Tap {
     connections: Arc<AtomicUsize>,
 }
 
+/// So many bytes, or fewer, tell TLS from everything else.
+const FIRST: usize = 16;
+
 #[derive(Clone, Copy, Default)]
 pub(super) struct Manner {
-    /// The caller's bytes go on in pieces of this size; `None`: as they come.
+    /// The caller's bytes go on in pieces of this size, the first ones alone; `None`: as they come.
     pub(super) pieces: Option<usize>,
     /// So long after they came.
     pub(super) delay: Duration,
@@ -137,7 +140,7 @@ enum Ended {
 impl Way<'_> {
     async fn copy(mut self) -> Ended {
         let mut bytes = [0; 16 * 1024];
-        let size = self.manner.pieces.unwrap_or(bytes.len());
+        let mut sent = 0;
         loop {
             let read = match self.from.read(&mut bytes).await {
                 Ok(0) => {
@@ -156,7 +159,15 @@ impl Way<'_> {
             if !self.manner.delay.is_zero() {
                 sleep(self.manner.delay).await;
             }
-            for piece in bytes[..read].chunks(size) {
+            let mut rest = &bytes[..read];
+            while !rest.is_empty() {
+                let size = match self.manner.pieces {
+                    Some(_) if sent < FIRST => 1,
+                    Some(size) => size.min(rest.len()),
+                    None => rest.len(),
+                };
+                let (piece, others) = rest.split_at(size);
+                (rest, sent) = (others, sent + size);
                 let piece = &piece[..piece.len().min(self.left)];
                 self.left -= piece.len();
                 self.seen.lock().unwrap().extend_from_slice(piece);

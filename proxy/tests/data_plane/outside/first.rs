@@ -181,6 +181,11 @@ async fn a_request_that_waited_is_in_progress_all_the_time() {
         assert_eq!(least.join().unwrap(), 1);
         v2.state.held.add_permits(1);
         assert_eq!(asks.await.unwrap(), "v2");
+        // Else the next one is not the only one.
+        eventually("it is over", || {
+            pod.mesh.metrics.streams.load(Ordering::Relaxed) == 0
+        })
+        .await;
         pod.mesh.data.install(Arc::default()).await;
     }
 }
