@@ -245,10 +245,10 @@ impl Proxy {
             .collect();
         let callers = [&self.outbound[..], &self.inbound].concat();
         let left = async || match self.metrics.streams.load(Ordering::Relaxed) {
-            0 => Left::Answers(match unwritten(&workers).await {
-                0 => untaken::connections(&callers),
-                connections => connections,
-            }),
+            0 => match unwritten(&workers).await {
+                0 => Left::Untaken(untaken::bytes(&callers)),
+                connections => Left::Unwritten(connections),
+            },
             streams => Left::Streams(streams),
         };
         let drained = async {
@@ -296,12 +296,17 @@ fn distribute(listeners: Vec<(StdListener, Side)>, workers: &[WorkerThread], pha
     }
 }
 
+/// Callers that take nothing for so long are gone, as those of a node that was lost, or as good as gone.
+const TAKES_NOTHING: Duration = Duration::from_secs(5);
+
 /// What a drain waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Left {
     Streams(i64),
-    /// Connections whose callers have not taken all that streams have left to them.
-    Answers(usize),
+    /// Connections that have still to write what streams have left to them.
+    Unwritten(usize),
+    /// Bytes that are written and their callers' kernels have not taken.
+    Untaken(u64),
 }
 
 /// On how many connections not even the kernel has it all.
@@ -332,23 +337,39 @@ async fn drain(
     );
     sleep_until(end.min(Instant::now() + delay)).await;
     phase.send_replace(Phase::Closing);
+    let (mut last, mut since) = (None, Instant::now());
     loop {
         // A worker that is busy until then is not waited for either.
         let left = timeout_at(end, left()).await.ok();
-        match left {
-            Some(Left::Answers(0)) => return tracing::info!("drained"),
-            _ if Instant::now() < end => sleep(Duration::from_millis(20)).await,
-            Some(Left::Streams(streams)) => {
-                return tracing::warn!(streams, "leaving at the deadline with streams in progress");
-            }
-            Some(Left::Answers(connections)) => {
-                return tracing::warn!(
-                    connections,
-                    "leaving at the deadline with answers that their callers have not taken"
-                );
-            }
-            None => return tracing::warn!("leaving at the deadline"),
+        let now = Instant::now();
+        if left != last {
+            (last, since) = (left, now);
         }
+        let is_over = match left {
+            Some(Left::Untaken(0)) => return tracing::info!("drained"),
+            Some(Left::Untaken(_)) => now >= end || now.duration_since(since) >= TAKES_NOTHING,
+            Some(Left::Streams(_) | Left::Unwritten(_)) | None => now >= end,
+        };
+        if is_over {
+            return left_behind(left);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn left_behind(left: Option<Left>) {
+    match left {
+        Some(Left::Streams(streams)) => {
+            tracing::warn!(streams, "leaving at the deadline with streams in progress");
+        }
+        Some(Left::Unwritten(connections)) => tracing::warn!(
+            connections,
+            "leaving at the deadline with answers that their callers do not take"
+        ),
+        Some(Left::Untaken(bytes)) => {
+            tracing::warn!(bytes, "leaving with answers that their callers do not take");
+        }
+        None => tracing::warn!("leaving at the deadline"),
     }
 }
 

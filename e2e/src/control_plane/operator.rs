@@ -315,7 +315,7 @@ fn free_ports() -> io::Result<[u16; 3]> {
 fn is_ready(admin: u16, role: &str) -> bool {
     let ask = || -> io::Result<String> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, admin))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.write_all(b"GET /ready HTTP/1.0\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

@@ -12,8 +12,8 @@ use serde_json::json;
 
 use super::hall::Scene;
 
-/// As long as ten windows.
-const OUTAGE: Duration = Duration::from_secs(10);
+/// As long as twenty windows.
+const OUTAGE: Duration = Duration::from_secs(20);
 
 /// The request that opens it, or closes it.
 fn gate(shop: &Shop<'_>) -> Matching {
@@ -51,7 +51,8 @@ pub(crate) async fn a_canary_that_turns_bad_while_no_status_can_be_written_goes_
         "it went to 0 at {at}, after the outage of {began} to {ended}: {seen}"
     );
     let windows = at.as_second() - began.as_second();
-    ensure!(windows <= 7, "it took {windows} windows: {seen}");
+    // Three that fail; the others are the machine's.
+    ensure!(windows <= 12, "it took {windows} windows: {seen}");
     Ok(())
 }
 

@@ -48,11 +48,12 @@ pub(crate) async fn credentials_are_used_once_they_are_granted_and_annotated(
         "--serviceaccount=aviary-system:aviary-operator",
     ];
     shop.kubectl(&binding).await?;
-    shop.until("the Secret is not for this address", |seen| {
-        let words = "Secret tenant is not for this address";
-        judged(seen, words).then_some(())
-    })
-    .await?;
+    let before = shop
+        .until("the Secret is not for this address", |seen| {
+            let words = "Secret tenant is not for this address";
+            judged(seen, words).then(|| seen.clone())
+        })
+        .await?;
 
     let annotation = format!("aviary.dev/credentials-for={}", shop.bench.evidence.url());
     shop.kubectl(&["annotate", "secret", "tenant", &annotation])
@@ -62,11 +63,11 @@ pub(crate) async fn credentials_are_used_once_they_are_granted_and_annotated(
             (seen.is_stable() && seen.ready("v2") == 3).then(|| seen.clone())
         })
         .await?;
-    let told = format!("{seen}{}", seen.status(""));
-    ensure!(
-        told.contains("Secret") && !told.contains("sesame"),
-        "{told}"
-    );
+    // What was judged first may be forgotten by then.
+    for seen in [before, seen] {
+        let told = format!("{seen}{}", seen.status(""));
+        ensure!(!told.contains("sesame"), "{told}");
+    }
     Ok(())
 }
 

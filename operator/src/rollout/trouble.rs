@@ -14,6 +14,8 @@ const FIRST: i64 = 200;
 const LONGEST: i64 = 15_000;
 /// What lasts shorter than this many tries is nobody's business.
 const WORTH_TELLING: u32 = 3;
+/// That something exists may only mean that we made it and a slow watch has not told of it yet: it has six seconds for that.
+const A_STRANGERS: u32 = 6;
 
 /// What was done is not asked for again for this long: the views have to see it first.
 const SEEN: Span = Span::seconds(1);
@@ -68,12 +70,12 @@ impl Troubles {
             .min(LONGEST);
         trouble.next = now + Span(pause);
         let message = format!("{failing}: {error}");
-        let for_good = match error {
-            WriteError::Refused(_) | WriteError::Gone => true,
-            // That it exists may only mean that we made it and have not seen it yet.
-            WriteError::Exists | WriteError::Conflict | WriteError::Unavailable(_) => false,
+        let enough = match error {
+            WriteError::Refused(_) | WriteError::Gone => 1,
+            WriteError::Conflict | WriteError::Unavailable(_) => WORTH_TELLING,
+            WriteError::Exists => A_STRANGERS,
         };
-        let show = for_good || trouble.tries >= WORTH_TELLING;
+        let show = trouble.tries >= enough;
         let is_new = show && (!trouble.shown || trouble.message != message);
         trouble.shown = show;
         trouble.message = message.clone();
@@ -195,6 +197,16 @@ mod tests {
         assert_eq!(fail(&mut troubles, &away, 1), None);
         assert!(troubles.problem().is_none());
         assert!(fail(&mut troubles, &away, 2).is_some());
+    }
+
+    #[test]
+    fn what_exists_is_a_strangers_when_a_slow_watch_would_have_told_of_it() {
+        let mut troubles = Troubles::default();
+        let mut now = Time(0);
+        while fail(&mut troubles, &WriteError::Exists, now.0).is_none() {
+            now = troubles.next(now).unwrap();
+        }
+        assert_eq!(now, Time(6200));
     }
 
     #[test]

@@ -7,31 +7,30 @@ const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 /// `TCP_LISTEN` (`include/net/tcp_states.h`): its queue is one of callers.
 const LISTENS: &str = "0A";
 
-/// How many connections that came to these listeners have such bytes. None if the kernel does not tell.
-pub fn connections(listeners: &[SocketAddr]) -> usize {
+/// How many such bytes there are on connections that came to these listeners. None if the kernel does not tell.
+pub fn bytes(listeners: &[SocketAddr]) -> u64 {
     let tables = TABLES
         .iter()
         .filter_map(|it| std::fs::read_to_string(it).ok());
-    tables.map(|table| count(&table, listeners)).sum()
+    tables.map(|table| sum(&table, listeners)).sum()
 }
 
-fn count(table: &str, listeners: &[SocketAddr]) -> usize {
+fn sum(table: &str, listeners: &[SocketAddr]) -> u64 {
     let came_to = |local: &str| {
         let port = local
             .rsplit_once(':')
             .map(|(_, port)| u16::from_str_radix(port, 16));
         matches!(port, Some(Ok(port)) if listeners.iter().any(|it| it.port() == port))
     };
-    let has_untaken = |line: &&str| {
+    let untaken = |line: &str| {
         let mut fields = line.split_ascii_whitespace().skip(1);
-        let (local, _remote) = (fields.next(), fields.next());
-        let (state, queues) = (fields.next(), fields.next());
-        let sends = queues.and_then(|queues| queues.split(':').next());
-        local.is_some_and(came_to)
-            && state.is_some_and(|state| state != LISTENS)
-            && sends.is_some_and(|sends| sends.bytes().any(|digit| digit != b'0'))
+        let (local, _remote) = (fields.next()?, fields.next());
+        let (state, queues) = (fields.next()?, fields.next()?);
+        let (sends, _receives) = queues.split_once(':')?;
+        let is_ours = came_to(local) && state != LISTENS;
+        u64::from_str_radix(sends, 16).ok().filter(|_| is_ours)
     };
-    table.lines().skip(1).filter(has_untaken).count()
+    table.lines().skip(1).filter_map(untaken).sum()
 }
 
 #[cfg(test)]
@@ -39,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_with_bytes_that_are_not_acknowledged_are_counted() {
+    fn bytes_that_are_not_acknowledged_are_counted() {
         let table = "\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000:3A9E 00000000:0000 0A 00000005:00000000 00:00000000 00000000     0        0 1 1
@@ -50,8 +49,8 @@ mod tests {
    5: 00000000000000000000000001000000:3A99 00000000000000000000000001000000:E2E2 01 00000100:00000000 00:00000000 00000000
 ";
         let at = |port: u16| SocketAddr::from(([0, 0, 0, 0], port));
-        assert_eq!(count(table, &[at(15006)]), 2);
-        assert_eq!(count(table, &[at(15006), at(15001)]), 3);
-        assert_eq!(count("", &[at(15006)]), 0);
+        assert_eq!(sum(table, &[at(15006)]), 0x2f0a41);
+        assert_eq!(sum(table, &[at(15006), at(15001)]), 0x2f0b41);
+        assert_eq!(sum("", &[at(15006)]), 0);
     }
 }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use crate::client::{Client, eventually};
+use crate::client::{Client, eventually, within};
 use crate::control_plane::PATIENCE;
 use crate::frames::{self, END_STREAM, PREFACE, headers, open_windows, parse, room, settings};
 use crate::mesh::{Given, Mesh, Service};
@@ -135,20 +135,17 @@ async fn calls_of_the_application_are_served_to_the_very_end() {
     }
 }
 
-/// A caller whose answer is longer than what the kernel takes of it, and that reads the end of it when the proxy is leaving. No request is in progress
-/// any more by then. It may go on to tell how much it has read.
-async fn reads_slowly(tells: bool) {
-    const LENGTH: usize = 8 << 20;
-    const PART: usize = 256 << 10;
-    let app = endpoint(|_, mut respond| async move {
+/// A caller that has asked for so many bytes, and has not read anything yet.
+async fn asked(length: usize, given: Given) -> (Mesh, TcpStream) {
+    let app = endpoint(move |_, mut respond| async move {
         let mut body = respond.send_response(Response::new(()), false).unwrap();
-        body.send_data(Bytes::from(vec![b'x'; LENGTH]), true)
+        body.send_data(Bytes::from(vec![b'x'; length]), true)
             .unwrap();
     })
     .await;
-    let mut mesh = Mesh::start(Given {
+    let mesh = Mesh::start(Given {
         inbound: app,
-        ..Given::default()
+        ..given
     });
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -156,6 +153,15 @@ async fn reads_slowly(tells: bool) {
     let request = headers(END_STREAM, 1, &frames::post("/"));
     let bytes = [PREFACE, &settings(), &open_windows(), &request].concat();
     caller.write_all(&bytes).await.unwrap();
+    (mesh, caller)
+}
+
+/// A caller whose answer is longer than what the kernel takes of it, and that reads the end of it when the proxy is leaving. No request is in progress
+/// any more by then. It may go on to tell how much it has read.
+async fn reads_slowly(tells: bool) {
+    const LENGTH: usize = 8 << 20;
+    const PART: usize = 256 << 10;
+    let (mut mesh, mut caller) = asked(LENGTH, Given::default()).await;
     let streams = || mesh.metrics.streams.load(Ordering::Relaxed);
     eventually("the request comes", || streams() == 1).await;
     let mut read = Vec::new();
@@ -190,6 +196,23 @@ async fn reads_slowly(tells: bool) {
         .expect("the proxy ends the connection");
     assert_eq!(data_of(&read), LENGTH);
     eventually("the proxy leaves", || mesh.has_ended()).await;
+}
+
+/// It is gone with its node, or might as well be.
+#[tokio::test]
+async fn a_caller_that_takes_nothing_is_not_waited_for() {
+    let given = Given {
+        drain_deadline: Duration::from_secs(3600),
+        ..Given::default()
+    };
+    let (mut mesh, caller) = asked(1 << 20, given).await;
+    let is_written = || {
+        let streams = mesh.metrics.streams.load(Ordering::Relaxed);
+        streams == 0 && untaken(&mesh, &caller) > 1 << 19
+    };
+    eventually("the kernel has all of it", is_written).await;
+    mesh.stop();
+    within(PATIENCE, "the proxy leaves", || mesh.has_ended()).await;
 }
 
 /// What the proxy has written to this caller and the caller's kernel has not taken.
