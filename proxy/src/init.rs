@@ -92,15 +92,16 @@ mod tests {
     fn a_kernel_that_does_not_know_its_addresses_gets_rules_without_them() {
         let folder = std::env::temp_dir().join(format!("aviary-init-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let (nft, taken) = (folder.join("nft"), folder.join("taken"));
+        let (written, nft, taken) = (folder.join("sh"), folder.join("nft"), folder.join("taken"));
         let refuses = |what: &str| {
             let script = format!(
                 "#!/bin/sh\ncat > {taken}.new; if grep -q '{what}' {taken}.new; then echo No such file >&2; exit 1; fi; mv {taken}.new {taken}\n",
                 taken = taken.display()
             );
-            std::fs::write(&nft, script).unwrap();
-            std::fs::set_permissions(&nft, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-                .unwrap();
+            std::fs::write(&written, script).unwrap();
+            // By another process: what this one has open for writing, a child that another test starts may have open when it is run ("Text file busy").
+            let installed = Command::new("install").arg(&written).arg(&nft).status();
+            assert!(installed.unwrap().success());
         };
         let apply = || apply(&nft.display().to_string(), &Redirect::default());
         refuses("fib");
