@@ -14,7 +14,7 @@ use super::{
 };
 use crate::harness::{Kubectl, KubectlError, NotInTime, Waited, eventually};
 
-const WEBHOOKS_ANSWER: Duration = Duration::from_secs(60);
+const WEBHOOKS_ANSWER: Duration = Duration::from_secs(180);
 /// Where nothing listens: a Prometheus that is away.
 const NO_PROMETHEUS: &str = "http://127.0.0.1:1";
 

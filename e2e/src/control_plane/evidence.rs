@@ -23,7 +23,7 @@ use crate::harness::{NotInTime, Waited, eventually};
 
 /// How soon what a test sets is seen.
 pub(super) const SCRAPE_INTERVAL: Duration = Duration::from_millis(200);
-const STARTS: Duration = Duration::from_secs(60);
+const STARTS: Duration = Duration::from_secs(180);
 
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {

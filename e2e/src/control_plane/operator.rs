@@ -23,7 +23,7 @@ use crate::images::{self, ImagesError};
 /// Names the operator's binary; else the workspace's own is built.
 pub(super) const VARIABLE: &str = "AVIARY_OPERATOR_BIN";
 
-const STARTS: Duration = Duration::from_secs(60);
+const STARTS: Duration = Duration::from_secs(180);
 /// Where proxies are told that replicas are. Nobody is there: they are on loopback, where no EndpointSlice may lead (RFC 5737).
 pub const ADDRESS: &str = "192.0.2.1";
 pub const ANOTHER_ADDRESS: &str = "192.0.2.2";

@@ -29,7 +29,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::harness::NotInTime;
 
 /// Longer than the operator waits before it tries again.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::hall::Scene;
 
 /// The operator sees new objects within moments.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A spec that has everything; not admitted as a whole, since some of it is not supported yet.
 fn everything() -> Value {

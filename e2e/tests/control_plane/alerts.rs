@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::hall::Scene;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 async fn fires(alerts: &Alerts, name: &str, is: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
     let fires = eventually(name, PATIENCE, || async {

@@ -337,7 +337,7 @@ impl<'a> Types<'a> {
 
 /// The API server takes new types in a moment later.
 async fn stored(shop: &Shop<'_>, rollout: &str) -> anyhow::Result<()> {
-    let stored = eventually("it is stored", Duration::from_secs(60), || async {
+    let stored = eventually("it is stored", Duration::from_secs(180), || async {
         match shop.try_kubectl(&["apply", "-f", "-"], rollout).await {
             Ok(said) if said.ok => Waited::There(()),
             Ok(said) => Waited::not_yet(said),

@@ -12,7 +12,7 @@ use kube::Api;
 use kube::api::ListParams;
 use traffic_core::config::Snapshot;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) async fn pods(shop: &Shop<'_>) -> anyhow::Result<Vec<Pod>> {
     let pods: Api<Pod> = Api::namespaced(shop.bench.client.clone(), &shop.namespace);

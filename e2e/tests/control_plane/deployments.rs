@@ -22,7 +22,7 @@ const SCRIPTS: &str = include_str!("../../../operator/src/rollout/simulation/dep
 /// Whose pods never get Ready.
 const UNREADY: &str = "-unready";
 const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

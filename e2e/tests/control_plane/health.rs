@@ -19,7 +19,7 @@ use flux::Flux;
 use versions::{Versions, condition};
 
 /// Longer than anything takes on a machine that is busy with something else.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The table of `docs/gitops.md`: how a CanaryRollout is, by its phase. `Paused` is once a pause and once a failure.
 const ROLLOUT: &[(&str, &[&str], &[&str])] = &[

@@ -39,7 +39,7 @@ async fn called(scene: &Scene<'_>, more_than: usize) -> anyhow::Result<()> {
             calls => Waited::not_yet(calls),
         }
     };
-    Ok(eventually(&what, Duration::from_secs(60), calls).await?)
+    Ok(eventually(&what, Duration::from_secs(180), calls).await?)
 }
 
 /// Waits until the release waits for the hook, for this reason.
@@ -232,7 +232,7 @@ pub(crate) async fn a_hook_is_told_how_a_release_ended_and_holds_nothing(
                 None => Waited::not_yet("nobody was told"),
             }
         };
-        eventually("the result is told", Duration::from_secs(60), find)
+        eventually("the result is told", Duration::from_secs(180), find)
     };
     let promoted = result("Promoted").await?;
     ensure!(promoted["weight"] == 100, "{promoted}");
@@ -285,5 +285,5 @@ pub(crate) async fn what_happens_to_releases_is_told_to_the_room(
             false => Waited::not_yet(format!("{events:?}")),
         }
     };
-    Ok(eventually("the room is told", Duration::from_secs(60), told).await?)
+    Ok(eventually("the room is told", Duration::from_secs(180), told).await?)
 }

@@ -25,7 +25,7 @@ use webpki::{EndEntityCert, KeyUsage};
 use super::caller::{self, connection, pods};
 use super::hall::Scene;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 async fn signed(connection: &Connection) -> anyhow::Result<Signed> {
     let csr = CertificateParams::default().serialize_request(&KeyPair::generate()?)?;

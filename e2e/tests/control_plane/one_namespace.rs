@@ -12,7 +12,7 @@ use super::hall::Scene;
 
 const OVERLAY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/namespaced");
 const OPERATOR: &str = "--as=system:serviceaccount:aviary-system:aviary-operator";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// What of it is of the whole cluster, or is for the operator alone.
 const RIGHTS: [&str; 5] = [
     "Role",

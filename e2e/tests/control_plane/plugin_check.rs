@@ -174,7 +174,7 @@ pub(crate) async fn the_plugin_shows_proxies_as_the_operator_knows_them(
     let stream = ads
         .delta_aggregated_resources(connection.signed(said)?)
         .await?;
-    let shown = eventually("the plugin shows it", Duration::from_secs(60), || async {
+    let shown = eventually("the plugin shows it", Duration::from_secs(180), || async {
         match shop.plugin(&ask).await {
             Ok(ended) if ended.stdout.contains(&pod.name_any()) => Waited::There(Ok(ended)),
             Ok(ended) => Waited::not_yet(ended),

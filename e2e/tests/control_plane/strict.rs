@@ -23,7 +23,7 @@ use traffic_core::spiffe::TrustDomain;
 
 use super::hall::Scene;
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A pod's sidecar, as far as the operator sees it.
 struct Sidecar {

@@ -109,7 +109,12 @@ impl Shop {
                 Err(error) => Waited::not_yet(error),
             }
         };
-        Ok(eventually(&format!("an event {reason}"), Duration::from_secs(90), look).await?)
+        Ok(eventually(
+            &format!("an event {reason}"),
+            Duration::from_secs(180),
+            look,
+        )
+        .await?)
     }
 
     /// What the caller has seen so far.
@@ -168,7 +173,7 @@ impl Shop {
                 Err(error) => Waited::not_yet(error),
             }
         };
-        Ok(eventually(what, Duration::from_secs(60), look).await?)
+        Ok(eventually(what, Duration::from_secs(180), look).await?)
     }
 
     /// Waits until the caller has sent this many more, so that what came before has an answer.
