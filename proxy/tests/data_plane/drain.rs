@@ -1,9 +1,9 @@
 //! How a proxy leaves.
 
-use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aviary_proxy::net::untaken;
 use bytes::Bytes;
 use http::Response;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -169,7 +169,7 @@ async fn reads_slowly(tells: bool) {
     // As much as it takes, and slower than the proxy writes: there is always more than that.
     while streams() > 0 {
         eventually("the proxy writes more", || {
-            untaken(&mesh, &caller) > 2 * PART || streams() == 0
+            untaken::bytes(&[mesh.inbound]) > 2 * PART as u64 || streams() == 0
         })
         .await;
         let before = read.len();
@@ -205,34 +205,14 @@ async fn a_caller_that_takes_nothing_is_not_waited_for() {
         drain_deadline: Duration::from_secs(3600),
         ..Given::default()
     };
-    let (mut mesh, caller) = asked(1 << 20, given).await;
+    let (mut mesh, _caller) = asked(1 << 20, given).await;
     let is_written = || {
         let streams = mesh.metrics.streams.load(Ordering::Relaxed);
-        streams == 0 && untaken(&mesh, &caller) > 1 << 19
+        streams == 0 && untaken::bytes(&[mesh.inbound]) > 1 << 19
     };
     eventually("the kernel has all of it", is_written).await;
     mesh.stop();
     within(PATIENCE, "the proxy leaves", || mesh.has_ended()).await;
-}
-
-/// What the proxy has written to this caller and the caller's kernel has not taken.
-fn untaken(mesh: &Mesh, caller: &TcpStream) -> usize {
-    let shown = |address: SocketAddr| match address {
-        SocketAddr::V4(address) => {
-            let ip = u32::from_ne_bytes(address.ip().octets());
-            format!("{ip:08X}:{:04X}", address.port())
-        }
-        SocketAddr::V6(_) => unreachable!(),
-    };
-    let ends = [mesh.inbound, caller.local_addr().unwrap()].map(shown);
-    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let mut sockets = sockets
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let socket = sockets.find(|fields| fields[1..3] == ends).unwrap();
-    // Behind the state: what is to be sent, and what has come.
-    let (unsent, _) = socket[4].split_once(':').unwrap();
-    usize::from_str_radix(unsent, 16).unwrap()
 }
 
 #[tokio::test]
